@@ -1,0 +1,3 @@
+//! Settings: `colloquy.toml` and the environment. Nothing else in the tree reads either.
+
+pub mod app;

@@ -1,0 +1,264 @@
+//! The shape of `colloquy.toml`: sources, routes, callback targets. Structure only, never a secret.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+
+/// Everything `colloquy.toml` says.
+#[derive(Clone, Debug, Default)]
+pub struct AppConfig {
+    /// Senders by the name that stands in their URL: `/api/webhooks/{name}`.
+    pub sources: BTreeMap<String, SourceConfig>,
+    /// What an event does; every route that matches applies, in order.
+    pub routes: Vec<RouteConfig>,
+    /// Who receives callbacks, by name.
+    pub targets: BTreeMap<String, TargetConfig>,
+}
+
+/// Which sender's conventions a source follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceKind {
+    Stripe,
+    StandardWebhooks,
+    Github,
+    Espocrm,
+    EventGrid,
+    AzureMonitor,
+    AzureDevops,
+    Sailpoint,
+    Runpod,
+    Hmac,
+    Bearer,
+    Basic,
+}
+
+/// One sender.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    pub kind: SourceKind,
+    /// How a sender without a payload signature proves itself; each such kind has a default.
+    pub auth: Option<AuthConfig>,
+    /// Largest body taken, in bytes. Default: the kind's.
+    pub max_body_bytes: Option<u64>,
+    /// Media types taken, `*/*` for all. Default: the kind's.
+    pub content_types: Option<Vec<String>>,
+    /// Requests a minute one process takes from this source; 0 (default) is no limit.
+    #[serde(default)]
+    pub rate_per_minute: u32,
+    /// How far, in seconds, a signed timestamp may lie from arrival, either way. Default 300.
+    pub tolerance_seconds: Option<u32>,
+    /// How long a key stays claimed, in seconds. Default: the kind's (400 days for most).
+    pub key_lifetime_seconds: Option<u64>,
+    /// How long events are kept, in days. Default 90.
+    pub retention_days: Option<u32>,
+    /// Set to stop the source without a switch.
+    pub stopped: Option<Stop>,
+    /// Only for `kind = "hmac"`.
+    pub hmac: Option<HmacConfig>,
+    /// Where `hmac`, `bearer` and `basic` sources find an event's key and type.
+    pub event: Option<EventLocation>,
+    /// Only for `kind = "sailpoint"`.
+    pub sailpoint: Option<SailpointConfig>,
+    /// Only for `kind = "event-grid"`: names of the subscriptions whose validation is answered. Empty: any.
+    #[serde(default)]
+    pub subscriptions: Vec<String>,
+}
+
+/// What happens to the deliveries of a stopped source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stop {
+    /// Accept, keep, process when started again.
+    Hold,
+    /// Answer 503.
+    Refuse,
+}
+
+/// A credential instead of a payload signature.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum AuthConfig {
+    /// `Authorization: Bearer <secret>`.
+    Bearer {},
+    /// `Authorization: Basic …`; the secret is `user:password`.
+    Basic {},
+    /// The secret stands in this header.
+    Header { name: String },
+    /// The secret stands in this query parameter.
+    Query { name: String },
+    /// A token from Microsoft Entra ID.
+    Entra {
+        /// Directory (tenant) id.
+        tenant: String,
+        /// Expected `aud`.
+        audience: String,
+        /// App role the token must carry.
+        role: Option<String>,
+        /// Application id the caller (`azp` or `appid`) must have.
+        caller: Option<String>,
+        /// Where the signing keys are; default is the tenant's.
+        jwks_url: Option<String>,
+    },
+}
+
+/// A generic HMAC scheme.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HmacConfig {
+    /// Header with the signature.
+    pub header: String,
+    /// `sha256` (default), `sha512` or `sha1`.
+    #[serde(default)]
+    pub algorithm: HmacAlgorithm,
+    /// `hex` (default) or `base64`.
+    #[serde(default)]
+    pub encoding: TextEncoding,
+    /// What stands before the signature in the header, such as `sha256=` or `v0=`.
+    #[serde(default)]
+    pub prefix: String,
+    /// How the secret's text becomes key bytes: `utf8` (default), `base64`, `hex`.
+    #[serde(default)]
+    pub key_encoding: KeyEncoding,
+    /// Header with the time of signing, in Unix seconds. Without one there is no replay window.
+    pub timestamp_header: Option<String>,
+    /// What is signed: literal text with `{timestamp}` and `{body}`. Default `{body}`.
+    #[serde(default = "body_alone")]
+    pub signed: String,
+}
+
+fn body_alone() -> String {
+    "{body}".to_owned()
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HmacAlgorithm {
+    #[default]
+    Sha256,
+    Sha512,
+    Sha1,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TextEncoding {
+    #[default]
+    Hex,
+    Base64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyEncoding {
+    #[default]
+    Utf8,
+    Base64,
+    Hex,
+}
+
+/// Where a generic source's events carry their identity. Without a key, the body's hash within a short window.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventLocation {
+    /// Header with the key.
+    pub key_header: Option<String>,
+    /// JSON pointer to the key, inside one event.
+    pub key_pointer: Option<String>,
+    /// Header with the type.
+    pub type_header: Option<String>,
+    /// JSON pointer to the type, inside one event.
+    pub type_pointer: Option<String>,
+    /// JSON pointer to an array of events; without one, a delivery is one event.
+    pub split_pointer: Option<String>,
+}
+
+/// How SailPoint's REQUEST_RESPONSE triggers are answered.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SailpointConfig {
+    /// The decision returned at once to SYNC (and DYNAMIC) invocations.
+    pub output: Option<serde_json::Value>,
+    /// What the job that completes an ASYNC invocation sends as `output`. Default: `output`.
+    pub async_output: Option<serde_json::Value>,
+    /// Hosts (`tenant.api.identitynow.com`) that `callbackURL` may name. Required for ASYNC.
+    #[serde(default)]
+    pub callback_hosts: Vec<String>,
+}
+
+/// One rule: which events, and what they do.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteConfig {
+    /// Names the route in rows, logs and commands. Default `{source}-{action}-{position}`.
+    #[serde(default)]
+    pub name: String,
+    pub source: String,
+    /// Pattern over the event's type: `*` stands for any run of characters. Default `*`.
+    #[serde(rename = "type", default = "any")]
+    pub event_type: String,
+    pub action: ActionKind,
+    /// For `forward`: the callback target.
+    pub target: Option<String>,
+    /// For `job`: the kind of job.
+    pub job: Option<String>,
+}
+
+fn any() -> String {
+    "*".to_owned()
+}
+
+/// What a route does with an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActionKind {
+    /// Keep it, nothing more.
+    Record,
+    /// Send it on, as a signed callback.
+    Forward,
+    /// Run a job.
+    Job,
+    // `respond` (a model turn) takes its place here.
+}
+
+/// One receiver of callbacks.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetConfig {
+    pub url: String,
+    /// Networks this target may lie in although they are private: `10.1.0.0/16`, `127.0.0.1/32`.
+    #[serde(default)]
+    pub allow_networks: Vec<IpNet>,
+    /// Whether plain `http` is taken (only with `allow_networks`).
+    #[serde(default)]
+    pub allow_http: bool,
+}
+
+impl SourceConfig {
+    /// The smallest source of a kind: every option at its default.
+    pub fn of(kind: SourceKind) -> Self {
+        Self {
+            kind,
+            auth: None,
+            max_body_bytes: None,
+            content_types: None,
+            rate_per_minute: 0,
+            tolerance_seconds: None,
+            key_lifetime_seconds: None,
+            retention_days: None,
+            stopped: None,
+            hmac: None,
+            event: None,
+            sailpoint: None,
+            subscriptions: Vec::new(),
+        }
+    }
+
+    /// How far a signed timestamp may lie from arrival, either way.
+    pub fn tolerance(&self) -> Duration {
+        Duration::from_secs(u64::from(self.tolerance_seconds.unwrap_or(300)))
+    }
+}

@@ -1,0 +1,15 @@
+//! Colloquy: the back end of LLM products on Azure.
+//!
+//! The library both shipped binaries stand on. `ARCHITECTURE.md` is the map; the rules there
+//! (who may speak SQL, who may read the environment, who may retry) are checked in CI.
+
+pub mod access;
+pub mod azure;
+pub mod config;
+pub mod database;
+pub mod events;
+pub mod functions;
+pub mod ids;
+pub mod jobs;
+pub mod telemetry;
+pub mod webhooks;
