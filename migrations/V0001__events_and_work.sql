@@ -85,6 +85,9 @@ CREATE TABLE event_keys (
     key             text        NOT NULL,
     event_id        uuid        NOT NULL,
     fingerprint     bytea       NOT NULL,
+    -- The window in which another event with this key is a duplicate, counted from arrival on both sides: the queue may
+    -- hand deliveries over late and out of order.
+    received_at     timestamptz NOT NULL,
     expires_at      timestamptz NOT NULL,
     PRIMARY KEY (source, key)
 );
