@@ -15,7 +15,6 @@ import pwd
 import shutil
 import signal
 import subprocess
-import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -88,6 +87,11 @@ class Services:
                         raise
                     self._stop()
                     self._state.unlink(missing_ok=True)
+                    self.ports = None
+
+    def read_ports(self) -> None:
+        """The ports of services that were started before."""
+        self._choose_ports()
 
     def down(self) -> None:
         with self._locked():
@@ -114,7 +118,7 @@ class Services:
     def _choose_ports(self) -> None:
         if self.fixed:
             self.ports = self.fixed
-        else:
+        elif self.ports is None:
             try:
                 self.ports = Ports(**json.loads(self._state.read_text()))
             except (OSError, ValueError, TypeError):
@@ -128,6 +132,13 @@ class Services:
             return self.directory
         name = hashlib.sha256(str(self.directory).encode()).hexdigest()[:16]
         return Path("/var/tmp") / f"colloquy-{name}"
+
+    def scratch(self) -> Path:
+        """A directory in which everybody, also the user that PostgreSQL runs as, may make directories."""
+        path = self._home() / "tmp"
+        path.mkdir(exist_ok=True)
+        os.chmod(path, 0o1777)
+        return path
 
     def _own(self, *paths: Path) -> None:
         if self.user is not None:
