@@ -30,6 +30,30 @@ BEGIN
 END
 $$;
 
+-- Drops the month partitions of a table that lie wholly before an instant and are empty. Gives their number.
+CREATE FUNCTION drop_empty_month_partitions(parent text, before timestamptz) RETURNS integer
+LANGUAGE plpgsql AS $$
+DECLARE
+    partition text;
+    filled boolean;
+    dropped integer := 0;
+BEGIN
+    FOR partition IN
+        SELECT child.relname FROM pg_inherits
+        JOIN pg_class child ON child.oid = inhrelid
+        WHERE inhparent = to_regclass(parent)
+          AND child.relname < parent || to_char(date_trunc('month', before, 'UTC') AT TIME ZONE 'UTC', '"_"YYYY"_"MM')
+    LOOP
+        EXECUTE format('SELECT EXISTS (SELECT 1 FROM %I)', partition) INTO filled;
+        IF NOT filled THEN
+            EXECUTE format('DROP TABLE %I', partition);
+            dropped := dropped + 1;
+        END IF;
+    END LOOP;
+    RETURN dropped;
+END
+$$;
+
 -- One verified HTTP request from a sender.
 CREATE TABLE deliveries (
     id              uuid        PRIMARY KEY,
@@ -195,6 +219,7 @@ CREATE TABLE dead_letters (
     UNIQUE (kind, subject_id, epoch)
 );
 CREATE INDEX dead_letters_open ON dead_letters (id) WHERE state = 'open';
+CREATE INDEX dead_letters_event ON dead_letters (event_id);
 
 -- Events per source, type and UTC day: what the job `count-event` adds to.
 CREATE TABLE event_counts (

@@ -14,6 +14,11 @@ use crate::webhooks::sealing::Sealed;
 
 const VERSION: &str = "v1 ";
 
+/// Code of a message whose version this binary does not read.
+pub const UNKNOWN_VERSION: &str = "message_version_unknown";
+/// Code of a message that is not what its version says.
+pub const MALFORMED: &str = "message_malformed";
+
 /// The largest text a storage queue takes, after base64.
 pub const MAX_ENCODED_BYTES: usize = 64 * 1024;
 
@@ -39,9 +44,12 @@ pub struct EventMessage {
     pub body: Body,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sealed: Vec<Sealed>,
-    /// How often processing was put off. Lengthens the delay; nothing is ever given up for it.
+    /// How often processing was put off, for whatever reason. Lengthens the delay; nothing is given up for it.
     #[serde(default)]
-    pub attempt: u32,
+    pub deferrals: u32,
+    /// How often processing failed for a reason other than an outage. Counts towards the dead letter.
+    #[serde(default)]
+    pub failures: u32,
 }
 
 /// How the sender proved itself.
@@ -106,11 +114,11 @@ pub fn fits(text: &str) -> bool {
 
 fn decode<T: DeserializeOwned>(text: &str) -> Result<T, PayloadError> {
     let json = text.strip_prefix(VERSION).ok_or_else(|| {
-        PayloadError::new("the message does not begin with `v1 `: it was put by an unknown or newer version")
+        PayloadError::new(UNKNOWN_VERSION, "the message does not begin with `v1 `: a newer version put it, or somebody else")
     })?;
     // The position, never the content: messages hold what senders sent.
     serde_json::from_str(json)
-        .map_err(|error| PayloadError::new(format!("not a v1 message, column {}", error.column())))
+        .map_err(|error| PayloadError::new(MALFORMED, format!("not a v1 message, column {}", error.column())))
 }
 
 impl Payload for EventMessage {
