@@ -15,7 +15,7 @@ use colloquy::events::routes::Plan;
 use colloquy::events::state::EventState;
 use colloquy::functions::{Invocation, Outcome, QueueMessage};
 use colloquy::ids::EventId;
-use colloquy::telemetry::metrics::{self, EventFate};
+use colloquy::telemetry::metrics;
 use colloquy::telemetry::trace;
 use colloquy::webhooks::{IncomingEvent, Source, Stored as StoredDelivery};
 use jiff::{SignedDuration, Timestamp};
@@ -45,7 +45,7 @@ pub async fn process_event(
         "event.process", otel.kind = "consumer", delivery = %message.delivery, source = message.source,
         request_id = message.request_id
     );
-    trace::set_parent(&span, message.trace_parent.as_deref());
+    trace::adopt(&span, message.trace_parent.as_deref());
     async {
         match process(&services, &message).await {
             Ok(()) => Outcome::Done,
@@ -185,9 +185,9 @@ struct Fates {
 
 impl Fates {
     fn report(&self, source: &str, state: EventState) {
-        let kept = if state == EventState::Held { EventFate::Held } else { EventFate::Processed };
+        let kept = if state == EventState::Held { "held" } else { "processed" };
         for (fate, count) in
-            [(kept, self.stored), (EventFate::Duplicate, self.duplicates), (EventFate::Conflict, self.conflicts)]
+            [(kept, self.stored), ("duplicate", self.duplicates), ("conflict", self.conflicts)]
         {
             if count > 0 {
                 metrics::events_processed(source, fate, count as u64);

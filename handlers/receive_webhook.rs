@@ -11,7 +11,7 @@ use colloquy::config::app::Stop;
 use colloquy::events::message::{self, Body, EventMessage, Verdict};
 use colloquy::functions::{BodyError, HttpRequest, HttpResponse, Invocation};
 use colloquy::ids::DeliveryId;
-use colloquy::telemetry::metrics::{self, WebhookOutcome};
+use colloquy::telemetry::metrics;
 use colloquy::telemetry::trace;
 use colloquy::webhooks::{
     Delivery, Kept, Outcome, Problem, ProblemKind, Reply, Source, VerifiedDelivery, VerifyError,
@@ -38,19 +38,19 @@ pub async fn receive_webhook(
         "webhook.receive", otel.kind = "server", request_id = %request_id, source,
         delivery = tracing::field::Empty
     );
-    trace::set_parent(&span, invocation.trace_parent.as_deref());
+    trace::adopt(&span, invocation.trace_parent.as_deref());
     let (outcome, mut response) = async {
         match receive(&services, service, &mut request, &request_id).await {
             Ok((outcome, reply)) => (outcome, reply_response(reply)),
             Err(problem) => {
                 log_refusal(&problem);
-                (outcome_of(problem.kind), problem_response(&problem, &request_id))
+                (problem.kind.code(), problem_response(&problem, &request_id))
             }
         }
     }
     .instrument(span)
     .await;
-    metrics::webhook_received(source, outcome, started.elapsed());
+    metrics::webhook_request(source, outcome, started.elapsed());
     response.headers.insert(request_id::HEADER, request_id.header_value());
     response
 }
@@ -60,12 +60,12 @@ async fn receive(
     service: Option<&SourceService>,
     request: &mut HttpRequest,
     request_id: &RequestId,
-) -> Result<(WebhookOutcome, Reply), Problem> {
+) -> Result<(&'static str, Reply), Problem> {
     let received_at = Timestamp::now();
     let service = service.ok_or_else(Problem::unknown_source)?;
     let source = &service.source;
     if let Some(handshake) = source.open(&request.method, &request.headers, request.content_length())? {
-        return Ok((WebhookOutcome::Handshake, handshake));
+        return Ok(("handshake", handshake));
     }
     let stopped = services.switches().await.source(source.name(), source.stopped(), received_at);
     if stopped == Some(Stop::Refuse) {
@@ -87,7 +87,7 @@ async fn receive(
     };
     let verified = verify(services, source, delivery).await?;
     match source.receive(&verified).map_err(|malformed| Problem::from(&malformed))? {
-        Outcome::Answer(reply) => Ok((WebhookOutcome::Handshake, reply)),
+        Outcome::Answer(reply) => Ok(("handshake", reply)),
         Outcome::Keep(kept) => {
             let id = DeliveryId::new();
             tracing::Span::current().record("delivery", tracing::field::display(id));
@@ -101,7 +101,7 @@ async fn receive(
                 code = "webhook_accepted", delivery = %id, secret_label = verified.secret_label(),
                 "delivery accepted"
             );
-            Ok((WebhookOutcome::Accepted, reply))
+            Ok(("accepted", reply))
         }
     }
 }
@@ -165,7 +165,7 @@ fn message(
         source: source.name().to_owned(),
         event_path: delivery.event_path.clone(),
         request_id: request_id.to_string(),
-        trace_parent: trace::current_trace_parent(),
+        trace_parent: Some(trace::current()),
         received_at: delivery.received_at,
         verdict: Verdict {
             scheme: source.scheme_name().to_owned(),
@@ -215,24 +215,11 @@ fn blob_name(id: DeliveryId, received_at: Timestamp) -> String {
     format!("deliveries/{}/{id}", received_at.strftime("%Y/%m/%d"))
 }
 
-fn outcome_of(kind: ProblemKind) -> WebhookOutcome {
-    match kind {
-        ProblemKind::UnknownSource => WebhookOutcome::UnknownSource,
-        ProblemKind::SourceStopped => WebhookOutcome::Stopped,
-        ProblemKind::BadSignature | ProblemKind::StaleSignature => WebhookOutcome::Unverified,
-        ProblemKind::RateLimited => WebhookOutcome::RateLimited,
-        ProblemKind::QueueUnavailable | ProblemKind::KeysUnavailable | ProblemKind::Internal => {
-            WebhookOutcome::Failed
-        }
-        _ => WebhookOutcome::Refused,
-    }
-}
-
 fn log_refusal(problem: &Problem) {
     // What failed on our side was logged where it failed.
     if problem.status.is_client_error() {
         tracing::warn!(
-            code = problem.kind.type_uri(), status = problem.status.as_u16(), detail = %problem.detail,
+            code = problem.kind.code(), status = problem.status.as_u16(), detail = %problem.detail,
             "delivery refused"
         );
     }
