@@ -87,7 +87,12 @@ impl ApiKeys {
     }
 
     /// Identifies the caller of a request by its headers, and checks that it has `scope`.
-    pub fn authorize(&self, headers: &HeaderMap, scope: Scope, now: Timestamp) -> Result<Caller, AccessError> {
+    pub fn authorize(
+        &self,
+        headers: &HeaderMap,
+        scope: Scope,
+        now: Timestamp,
+    ) -> Result<Caller, AccessError> {
         let caller = self.verify(presented(headers).ok_or(AccessError::Missing)?, now)?;
         if caller.scopes.contains(&scope) {
             Ok(caller)

@@ -19,7 +19,9 @@ pub struct Tasks {
 
 /// Tasks were still running when the time to stop was over; they are cut off with the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{running} background tasks did not stop in time; they are cut off, and the work they held is taken over when its lease lapses")]
+#[error(
+    "{running} background tasks did not stop in time; they are cut off, and the work they held is taken over when its lease lapses"
+)]
 pub struct StillRunning {
     pub running: usize,
 }

@@ -40,7 +40,9 @@ pub enum TelemetryError {
     LogLevel,
     #[error("OTEL_EXPORTER_OTLP_ENDPOINT cannot be used: {0}")]
     Otlp(String),
-    #[error("APPLICATIONINSIGHTS_CONNECTION_STRING cannot be used; copy it again from the resource's overview page")]
+    #[error(
+        "APPLICATIONINSIGHTS_CONNECTION_STRING cannot be used; copy it again from the resource's overview page"
+    )]
     Insights,
     #[error("telemetry was set up before in this process")]
     Twice,
@@ -85,7 +87,8 @@ pub fn init(
     let exporters = export::Exporters::new(config, token)?;
 
     let mut tracer = SdkTracerProvider::builder().with_resource(resource.clone());
-    tracer = tracer.with_sampler(if exporters.is_empty() { Sampler::AlwaysOff } else { sampler(config.sampling) });
+    tracer =
+        tracer.with_sampler(if exporters.is_empty() { Sampler::AlwaysOff } else { sampler(config.sampling) });
     let (tracer, readers) = exporters.install(tracer);
     let tracer = tracer.build();
     metrics::install(resource, readers).map_err(|()| TelemetryError::Twice)?;

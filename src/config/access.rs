@@ -59,7 +59,11 @@ impl AccessConfig {
             Err(error) => {
                 reader.mistake(
                     API_KEYS.name,
-                    format!("expected a JSON list of keys; it breaks at line {}, column {}", error.line(), error.column()),
+                    format!(
+                        "expected a JSON list of keys; it breaks at line {}, column {}",
+                        error.line(),
+                        error.column()
+                    ),
                 );
                 return Self::default();
             }
@@ -68,7 +72,10 @@ impl AccessConfig {
         for (position, entry) in entries.into_iter().enumerate() {
             match serde_path_to_error::deserialize::<_, ApiKeyConfig>(entry) {
                 Ok(key) if api_keys.iter().any(|other| other.name == key.name) => {
-                    reader.mistake(API_KEYS.name, format!("entry {position}: its name is taken by an entry before it"));
+                    reader.mistake(
+                        API_KEYS.name,
+                        format!("entry {position}: its name is taken by an entry before it"),
+                    );
                 }
                 Ok(key) => api_keys.push(key),
                 // serde quotes the value it refuses, and a key pasted instead of its hash is a secret.

@@ -10,7 +10,11 @@ use super::environment::Environment;
 use super::host::AppEnvironment;
 use super::mistake::Mistake;
 
+mod checks;
 mod parse;
+mod shape;
+mod substitute;
+mod walk;
 
 /// Everything `colloquy.toml` says.
 #[derive(Clone, Debug, Default)]
@@ -271,7 +275,11 @@ impl SourceConfig {
 
 impl AppConfig {
     /// Parses and checks `colloquy.toml`. See [`parse`](self).
-    pub fn parse(text: &str, environment: Option<&dyn Environment>, job_kinds: &[&str]) -> Result<Self, Vec<Mistake>> {
+    pub fn parse(
+        text: &str,
+        environment: Option<&dyn Environment>,
+        job_kinds: &[&str],
+    ) -> Result<Self, Vec<Mistake>> {
         parse::parse(text, environment, job_kinds)
     }
 

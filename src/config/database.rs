@@ -119,10 +119,16 @@ impl DatabaseConfig {
         };
         let password = reader.secret(&PASSWORD);
         if !app.is_dev() && auth == DatabaseAuth::Password {
-            reader.mistake(AUTH_MODE.name, format!("password is refused with APP_ENV={}; use entra", app.as_str()));
+            reader.mistake(
+                AUTH_MODE.name,
+                format!("password is refused with APP_ENV={}; use entra", app.as_str()),
+            );
         }
         if auth == DatabaseAuth::Entra {
-            let named = [(URL.name, has_password(&url)), (DIRECT_URL.name, has_password(&direct_url) && direct_url != url)];
+            let named = [
+                (URL.name, has_password(&url)),
+                (DIRECT_URL.name, has_password(&direct_url) && direct_url != url),
+            ];
             for (name, _) in named.into_iter().filter(|(_, has)| *has) {
                 reader.mistake(name, "holds a password although DB_AUTH_MODE is entra; remove it");
             }

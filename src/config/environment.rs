@@ -21,7 +21,8 @@ impl Environment for ProcessEnvironment {
     }
 
     fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+        let mut names: Vec<String> =
+            std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
         names.sort_unstable();
         names
     }

@@ -108,7 +108,9 @@ impl AppFile {
             let path = PathBuf::from(named.trim());
             return match std::fs::read_to_string(&path) {
                 Ok(text) => Ok(Self { path: Some(path), text }),
-                Err(error) => Err(Mistake::new(CONFIG_FILE.name, format!("cannot read {}: {error}", path.display()))),
+                Err(error) => {
+                    Err(Mistake::new(CONFIG_FILE.name, format!("cannot read {}: {error}", path.display())))
+                }
             };
         }
         let root = set("FUNCTIONS_APP_ROOT_PATH").unwrap_or_else(|| ".".to_owned());
@@ -127,3 +129,6 @@ impl AppFile {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,7 +140,9 @@ impl<'e> Reader<'e> {
         expected: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> T {
-        if setting.default.is_none() && matches!(self.environment.get(setting.name).as_deref().map(str::trim), None | Some("")) {
+        if setting.default.is_none()
+            && matches!(self.environment.get(setting.name).as_deref().map(str::trim), None | Some(""))
+        {
             self.mistake(setting.name, format!("is not set; expected {expected}"));
             return T::default();
         }

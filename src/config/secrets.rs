@@ -92,7 +92,10 @@ fn read_all(reader: &Reader<'_>, prefix: &str, check: impl Fn(&str) -> Result<()
         let Some(text) = reader.named(&variable) else { continue };
         let (suffix, label) = rest.split_once("__").unwrap_or((rest, UNLABELLED));
         if suffix.is_empty() || label.is_empty() {
-            reader.mistake(&variable, format!("expected a name like {prefix}<NAME> or {prefix}<NAME>__<LABEL>"));
+            reader.mistake(
+                &variable,
+                format!("expected a name like {prefix}<NAME> or {prefix}<NAME>__<LABEL>"),
+            );
             continue;
         }
         if let Err(expected) = check(&text) {
@@ -124,7 +127,10 @@ impl WebhookSecrets {
         });
         bare.map(|(name, _)| {
             let variable = format!("{WEBHOOK_PREFIX}{}", suffix_of(name));
-            Mistake::new(variable, format!("is not set; source {name} of colloquy.toml needs at least one secret"))
+            Mistake::new(
+                variable,
+                format!("is not set; source {name} of colloquy.toml needs at least one secret"),
+            )
         })
         .collect()
     }
@@ -189,7 +195,10 @@ impl EncryptionKeys {
                     reader.mistake(&variable, "its label is taken by another variable");
                 }
                 Some(bytes) => {
-                    keys.push(EncryptionKey { label: label.to_owned(), key: Arc::new(SecretBox::new(Box::new(bytes))) });
+                    keys.push(EncryptionKey {
+                        label: label.to_owned(),
+                        key: Arc::new(SecretBox::new(Box::new(bytes))),
+                    });
                 }
             }
         }

@@ -27,9 +27,12 @@ const QUEUE_URI: Setting = Setting::new(
     "Address of the queue service, with an identity.",
 )
 .required_when("AzureWebJobsStorage__blobServiceUri is set");
-const BLOB_URI: Setting =
-    Setting::new("AzureWebJobsStorage__blobServiceUri", "URL", "Address of the blob service, with an identity.")
-        .required_when("AzureWebJobsStorage__queueServiceUri is set");
+const BLOB_URI: Setting = Setting::new(
+    "AzureWebJobsStorage__blobServiceUri",
+    "URL",
+    "Address of the blob service, with an identity.",
+)
+.required_when("AzureWebJobsStorage__queueServiceUri is set");
 const CREDENTIAL: Setting = Setting::new(
     "AzureWebJobsStorage__credential",
     "managedidentity",
@@ -41,7 +44,8 @@ const STORAGE_CLIENT: Setting = Setting::new(
     "User-assigned identity for storage. Unset: AZURE_CLIENT_ID.",
 );
 const TIMEOUT: Setting =
-    Setting::new("STORAGE_TIMEOUT", "time", "How long one call to a queue or a blob may take.").default("10s");
+    Setting::new("STORAGE_TIMEOUT", "time", "How long one call to a queue or a blob may take.")
+        .default("10s");
 const AZURE_CREDENTIAL: Setting = Setting::new(
     "AZURE_CREDENTIAL",
     "managed-identity, developer",
@@ -63,15 +67,14 @@ const IDENTITY_HEADER: Setting = Setting::new(
 .secret();
 const QUEUE_EVENTS: Setting =
     Setting::new("QUEUE_EVENTS", "queue name", "Queue of accepted deliveries.").default("events");
-const QUEUE_JOBS: Setting = Setting::new("QUEUE_JOBS", "queue name", "Queue of hints that a job is due.").default("jobs");
+const QUEUE_JOBS: Setting =
+    Setting::new("QUEUE_JOBS", "queue name", "Queue of hints that a job is due.").default("jobs");
 const QUEUE_CALLBACKS: Setting =
-    Setting::new("QUEUE_CALLBACKS", "queue name", "Queue of hints that a callback is due.").default("callbacks");
-const BLOB_CONTAINER: Setting = Setting::new(
-    "BLOB_CONTAINER",
-    "container name",
-    "Container of large bodies and of the stop switches.",
-)
-.default("colloquy");
+    Setting::new("QUEUE_CALLBACKS", "queue name", "Queue of hints that a callback is due.")
+        .default("callbacks");
+const BLOB_CONTAINER: Setting =
+    Setting::new("BLOB_CONTAINER", "container name", "Container of large bodies and of the stop switches.")
+        .default("colloquy");
 
 pub(super) const SETTINGS: &[Setting] = &[
     CONNECTION,
@@ -165,7 +168,9 @@ impl StorageAccess {
             reader.mistake(CREDENTIAL.name, "expected managedidentity");
         }
         let of_account = |service: &str| {
-            account.as_ref().and_then(|name| Url::parse(&format!("https://{name}.{service}.core.windows.net")).ok())
+            account
+                .as_ref()
+                .and_then(|name| Url::parse(&format!("https://{name}.{service}.core.windows.net")).ok())
         };
         let (queue, blob) = (queue.or_else(|| of_account("queue")), blob.or_else(|| of_account("blob")));
         match (queue, blob, connection) {
@@ -195,14 +200,25 @@ impl StorageAccess {
                     CONNECTION.name,
                     format!(
                         "is set together with {}; keep one of them",
-                        if account.is_some() { ACCOUNT.name } else if queue.is_some() { QUEUE_URI.name } else if blob.is_some() { BLOB_URI.name } else { "" }
+                        if account.is_some() {
+                            ACCOUNT.name
+                        } else if queue.is_some() {
+                            QUEUE_URI.name
+                        } else if blob.is_some() {
+                            BLOB_URI.name
+                        } else {
+                            ""
+                        }
                     ),
                 );
                 Self::ConnectionString(text)
             }
             (queue, _, None) => {
-                let (missing, present) =
-                    if queue.is_some() { (BLOB_URI.name, QUEUE_URI.name) } else { (QUEUE_URI.name, BLOB_URI.name) };
+                let (missing, present) = if queue.is_some() {
+                    (BLOB_URI.name, QUEUE_URI.name)
+                } else {
+                    (QUEUE_URI.name, BLOB_URI.name)
+                };
                 reader.mistake(missing, format!("is not set although {present} is; both are needed"));
                 Self::ConnectionString(SecretString::default())
             }
@@ -218,7 +234,10 @@ fn refuse_unsafe(reader: &Reader<'_>, app: AppEnvironment, text: &str) {
     }
     if has("usedevelopmentstorage=true") {
         reader.mistake(CONNECTION.name, format!("development storage is refused with APP_ENV={environment}"));
-    } else if text.to_ascii_lowercase().contains("http://") || has("defaultendpointsprotocol=http;") || text.to_ascii_lowercase().split(';').any(|part| part.trim() == "defaultendpointsprotocol=http") {
+    } else if text.to_ascii_lowercase().contains("http://")
+        || has("defaultendpointsprotocol=http;")
+        || text.to_ascii_lowercase().split(';').any(|part| part.trim() == "defaultendpointsprotocol=http")
+    {
         reader.mistake(CONNECTION.name, format!("plain http is refused with APP_ENV={environment}"));
     } else if app == AppEnvironment::Production && has("accountkey=") {
         reader.mistake(
@@ -238,7 +257,10 @@ impl IdentityConfig {
             None => CredentialKind::ManagedIdentity,
         };
         if app == AppEnvironment::Production && credential == CredentialKind::Developer {
-            reader.mistake(AZURE_CREDENTIAL.name, "developer is refused with APP_ENV=production; use managed-identity");
+            reader.mistake(
+                AZURE_CREDENTIAL.name,
+                "developer is refused with APP_ENV=production; use managed-identity",
+            );
         }
         Self {
             credential,
@@ -264,7 +286,8 @@ impl QueueNames {
     }
 }
 
-const STORAGE_NAME: &str = "3 to 56 lower-case letters, digits and single hyphens, beginning and ending with a letter or digit";
+const STORAGE_NAME: &str =
+    "3 to 56 lower-case letters, digits and single hyphens, beginning and ending with a letter or digit";
 
 /// The rule of Azure Storage for queue and container names, seven short of its 63 so that `-poison` still fits.
 fn storage_name(text: &str) -> Option<String> {
@@ -277,6 +300,7 @@ fn storage_name(text: &str) -> Option<String> {
 }
 
 fn account_name(text: &str) -> Option<String> {
-    let good = (3..=24).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let good =
+        (3..=24).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     good.then(|| text.to_owned())
 }

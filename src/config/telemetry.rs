@@ -35,8 +35,11 @@ const INSIGHTS_AUTH: Setting = Setting::new(
     "Authorization=AAD, optionally ;ClientId=<id>",
     "Makes telemetry authenticate with the app's Microsoft Entra identity instead of the connection string's key.",
 );
-const SERVICE: Setting =
-    Setting::new("OTEL_SERVICE_NAME", "text", "Name of this process in traces and metrics. Unset: the binary's name.");
+const SERVICE: Setting = Setting::new(
+    "OTEL_SERVICE_NAME",
+    "text",
+    "Name of this process in traces and metrics. Unset: the binary's name.",
+);
 const SAMPLER: Setting = Setting::new(
     "OTEL_TRACES_SAMPLER",
     "always_on, always_off, parentbased_always_on, traceidratio, parentbased_traceidratio",
@@ -45,7 +48,8 @@ const SAMPLER: Setting = Setting::new(
 )
 .default("always_on");
 const SAMPLER_ARG: Setting =
-    Setting::new("OTEL_TRACES_SAMPLER_ARG", "0 to 1", "Share of traces that a traceidratio sampler keeps.").default("1");
+    Setting::new("OTEL_TRACES_SAMPLER_ARG", "0 to 1", "Share of traces that a traceidratio sampler keeps.")
+        .default("1");
 const SITE_INSTANCE: Setting = Setting::new(
     "WEBSITE_INSTANCE_ID",
     "text",
@@ -110,11 +114,14 @@ impl TelemetryConfig {
         let insights_auth = reader.optional(&INSIGHTS_AUTH, INSIGHTS_AUTH.unit, insights_auth);
         let expected = "a connection string with InstrumentationKey=…";
         let insights = reader.optional(&INSIGHTS, expected, |text| {
-            let has_key = text.split(';').any(|part| part.trim().to_ascii_lowercase().starts_with("instrumentationkey="));
+            let has_key = text
+                .split(';')
+                .any(|part| part.trim().to_ascii_lowercase().starts_with("instrumentationkey="));
             has_key.then(|| SecretString::from(text))
         });
-        let ratio =
-            reader.required(&SAMPLER_ARG, "a number from 0 to 1", |text| text.parse::<f64>().ok().filter(|r| (0.0..=1.0).contains(r)));
+        let ratio = reader.required(&SAMPLER_ARG, "a number from 0 to 1", |text| {
+            text.parse::<f64>().ok().filter(|r| (0.0..=1.0).contains(r))
+        });
         let words = [
             ("always_on", Sampling { ratio: 1.0, follow_parent: false }),
             ("always_off", Sampling { ratio: 0.0, follow_parent: false }),
@@ -123,9 +130,11 @@ impl TelemetryConfig {
             ("parentbased_traceidratio", Sampling { ratio, follow_parent: true }),
         ];
         Self {
-            log_level: reader.required(&LOG_LEVEL, "a level or directives such as info,colloquy::jobs=debug", |text| {
-                tracing_subscriber::EnvFilter::try_new(text).ok().map(|_| text.to_owned())
-            }),
+            log_level: reader.required(
+                &LOG_LEVEL,
+                "a level or directives such as info,colloquy::jobs=debug",
+                |text| tracing_subscriber::EnvFilter::try_new(text).ok().map(|_| text.to_owned()),
+            ),
             otlp_endpoint: reader.url(&OTLP),
             otlp_headers: reader.optional(&OTLP_HEADERS, OTLP_HEADERS.unit, headers).unwrap_or_default(),
             insights: insights.map(|connection_string| InsightsConfig {
@@ -159,7 +168,9 @@ fn insights_auth(text: &str) -> Option<InsightsAuth> {
     for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
         match part.split_once('=')? {
             (name, "AAD") if name.eq_ignore_ascii_case("authorization") => entra = true,
-            (name, id) if name.eq_ignore_ascii_case("clientid") && !id.is_empty() => client_id = Some(id.to_owned()),
+            (name, id) if name.eq_ignore_ascii_case("clientid") && !id.is_empty() => {
+                client_id = Some(id.to_owned())
+            }
             _ => return None,
         }
     }

@@ -18,7 +18,8 @@ const RETRY_BASE: Setting = Setting::new(
 )
 .default("5s");
 const RETRY_CAP: Setting =
-    Setting::new("RETRY_CAP", "time", "Longest delay between two attempts of an event or job.").default("15m");
+    Setting::new("RETRY_CAP", "time", "Longest delay between two attempts of an event or job.")
+        .default("15m");
 const OUTAGE_RETRY: Setting = Setting::new(
     "OUTAGE_RETRY",
     "time",
@@ -33,7 +34,8 @@ const EVENT_MAX_ATTEMPTS: Setting = Setting::new(
 )
 .default("10");
 const EVENT_BATCH: Setting =
-    Setting::new("EVENT_BATCH", "events", "Most events of one delivery that one transaction takes in.").default("100");
+    Setting::new("EVENT_BATCH", "events", "Most events of one delivery that one transaction takes in.")
+        .default("100");
 const EVENT_RETENTION: Setting = Setting::new(
     "EVENT_RETENTION",
     "time",
@@ -67,12 +69,9 @@ const CALLBACK_TIMEOUT: Setting = Setting::new(
     "How long one callback attempt may take, from resolving the name to the last byte read.",
 )
 .default("15s");
-const CALLBACK_RESPONSE: Setting = Setting::new(
-    "CALLBACK_RESPONSE_MAX_BYTES",
-    "bytes",
-    "How much of a consumer's answer is read and kept.",
-)
-.default("4096");
+const CALLBACK_RESPONSE: Setting =
+    Setting::new("CALLBACK_RESPONSE_MAX_BYTES", "bytes", "How much of a consumer's answer is read and kept.")
+        .default("4096");
 const CALLBACK_RETRY_AFTER: Setting = Setting::new(
     "CALLBACK_RETRY_AFTER_MAX",
     "time",
@@ -81,9 +80,12 @@ const CALLBACK_RETRY_AFTER: Setting = Setting::new(
 .default("24h");
 const CALLBACK_RETENTION: Setting =
     Setting::new("CALLBACK_RETENTION", "time", "How long finished callbacks are kept.").default("30d");
-const DEAD_LETTER_RETENTION: Setting =
-    Setting::new("DEAD_LETTER_RETENTION", "time", "How long settled (replayed or discarded) dead letters are kept.")
-        .default("90d");
+const DEAD_LETTER_RETENTION: Setting = Setting::new(
+    "DEAD_LETTER_RETENTION",
+    "time",
+    "How long settled (replayed or discarded) dead letters are kept.",
+)
+.default("90d");
 const MAINTAIN_BATCH: Setting =
     Setting::new("MAINTAIN_BATCH", "rows", "Most rows that one sweep takes at a time.").default("500");
 const HINT_AFTER: Setting = Setting::new(

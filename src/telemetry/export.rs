@@ -38,7 +38,10 @@ pub(super) struct Exporters {
 pub(super) type Readers = Box<dyn FnOnce(MeterProviderBuilder) -> MeterProviderBuilder + Send>;
 
 impl Exporters {
-    pub(super) fn new(config: &TelemetryConfig, token: Option<BlockingToken>) -> Result<Self, TelemetryError> {
+    pub(super) fn new(
+        config: &TelemetryConfig,
+        token: Option<BlockingToken>,
+    ) -> Result<Self, TelemetryError> {
         Ok(Self { otlp: otlp(config)?, insights: insights(config, token)? })
     }
 
@@ -159,7 +162,10 @@ impl LazyClient {
         Ok(self.client.get_or_init(|| client))
     }
 
-    fn authorize(&self, request: &mut Request<Bytes>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    fn authorize(
+        &self,
+        request: &mut Request<Bytes>,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         if let Some(token) = &self.token {
             let token = token()?;
             let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))?;
@@ -176,7 +182,9 @@ impl fmt::Debug for LazyClient {
     }
 }
 
-type Sent<'a> = Pin<Box<dyn Future<Output = Result<Response<Bytes>, Box<dyn std::error::Error + Send + Sync>>> + Send + 'a>>;
+type Sent<'a> = Pin<
+    Box<dyn Future<Output = Result<Response<Bytes>, Box<dyn std::error::Error + Send + Sync>>> + Send + 'a>,
+>;
 
 impl HttpClient for LazyClient {
     fn send_bytes<'a, 'b>(&'a self, mut request: Request<Bytes>) -> Sent<'b>

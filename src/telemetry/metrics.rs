@@ -59,7 +59,9 @@ impl Pipeline {
             .build()
         {
             Ok(exporter) => builder = builder.with_reader(exporter),
-            Err(error) => tracing::warn!(code = "telemetry.prometheus_off", %error, "/health/metrics stays empty"),
+            Err(error) => {
+                tracing::warn!(code = "telemetry.prometheus_off", %error, "/health/metrics stays empty")
+            }
         }
         if let Some(readers) = readers {
             builder = readers(builder);
@@ -105,7 +107,9 @@ impl Instrument {
             Kind::Counter => {
                 Self::Counter(meter.u64_counter(name).with_unit(unit).with_description(description).build())
             }
-            Kind::Gauge => Self::Gauge(meter.f64_gauge(name).with_unit(unit).with_description(description).build()),
+            Kind::Gauge => {
+                Self::Gauge(meter.f64_gauge(name).with_unit(unit).with_description(description).build())
+            }
             Kind::Histogram(bounds) => Self::Histogram(
                 meter
                     .f64_histogram(name)
@@ -237,7 +241,10 @@ mod tests {
             assert!(text.contains(definition.description), "{name}");
         }
         assert!(text.contains("colloquy_webhook_requests_total{outcome=\"x\",source=\"x\"} 1"), "{text}");
-        assert!(text.contains("colloquy_webhook_duration_seconds_bucket{source=\"x\",le=\"0.005\"} 0"), "{text}");
+        assert!(
+            text.contains("colloquy_webhook_duration_seconds_bucket{source=\"x\",le=\"0.005\"} 0"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -23,7 +23,8 @@ pub struct Definition {
 }
 
 /// Seconds, from a handler's microseconds to a callback's limit.
-const SECONDS: &[f64] = &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 270.0];
+const SECONDS: &[f64] =
+    &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 270.0];
 
 macro_rules! metrics {
     ($($metric:ident, $name:literal, $kind:expr, $unit:literal, [$($attribute:literal),*], $description:literal;)*) => {
