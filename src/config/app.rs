@@ -6,6 +6,16 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use super::environment::Environment;
+use super::host::AppEnvironment;
+use super::mistake::Mistake;
+
+mod checks;
+mod parse;
+mod shape;
+mod substitute;
+mod walk;
+
 /// Everything `colloquy.toml` says.
 #[derive(Clone, Debug, Default)]
 pub struct AppConfig {
@@ -263,5 +273,30 @@ impl SourceConfig {
     /// How far a signed timestamp may lie from arrival, either way.
     pub fn tolerance(&self) -> Duration {
         Duration::from_secs(u64::from(self.tolerance_seconds.unwrap_or(300)))
+    }
+}
+
+impl AppConfig {
+    /// Parses and checks `colloquy.toml`. See [`parse`](self).
+    pub fn parse(
+        text: &str,
+        environment: Option<&dyn Environment>,
+        job_kinds: &[&str],
+    ) -> Result<Self, Vec<Mistake>> {
+        parse::parse(text, environment, job_kinds)
+    }
+
+    /// What `environment` does not allow although it is well-formed.
+    pub fn refused_in(&self, environment: AppEnvironment) -> Vec<Mistake> {
+        if environment != AppEnvironment::Production {
+            return Vec::new();
+        }
+        let plain = self.targets.iter().filter(|(_, target)| target.allow_http);
+        plain
+            .map(|(name, _)| {
+                let place = format!("targets.{name}.allow_http");
+                Mistake::new(place, "plain http is refused with APP_ENV=production")
+            })
+            .collect()
     }
 }
