@@ -7,6 +7,7 @@ mod auth;
 mod client;
 mod connect;
 mod error;
+pub mod migrations;
 mod pool;
 mod settings;
 mod tls;

@@ -5,6 +5,7 @@
 //! Every call carries the statement's name, a short fixed label such as `jobs.claim`: it becomes the span's
 //! and the error's. Parameter values reach neither.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -18,6 +19,9 @@ use tracing::field::Empty;
 
 use super::connect::Connector;
 use super::error::DatabaseError;
+
+/// How long a cancelled statement may take to say so.
+const CANCEL_LIMIT: Duration = Duration::from_secs(2);
 
 /// A parameter and its PostgreSQL type, e.g. `(&id, Type::UUID)`.
 pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -212,18 +216,26 @@ impl Session {
         );
         let started = Instant::now();
         self.unanswered.fetch_add(1, Ordering::Relaxed);
-        let answer = tokio::time::timeout(self.limit, call(pg)).instrument(span.clone()).await;
-        span.record("duration_ms", started.elapsed().as_secs_f64() * 1_000.0);
+        let answer = async {
+            let mut call = pin!(call(pg));
+            if let Ok(answer) = tokio::time::timeout(self.limit, &mut call).await {
+                return Some(answer);
+            }
+            self.connector.cancel(pg.cancel_token(), self.encrypted).await;
+            // The pooler forgets a request to cancel when its client leaves, so the answer to it is awaited.
+            tokio::time::timeout(CANCEL_LIMIT, call).await.ok()
+        };
+        let answer = answer.instrument(span.clone()).await;
+        let elapsed = started.elapsed();
+        span.record("duration_ms", elapsed.as_secs_f64() * 1_000.0);
+        if answer.is_some() {
+            // Otherwise it stays counted, and this connection is not used again.
+            self.unanswered.fetch_sub(1, Ordering::Relaxed);
+        }
         let result = match answer {
-            Ok(answer) => {
-                self.unanswered.fetch_sub(1, Ordering::Relaxed);
-                answer.map_err(|error| DatabaseError::of_statement(statement, &error))
-            }
-            // Stays counted as unanswered, so that this connection is not used again.
-            Err(_) => {
-                self.connector.cancel(pg.cancel_token(), self.encrypted).await;
-                Err(DatabaseError::Timeout { statement, limit: self.limit })
-            }
+            Some(Ok(value)) => Ok(value),
+            Some(Err(error)) if elapsed < self.limit => Err(DatabaseError::of_statement(statement, &error)),
+            _ => Err(DatabaseError::Timeout { statement, limit: self.limit }),
         };
         match &result {
             Ok(value) => span.record("rows", rows(value)),
