@@ -207,3 +207,20 @@ pub async fn backlog(client: &impl Statements, kind: WorkKind) -> Result<Backlog
 pub async fn ping(client: &impl Statements) -> Result<Timestamp, DatabaseError> {
     client.query_one("maintenance.ping", "SELECT now() AS now", &[]).await?.column("now")
 }
+
+/// How many messages were given up and not settled yet.
+pub async fn open_message_letters(client: &impl Statements) -> Result<i64, DatabaseError> {
+    const SQL: &str = "SELECT count(*) AS open FROM dead_letters WHERE kind = 'message' AND state = 'open'";
+    client.query_one("maintenance.open_message_letters", SQL, &[]).await?.column("open")
+}
+
+/// Which of these deliveries there are.
+pub async fn known_deliveries(
+    client: &impl Statements,
+    ids: &[DeliveryId],
+) -> Result<Vec<DeliveryId>, DatabaseError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    const SQL: &str = "SELECT id FROM deliveries WHERE id = ANY($1)";
+    let rows = client.query("maintenance.known_deliveries", SQL, &[(&ids, Type::UUID_ARRAY)]).await?;
+    rows.iter().map(|row| row.column("id").map(DeliveryId)).collect()
+}

@@ -104,7 +104,7 @@ fn refused_v6(address: Ipv6Addr) -> Option<&'static str> {
         [0, 0, 0, 0, 0, 0, 0, 0] => Some("an unspecified address"),
         [0, 0, 0, 0, 0, 0, 0, 1] => Some("a loopback address"),
         [0xfc00..=0xfdff, ..] | [0xfec0..=0xfeff, ..] => Some("a private address"),
-        [0xff00.., ..] => Some("a multicast address"),
+        [0xff00..=0xffff, ..] => Some("a multicast address"),
         // Only 2000::/3 is routed; of it, documentation, Teredo and ORCHID are not for us.
         [0x2001, 0xdb8, ..] | [0x2001, 0..=0x1ff, ..] | [0x3fff, 0..=0xfff, ..] => Some("a reserved address"),
         [0x2000..=0x3fff, ..] => None,
