@@ -108,8 +108,11 @@ pub struct TokenSource {
 struct Source {
     requests: Arc<Requests>,
     slots: Mutex<HashMap<String, Slot>>,
-    clock: fn() -> Timestamp,
+    clock: Clock,
 }
+
+/// The time of day; tests set their own.
+type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// What is known of one scope's token.
 struct Slot {
@@ -127,10 +130,10 @@ impl TokenSource {
 
     /// A source of tokens for `credential`. Connects to nothing.
     pub fn new(credential: Credential) -> Self {
-        Self::with_clock(credential, Timestamp::now)
+        Self::with_clock(credential, Arc::new(Timestamp::now))
     }
 
-    fn with_clock(credential: Credential, clock: fn() -> Timestamp) -> Self {
+    fn with_clock(credential: Credential, clock: Clock) -> Self {
         let requests = Arc::new(Requests::new(credential));
         let shared = Source { requests, slots: Mutex::new(HashMap::new()), clock };
         Self { shared: Arc::new(shared), timeout: Self::DEFAULT_TIMEOUT }
