@@ -25,7 +25,7 @@ pub const MAX_ENCODED_BYTES: usize = 65_536;
 
 /// The longest a message can be hidden, by [`Queue::put`], [`Queue::receive`] and [`Queue::extend`]; longer
 /// times are cut to it.
-pub const MAX_DELAY: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const MAX_DELAY: Duration = Duration::from_hours(7 * 24);
 
 /// Never expires.
 const TIME_TO_LIVE: i32 = -1;

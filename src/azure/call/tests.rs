@@ -1,12 +1,7 @@
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::FmtSpan;
-
 use crate::azure::StorageError;
-use crate::azure::testing::{Reply, StandIn, account_at, nowhere};
+use crate::azure::testing::{Logged, Reply, StandIn, account_at, nowhere};
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -97,54 +92,25 @@ async fn making_clients_connects_to_nothing() {
     assert!(request.uri.starts_with("/events/messages?messagettl=-1&sv="), "{}", request.uri);
 }
 
-/// Everything that was logged.
-#[derive(Clone, Default)]
-struct Logged(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Logged {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Logged {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
 #[tokio::test]
 async fn a_call_is_one_span_and_no_log_at_any_level_holds_a_secret() {
-    let logged = Logged::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_span_events(FmtSpan::CLOSE)
-        .with_ansi(false)
-        .with_writer(logged.clone())
-        .finish();
     let server = StandIn::start(|number, _| match number {
         0 => Reply::status(201, "<QueueMessagesList/>"),
         _ => Reply::storage_error(403, "AuthenticationFailed"),
     })
     .await;
     let storage = account_at(&server.url, LIMIT);
-    let guard = tracing::subscriber::set_default(subscriber);
+    let logged = Logged::start();
     storage.queue("events").put("the payload", Duration::ZERO).await.unwrap();
     storage.container("payloads").get("a/b").await.unwrap_err();
-    drop(guard);
-    let shown = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+    let shown = logged.finish();
     for expected in [
         "otel.name=\"queue.put\"",
         "storage.resource=events",
         "otel.name=\"blob.get\"",
         "error.type=\"storage-denied\"",
+        // The layers beneath were heard too.
+        "hyper_util::client",
         "otel.status_code=\"ERROR\"",
     ] {
         assert!(shown.contains(expected), "{expected} is missing in:\n{shown}");

@@ -6,7 +6,7 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::*;
-use crate::azure::testing::{Reply, Seen, StandIn, answer, nowhere};
+use crate::azure::testing::{Logged, Reply, Seen, StandIn, answer, nowhere};
 use crate::azure::{Storage, StorageError, StorageSettings};
 
 const SCOPE: &str = "https://storage.azure.com/.default";
@@ -226,6 +226,34 @@ async fn a_token_that_still_holds_outlives_the_endpoint() {
     assert_eq!(server.seen().len(), 4);
     time.set(START + HOUR - 40);
     assert_eq!(token().await.unwrap(), "new");
+}
+
+#[tokio::test]
+async fn only_one_waits_for_an_early_refresh_and_its_failure_is_logged_once() {
+    let permits = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&permits);
+    let server = StandIn::start(move |number, _| match number {
+        0 => granted("the-token", START + HOUR),
+        _ => Reply::When(Arc::clone(&gate), answer(500, "")),
+    })
+    .await;
+    let time = Time::new();
+    let source = time.source(&server.url, None);
+    source.token(SCOPE).await.unwrap();
+    time.set(START + HOUR - 100);
+    let logged = Logged::start();
+    let opening = async {
+        server.reached(2).await;
+        let others = join_all((0..20).map(|_| source.token(SCOPE))).await;
+        assert!(others.iter().all(|token| text(token.as_ref().unwrap()) == "the-token"));
+        permits.add_permits(1);
+    };
+    let (token, ()) = join(source.token(SCOPE), opening).await;
+    assert_eq!(text(&token.unwrap()), "the-token");
+    assert_eq!(server.seen().len(), 2);
+    let shown = logged.finish();
+    assert_eq!(shown.matches("could not be replaced").count(), 1, "{shown}");
+    assert!(shown.contains("error.code=\"token-refused\"") && !shown.contains("the-token"), "{shown}");
 }
 
 #[tokio::test]
