@@ -29,7 +29,7 @@ where
     Attempt: Fn() -> Tried,
     Tried: Future<Output = azure_core::Result<T>>,
 {
-    let span = tracing::debug_span!(
+    let span = tracing::info_span!(
         "storage",
         otel.name = operation,
         otel.kind = "client",

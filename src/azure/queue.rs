@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use azure_core::http::StatusCode;
 use azure_core::http::headers::HeaderName;
+use azure_core::http::{RequestContent, StatusCode, XmlFormat};
 use azure_core::time::OffsetDateTime;
 use azure_storage_queue::QueueClient;
 use azure_storage_queue::models::{
@@ -25,7 +25,7 @@ pub const MAX_ENCODED_BYTES: usize = 65_536;
 
 /// The longest a message can be hidden, by [`Queue::put`], [`Queue::receive`] and [`Queue::extend`]; longer
 /// times are cut to it.
-pub const MAX_DELAY: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const MAX_DELAY: Duration = Duration::from_hours(7 * 24);
 
 /// Never expires.
 const TIME_TO_LIVE: i32 = -1;
@@ -229,17 +229,22 @@ impl Queue {
     async fn send(&self, stored: String, delay: Duration) -> Result<(), StorageError> {
         let client = self.client("queue.put")?;
         let visibility_timeout = Some(seconds(delay)).filter(|seconds| *seconds > 0);
-        let message = &QueueMessage { message_text: Some(stored) };
+        // Written as XML once; tries share the bytes.
+        let message = QueueMessage { message_text: Some(stored) };
+        let content: RequestContent<QueueMessage, XmlFormat> = message
+            .try_into()
+            .map_err(|_| self.unreadable("queue.put", "the message cannot be written as XML"))?;
+        let content = &content;
         bounded("queue.put", self.name.to_string(), self.timeout, || async move {
             let options = QueueClientSendMessageOptions {
                 message_time_to_live: Some(TIME_TO_LIVE),
                 visibility_timeout,
                 ..QueueClientSendMessageOptions::default()
             };
-            match client.send_message(message.clone().try_into()?, Some(options.clone())).await {
+            match client.send_message(content.clone(), Some(options.clone())).await {
                 Err(error) if queue_missing(&error) => {
                     create(client).await?;
-                    client.send_message(message.clone().try_into()?, Some(options)).await.map(drop)
+                    client.send_message(content.clone(), Some(options)).await.map(drop)
                 }
                 sent => sent.map(drop),
             }

@@ -22,9 +22,9 @@ const SERVICES: &str = "bq";
 const RESOURCE_TYPES: &str = "sco";
 const PERMISSIONS: &str = "rwdlacup";
 
-const LIFETIME: Duration = Duration::from_secs(3600);
+const LIFETIME: Duration = Duration::from_hours(1);
 /// Renewed this long before it ends, so that a clock that runs ahead or a slow call does no harm.
-const MARGIN: Duration = Duration::from_secs(900);
+const MARGIN: Duration = Duration::from_mins(15);
 
 /// Signs and re-signs. One per storage account; the signature is shared by all calls until it is renewed.
 pub(super) struct Signer {

@@ -95,7 +95,8 @@ impl TokenError {
 ///
 /// * Callers that need the same token at the same time share one request and its outcome.
 /// * A failure is told to those who waited for it and then forgotten: the next caller asks anew.
-/// * While a token still holds, a failed or slow attempt to replace it is not noticed by callers.
+/// * While a token still holds, one caller at a time waits for its replacement, for 2 s at most, and the others
+///   go on with it; if there is no replacement, so does that caller, and a warning is logged.
 /// * Every wait is bounded, by [`Self::DEFAULT_TIMEOUT`] unless set otherwise.
 ///
 /// Clones share the cache. Nothing is asked before the first call of [`Self::token`].
@@ -108,8 +109,11 @@ pub struct TokenSource {
 struct Source {
     requests: Arc<Requests>,
     slots: Mutex<HashMap<String, Slot>>,
-    clock: fn() -> Timestamp,
+    clock: Clock,
 }
+
+/// The time of day; tests set their own.
+type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// What is known of one scope's token.
 struct Slot {
@@ -127,10 +131,10 @@ impl TokenSource {
 
     /// A source of tokens for `credential`. Connects to nothing.
     pub fn new(credential: Credential) -> Self {
-        Self::with_clock(credential, Timestamp::now)
+        Self::with_clock(credential, Arc::new(Timestamp::now))
     }
 
-    fn with_clock(credential: Credential, clock: fn() -> Timestamp) -> Self {
+    fn with_clock(credential: Credential, clock: Clock) -> Self {
         let requests = Arc::new(Requests::new(credential));
         let shared = Source { requests, slots: Mutex::new(HashMap::new()), clock };
         Self { shared: Arc::new(shared), timeout: Self::DEFAULT_TIMEOUT }
@@ -152,15 +156,7 @@ impl TokenSource {
         };
         match (pending.await, current) {
             (Ok(token), _) => Ok(token),
-            (Err(error), Some(current)) if (self.shared.clock)() < current.expires_at => {
-                tracing::warn!(
-                    error.code = error.code(),
-                    error = %error,
-                    token.expires_at = %current.expires_at,
-                    "could not replace an Entra token that is about to expire; using it until then"
-                );
-                Ok(current)
-            }
+            (Err(_), Some(current)) if (self.shared.clock)() < current.expires_at => Ok(current),
             (Err(error), _) => Err(error),
         }
     }
@@ -211,27 +207,48 @@ impl Slot {
     fn empty() -> Self {
         Self { token: None, refresh_at: Timestamp::MIN, pending: None }
     }
+
+    fn keep(&mut self, token: Token, now: Timestamp) {
+        let pause_ends = now.saturating_add(PAUSE_BETWEEN_REFRESHES).unwrap_or(Timestamp::MAX);
+        let wanted = token.expires_at.saturating_sub(REFRESH_BEFORE_EXPIRY).unwrap_or(now);
+        self.refresh_at = wanted.max(pause_ends);
+        self.token = Some(token);
+    }
+
+    /// A failure that no caller will see, because the present token still holds, is logged: here, once,
+    /// however many wait. Any other reaches the callers, who log it.
+    fn report(&self, error: &TokenError, now: Timestamp) {
+        if let Some(token) = self.token.as_ref().filter(|token| now < token.expires_at) {
+            tracing::warn!(
+                error.code = error.code(),
+                error = %error,
+                token.expires_at = %token.expires_at,
+                "an Entra token about to expire could not be replaced; it is used until then"
+            );
+        }
+    }
 }
 
 /// Asks for a token and stores it.
 async fn fetch(source: Arc<Source>, scope: String, limit: Duration) -> Result<Token, TokenError> {
-    let token = match tokio::time::timeout(limit, source.requests.token(&scope)).await {
-        Ok(outcome) => outcome?,
-        Err(_) => return Err(TokenError::Timeout { after: limit }),
+    let outcome = match tokio::time::timeout(limit, source.requests.token(&scope)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(TokenError::Timeout { after: limit }),
     };
     let now = (source.clock)();
-    if token.expires_at <= now {
-        return Err(TokenError::Malformed {
-            problem: "the token has expired already; check this machine's clock",
-        });
-    }
     let mut slots = source.slots.lock().unwrap_or_else(PoisonError::into_inner);
     let slot = slots.entry(scope).or_insert_with(Slot::empty);
-    let pause_ends = now.saturating_add(PAUSE_BETWEEN_REFRESHES).unwrap_or(Timestamp::MAX);
-    let wanted = token.expires_at.saturating_sub(REFRESH_BEFORE_EXPIRY).unwrap_or(now);
-    slot.refresh_at = wanted.max(pause_ends);
-    slot.token = Some(token.clone());
-    Ok(token)
+    let token = match outcome {
+        Ok(token) if token.expires_at <= now => Err(TokenError::Malformed {
+            problem: "the token has expired already; check this machine's clock",
+        }),
+        outcome => outcome,
+    };
+    match &token {
+        Ok(token) => slot.keep(token.clone(), now),
+        Err(error) => slot.report(error, now),
+    }
+    token
 }
 
 /// Where tokens come from.
