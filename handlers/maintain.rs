@@ -19,6 +19,9 @@ use jiff::Timestamp;
 
 use crate::services::Services;
 
+pub use measures::{backlogs, measure, queues};
+pub use poison::poison_name;
+
 /// Rare sweeps come this often at most.
 const HOURLY: Duration = Duration::from_secs(3600);
 
@@ -82,7 +85,7 @@ pub async fn maintain(services: Arc<Services>, memory: Arc<Memory>, _timer: Time
     }
     run("held", work_sweeps::release_held(&services)).await;
     run("poison", poison::sweep(&services)).await;
-    measures::measure(&services).await;
+    measure(&services).await;
     if memory.upkeep_is_due() {
         run("partitions", retention::ensure_partitions(&services)).await;
         run("keys", retention::delete_expired_keys(&services)).await;

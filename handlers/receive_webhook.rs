@@ -179,6 +179,7 @@ fn message(
         sealed,
         deferrals: 0,
         failures: 0,
+        given_up: None,
     };
     Ok((message, kept.body))
 }

@@ -72,10 +72,13 @@ pub fn poison_name(queue: &str) -> String {
 
 fn judge_event(text: &str) -> Fate {
     match EventMessage::decode(text) {
-        Ok(message) => Fate::Bury {
-            reason: format!("delivery {} was tried too often, or ended its process every time", message.delivery),
-            source: Some(message.source),
-            code: "message_poisoned",
+        Ok(message) => match message.given_up {
+            Some(reason) => Fate::Bury { source: Some(message.source), code: "delivery_given_up", reason },
+            None => Fate::Bury {
+                reason: format!("delivery {} ended its process, or its host, in every try", message.delivery),
+                source: Some(message.source),
+                code: "message_poisoned",
+            },
         },
         Err(error) => unreadable(error.code, &error.detail),
     }

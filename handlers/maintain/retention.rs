@@ -15,6 +15,9 @@ use crate::services::Services;
 const KEY_GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A body without a delivery may belong to a message that waits out an outage.
 const ORPHAN_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How many days beyond that are looked at: enough for upkeep itself to have been away.
+const ORPHAN_DAYS: u32 = 3;
+const DAY: Duration = Duration::from_secs(24 * 3600);
 const MONTH: Duration = Duration::from_secs(32 * 24 * 3600);
 
 /// Makes the partitions of the coming months, and drops those that retention has emptied.
@@ -85,24 +88,25 @@ pub async fn delete_orphaned_blobs(services: &Services) -> anyhow::Result<usize>
         }
     }
     let container = services.container();
-    let before = ago(ORPHAN_AGE);
-    let page = container.list_page("deliveries/", None).await?;
-    let old: Vec<(String, DeliveryId)> = page
-        .items
-        .into_iter()
-        .filter(|blob| blob.last_modified < before)
-        .filter_map(|blob| {
-            let id = blob.name.rsplit('/').next()?.parse().ok()?;
-            Some((blob.name, id))
-        })
-        .collect();
-    let ids: Vec<DeliveryId> = old.iter().map(|(_, id)| *id).collect();
     let client = services.database.client().await?;
-    let known = maintenance::known_deliveries(&client, &ids).await.context("comparing blobs with deliveries")?;
     let mut deleted = 0;
-    for (name, _) in old.iter().filter(|(_, id)| !known.contains(id)) {
-        container.delete(name).await?;
-        deleted += 1;
+    for day in 0..ORPHAN_DAYS {
+        let prefix = ago(ORPHAN_AGE + DAY * day).strftime("deliveries/%Y/%m/%d/").to_string();
+        let bodies: Vec<(String, DeliveryId)> = container
+            .list(&prefix)
+            .await?
+            .into_iter()
+            .filter_map(|blob| {
+                let id = blob.name.rsplit('/').next()?.parse().ok()?;
+                Some((blob.name, id))
+            })
+            .collect();
+        let ids: Vec<DeliveryId> = bodies.iter().map(|(_, id)| *id).collect();
+        let known = maintenance::known_deliveries(&client, &ids).await.context("comparing blobs with deliveries")?;
+        for (name, _) in bodies.iter().filter(|(_, id)| !known.contains(id)) {
+            container.delete(name).await?;
+            deleted += 1;
+        }
     }
     Ok(deleted)
 }

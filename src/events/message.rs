@@ -50,6 +50,9 @@ pub struct EventMessage {
     /// How often processing failed for a reason other than an outage. Counts towards the dead letter.
     #[serde(default)]
     pub failures: u32,
+    /// Why processing gave it up: set only on the poison queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<String>,
 }
 
 /// How the sender proved itself.
