@@ -3,5 +3,6 @@
 mod envelopes;
 mod harness;
 mod lifecycle;
+mod logs;
 mod parent;
 mod requests;

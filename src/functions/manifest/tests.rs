@@ -156,8 +156,8 @@ fn each_difference_is_found_and_says_what_to_do() {
         ),
         (
             "hook/function.json",
-            r#"{"type": "http", "direction": "out", "name": "res"}"#,
-            r#"{"type": "http", "direction": "in", "name": "res"}"#,
+            ",\n    {\"type\": \"http\", \"direction\": \"out\", \"name\": \"res\"}",
+            "",
             "has not exactly one binding of type http",
         ),
         (
