@@ -111,7 +111,9 @@ impl Dispatch {
             routes,
             bindings: options.bindings.clone(),
             settlement: app.settlement,
-            settlement_limit: options.settlement_limit,
+            settlement_limit: options
+                .function_timeout
+                .map_or(options.settlement_limit, |timeout| options.settlement_limit.min(timeout / 4)),
             function_timeout: options.function_timeout,
             initialization_timeout: options.initialization_timeout,
             started: options.started,

@@ -134,3 +134,6 @@ pub(super) fn time_of(text: &str) -> Option<Timestamp> {
     })?;
     (time >= Timestamp::UNIX_EPOCH).then_some(time)
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,7 +65,11 @@ struct Findings(Vec<Difference>);
 
 impl Findings {
     fn add(&mut self, place: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) {
-        self.0.push(Difference { place: place.into(), what: what.into(), remedy: remedy.into() });
+        let difference = Difference { place: place.into(), what: what.into(), remedy: remedy.into() };
+        // A function registered twice is compared twice.
+        if !self.0.contains(&difference) {
+            self.0.push(difference);
+        }
     }
 }
 

@@ -35,8 +35,8 @@ pub struct ServeOptions {
     pub bindings: BTreeMap<String, String>,
     /// When the process began, for the allowance to young ones. Default: when this was made.
     pub started: Instant,
-    /// Most time a [`Settlement`](super::Settlement) call gets. Default 10 s, which fits between a handler's deadline and
-    /// the host's timeout of 40 s or more.
+    /// Most time a [`Settlement`](super::Settlement) call gets, and never more than a quarter of `function_timeout`, so that
+    /// it fits between a handler's deadline and the host's timeout. Default 10 s.
     pub settlement_limit: Duration,
     /// Most time for a request's head, idle time on a kept connection included. Default 120 s: the host drops idle
     /// connections after 60 s, and must be the first to, since a request sent into a closing connection is lost.

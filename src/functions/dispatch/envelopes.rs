@@ -109,7 +109,7 @@ impl Dispatch {
                 );
                 return Err(Failure { code: error.code, title: "The message does not decode" });
             }
-            Err(Cut::Panicked(panicked)) => return Err(panic(&panicked)),
+            Err(Cut::Panicked(panicked)) => return Err(panicked_at(&panicked)),
             Err(Cut::Overran) => {
                 log_overrun();
                 Outcome::retry("cut at its deadline")
@@ -189,7 +189,7 @@ async fn run_timer(
             tracing::error!(code, reason, "a timer failed; it runs again at its next tick");
             Err(Failure { code, title: "The timer failed" })
         }
-        Err(Cut::Panicked(panicked)) => Err(panic(&panicked)),
+        Err(Cut::Panicked(panicked)) => Err(panicked_at(&panicked)),
         Err(Cut::Overran) => {
             log_overrun();
             Err(Failure { code: "handler.overran", title: "The timer was cut at its deadline" })
@@ -204,7 +204,7 @@ fn log_overrun() {
     );
 }
 
-fn panic(panicked: &Panicked) -> Failure {
+fn panicked_at(panicked: &Panicked) -> Failure {
     log_panic(&panicked.0);
     Failure { code: "handler.panicked", title: "The handler panicked" }
 }
