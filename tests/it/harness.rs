@@ -95,20 +95,23 @@ mod faults {
         let mut server = PrivatePostgres::start().await;
         run(&server, "CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)").await.expect("a table");
         server.kill().await;
-        assert!(run(&server, "SELECT 1").await.is_err());
+        assert!(!answers(&server).await, "a killed server does not answer");
         server.start_again().await;
-        eventually("the pooler to reach the server again", SOON, async || {
-            run(&server, "SELECT n FROM kept").await.is_ok()
-        })
-        .await;
+        eventually("the pooler to reach the server again", SOON, async || answers(&server).await).await;
 
         server.freeze();
-        let frozen = tokio::time::timeout(Duration::from_millis(300), run(&server, "SELECT 1")).await;
-        assert!(frozen.is_err(), "a frozen server does not answer: {frozen:?}");
+        assert!(!answers(&server).await, "a frozen server does not answer");
         server.thaw();
-        run(&server, "SELECT 1").await.expect("an answer after the thaw");
+        eventually("an answer after the thaw", SOON, async || answers(&server).await).await;
         server.stop().await;
-        assert!(run(&server, "SELECT 1").await.is_err());
+        assert!(!answers(&server).await, "a stopped server does not answer");
+    }
+
+    /// PgBouncer holds a query back for two minutes while its server is away, so an answer needs a limit.
+    async fn answers(server: &PrivatePostgres) -> bool {
+        let answer =
+            tokio::time::timeout(Duration::from_millis(500), run(server, "SELECT n FROM kept")).await;
+        answer.is_ok_and(|answer| answer.is_ok())
     }
 
     async fn run(server: &PrivatePostgres, statements: &str) -> Result<(), tokio_postgres::Error> {

@@ -1,8 +1,8 @@
 //! Integration tests: one binary, since linking each file on its own would cost more than running it.
 //!
-//! Files are named for what they show; `support` is the harness, and opens with a tour. Tests in a module `faults` kill, freeze
-//! and restart real processes and run one at a time (`.config/nextest.toml`). Run with `scripts/test`, which starts
-//! what they need and says where it is.
+//! Files are named for what they show; `support` is the harness, and opens with a tour. Tests in a module `faults`
+//! kill, freeze and restart real processes and run one at a time (`.config/nextest.toml`). Run with `scripts/test`,
+//! which starts what they need and says where it is.
 
 #![allow(
     clippy::unwrap_used,
