@@ -71,7 +71,7 @@ fn row(page: &mut String, setting: &Setting) {
         meaning.push_str(" *Secret.*");
     }
     // Writing to a String cannot fail.
-    write!(page, "| `{}` | {default} | {} | {meaning} |\n", setting.name, cell(setting.unit))
+    writeln!(page, "| `{}` | {default} | {} | {meaning} |", setting.name, cell(setting.unit))
         .unwrap_or_default();
 }
 
