@@ -21,7 +21,7 @@ use super::dispatch::{self, Dispatch};
 use super::manifest::{Manifest, ManifestError};
 use super::settings::HostSettings;
 
-/// How to serve. The limits are fields, so that `ServeOptions { drain: …, ..options }` is how one is changed.
+/// How to serve. The limits are public fields: change them after [`ServeOptions::new`].
 pub struct ServeOptions {
     /// The host's timeout; `None` is unlimited. From `host.json`, or its variable.
     pub function_timeout: Option<Duration>,

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
 use super::harness::{Running, options, read_answer, serve, serve_with};
-use crate::functions::{App, HttpRequest, HttpResponse, Invocation};
+use crate::functions::{App, HttpRequest, HttpResponse, Invocation, Outcome, QueueMessage};
 
 const PROXIED: &str =
     "User-Agent: Stripe/1.0\r\nX-Azure-Functions-InvocationId: 8d1f\r\nX-Forwarded-For: 203.0.113.9\r\n";
@@ -141,11 +141,15 @@ async fn two_functions_may_share_a_route_and_the_exact_one_wins() {
 async fn without_a_prefix_the_root_is_a_ping_or_a_users() {
     let mut options = options();
     options.route_prefix = String::new();
-    let running = serve_with(App::new().http("site", "{*rest}", &[], echo), options);
+    let work = async |_: QueueMessage<String>, _| Outcome::Done;
+    let running = serve_with(App::new().http("site", "{*rest}", &[], echo).queue("work", "q", work), options);
     let ping = running.get("/").await;
     assert_eq!((ping.status, ping.body.len()), (200, 0), "no invocation id: the host asks whether we live");
     let user = running.send(&format!("GET / HTTP/1.1\r\n{PROXIED}"), b"").await;
     assert_eq!((user.status, user.json()["function"].as_str()), (201, Some("site")));
+    let user = running.send(&format!("POST /work HTTP/1.1\r\n{PROXIED}"), b"").await;
+    assert_eq!(user.json()["function"], "site", "a user's path that is also a function's");
+    running.envelope("work", br#"{"Data":{"m":"\"hi\""},"Metadata":{}}"#).await.done();
     let user = running.get("/about").await;
     assert_eq!(user.json()["params"], serde_json::json!({"rest": "about"}));
 }
@@ -193,12 +197,14 @@ async fn the_hosts_limit_is_below_every_other() {
 
 #[tokio::test]
 async fn a_body_that_stops_half_way_never_reaches_the_handlers_end() {
-    let (ended, mut ends) = mpsc::unbounded_channel();
+    let (read, mut reads) = mpsc::unbounded_channel();
+    let (gone, mut goes) = mpsc::channel::<()>(2);
     let app = App::new().http("f", "f", &[], move |mut request: HttpRequest, _| {
-        let ended = ended.clone();
+        let (read, leaving) = (read.clone(), Leaving(gone.clone()));
         async move {
             let body = request.bytes(100).await;
-            ended.send(body.is_ok()).expect("watched");
+            read.send(body.is_ok()).expect("watched");
+            drop(leaving);
             HttpResponse::new(StatusCode::OK)
         }
     });
@@ -209,10 +215,11 @@ async fn a_body_that_stops_half_way_never_reaches_the_handlers_end() {
         .await
         .expect("half sent");
     drop(stream);
-    // Either the read fails or the whole invocation is dropped; in neither case is there a body.
-    let ended = tokio::time::timeout(Duration::from_millis(200), ends.recv()).await;
-    assert_ne!(ended, Ok(Some(true)));
+    goes.recv().await.expect("the invocation ended");
+    // Either the read failed or the whole invocation was dropped; in neither case was there a body.
+    assert_ne!(reads.try_recv(), Ok(true));
     assert_eq!(running.send("POST /api/f HTTP/1.1\r\n", b"whole").await.status, 200);
+    assert_eq!(reads.recv().await, Some(true));
 }
 
 #[tokio::test]
