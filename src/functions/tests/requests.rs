@@ -185,6 +185,36 @@ async fn a_body_is_refused_one_byte_over_the_limit() {
     }
 }
 
+/// The client of the host sends a body to its end before it reads an answer, and reports a broken connection instead.
+#[tokio::test]
+async fn a_refusal_is_answered_although_the_body_is_still_coming() {
+    let running = app();
+    let large = vec![b'x'; 20 * 1024 * 1024];
+    for (path, status) in [("/api/webhooks/stripe", 413), ("/api/nowhere", 404), ("/api/health", 405)] {
+        let mut stream = running.connect().await;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            large.len()
+        );
+        stream.write_all(head.as_bytes()).await.expect("head");
+        stream.write_all(&large).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert_eq!(read_answer(&mut stream).await.status, status, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_wait_for_a_stalled_body() {
+    let mut options = options();
+    options.discard_limit = Duration::from_millis(50);
+    let running = serve_with(App::new(), options);
+    let mut stream = running.connect().await;
+    stream
+        .write_all(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nhalf")
+        .await
+        .expect("half sent");
+    assert_eq!(read_answer(&mut stream).await.status, 404);
+}
+
 #[tokio::test]
 async fn the_hosts_limit_is_below_every_other() {
     let mut options = options();
