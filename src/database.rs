@@ -1,1 +1,30 @@
-//! (being written)
+//! PostgreSQL, the record. Nothing else in the tree speaks SQL.
+//!
+//! Statements go through [`Client`] and [`Transaction`], which know only typed statements and so work through a
+//! pooler in transaction mode. `docs/database.md` has the rules that follow from it.
+
+mod auth;
+pub mod callbacks;
+mod client;
+mod connect;
+pub mod dead_letters;
+mod error;
+pub mod events;
+pub mod inspect;
+pub mod maintenance;
+pub mod migrations;
+mod pool;
+mod settings;
+mod tls;
+pub mod work;
+
+pub use auth::{ENTRA_SCOPE, TokenError, TokenProvider};
+pub use client::{Client, Columns, Param, Statements, Transaction};
+pub use error::{Class, DatabaseError};
+pub use pool::{Database, PoolStatus};
+pub use settings::{DatabaseAuth, DatabaseSettings, POOL_SIZE_LIMIT, SettingsError};
+pub use tokio_postgres::Row;
+pub use tokio_postgres::types::Type;
+
+#[cfg(test)]
+mod tests;

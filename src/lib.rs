@@ -11,5 +11,6 @@ pub mod events;
 pub mod functions;
 pub mod ids;
 pub mod jobs;
+pub mod tasks;
 pub mod telemetry;
 pub mod webhooks;

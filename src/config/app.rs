@@ -6,6 +6,16 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use super::environment::Environment;
+use super::host::AppEnvironment;
+use super::mistake::Mistake;
+
+mod checks;
+mod parse;
+mod shape;
+mod substitute;
+mod walk;
+
 /// Everything `colloquy.toml` says.
 #[derive(Clone, Debug, Default)]
 pub struct AppConfig {
@@ -44,6 +54,8 @@ pub struct SourceConfig {
     pub auth: Option<AuthConfig>,
     /// Largest body taken, in bytes. Default: the kind's.
     pub max_body_bytes: Option<u64>,
+    /// Most events taken in one delivery. Default 5,000.
+    pub max_events: Option<u32>,
     /// Media types taken, `*/*` for all. Default: the kind's.
     pub content_types: Option<Vec<String>>,
     /// Requests a minute one process takes from this source; 0 (default) is no limit.
@@ -244,6 +256,7 @@ impl SourceConfig {
             kind,
             auth: None,
             max_body_bytes: None,
+            max_events: None,
             content_types: None,
             rate_per_minute: 0,
             tolerance_seconds: None,
@@ -260,5 +273,30 @@ impl SourceConfig {
     /// How far a signed timestamp may lie from arrival, either way.
     pub fn tolerance(&self) -> Duration {
         Duration::from_secs(u64::from(self.tolerance_seconds.unwrap_or(300)))
+    }
+}
+
+impl AppConfig {
+    /// Parses and checks `colloquy.toml`. See [`parse`](self).
+    pub fn parse(
+        text: &str,
+        environment: Option<&dyn Environment>,
+        job_kinds: &[&str],
+    ) -> Result<Self, Vec<Mistake>> {
+        parse::parse(text, environment, job_kinds)
+    }
+
+    /// What `environment` does not allow although it is well-formed.
+    pub fn refused_in(&self, environment: AppEnvironment) -> Vec<Mistake> {
+        if environment != AppEnvironment::Production {
+            return Vec::new();
+        }
+        let plain = self.targets.iter().filter(|(_, target)| target.allow_http);
+        plain
+            .map(|(name, _)| {
+                let place = format!("targets.{name}.allow_http");
+                Mistake::new(place, "plain http is refused with APP_ENV=production")
+            })
+            .collect()
     }
 }

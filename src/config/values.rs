@@ -1,0 +1,86 @@
+//! Notations of single values.
+
+use std::time::Duration;
+
+use url::Url;
+
+pub(super) const DURATION: &str = "a time with its unit, such as 250ms, 10s, 5m, 24h or 90d";
+
+/// A time with its unit; a bare number is taken only if it is zero, since nobody can tell what unit was meant.
+pub fn duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    let seconds = match unit {
+        "ms" => return Some(Duration::from_millis(number)),
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.checked_mul(seconds).map(Duration::from_secs)
+}
+
+/// Times separated by commas.
+pub fn durations(text: &str) -> Option<Vec<Duration>> {
+    text.split(',').map(|part| duration(part.trim())).collect()
+}
+
+pub(super) fn flag(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+pub(super) fn http_url(text: &str) -> Option<Url> {
+    Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
+/// The host's notation of a time span, `[d.]hh:mm:ss`; `-1` and `00:00:00` below a second are refused here.
+pub(super) fn time_span(text: &str) -> Option<Duration> {
+    let (days, clock) = match text.split_once('.') {
+        Some((days, clock)) => (days.parse::<u64>().ok()?, clock),
+        None => (0, text),
+    };
+    let mut parts = clock.split(':');
+    let (hours, minutes, seconds): (u64, u64, u64) =
+        (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    if parts.next().is_some() || hours > 23 || minutes > 59 || seconds > 59 || days > 36_500 {
+        return None;
+    }
+    let total = days * 86_400 + hours * 3_600 + minutes * 60 + seconds;
+    (total > 0).then(|| Duration::from_secs(total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit() {
+        assert_eq!(duration("10s"), Some(Duration::from_secs(10)));
+        assert_eq!(duration("250ms"), Some(Duration::from_millis(250)));
+        assert_eq!(duration("90d"), Some(Duration::from_secs(90 * 86_400)));
+        assert_eq!(duration("0"), Some(Duration::ZERO));
+        for wrong in ["10", "s", "", "-1s", "1.5h", "10 s", "99999999999999999999d", "5min"] {
+            assert_eq!(duration(wrong), None, "{wrong}");
+        }
+        assert_eq!(durations("0s, 5s,5m").map(|all| all.len()), Some(3));
+        assert_eq!(durations("0s,,5m"), None);
+    }
+
+    #[test]
+    fn the_hosts_time_spans() {
+        assert_eq!(time_span("00:05:00"), Some(Duration::from_secs(300)));
+        assert_eq!(time_span("1.00:00:01"), Some(Duration::from_secs(86_401)));
+        for wrong in ["-1", "00:00:00", "5", "00:05", "00:60:00", "00:05:00:00"] {
+            assert_eq!(time_span(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! On real PostgreSQL, and through real PgBouncer, always: each test has a database of its own.
+
+mod pool;
+mod support;

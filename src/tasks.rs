@@ -1,0 +1,83 @@
+//! The one place where background tasks begin: tracked, named, told to stop, and awaited at the end.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+
+/// The background tasks of a process. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stopping: CancellationToken,
+}
+
+/// Tasks were still running when the time to stop was over; they are cut off with the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{running} background tasks did not stop in time; they are cut off, and the work they held is taken over when its lease lapses"
+)]
+pub struct StillRunning {
+    pub running: usize,
+}
+
+impl StillRunning {
+    /// The stable code by which logs and alerts know this failure.
+    pub const CODE: &'static str = "tasks.still_running";
+}
+
+impl Tasks {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs `task` in the background, in the present span. A panic is logged and ends that task alone.
+    /// The task should watch [`Tasks::stopping`].
+    #[expect(clippy::disallowed_methods, reason = "the task tracker is where spawning is allowed")]
+    pub fn spawn<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let guarded = async move {
+            if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
+                tracing::error!(
+                    code = "tasks.panicked",
+                    task = name,
+                    panic = panic_message(&*panic),
+                    "a background task panicked"
+                );
+            }
+        };
+        self.tracker.spawn(guarded.in_current_span());
+    }
+
+    /// Completes, for every holder, once [`Tasks::stop`] was called.
+    pub fn stopping(&self) -> CancellationToken {
+        self.stopping.clone()
+    }
+
+    /// How many tasks are running.
+    pub fn running(&self) -> usize {
+        self.tracker.len()
+    }
+
+    /// Tells every task to stop and awaits them for at most `patience`.
+    pub async fn stop(&self, patience: Duration) -> Result<(), StillRunning> {
+        self.stopping.cancel();
+        self.tracker.close();
+        tokio::time::timeout(patience, self.tracker.wait())
+            .await
+            .map_err(|_| StillRunning { running: self.tracker.len() })
+    }
+}
+
+/// What a panic said, if it said anything.
+pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&'static str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
