@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What every shell script here starts with. Sourced: it goes to the repository's root and reads the pinned versions.
 
 set -euo pipefail
