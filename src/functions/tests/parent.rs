@@ -9,8 +9,8 @@ use crate::functions::die_with_parent;
 
 const CHILD: &str = "FUNCTIONS_TEST_CHILD";
 
-/// Not a test of its own: the body of the child, which echoes its stdin until that ends. As an ordinary test it
-/// returns at once.
+/// Not a test of its own: the body of the child, which echoes its stdin until that ends. As an ordinary test
+/// it returns at once.
 #[test]
 fn child() {
     if std::env::var_os(CHILD).is_none() {
@@ -46,7 +46,8 @@ fn start() -> Child {
     command.spawn().expect("started")
 }
 
-/// The kernel signals the end of the *thread* that started a process. Were the signal SIGKILL, this child would die.
+/// The kernel signals the end of the *thread* that started a process. Were the signal SIGKILL, this child
+/// would die.
 #[test]
 fn the_end_of_a_mere_thread_of_the_parent_is_survived() {
     let (armed, wait) = std::sync::mpsc::channel::<()>();
@@ -73,8 +74,9 @@ fn the_end_of_a_mere_thread_of_the_parent_is_survived() {
 
 #[test]
 fn the_end_of_the_parent_is_not() {
-    // A shell between us and the child. It gives background jobs /dev/null for stdin unless told otherwise, so the
-    // pipe from here is passed on by hand: while it is open, the child has no reason of its own to end.
+    // A shell between us and the child. It gives background jobs /dev/null for stdin unless told otherwise,
+    // so the pipe from here is passed on by hand: while it is open, the child has no reason of its own to
+    // end.
     let mut shell = Command::new("sh")
         .args(["-c", "exec 3<&0; \"$0\" \"$@\" <&3 & wait"])
         .arg(std::env::current_exe().expect("a path"))
