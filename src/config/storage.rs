@@ -224,7 +224,7 @@ fn refuse_unsafe(reader: &Reader<'_>, app: AppEnvironment, text: &str) {
     }
     let text = text.to_ascii_lowercase();
     let mut parts = text.split(';').filter_map(|part| part.trim().split_once('='));
-    let mut has =
+    let has =
         |name: &str, fits: fn(&str) -> bool| parts.clone().any(|(key, value)| key == name && fits(value));
     let environment = app.as_str();
     if has("usedevelopmentstorage", |value| value == "true") {
