@@ -54,6 +54,8 @@ pub struct SourceConfig {
     pub auth: Option<AuthConfig>,
     /// Largest body taken, in bytes. Default: the kind's.
     pub max_body_bytes: Option<u64>,
+    /// Most events taken in one delivery. Default 5,000.
+    pub max_events: Option<u32>,
     /// Media types taken, `*/*` for all. Default: the kind's.
     pub content_types: Option<Vec<String>>,
     /// Requests a minute one process takes from this source; 0 (default) is no limit.
@@ -254,6 +256,7 @@ impl SourceConfig {
             kind,
             auth: None,
             max_body_bytes: None,
+            max_events: None,
             content_types: None,
             rate_per_minute: 0,
             tolerance_seconds: None,
