@@ -45,6 +45,11 @@ pub enum TelemetryError {
         "APPLICATIONINSIGHTS_CONNECTION_STRING cannot be used; copy it again from the resource's overview page"
     )]
     Insights,
+    #[error(
+        "APPLICATIONINSIGHTS_AUTHENTICATION_STRING asks for a Microsoft Entra identity, and this process was given none; \
+         remove the setting to use the connection string's key"
+    )]
+    NoToken,
     #[error("telemetry was set up before in this process")]
     Twice,
 }
