@@ -8,6 +8,7 @@ use colloquy::functions::{Payload, Settlement};
 use futures_util::future::BoxFuture;
 
 use crate::maintain::poison_name;
+use crate::registrations::{CALLBACKS, EVENTS, JOBS};
 use crate::services::Services;
 
 /// Puts messages back, or where `maintain` makes dead letters of them.
@@ -20,9 +21,9 @@ impl QueueSettlement {
     fn queue(&self, registered: &str) -> String {
         let queues = &self.services.config.queues;
         match registered {
-            crate::EVENTS => queues.events.clone(),
-            crate::JOBS => queues.jobs.clone(),
-            crate::CALLBACKS => queues.callbacks.clone(),
+            EVENTS => queues.events.clone(),
+            JOBS => queues.jobs.clone(),
+            CALLBACKS => queues.callbacks.clone(),
             other => other.to_owned(),
         }
     }
@@ -30,11 +31,11 @@ impl QueueSettlement {
     /// The message with one more deferral, and how long it waits. One this version cannot read goes back as it is.
     fn deferred(&self, registered: &str, text: &str) -> (String, Duration) {
         let (deferrals, deferred) = match registered {
-            crate::EVENTS => EventMessage::decode(text).map_or((1, None), |mut message| {
+            EVENTS => EventMessage::decode(text).map_or((1, None), |mut message| {
                 message.deferrals = message.deferrals.saturating_add(1);
                 (message.deferrals, message::encode(&message).ok())
             }),
-            crate::JOBS => JobHint::decode(text).map_or((1, None), |mut hint| {
+            JOBS => JobHint::decode(text).map_or((1, None), |mut hint| {
                 hint.outages = hint.outages.saturating_add(1);
                 (hint.outages, message::encode(&hint).ok())
             }),

@@ -156,3 +156,91 @@ impl fmt::Display for Scope {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::{SignedDuration, Timestamp};
+
+    use super::*;
+
+    fn key(name: &str, secret: &str, scopes: &[Scope], expires_at: Option<Timestamp>) -> ApiKeyConfig {
+        ApiKeyConfig {
+            name: name.into(),
+            sha256: hash_key(secret),
+            scopes: scopes.to_vec(),
+            owner: "team".into(),
+            expires_at,
+            limits: Default::default(),
+        }
+    }
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(http::HeaderName::from_static(name), value.parse().unwrap())])
+    }
+
+    #[test]
+    fn a_key_is_taken_from_each_header_that_clients_use() {
+        let keys = ApiKeys::new(&AccessConfig {
+            api_keys: vec![key("other", "clq_b", &[], None), key("mine", "clq_a", &[Scope::Operator], None)],
+        });
+        let now = Timestamp::now();
+        for (name, value) in [
+            ("authorization", "Bearer clq_a"),
+            ("authorization", "bearer  clq_a"),
+            ("x-api-key", "clq_a"),
+            ("api-key", " clq_a"),
+        ] {
+            let caller = keys.authorize(&headers(name, value), Scope::Operator, now).unwrap();
+            assert_eq!((caller.key.as_str(), caller.owner.as_str()), ("mine", "team"), "{name}: {value}");
+        }
+        let refused = |name, value| keys.authorize(&headers(name, value), Scope::Operator, now).unwrap_err();
+        assert_eq!(refused("authorization", "Basic clq_a"), AccessError::Missing);
+        assert_eq!(refused("x-api-key", ""), AccessError::Missing);
+        assert_eq!(refused("x-api-key", "clq_c"), AccessError::Unknown);
+        assert_eq!(refused("x-api-key", "clq_b").status(), http::StatusCode::FORBIDDEN);
+    }
+
+    #[test]
+    fn keys_overlap_and_expire() {
+        let now = Timestamp::now();
+        let later = now + SignedDuration::from_secs(60);
+        let keys = ApiKeys::new(&AccessConfig {
+            api_keys: vec![key("old", "clq_old", &[], Some(later)), key("new", "clq_new", &[], None)],
+        });
+        assert!(keys.verify("clq_old", now).is_ok() && keys.verify("clq_new", now).is_ok());
+        let expired = keys.verify("clq_old", later).unwrap_err();
+        assert_eq!(expired, AccessError::Expired { key: "old".into(), at: later });
+        assert!(!expired.public_message().contains("old"), "the caller is not told the key's name");
+        assert!(keys.verify("clq_new", later).is_ok());
+    }
+
+    #[test]
+    fn without_keys_nobody_passes() {
+        let keys = ApiKeys::default();
+        assert!(keys.is_empty());
+        assert_eq!(keys.verify("", Timestamp::now()), Err(AccessError::Unknown));
+        assert_eq!(
+            keys.authorize(&HeaderMap::new(), Scope::Operator, Timestamp::now()),
+            Err(AccessError::Missing)
+        );
+    }
+
+    #[test]
+    fn a_generated_key_is_long_distinct_and_matches_its_hash() {
+        let first = generate_key();
+        let text = first.expose_secret();
+        assert!(text.starts_with(KEY_PREFIX) && text.len() == KEY_PREFIX.len() + 43, "{}", text.len());
+        assert_ne!(text, generate_key().expose_secret());
+        let json = format!(
+            r#"{{"name": "n", "sha256": "{}", "scopes": ["operator"], "owner": "o"}}"#,
+            hash_key_hex(&first)
+        );
+        let config: ApiKeyConfig = serde_json::from_str(&json).unwrap();
+        let keys = ApiKeys::new(&AccessConfig { api_keys: vec![config] });
+        assert_eq!(keys.verify(text, Timestamp::now()).map(|caller| caller.key), Ok("n".to_owned()));
+        assert_eq!(
+            hash_key_hex(&SecretString::from("abc")),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
+}

@@ -24,13 +24,11 @@ pub use app::AppConfig;
 pub use catalogue::{catalogue, catalogue_markdown, is_known};
 pub use database::{DatabaseAuth, DatabaseConfig};
 pub use environment::{Environment, ProcessEnvironment, fixed};
-pub use host::{AppEnvironment, FunctionTimeout, HostSettings};
+pub use host::AppEnvironment;
 pub use load::{AppFile, Config};
 pub use mistake::{ConfigErrors, Mistake};
 pub use reader::{Reader, Setting};
-pub use secrets::{
-    CallbackSecrets, EncryptionKey, EncryptionKeys, LabelledSecret, UNLABELLED, WebhookSecrets,
-};
+pub use secrets::{CallbackSecrets, EncryptionKeys, LabelledSecret, UNLABELLED, WebhookSecrets};
 pub use storage::{CredentialKind, IdentityConfig, QueueNames, StorageAccess, StorageConfig};
 pub use telemetry::{InsightsAuth, InsightsConfig, Sampling, TelemetryConfig};
 pub use values::{duration, durations};

@@ -72,6 +72,7 @@
 //! | `handler.panicked` | 500 | a defect; the log line names the place |
 //! | `handler.overran` | 503 (HTTP) | cut at its deadline; make it shorter or raise `functionTimeout` |
 //! | `handler.failed` | 500 | a timer asked for a retry, which the host shows as a failure; the next tick comes |
+//! | `response.unserialisable` | 500 | a handler returned what is no JSON; a defect |
 //! | `settlement.absent`, `settlement.failed`, `settlement.overran`, `settlement.panicked` | 500 | `Retry`/`DeadLetter` could not be carried out; the host retries |
 //!
 //! Sources: the host's own code as restated in the functions-host contract; every payload shape named there is a

@@ -38,7 +38,6 @@ impl Tasks {
 
     /// Runs `task` in the background, in the present span. A panic is logged and ends that task alone.
     /// The task should watch [`Tasks::stopping`].
-    #[expect(clippy::disallowed_methods, reason = "the task tracker is where spawning is allowed")]
     pub fn spawn<F>(&self, name: &'static str, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -80,4 +79,42 @@ impl Tasks {
 pub fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&'static str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn stopping_reaches_every_task_and_awaits_it() {
+        let tasks = Tasks::new();
+        let (done, finished) = oneshot::channel();
+        let stopping = tasks.stopping();
+        tasks.spawn("waits", async move {
+            stopping.cancelled().await;
+            done.send(()).unwrap();
+        });
+        assert_eq!(tasks.running(), 1);
+        tasks.stop(Duration::from_secs(10)).await.unwrap();
+        assert_eq!((finished.await, tasks.running()), (Ok(()), 0));
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_own_task_alone() {
+        let tasks = Tasks::new();
+        let (done, finished) = oneshot::channel();
+        tasks.spawn("panics", async { panic!("on purpose") });
+        tasks.spawn("goes on", async move { done.send(()).unwrap() });
+        finished.await.unwrap();
+        tasks.stop(Duration::from_secs(10)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_task_that_will_not_stop_is_counted() {
+        let tasks = Tasks::new();
+        tasks.spawn("stubborn", std::future::pending());
+        assert_eq!(tasks.stop(Duration::from_millis(10)).await, Err(StillRunning { running: 1 }));
+    }
 }

@@ -140,7 +140,7 @@ fn log_panics() {
             code = "process.panicked",
             location,
             panic = panic.payload_as_str().unwrap_or("no message"),
-            "a panic was caught"
+            "a panic"
         );
     }));
 }

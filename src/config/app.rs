@@ -90,7 +90,7 @@ pub enum Stop {
     Refuse,
 }
 
-/// A credential instead of a payload signature.
+/// A credential instead of a payload signature: `auth = "bearer"`, or `auth.header.name = "x-token"`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum AuthConfig {
@@ -277,7 +277,12 @@ impl SourceConfig {
 }
 
 impl AppConfig {
-    /// Parses and checks `colloquy.toml`. See [`parse`](self).
+    /// Parses and checks `colloquy.toml`; `Err` lists every mistake of the file with its path and position.
+    ///
+    /// `${ENV_NAME}` in any string is replaced from `environment`. With `None`, values that need it are taken on
+    /// trust: the structure alone is checked, and the result is not to be used. `job_kinds` are the kinds of job that
+    /// routes may name. Secrets are not looked at; see [`WebhookSecrets::missing`](super::WebhookSecrets::missing) and
+    /// its like.
     pub fn parse(
         text: &str,
         environment: Option<&dyn Environment>,

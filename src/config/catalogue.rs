@@ -71,7 +71,7 @@ fn row(page: &mut String, setting: &Setting) {
         meaning.push_str(" *Secret.*");
     }
     // Writing to a String cannot fail.
-    write!(page, "| `{}` | {default} | {} | {meaning} |\n", setting.name, cell(setting.unit))
+    writeln!(page, "| `{}` | {default} | {} | {meaning} |", setting.name, cell(setting.unit))
         .unwrap_or_default();
 }
 
@@ -86,6 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a switch of this test, no setting")]
     fn the_page_is_up_to_date() {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md");
         if std::env::var_os("UPDATE_DOCS").is_some() {

@@ -1,5 +1,6 @@
 //! How PostgreSQL is reached.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -40,29 +41,41 @@ const TRACK_USAGE: Setting = Setting::new(
     "Whether usage is written to the database. false keeps serving what does not need it.",
 )
 .default("true");
-const SCOPE: Setting = Setting::new("DB_ENTRA_SCOPE", "scope", "Scope of the Entra token for PostgreSQL.")
-    .default("https://ossrdbms-aad.database.windows.net/.default");
+const CA_FILE: Setting = Setting::new(
+    "DB_CA_FILE",
+    "path",
+    "PEM file of certificate authorities to trust for PostgreSQL besides the system's.",
+);
 const POOL_SIZE: Setting = Setting::new(
     "DB_POOL_SIZE",
     "connections, 1 to 15",
     "Most connections one process holds. Processes times this must stay within the server's limit.",
 )
-.default("5");
+.default("4");
 const POOL_WAIT: Setting =
     Setting::new("DB_POOL_WAIT", "time", "How long a caller waits for a free connection.").default("30s");
-const POOL_RECYCLE: Setting =
-    Setting::new("DB_POOL_RECYCLE", "time", "Age at which a connection is replaced.").default("30m");
+const MAX_AGE: Setting =
+    Setting::new("DB_CONNECTION_MAX_AGE", "time", "Age at which a connection is replaced.").default("30m");
 const CONNECT_TIMEOUT: Setting =
-    Setting::new("DB_CONNECT_TIMEOUT", "time", "How long opening one connection may take.").default("5s");
+    Setting::new("DB_CONNECT_TIMEOUT", "time", "How long opening one connection may take.").default("10s");
 const STATEMENT_TIMEOUT: Setting =
     Setting::new("DB_STATEMENT_TIMEOUT", "time", "How long one statement may run, migrations excepted.")
-        .default("30s");
+        .default("20s");
+const MIGRATE_WAIT: Setting =
+    Setting::new("MIGRATE_WAIT", "time", "How long a migration run waits for another runner to finish.")
+        .default("120s");
 const LOCK_TIMEOUT: Setting = Setting::new(
     "MIGRATE_LOCK_TIMEOUT",
     "time",
     "How long a migration waits for a table's lock before it gives way to traffic and is tried again.",
 )
 .default("5s");
+const CONCURRENT_LOCK_TIMEOUT: Setting = Setting::new(
+    "MIGRATE_CONCURRENT_LOCK_TIMEOUT",
+    "time",
+    "The same for migrations outside a transaction (CREATE INDEX CONCURRENTLY), for which no traffic waits.",
+)
+.default("15m");
 
 pub(super) const SETTINGS: &[Setting] = &[
     URL,
@@ -70,13 +83,15 @@ pub(super) const SETTINGS: &[Setting] = &[
     AUTH_MODE,
     PASSWORD,
     TRACK_USAGE,
-    SCOPE,
+    CA_FILE,
     POOL_SIZE,
     POOL_WAIT,
-    POOL_RECYCLE,
+    MAX_AGE,
     CONNECT_TIMEOUT,
     STATEMENT_TIMEOUT,
+    MIGRATE_WAIT,
     LOCK_TIMEOUT,
+    CONCURRENT_LOCK_TIMEOUT,
 ];
 
 /// How to log in to PostgreSQL.
@@ -96,14 +111,22 @@ pub struct DatabaseConfig {
     pub auth: DatabaseAuth,
     /// Overrides the password in the addresses.
     pub password: Option<SecretString>,
-    pub entra_scope: String,
+    /// PEM file of authorities to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
     pub track_usage: bool,
     pub pool_size: u32,
+    /// How long a caller waits for a connection.
     pub pool_wait: Duration,
-    pub pool_recycle: Duration,
+    /// Age at which a connection is replaced.
+    pub max_age: Duration,
     pub connect_timeout: Duration,
     pub statement_timeout: Duration,
+    /// How long a migration run waits for another runner.
+    pub migrate_wait: Duration,
+    /// How long a migration waits for a lock on a table.
     pub migrate_lock_timeout: Duration,
+    /// The same for migrations outside a transaction.
+    pub migrate_concurrent_lock_timeout: Duration,
 }
 
 impl DatabaseConfig {
@@ -141,14 +164,16 @@ impl DatabaseConfig {
             direct_url: direct_url.into(),
             auth,
             password,
-            entra_scope: reader.text(&SCOPE).unwrap_or_default(),
+            ca_file: reader.text(&CA_FILE).map(PathBuf::from),
             track_usage: reader.flag(&TRACK_USAGE),
             pool_size: reader.number_u32(&POOL_SIZE, 1, 15),
             pool_wait: reader.positive_duration(&POOL_WAIT),
-            pool_recycle: reader.positive_duration(&POOL_RECYCLE),
+            max_age: reader.positive_duration(&MAX_AGE),
             connect_timeout: reader.positive_duration(&CONNECT_TIMEOUT),
             statement_timeout: reader.positive_duration(&STATEMENT_TIMEOUT),
+            migrate_wait: reader.positive_duration(&MIGRATE_WAIT),
             migrate_lock_timeout: reader.positive_duration(&LOCK_TIMEOUT),
+            migrate_concurrent_lock_timeout: reader.positive_duration(&CONCURRENT_LOCK_TIMEOUT),
         }
     }
 

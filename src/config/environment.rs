@@ -15,6 +15,7 @@ pub trait Environment: Send + Sync {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProcessEnvironment;
 
+#[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
 impl Environment for ProcessEnvironment {
     fn get(&self, name: &str) -> Option<String> {
         std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())

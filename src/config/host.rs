@@ -1,10 +1,6 @@
-//! Where this process runs and what its host told it.
-
-use std::path::PathBuf;
-use std::time::Duration;
+//! Which environment this is, and what the Functions host sets.
 
 use super::reader::{Reader, Setting};
-use super::values;
 
 const APP_ENV: Setting = Setting::new(
     "APP_ENV",
@@ -12,22 +8,34 @@ const APP_ENV: Setting = Setting::new(
     "Which environment this is. Staging and production refuse what is only safe on one machine.",
 )
 .default("dev");
+// What follows is read by the SDK (`functions::HostSettings`), which knows the host's notation; declared here, where
+// every setting is.
 const PORT: Setting = Setting::new(
     "FUNCTIONS_CUSTOMHANDLER_PORT",
     "port",
-    "Port the function handlers listen on, on 127.0.0.1. The Functions host sets it; 0 takes any free port.",
+    "Port the function handlers listen on, on 127.0.0.1. The Functions host sets it.",
 )
-.default("0");
+.required_when("function-handlers is started without a command");
 const ROOT: Setting = Setting::new(
     "FUNCTIONS_APP_ROOT_PATH",
     "path",
-    "Folder with host.json and the function folders. The Functions host sets it.",
+    "Folder with host.json, colloquy.toml and the function folders. The Functions host sets it.",
 )
 .default(".");
 const TIMEOUT: Setting = Setting::new(
     "AzureFunctionsJobHost__functionTimeout",
     "hh:mm:ss, or -1 for none",
     "Overrides functionTimeout of host.json, for the host and for our own deadlines alike.",
+);
+const INITIALIZATION: Setting = Setting::new(
+    "AzureFunctionsJobHost__customHandler__initializationTimeout",
+    "hh:mm:ss",
+    "Overrides customHandler.initializationTimeout of host.json; our deadlines allow for it while the process is young.",
+);
+const ROUTE_PREFIX: Setting = Setting::new(
+    "AzureFunctionsJobHost__extensions__http__routePrefix",
+    "path segments, may be empty",
+    "Overrides extensions.http.routePrefix of host.json: what every HTTP path begins with.",
 );
 const BODY_LIMIT: Setting = Setting::new(
     "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT",
@@ -36,7 +44,8 @@ const BODY_LIMIT: Setting = Setting::new(
 )
 .default("104857600");
 
-pub(super) const SETTINGS: &[Setting] = &[APP_ENV, PORT, ROOT, TIMEOUT, BODY_LIMIT];
+pub(super) const SETTINGS: &[Setting] =
+    &[APP_ENV, PORT, ROOT, TIMEOUT, INITIALIZATION, ROUTE_PREFIX, BODY_LIMIT];
 
 /// Which environment this is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,36 +77,8 @@ impl AppEnvironment {
     }
 }
 
-/// `functionTimeout` as the environment overrides it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FunctionTimeout {
-    Unlimited,
-    After(Duration),
-}
-
-/// What the Functions host sets.
-#[derive(Clone, Debug)]
-pub struct HostSettings {
-    /// 0: any free port.
-    pub port: u16,
-    /// Folder with `host.json` and the function folders.
-    pub root: PathBuf,
-    /// `None`: `host.json` decides.
-    pub function_timeout: Option<FunctionTimeout>,
-    /// Bytes.
-    pub max_body_bytes: u64,
-}
-
-impl HostSettings {
-    pub(super) fn read(reader: &Reader<'_>) -> Self {
-        Self {
-            port: reader.required(&PORT, "a port number from 0 to 65535", |text| text.parse().ok()),
-            root: PathBuf::from(reader.text(&ROOT).unwrap_or_default()),
-            function_timeout: reader.optional(&TIMEOUT, "hh:mm:ss or -1", |text| match text {
-                "-1" => Some(FunctionTimeout::Unlimited),
-                text => values::time_span(text).map(FunctionTimeout::After),
-            }),
-            max_body_bytes: reader.number(&BODY_LIMIT, 1, u64::from(u32::MAX)),
-        }
-    }
+/// The folder with `host.json`, `colloquy.toml` and the function folders.
+pub fn root(environment: &dyn super::Environment) -> std::path::PathBuf {
+    let text = environment.get(ROOT.name).unwrap_or_default();
+    std::path::PathBuf::from(if text.trim().is_empty() { "." } else { text.trim() })
 }

@@ -6,7 +6,7 @@ use super::access::AccessConfig;
 use super::app::AppConfig;
 use super::database::DatabaseConfig;
 use super::environment::Environment;
-use super::host::{AppEnvironment, HostSettings};
+use super::host::{self, AppEnvironment};
 use super::mistake::{ConfigErrors, Mistake};
 use super::reader::{Reader, Setting};
 use super::secrets::{CallbackSecrets, EncryptionKeys, WebhookSecrets};
@@ -29,7 +29,6 @@ const COMPILED_IN: &str = include_str!("../../colloquy.toml");
 #[derive(Clone, Debug)]
 pub struct Config {
     pub environment: AppEnvironment,
-    pub host: HostSettings,
     pub database: DatabaseConfig,
     pub storage: StorageConfig,
     pub identity: IdentityConfig,
@@ -49,7 +48,6 @@ impl Config {
     pub fn load(environment: &dyn Environment, job_kinds: &[&str]) -> Result<Self, ConfigErrors> {
         let reader = Reader::new(environment);
         let app_environment = AppEnvironment::read(&reader);
-        let host = HostSettings::read(&reader);
         let app = match AppFile::find(environment) {
             Ok(file) => match AppConfig::parse(&file.text, Some(environment), job_kinds) {
                 Ok(app) => app,
@@ -65,7 +63,6 @@ impl Config {
         };
         let config = Self {
             environment: app_environment,
-            host,
             database: DatabaseConfig::read(&reader, app_environment),
             storage: StorageConfig::read(&reader, app_environment),
             identity: IdentityConfig::read(&reader, app_environment),
@@ -113,8 +110,7 @@ impl AppFile {
                 }
             };
         }
-        let root = set("FUNCTIONS_APP_ROOT_PATH").unwrap_or_else(|| ".".to_owned());
-        Self::in_root(Path::new(root.trim()))
+        Self::in_root(&host::root(environment))
     }
 
     /// `colloquy.toml` in `root`, else the one compiled in.

@@ -1,11 +1,10 @@
 //! Secrets by name: of webhook sources, of callback targets, and keys that seal what is stored.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use secrecy::{ExposeSecret, SecretBox, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 
 use super::app::{AppConfig, AuthConfig, SourceKind};
 use super::mistake::Mistake;
@@ -107,6 +106,9 @@ fn read_all(reader: &Reader<'_>, prefix: &str, check: impl Fn(&str) -> Result<()
         }
         secrets.push(LabelledSecret { label: label.to_owned(), value: text.into() });
     }
+    for secrets in all.values_mut() {
+        secrets.sort_by(|a, b| (a.label != UNLABELLED, &a.label).cmp(&(b.label != UNLABELLED, &b.label)));
+    }
     all
 }
 
@@ -115,7 +117,7 @@ impl WebhookSecrets {
         Self(read_all(reader, WEBHOOK_PREFIX, |_| Ok(())))
     }
 
-    /// The secrets of the source called `name`; empty if there are none.
+    /// The secrets of the source called `name`, the unlabelled one first; empty if there are none.
     pub fn of(&self, name: &str) -> &[LabelledSecret] {
         self.0.get(&suffix_of(name)).map_or(&[], Vec::as_slice)
     }
@@ -163,60 +165,44 @@ impl CallbackSecrets {
     }
 }
 
-/// Keys that seal secrets at rest; the first seals, all open.
+/// Keys that seal secrets at rest, as checked base64 of 32 bytes: the first seals, all open.
 #[derive(Clone, Debug, Default)]
-pub struct EncryptionKeys(Vec<EncryptionKey>);
-
-/// One sealing key.
-#[derive(Clone, Debug)]
-pub struct EncryptionKey {
-    /// Stored beside what it sealed.
-    pub label: String,
-    pub key: Arc<SecretBox<[u8; 32]>>,
-}
+pub struct EncryptionKeys(Vec<LabelledSecret>);
 
 impl EncryptionKeys {
     pub(super) fn read(reader: &Reader<'_>) -> Self {
-        let mut keys: Vec<EncryptionKey> = Vec::new();
+        let mut keys: Vec<LabelledSecret> = Vec::new();
         for variable in reader.environment().names() {
             let label = match variable.strip_prefix(ENCRYPTION.name) {
                 Some("") => UNLABELLED,
-                Some(rest) => match rest.strip_prefix("__") {
-                    Some(label) if !label.is_empty() => label,
-                    _ => continue,
-                },
-                None => continue,
+                Some(rest) if rest.starts_with("__") => &rest[2..],
+                _ => continue,
             };
             let Some(text) = reader.named(&variable) else { continue };
-            let bytes = STANDARD.decode(text).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-            match bytes {
-                None => reader.mistake(&variable, format!("expected {}", ENCRYPTION.unit)),
-                Some(_) if keys.iter().any(|key| key.label == label) => {
-                    reader.mistake(&variable, "its label is taken by another variable");
-                }
-                Some(bytes) => {
-                    keys.push(EncryptionKey {
-                        label: label.to_owned(),
-                        key: Arc::new(SecretBox::new(Box::new(bytes))),
-                    });
-                }
+            let in_label = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+            if label.is_empty() || !label.bytes().all(in_label) {
+                reader.mistake(
+                    &variable,
+                    "expected a label of letters, digits, _ and - after ENCRYPTION_KEY__",
+                );
+            } else if !STANDARD.decode(&text).is_ok_and(|bytes| bytes.len() == 32) {
+                reader.mistake(&variable, format!("expected {}", ENCRYPTION.unit));
+            } else if keys.iter().any(|key| key.label == label) {
+                reader.mistake(&variable, "its label is taken by another variable");
+            } else {
+                keys.push(LabelledSecret { label: label.to_owned(), value: text.into() });
             }
         }
         keys.sort_by(|a, b| (b.label == UNLABELLED, &b.label).cmp(&(a.label == UNLABELLED, &a.label)));
         Self(keys)
     }
 
-    /// The key that seals.
-    pub fn current(&self) -> Option<&EncryptionKey> {
-        self.0.first()
+    /// Every key, the sealing one first; empty if there are none.
+    pub fn all(&self) -> &[LabelledSecret] {
+        &self.0
     }
 
-    /// The key that sealed something, by the label stored beside it.
-    pub fn find(&self, label: &str) -> Option<&EncryptionKey> {
-        self.0.iter().find(|key| key.label == label)
-    }
-
-    /// Whether `app` has a source whose secrets must be sealed, and there is no key.
+    /// A mistake if `app` has a source whose secrets must be sealed, and there is no key.
     pub fn missing(&self, app: &AppConfig) -> Vec<Mistake> {
         let needs = app.sources.iter().find(|(_, source)| source.kind == SourceKind::Sailpoint);
         match needs {

@@ -195,22 +195,13 @@ impl StorageAccess {
                 }
                 Self::ConnectionString(SecretString::default())
             }
-            (queue, blob, Some(text)) => {
-                reader.mistake(
-                    CONNECTION.name,
-                    format!(
-                        "is set together with {}; keep one of them",
-                        if account.is_some() {
-                            ACCOUNT.name
-                        } else if queue.is_some() {
-                            QUEUE_URI.name
-                        } else if blob.is_some() {
-                            BLOB_URI.name
-                        } else {
-                            ""
-                        }
-                    ),
-                );
+            (queue, _, Some(text)) => {
+                let other = match (account.is_some(), queue.is_some()) {
+                    (true, _) => ACCOUNT.name,
+                    (false, true) => QUEUE_URI.name,
+                    (false, false) => BLOB_URI.name,
+                };
+                reader.mistake(CONNECTION.name, format!("is set together with {other}; keep one of them"));
                 Self::ConnectionString(text)
             }
             (queue, _, None) => {
@@ -226,23 +217,27 @@ impl StorageAccess {
     }
 }
 
+/// What a connection string may not hold outside a developer's machine. Its form is the storage client's to check.
 fn refuse_unsafe(reader: &Reader<'_>, app: AppEnvironment, text: &str) {
-    let has = |wanted: &str| text.split(';').any(|part| part.trim().to_ascii_lowercase().starts_with(wanted));
-    let environment = app.as_str();
     if app.is_dev() {
         return;
     }
-    if has("usedevelopmentstorage=true") {
+    let text = text.to_ascii_lowercase();
+    let mut parts = text.split(';').filter_map(|part| part.trim().split_once('='));
+    let mut has =
+        |name: &str, fits: fn(&str) -> bool| parts.clone().any(|(key, value)| key == name && fits(value));
+    let environment = app.as_str();
+    if has("usedevelopmentstorage", |value| value == "true") {
         reader.mistake(CONNECTION.name, format!("development storage is refused with APP_ENV={environment}"));
-    } else if text.to_ascii_lowercase().contains("http://")
-        || has("defaultendpointsprotocol=http;")
-        || text.to_ascii_lowercase().split(';').any(|part| part.trim() == "defaultendpointsprotocol=http")
+    } else if has("defaultendpointsprotocol", |value| value == "http")
+        || parts.any(|(_, value)| value.starts_with("http://"))
     {
         reader.mistake(CONNECTION.name, format!("plain http is refused with APP_ENV={environment}"));
-    } else if app == AppEnvironment::Production && has("accountkey=") {
+    } else if app == AppEnvironment::Production {
         reader.mistake(
             CONNECTION.name,
-            "an account key is refused with APP_ENV=production; set AzureWebJobsStorage__accountName and use an identity",
+            "an account key is refused with APP_ENV=production; set AzureWebJobsStorage__accountName and use an \
+             identity",
         );
     }
 }

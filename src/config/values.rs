@@ -42,22 +42,6 @@ pub(super) fn http_url(text: &str) -> Option<Url> {
     Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
-/// The host's notation of a time span, `[d.]hh:mm:ss`; `-1` and `00:00:00` below a second are refused here.
-pub(super) fn time_span(text: &str) -> Option<Duration> {
-    let (days, clock) = match text.split_once('.') {
-        Some((days, clock)) => (days.parse::<u64>().ok()?, clock),
-        None => (0, text),
-    };
-    let mut parts = clock.split(':');
-    let (hours, minutes, seconds): (u64, u64, u64) =
-        (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    if parts.next().is_some() || hours > 23 || minutes > 59 || seconds > 59 || days > 36_500 {
-        return None;
-    }
-    let total = days * 86_400 + hours * 3_600 + minutes * 60 + seconds;
-    (total > 0).then(|| Duration::from_secs(total))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,14 +57,5 @@ mod tests {
         }
         assert_eq!(durations("0s, 5s,5m").map(|all| all.len()), Some(3));
         assert_eq!(durations("0s,,5m"), None);
-    }
-
-    #[test]
-    fn the_hosts_time_spans() {
-        assert_eq!(time_span("00:05:00"), Some(Duration::from_secs(300)));
-        assert_eq!(time_span("1.00:00:01"), Some(Duration::from_secs(86_401)));
-        for wrong in ["-1", "00:00:00", "5", "00:05", "00:60:00", "00:05:00:00"] {
-            assert_eq!(time_span(wrong), None, "{wrong}");
-        }
     }
 }

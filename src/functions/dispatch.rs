@@ -39,6 +39,7 @@ pub(super) struct Dispatch {
     initialization_timeout: Duration,
     started: Instant,
     request_body_limit: u64,
+    discard_limit: Duration,
 }
 
 /// A request without its body.
@@ -118,6 +119,7 @@ impl Dispatch {
             initialization_timeout: options.initialization_timeout,
             started: options.started,
             request_body_limit: options.request_body_limit,
+            discard_limit: options.discard_limit,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
@@ -28,8 +29,39 @@ pub struct HttpRequest {
     pub headers: HeaderMap,
     /// The template's parameters, percent-decoded; one left out by the caller is absent.
     pub params: BTreeMap<String, String>,
-    body: Option<BodyStream>,
+    body: Unread,
     most: u64,
+}
+
+/// What of a body has not been read. Shared with the dispatcher, which discards it before it answers: a host that is still
+/// sending when the connection closes reports that, and not the answer.
+#[derive(Clone)]
+pub(super) struct Unread(Arc<Mutex<Option<BodyStream>>>);
+
+impl Unread {
+    pub(super) fn new(body: BodyStream) -> Self {
+        Self(Arc::new(Mutex::new(Some(body))))
+    }
+
+    pub(super) fn take(&self) -> Option<BodyStream> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn give_back(&self, body: BodyStream) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+    }
+
+    /// Reads what is left, up to `most` bytes, and forgets it.
+    pub(super) async fn discard(&self, most: u64) {
+        let Some(mut body) = self.take() else { return };
+        let mut discarded = 0;
+        while let Some(Ok(chunk)) = body.next().await {
+            discarded += chunk.len() as u64;
+            if discarded > most {
+                break;
+            }
+        }
+    }
 }
 
 impl HttpRequest {
@@ -39,10 +71,10 @@ impl HttpRequest {
         query: Option<String>,
         headers: HeaderMap,
         params: BTreeMap<String, String>,
-        body: BodyStream,
+        body: Unread,
         most: u64,
     ) -> Self {
-        Self { method, path, query, headers, params, body: Some(body), most }
+        Self { method, path, query, headers, params, body, most }
     }
 
     /// A request from nowhere, for calling a handler in a test.
@@ -58,7 +90,7 @@ impl HttpRequest {
             None => (path.to_owned(), None),
         };
         let stream = Box::pin(futures_util::stream::iter([Ok(body)]));
-        Self::new(method, path, query, headers, params, stream, u64::MAX)
+        Self::new(method, path, query, headers, params, Unread::new(stream), u64::MAX)
     }
 
     /// The body's length as declared; `None` if it is chunked or there is none.
@@ -79,8 +111,12 @@ impl HttpRequest {
     pub async fn bytes(&mut self, limit: u64) -> Result<Bytes, BodyError> {
         let limit = limit.min(self.most);
         let declared = self.content_length();
-        let stream = self.body.take().ok_or(BodyError::AlreadyRead)?;
-        collect(stream, declared, limit).await
+        let mut stream = self.body.take().ok_or(BodyError::AlreadyRead)?;
+        let collected = collect(&mut stream, declared, limit).await;
+        if matches!(collected, Err(BodyError::TooLarge { .. })) {
+            self.body.give_back(stream);
+        }
+        collected
     }
 }
 
@@ -117,7 +153,7 @@ impl BodyError {
 
 /// Collects a body, holding at no time more than `limit` bytes of it and one chunk.
 pub(super) async fn collect(
-    mut stream: BodyStream,
+    stream: &mut BodyStream,
     declared: Option<u64>,
     limit: u64,
 ) -> Result<Bytes, BodyError> {

@@ -80,7 +80,7 @@ impl Template {
                 }
                 _ => return None,
             }
-            rest = &rest[1..];
+            rest = rest.get(1..).unwrap_or_default();
         }
         rest.is_empty().then_some(params)
     }

@@ -21,7 +21,7 @@ use super::dispatch::{self, Dispatch};
 use super::manifest::{Manifest, ManifestError};
 use super::settings::HostSettings;
 
-/// How to serve. The limits are fields, so that `ServeOptions { drain: …, ..options }` is how one is changed.
+/// How to serve. The limits are public fields: change them after [`ServeOptions::new`].
 pub struct ServeOptions {
     /// The host's timeout; `None` is unlimited. From `host.json`, or its variable.
     pub function_timeout: Option<Duration>,
@@ -45,6 +45,9 @@ pub struct ServeOptions {
     pub buffer_limit: usize,
     /// Most connections at once; more wait unaccepted. Default 4,096: the host bounds what it runs, not what it keeps.
     pub connection_limit: usize,
+    /// Most time for reading, and forgetting, what a handler left of a body, before its answer is sent; a connection that
+    /// closes on a host still sending loses the answer. Default 5 s.
+    pub discard_limit: Duration,
     /// How long running invocations get to finish once stopped. Default 10 s.
     pub drain: Duration,
     stop: BoxFuture<'static, ()>,
@@ -65,6 +68,7 @@ impl ServeOptions {
             head_timeout: Duration::from_secs(120),
             buffer_limit: 128 * 1024,
             connection_limit: 4096,
+            discard_limit: Duration::from_secs(5),
             drain: Duration::from_secs(10),
             stop: std::future::pending().boxed(),
         }

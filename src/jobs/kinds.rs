@@ -20,6 +20,11 @@ impl JobKind {
         }
     }
 
+    /// Every name, for checking `colloquy.toml`.
+    pub fn names() -> [&'static str; 2] {
+        Self::ALL.map(Self::as_str)
+    }
+
     /// The kind of a name; `None` for a row written by a newer version or a kind that is gone.
     pub fn of(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)

@@ -198,3 +198,6 @@ impl HttpClient for LazyClient {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::TextEncoder;
 
-pub use table::{Definition, Kind, METRICS, Metric};
+pub use table::{Definition, Kind, METRICS, Metric, metrics_markdown};
 
 use super::export::Readers;
 

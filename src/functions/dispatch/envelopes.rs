@@ -69,9 +69,9 @@ impl Dispatch {
         (self.request_body_limit / 3).saturating_mul(4).saturating_add(SURROUNDINGS)
     }
 
-    async fn read(&self, head: &Head, body: BodyStream, deadline: Instant) -> Result<Bytes, Failure> {
+    async fn read(&self, head: &Head, mut body: BodyStream, deadline: Instant) -> Result<Bytes, Failure> {
         let declared = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-        match guarded(deadline, collect(body, declared, self.envelope_limit())).await {
+        match guarded(deadline, collect(&mut body, declared, self.envelope_limit())).await {
             Ok(Ok(body)) => Ok(body),
             Ok(Err(BodyError::TooLarge { limit })) => {
                 tracing::error!(

@@ -2,12 +2,13 @@
 
 use http::header::ALLOW;
 use http::{HeaderValue, Method, StatusCode};
+use tokio::time::timeout;
 use tracing::Instrument;
 use warp::reply::Response;
 
 use super::{Cut, Dispatch, Head, elapsed_ms, guarded, internal_error, log_panic, span};
 use crate::functions::app::{Function, HttpTrigger, Trigger};
-use crate::functions::http::{BodyStream, HttpRequest, HttpResponse};
+use crate::functions::http::{BodyStream, HttpRequest, HttpResponse, Unread};
 use crate::functions::invocation::Invocation;
 use crate::functions::reply;
 use crate::functions::route::segments_of;
@@ -26,6 +27,7 @@ enum Found<'a> {
 impl Dispatch {
     /// `queue_or_timer`: the path is that of a function only the host may call.
     pub(super) async fn request(&self, head: Head, body: BodyStream, queue_or_timer: bool) -> Response {
+        let body = Unread::new(body);
         let refused = match self.find(&head) {
             Found::Function(function, http, params) => {
                 return self.run_http(function, http, params, head, body).await;
@@ -54,6 +56,7 @@ impl Dispatch {
             Found::Nothing => problem(StatusCode::NOT_FOUND, "function.not-found", "Not found"),
             Found::Malformed => problem(StatusCode::BAD_REQUEST, "request.malformed-path", "Malformed path"),
         };
+        self.discard(&body).await;
         let invocation = self.invocation(&"".into(), &head);
         reply::identified(refused, &invocation.id)
     }
@@ -79,12 +82,13 @@ impl Dispatch {
         http: &HttpTrigger,
         params: Params,
         head: Head,
-        body: BodyStream,
+        body: Unread,
     ) -> Response {
         let invocation = self.invocation(&function.name, &head);
         let span = span(&invocation, "http");
         let Head { method, path, query, headers, .. } = head;
-        let request = HttpRequest::new(method, path, query, headers, params, body, self.request_body_limit);
+        let request =
+            HttpRequest::new(method, path, query, headers, params, body.clone(), self.request_body_limit);
         async {
             let answer = answer(http, request, invocation.clone()).await;
             tracing::debug!(
@@ -93,10 +97,20 @@ impl Dispatch {
                 elapsed_ms = elapsed_ms(&invocation),
                 "answered",
             );
+            self.discard(&body).await;
             reply::identified(answer, &invocation.id)
         }
         .instrument(span)
         .await
+    }
+
+    async fn discard(&self, body: &Unread) {
+        if timeout(self.discard_limit, body.discard(self.request_body_limit)).await.is_err() {
+            tracing::debug!(
+                code = "body.abandoned",
+                "a refused body was still coming; its connection is closed"
+            );
+        }
     }
 }
 

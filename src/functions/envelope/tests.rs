@@ -124,7 +124,7 @@ fn a_timer_knows_its_times() {
     let late = timer("timer-past-due");
     assert!(late.past_due);
     assert_eq!(late.last, at("2025-12-31T22:00:00Z"));
-    assert_eq!(timer("timer-as-text").past_due, true);
+    assert!(timer("timer-as-text").past_due);
 }
 
 #[test]

@@ -223,15 +223,13 @@ async fn a_handler_is_cut_at_its_deadline_and_the_message_retried() {
             }
         });
     let mut options = options();
-    options.function_timeout = Some(Duration::from_millis(400));
+    options.function_timeout = Some(Duration::from_secs(1));
     let running = serve_with(app, options);
     let began = Instant::now();
     let line = running.envelope("f", &fixture("queue-plain-text")).await.done();
     let took = began.elapsed();
-    assert!(
-        (Duration::from_millis(200)..Duration::from_millis(400)).contains(&took),
-        "half of 400 ms: {took:?}"
-    );
+    let allowed = Duration::from_millis(500)..Duration::from_secs(1);
+    assert!(allowed.contains(&took), "half of 1 s: {took:?}");
     assert!(line.starts_with("f: retry later: cut at its deadline"), "{line}");
     assert_eq!(ledger.read(), ["retry f q hi None cut at its deadline"]);
     drops.recv().await.expect("the future was dropped");

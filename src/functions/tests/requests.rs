@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
 use super::harness::{Running, options, read_answer, serve, serve_with};
-use crate::functions::{App, HttpRequest, HttpResponse, Invocation};
+use crate::functions::{App, HttpRequest, HttpResponse, Invocation, Outcome, QueueMessage};
 
 const PROXIED: &str =
     "User-Agent: Stripe/1.0\r\nX-Azure-Functions-InvocationId: 8d1f\r\nX-Forwarded-For: 203.0.113.9\r\n";
@@ -141,11 +141,15 @@ async fn two_functions_may_share_a_route_and_the_exact_one_wins() {
 async fn without_a_prefix_the_root_is_a_ping_or_a_users() {
     let mut options = options();
     options.route_prefix = String::new();
-    let running = serve_with(App::new().http("site", "{*rest}", &[], echo), options);
+    let work = async |_: QueueMessage<String>, _| Outcome::Done;
+    let running = serve_with(App::new().http("site", "{*rest}", &[], echo).queue("work", "q", work), options);
     let ping = running.get("/").await;
     assert_eq!((ping.status, ping.body.len()), (200, 0), "no invocation id: the host asks whether we live");
     let user = running.send(&format!("GET / HTTP/1.1\r\n{PROXIED}"), b"").await;
     assert_eq!((user.status, user.json()["function"].as_str()), (201, Some("site")));
+    let user = running.send(&format!("POST /work HTTP/1.1\r\n{PROXIED}"), b"").await;
+    assert_eq!(user.json()["function"], "site", "a user's path that is also a function's");
+    running.envelope("work", br#"{"Data":{"m":"\"hi\""},"Metadata":{}}"#).await.done();
     let user = running.get("/about").await;
     assert_eq!(user.json()["params"], serde_json::json!({"rest": "about"}));
 }
@@ -181,6 +185,36 @@ async fn a_body_is_refused_one_byte_over_the_limit() {
     }
 }
 
+/// The client of the host sends a body to its end before it reads an answer, and reports a broken connection instead.
+#[tokio::test]
+async fn a_refusal_is_answered_although_the_body_is_still_coming() {
+    let running = app();
+    let large = vec![b'x'; 20 * 1024 * 1024];
+    for (path, status) in [("/api/webhooks/stripe", 413), ("/api/nowhere", 404), ("/api/health", 405)] {
+        let mut stream = running.connect().await;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+            large.len()
+        );
+        stream.write_all(head.as_bytes()).await.expect("head");
+        stream.write_all(&large).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert_eq!(read_answer(&mut stream).await.status, status, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_does_not_wait_for_a_stalled_body() {
+    let mut options = options();
+    options.discard_limit = Duration::from_millis(50);
+    let running = serve_with(App::new(), options);
+    let mut stream = running.connect().await;
+    stream
+        .write_all(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nhalf")
+        .await
+        .expect("half sent");
+    assert_eq!(read_answer(&mut stream).await.status, 404);
+}
+
 #[tokio::test]
 async fn the_hosts_limit_is_below_every_other() {
     let mut options = options();
@@ -193,12 +227,14 @@ async fn the_hosts_limit_is_below_every_other() {
 
 #[tokio::test]
 async fn a_body_that_stops_half_way_never_reaches_the_handlers_end() {
-    let (ended, mut ends) = mpsc::unbounded_channel();
+    let (read, mut reads) = mpsc::unbounded_channel();
+    let (gone, mut goes) = mpsc::channel::<()>(2);
     let app = App::new().http("f", "f", &[], move |mut request: HttpRequest, _| {
-        let ended = ended.clone();
+        let (read, leaving) = (read.clone(), Leaving(gone.clone()));
         async move {
             let body = request.bytes(100).await;
-            ended.send(body.is_ok()).expect("watched");
+            read.send(body.is_ok()).expect("watched");
+            drop(leaving);
             HttpResponse::new(StatusCode::OK)
         }
     });
@@ -209,10 +245,11 @@ async fn a_body_that_stops_half_way_never_reaches_the_handlers_end() {
         .await
         .expect("half sent");
     drop(stream);
-    // Either the read fails or the whole invocation is dropped; in neither case is there a body.
-    let ended = tokio::time::timeout(Duration::from_millis(200), ends.recv()).await;
-    assert_ne!(ended, Ok(Some(true)));
+    goes.recv().await.expect("the invocation ended");
+    // Either the read failed or the whole invocation was dropped; in neither case was there a body.
+    assert_ne!(reads.try_recv(), Ok(true));
     assert_eq!(running.send("POST /api/f HTTP/1.1\r\n", b"whole").await.status, 200);
+    assert_eq!(reads.recv().await, Some(true));
 }
 
 #[tokio::test]

@@ -102,3 +102,44 @@ metrics! {
     AccessRefused, "colloquy.access.refused", Kind::Counter, "{request}", ["code"],
         "Callers refused, by reason";
 }
+
+/// The table of metrics in `docs/logging.md`.
+pub fn metrics_markdown() -> String {
+    let mut page = String::from("| metric | kind | unit | attributes | meaning |\n|---|---|---|---|---|\n");
+    for definition in METRICS {
+        let kind = match definition.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram(_) => "histogram",
+        };
+        let attributes =
+            definition.attributes.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        page.push_str(&format!(
+            "| `{}` | {kind} | `{}` | {attributes} | {} |\n",
+            definition.name, definition.unit, definition.description
+        ));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a switch of this test, no setting")]
+    fn the_page_ends_with_the_table() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/logging.md");
+        let page = std::fs::read_to_string(&path).unwrap();
+        let words = page.split_once("| metric |").map_or(page.as_str(), |(words, _)| words);
+        let wanted = format!("{words}{}", metrics_markdown());
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&path, &wanted).unwrap();
+        } else {
+            assert!(
+                page == wanted,
+                "docs/logging.md is out of date; run UPDATE_DOCS=1 cargo test --lib metrics::table"
+            );
+        }
+    }
+}
