@@ -4,16 +4,18 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::azure::{Credential, ManagedIdentity, StorageSettings, TokenSource};
 use crate::config::{
-    Config, CredentialKind, DatabaseAuth as AuthMode, LabelledSecret, StorageAccess,
+    Config, CredentialKind, DatabaseAuth as AuthMode, InsightsAuth, LabelledSecret, StorageAccess,
 };
 use crate::database::migrations::Options;
 use crate::database::{DatabaseAuth, DatabaseSettings, ENTRA_SCOPE, TokenError, TokenProvider};
+use crate::telemetry::{self, BlockingToken};
 use crate::webhooks::sealing::{SealError, Sealer};
 use crate::webhooks::{self, Secrets};
 
@@ -40,7 +42,9 @@ pub fn storage_settings(config: &Config, tokens: Option<&TokenSource>) -> Result
             StorageSettings::from_connection_string(text.expose_secret())
         }
         StorageAccess::Identity { queue_endpoint, blob_endpoint, client_id } => {
-            let tokens = storage_tokens(config, client_id.as_deref(), tokens).ok_or(
+            let own = client_id.as_deref().filter(|id| Some(*id) != config.identity.client_id.as_deref());
+            let tokens = if own.is_some() { tokens_of(config, own) } else { tokens.cloned() };
+            let tokens = tokens.ok_or(
                 "AzureWebJobsStorage names an account without a key, and this process has no identity: \
                  IDENTITY_ENDPOINT and IDENTITY_HEADER are not set. On a developer's machine set \
                  AZURE_CREDENTIAL=developer",
@@ -53,13 +57,12 @@ pub fn storage_settings(config: &Config, tokens: Option<&TokenSource>) -> Result
     Ok(settings)
 }
 
-/// The storage account may be opened to another user-assigned identity than the rest.
-fn storage_tokens(config: &Config, client_id: Option<&str>, tokens: Option<&TokenSource>) -> Option<TokenSource> {
-    if client_id.is_none() || client_id == config.identity.client_id.as_deref() {
-        return tokens.cloned();
-    }
+/// Tokens of another user-assigned identity than the rest of the app uses, where a setting names one.
+fn tokens_of(config: &Config, client_id: Option<&str>) -> Option<TokenSource> {
     let mut config = config.clone();
-    config.identity.client_id = client_id.map(str::to_owned);
+    if let Some(client_id) = client_id {
+        config.identity.client_id = Some(client_id.to_owned());
+    }
     token_source(&config)
 }
 
@@ -102,6 +105,17 @@ impl TokenProvider for DatabaseTokens {
             Ok(token.secret)
         })
     }
+}
+
+/// Entra tokens for telemetry, where `APPLICATIONINSIGHTS_AUTHENTICATION_STRING` asks for them. Exporters run on
+/// threads of their own and wait for the token there; `handle` is the runtime it is fetched on.
+pub fn telemetry_token(config: &Config, handle: tokio::runtime::Handle) -> Option<BlockingToken> {
+    let InsightsAuth::Entra { client_id } = &config.telemetry.insights.as_ref()?.auth else { return None };
+    let tokens = tokens_of(config, client_id.as_deref())?;
+    Some(Arc::new(move || {
+        let token = handle.block_on(tokens.token(telemetry::INSIGHTS_SCOPE));
+        token.map(|token| token.secret).map_err(|error| error.to_string())
+    }))
 }
 
 /// The secrets of a source.
