@@ -28,9 +28,9 @@ pub fn settings() -> StorageSettings {
     StorageSettings::from_connection_string(&text).expect("COLLOQUY_TEST_AZURITE")
 }
 
-/// A connection to the test Azurite.
+/// A connection to the test Azurite, with patience: a busy machine is not what these tests are about.
 pub fn azurite() -> Storage {
-    Storage::new(settings()).expect("storage")
+    Storage::new(settings()).expect("storage").with_timeout(Duration::from_mins(1))
 }
 
 /// A queue or container name no other test uses.
