@@ -177,15 +177,15 @@ fn target(config: &Config, name: &str, target: &TargetConfig) -> anyhow::Result<
         .context("its signing keys")?;
     let mut networks = target.allow_networks.clone();
     // A developer's own machine is not an internal network to protect.
-    let dev = config.environment.is_dev();
-    if dev {
+    let own_machine = config.environment.is_dev() && target.is_on_this_machine();
+    if own_machine {
         networks.extend(wiring::loopback_networks());
     }
     Ok(Target {
         destination: Destination {
             url: target.url.parse().context("the URL")?,
             rule: AddressRule::new(&networks),
-            allow_http: target.allow_http || dev,
+            allow_http: target.allow_http || own_machine,
         },
         signer,
     })

@@ -276,6 +276,18 @@ impl SourceConfig {
     }
 }
 
+impl TargetConfig {
+    /// Whether the URL names this machine: a loopback address, or `localhost`.
+    pub fn is_on_this_machine(&self) -> bool {
+        match url::Url::parse(&self.url).ok().as_ref().and_then(url::Url::host) {
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            Some(url::Host::Domain(name)) => name == "localhost",
+            None => false,
+        }
+    }
+}
+
 impl AppConfig {
     /// Parses and checks `colloquy.toml`; `Err` lists every mistake of the file with its path and position.
     ///
@@ -293,15 +305,18 @@ impl AppConfig {
 
     /// What `environment` does not allow although it is well-formed.
     pub fn refused_in(&self, environment: AppEnvironment) -> Vec<Mistake> {
-        if environment != AppEnvironment::Production {
-            return Vec::new();
-        }
-        let plain = self.targets.iter().filter(|(_, target)| target.allow_http);
-        plain
-            .map(|(name, _)| {
+        let refused = |(name, target): (&String, &TargetConfig)| {
+            if environment == AppEnvironment::Production && target.allow_http {
                 let place = format!("targets.{name}.allow_http");
-                Mistake::new(place, "plain http is refused with APP_ENV=production")
+                return Some(Mistake::new(place, "plain http is refused with APP_ENV=production"));
+            }
+            let exempt = target.allow_http || (environment.is_dev() && target.is_on_this_machine());
+            (target.url.starts_with("http:") && !exempt).then(|| {
+                let problem = "plain http needs allow_http = true and allow_networks; \
+                               only this machine needs neither, with APP_ENV=dev";
+                Mistake::new(format!("targets.{name}.url"), problem)
             })
-            .collect()
+        };
+        self.targets.iter().filter_map(refused).collect()
     }
 }

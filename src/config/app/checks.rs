@@ -115,9 +115,6 @@ fn source(walk: &mut Walk<'_>, path: &str, config: &SourceConfig) {
 }
 
 fn target(walk: &mut Walk<'_>, path: &str, config: &TargetConfig) {
-    if config.url.starts_with("http:") && !config.allow_http {
-        walk.mistake(&format!("{path}.url"), "plain http needs allow_http = true and allow_networks");
-    }
     if config.allow_http && config.allow_networks.is_empty() {
         let problem = "needs allow_networks: plain http is taken only towards named private networks";
         walk.mistake(&format!("{path}.allow_http"), problem);
