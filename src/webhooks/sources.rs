@@ -78,8 +78,7 @@ pub(super) trait Adapter: Send + Sync {
     fn split(&self, stored: &Stored<'_>, events: &mut Collector) -> Result<(), Malformed>;
 
     /// The answer once the delivery is durable.
-    fn acknowledge(&self, body: &Bytes) -> Result<Reply, Malformed> {
-        let _ = body;
+    fn acknowledge(&self, _body: &Bytes) -> Result<Reply, Malformed> {
         Ok(Reply::json(StatusCode::OK, "{}"))
     }
 
@@ -100,26 +99,28 @@ pub(super) trait Adapter: Send + Sync {
     }
 
     /// The answer to `OPTIONS`, if the sender asks before it sends.
-    fn options(&self, headers: &HeaderMap, rate_per_minute: u32) -> Option<Reply> {
-        let _ = (headers, rate_per_minute);
+    fn options(&self, _headers: &HeaderMap, _rate_per_minute: u32) -> Option<Reply> {
         None
     }
 
     /// The answer to a verified handshake that is not an event.
-    fn validation(&self, delivery: &Delivery) -> Result<Option<Reply>, Malformed> {
-        let _ = delivery;
+    fn validation(&self, _delivery: &Delivery) -> Result<Option<Reply>, Malformed> {
         Ok(None)
     }
 
     /// See [`Source::invocation`](super::source::Source::invocation).
-    fn invocation(&self, payload: &Bytes) -> Result<Option<sailpoint::Invocation>, Malformed> {
-        let _ = payload;
+    fn invocation(&self, _payload: &Bytes) -> Result<Option<sailpoint::Invocation>, Malformed> {
         Ok(None)
     }
 
     /// Headers the sender sets besides its proof. `id` is fresh for each call.
-    fn sender_headers(&self, body: &[u8], id: &str, event_path: Option<&str>, headers: &mut Vec<(String, String)>) {
-        let _ = (body, id, event_path, headers);
+    fn sender_headers(
+        &self,
+        _body: &[u8],
+        _id: &str,
+        _event_path: Option<&str>,
+        _headers: &mut Vec<(String, String)>,
+    ) {
     }
 }
 
