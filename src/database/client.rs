@@ -5,23 +5,21 @@
 //! Every call carries the statement's name, a short fixed label such as `jobs.claim`: it becomes the span's
 //! and the error's. Parameter values reach neither.
 
-use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Object;
 use futures_util::FutureExt;
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 use tracing::Instrument;
 use tracing::field::Empty;
 
-use super::connect::Connector;
 use super::error::DatabaseError;
 
-/// How long a cancelled statement may take to say so.
-const CANCEL_LIMIT: Duration = Duration::from_secs(2);
+/// In a transaction both sides keep the time; the server is given this much more to speak first.
+const SERVER_FIRST: Duration = Duration::from_secs(1);
 
 /// A parameter and its PostgreSQL type, e.g. `(&id, Type::UUID)`.
 pub type Param<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -97,17 +95,16 @@ pub struct Client {
 pub struct Session {
     // Empty only once dropped, so that `drop` can take a connection out of the pool.
     object: Option<Object>,
-    connector: Arc<Connector>,
-    encrypted: bool,
     limit: Duration,
+    in_transaction: AtomicBool,
     /// Statements whose answer has not arrived. What is left at the end was given up by its caller.
     unanswered: AtomicUsize,
 }
 
 impl Client {
-    pub(super) fn new(object: Object, connector: Arc<Connector>, encrypted: bool, limit: Duration) -> Self {
-        let unanswered = AtomicUsize::new(0);
-        Self { session: Session { object: Some(object), connector, encrypted, limit, unanswered } }
+    pub(super) fn new(object: Object, limit: Duration) -> Self {
+        let (in_transaction, unanswered) = (AtomicBool::new(false), AtomicUsize::new(0));
+        Self { session: Session { object: Some(object), limit, in_transaction, unanswered } }
     }
 
     /// Another limit per statement than `DB_STATEMENT_TIMEOUT`, until this client goes back to the pool.
@@ -132,6 +129,7 @@ impl Client {
         );
         // Made first: if BEGIN is cut off, the transaction it may have begun is rolled back as well.
         let transaction = Transaction { client: self, open: true };
+        transaction.client.session.in_transaction.store(true, Ordering::Relaxed);
         transaction.batch_execute("begin", &begin).await?;
         Ok(transaction)
     }
@@ -183,6 +181,7 @@ impl Statements for Transaction<'_> {
 
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
+        self.client.session.in_transaction.store(false, Ordering::Relaxed);
         if self.open {
             // The first poll sends the statement; its answer is read, and ignored, by the connection itself.
             if let Some(pg) = &self.client.session.object {
@@ -216,26 +215,23 @@ impl Session {
         );
         let started = Instant::now();
         self.unanswered.fetch_add(1, Ordering::Relaxed);
-        let answer = async {
-            let mut call = pin!(call(pg));
-            if let Ok(answer) = tokio::time::timeout(self.limit, &mut call).await {
-                return Some(answer);
-            }
-            self.connector.cancel(pg.cancel_token(), self.encrypted).await;
-            // The pooler forgets a request to cancel when its client leaves, so the answer to it is awaited.
-            tokio::time::timeout(CANCEL_LIMIT, call).await.ok()
-        };
-        let answer = answer.instrument(span.clone()).await;
-        let elapsed = started.elapsed();
-        span.record("duration_ms", elapsed.as_secs_f64() * 1_000.0);
-        if answer.is_some() {
-            // Otherwise it stays counted, and this connection is not used again.
-            self.unanswered.fetch_sub(1, Ordering::Relaxed);
-        }
+        let in_transaction = self.in_transaction.load(Ordering::Relaxed);
+        // The server's own limit comes first, so that the transaction ends in order and the connection stays good.
+        let patience = if in_transaction { self.limit + SERVER_FIRST } else { self.limit };
+        let answer = tokio::time::timeout(patience, call(pg)).instrument(span.clone()).await;
+        span.record("duration_ms", started.elapsed().as_secs_f64() * 1_000.0);
+        let timeout = DatabaseError::Timeout { statement, limit: self.limit };
         let result = match answer {
-            Some(Ok(value)) => Ok(value),
-            Some(Err(error)) if elapsed < self.limit => Err(DatabaseError::of_statement(statement, &error)),
-            _ => Err(DatabaseError::Timeout { statement, limit: self.limit }),
+            Ok(answer) => {
+                self.unanswered.fetch_sub(1, Ordering::Relaxed);
+                answer.map_err(|error| match error.code() {
+                    Some(code) if *code == SqlState::QUERY_CANCELED && in_transaction => timeout,
+                    _ => DatabaseError::of_statement(statement, &error),
+                })
+            }
+            // Stays counted as unanswered, so that this connection is closed rather than used again. No request
+            // to cancel is sent: PgBouncer 1.18 dies of one whose sender leaves early ("bad client state").
+            Err(_) => Err(timeout),
         };
         match &result {
             Ok(value) => span.record("rows", rows(value)),

@@ -12,7 +12,7 @@ use deadpool_postgres::{ConfigConnectImpl, Connect};
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::JoinHandle;
-use tokio_postgres::{CancelToken, Client, Config, Error, NoTls};
+use tokio_postgres::{Client, Config, Error, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::auth::{TokenError, TokenProvider};
@@ -53,22 +53,6 @@ impl Connector {
         match self.tls() {
             Ok(tls) => ConfigConnectImpl { tls }.connect(&config).await,
             Err(error) => Err(foreign_error(error).await),
-        }
-    }
-
-    /// Asks the server to stop what a connection is doing. Best effort: the statement may have ended already.
-    pub async fn cancel(&self, token: CancelToken, encrypted: bool) {
-        let cancelled = async {
-            match encrypted.then(|| self.tls()) {
-                None => token.cancel_query(NoTls).await.map_err(|error| error.to_string()),
-                Some(Ok(tls)) => token.cancel_query(tls).await.map_err(|error| error.to_string()),
-                Some(Err(error)) => Err(error.to_string()),
-            }
-        };
-        match tokio::time::timeout(Duration::from_secs(1), cancelled).await {
-            Ok(Ok(())) => {}
-            Ok(Err(reason)) => tracing::debug!(reason, "database.cancel_failed"),
-            Err(_) => tracing::debug!(reason = "no answer within 1 s", "database.cancel_failed"),
         }
     }
 }

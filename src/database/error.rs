@@ -48,9 +48,9 @@ pub enum DatabaseError {
     #[error("connection to PostgreSQL lost during `{statement}`: {reason}. It is reopened on the next use")]
     ConnectionLost { statement: &'static str, reason: String },
 
-    /// No answer in time; the statement was cancelled and its connection dropped.
+    /// No answer in time; the connection was given up, or (in a transaction) the server stopped the statement.
     #[error(
-        "`{statement}` gave no answer within {limit:?} and was cancelled. Look for locks \
+        "`{statement}` gave no answer within {limit:?} and was given up. Look for locks \
          (pg_stat_activity, wait_event_type = 'Lock'); DB_STATEMENT_TIMEOUT sets the limit"
     )]
     Timeout { statement: &'static str, limit: Duration },

@@ -90,12 +90,7 @@ impl Database {
         let inner = &self.inner;
         let started = Instant::now();
         match inner.pool.get().await {
-            Ok(object) => Ok(Client::new(
-                object,
-                Arc::clone(&inner.connector),
-                inner.target.tls,
-                inner.settings.statement_timeout,
-            )),
+            Ok(object) => Ok(Client::new(object, inner.settings.statement_timeout)),
             Err(error) => Err(DatabaseError::of_pool(
                 &inner.target.server,
                 started.elapsed(),

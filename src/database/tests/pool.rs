@@ -59,8 +59,12 @@ async fn a_dropped_transaction_leaves_nothing_and_its_connection_is_used_again()
 }
 
 #[tokio::test]
-async fn a_statement_over_its_limit_is_an_outage_and_is_cancelled_on_the_server() {
+async fn a_statement_over_its_limit_is_an_outage_and_the_server_stops_it_too() {
     let test = TestDatabase::create().await;
+    let watcher = test.session().await;
+    // What docs/database.md tells to set for the application's role.
+    let notice = format!("ALTER DATABASE {} SET client_connection_check_interval = 100", test.name);
+    watcher.batch_execute(&notice).await.expect("a setting of the database");
     let mut settings = test.settings();
     settings.statement_timeout = Duration::from_millis(200);
     let database = Database::new(settings, None).expect("settings");
@@ -69,14 +73,31 @@ async fn a_statement_over_its_limit_is_an_outage_and_is_cancelled_on_the_server(
     assert!(matches!(error, DatabaseError::Timeout { .. }), "{error}");
     assert!(error.is_outage());
     assert!(error.to_string().contains("DB_STATEMENT_TIMEOUT"), "{error}");
-    client.query("echo", "SELECT 1", &[]).await.expect("the connection is still good");
+    drop(client);
+    assert_eq!(database.pool_status().size, 0, "nobody waits behind it");
 
-    let watcher = test.session().await;
-    eventually("the statement was cancelled on the server", async || {
-        let sql = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT pg_sleep%' AND state = 'active'";
+    eventually("the statement has ended on the server", async || {
+        let sql = "SELECT 1 FROM pg_stat_activity \
+                   WHERE datname = current_database() AND query LIKE 'SELECT pg_sleep%' AND state = 'active'";
         watcher.query(sql, &[]).await.expect("activity").is_empty()
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_statement_over_its_limit_in_a_transaction_costs_no_connection() {
+    let test = TestDatabase::create().await;
+    let mut settings = test.settings();
+    settings.statement_timeout = Duration::from_millis(200);
+    let database = Database::new(settings, None).expect("settings");
+    let mut client = database.client().await.expect("a client");
+    let transaction = client.transaction().await.expect("a transaction");
+    let error = transaction.query("sleep", "SELECT pg_sleep(600)", &[]).await.expect_err("over the limit");
+    assert!(matches!(error, DatabaseError::Timeout { .. }), "{error}");
+    drop(transaction);
+    client.query("echo", "SELECT 1", &[]).await.expect("an answer outside the transaction");
+    drop(client);
+    assert_eq!(database.pool_status().available, 1);
 }
 
 #[tokio::test]
