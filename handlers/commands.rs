@@ -55,12 +55,12 @@ pub enum Command {
 pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Check(check) => check::run(&check),
-        Command::Migrate(migrate) => migrate::run(&services()?, &migrate).await,
+        Command::Migrate(migrate) => migrate::run(&*services()?, &migrate).await,
         Command::Webhooks(webhooks) => webhooks::run(webhooks).await,
-        Command::Events(events) => events::run(&services()?, events).await,
-        Command::DeadLetters(letters) => dead_letters::run(&services()?, letters).await,
-        Command::Callbacks(callbacks) => callbacks::run(&services()?, callbacks).await,
-        Command::Sources(sources) => sources::run(&services()?, sources).await,
+        Command::Events(events) => events::run(&*services()?, events).await,
+        Command::DeadLetters(letters) => dead_letters::run(&*services()?, letters).await,
+        Command::Callbacks(callbacks) => callbacks::run(&*services()?, callbacks).await,
+        Command::Sources(sources) => sources::run(&*services()?, sources).await,
         Command::Settings(settings) => Ok(settings::run(&settings)),
     }
 }

@@ -27,13 +27,15 @@ impl Services {
 
     /// Hints at work that was just written down.
     pub async fn hint_at(&self, stored: &Stored) {
-        let jobs = stored.jobs.iter().map(|id| id.0);
-        let callbacks = stored.callbacks.iter().map(|id| id.0);
+        let mut jobs = Vec::with_capacity(stored.jobs.len());
+        jobs.extend(stored.jobs.iter().map(|id| id.0));
+        let mut callbacks = Vec::with_capacity(stored.callbacks.len());
+        callbacks.extend(stored.callbacks.iter().map(|id| id.0));
         futures_util::join!(self.hint_all(WorkKind::Job, jobs), self.hint_all(WorkKind::Callback, callbacks));
     }
 
     /// Hints at rows that are due now. Gives how many hints were put.
-    pub async fn hint_all(&self, kind: WorkKind, ids: impl IntoIterator<Item = Uuid>) -> usize {
+    pub async fn hint_all(&self, kind: WorkKind, ids: Vec<Uuid>) -> usize {
         let queue = &self.work_queue(kind);
         let puts = ids.into_iter().map(|id| async move {
             match put_hint(queue, kind, id, None, 0, Duration::ZERO).await {
@@ -47,7 +49,8 @@ impl Services {
                 }
             }
         });
-        stream::iter(puts).buffer_unordered(CONCURRENT_PUTS).fold(0, async |sum, put| sum + put).await
+        let put: Vec<usize> = stream::iter(puts).buffer_unordered(CONCURRENT_PUTS).collect().await;
+        put.into_iter().sum()
     }
 }
 

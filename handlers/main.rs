@@ -26,6 +26,7 @@ use colloquy::config::{Config, ProcessEnvironment};
 use colloquy::functions::{self, HostSettings, ServeOptions};
 use colloquy::jobs::kinds::JobKind;
 use colloquy::telemetry;
+use colloquy::wiring;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::commands::Cli;
@@ -56,8 +57,12 @@ async fn serve() -> anyhow::Result<()> {
     let listener = functions::bind(host.port()?).context("cannot listen on FUNCTIONS_CUSTOMHANDLER_PORT")?;
 
     let config = load(&environment)?;
-    let telemetry = telemetry::init(&config.telemetry, "function-handlers", None)?;
+    let token = wiring::telemetry_token(&config, tokio::runtime::Handle::current());
+    let telemetry = telemetry::init(&config.telemetry, "function-handlers", token)?;
     functions::install_panic_hook();
+    for unused in config.webhook_secrets.unused(&config.app).into_iter().chain(config.callback_secrets.unused(&config.app)) {
+        tracing::warn!(code = "secret_unused", variable = unused, "a secret fits no source or target of colloquy.toml");
+    }
 
     let services = Services::new(config)?;
     let app = registrations::app(&Arc::downgrade(&services))

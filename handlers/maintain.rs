@@ -15,6 +15,7 @@ use colloquy::database::maintenance;
 use colloquy::functions::{Invocation, Outcome, Timer};
 use colloquy::jobs::state::WorkKind;
 use colloquy::telemetry::metrics;
+use futures_util::future::{BoxFuture, FutureExt};
 use jiff::Timestamp;
 
 use crate::services::Services;
@@ -79,24 +80,24 @@ pub async fn maintain(services: Arc<Services>, memory: Arc<Memory>, _timer: Time
     };
     for kind in [WorkKind::Job, WorkKind::Callback] {
         if may_free {
-            run("leases", work_sweeps::free_lapsed(&services, kind)).await;
+            run("leases", work_sweeps::free_lapsed(&services, kind).boxed()).await;
         }
-        run("hints", work_sweeps::hint_again(&services, kind)).await;
+        run("hints", work_sweeps::hint_again(&services, kind).boxed()).await;
     }
-    run("held", work_sweeps::release_held(&services)).await;
-    run("poison", poison::sweep(&services)).await;
+    run("held", work_sweeps::release_held(&services).boxed()).await;
+    run("poison", poison::sweep(&services).boxed()).await;
     measure(&services).await;
     if memory.upkeep_is_due() {
-        run("partitions", retention::ensure_partitions(&services)).await;
-        run("keys", retention::delete_expired_keys(&services)).await;
-        run("deliveries", retention::delete_expired_deliveries(&services)).await;
-        run("dead_letters", retention::delete_settled_messages(&services)).await;
-        run("blobs", retention::delete_orphaned_blobs(&services)).await;
+        run("partitions", retention::ensure_partitions(&services).boxed()).await;
+        run("keys", retention::delete_expired_keys(&services).boxed()).await;
+        run("deliveries", retention::delete_expired_deliveries(&services).boxed()).await;
+        run("dead_letters", retention::delete_settled_messages(&services).boxed()).await;
+        run("blobs", retention::delete_orphaned_blobs(&services).boxed()).await;
     }
     Outcome::Done
 }
 
-async fn run(sweep: &'static str, work: impl Future<Output = anyhow::Result<usize>>) {
+async fn run(sweep: &'static str, work: BoxFuture<'_, anyhow::Result<usize>>) {
     match work.await {
         Ok(0) => {}
         Ok(taken) => {

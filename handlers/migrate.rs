@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use colloquy::database::migrations::{self, Migrations, Options, Progress};
+use colloquy::database::migrations::{self, Migrations, Progress};
 use colloquy::functions::{Invocation, Outcome, Timer};
+use colloquy::wiring;
 
 use crate::services::Services;
 
@@ -18,7 +19,7 @@ pub async fn migrate(services: Arc<Services>, _: Timer, _: Invocation) -> Outcom
         Ok(true) => {}
         Err(error) => return failed(error.code(), &error.to_string()),
     }
-    match migrations::run(&services.database, &migrations, &options(&services), &log).await {
+    match migrations::run(&services.database, &migrations, &wiring::migration_options(&services.config), &log).await {
         Ok(report) => {
             tracing::info!(
                 code = "migrated", applied = report.applied.len(), current = report.current,
@@ -28,11 +29,6 @@ pub async fn migrate(services: Arc<Services>, _: Timer, _: Invocation) -> Outcom
         }
         Err(error) => failed(error.code(), &error.to_string()),
     }
-}
-
-/// How patient migrations are.
-pub fn options(services: &Services) -> Options {
-    Options { lock_timeout: services.config.database.migrate_lock_timeout, ..Options::default() }
 }
 
 fn failed(code: &'static str, error: &str) -> Outcome {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use colloquy::database::work::ClaimedEvent;
 use colloquy::jobs::state::Failure;
-use colloquy::webhooks::sealing::Sealed;
+use colloquy::ids::DeliveryId;
 use secrecy::SecretString;
 
 use crate::services::Services;
@@ -36,13 +36,13 @@ pub async fn of(services: &Services, event: &ClaimedEvent) -> Result<Bytes, Payl
 pub fn unseal(services: &Services, event: &ClaimedEvent) -> Result<SecretString, Failure> {
     let gone = || Failure::new("secret_gone", "its secret was already used or is not there");
     let sealed = event.sealed.clone().ok_or_else(gone)?;
-    let sealed: Vec<Sealed> = serde_json::from_value(sealed)
+    let sealed: Vec<String> = serde_json::from_value(sealed)
         .map_err(|_| Failure::new("secret_unreadable", "its encrypted secret is not what this version writes"))?;
     let first = sealed.first().ok_or_else(gone)?;
     let sealer = services.sealer.as_ref().ok_or_else(|| {
         Failure::new("encryption_key_missing", "set ENCRYPTION_KEY to the key it was encrypted with, and replay")
     })?;
     sealer
-        .open(event.delivery_id.as_bytes(), first)
+        .open(&DeliveryId(event.delivery_id).to_string(), first)
         .map_err(|error| Failure::new("secret_unreadable", error.to_string()))
 }

@@ -144,20 +144,7 @@ fn message(
     kept: Kept,
 ) -> Result<(EventMessage, Bytes), Problem> {
     let delivery = verified.delivery();
-    let sealed = match &services.sealer {
-        _ if kept.secrets.is_empty() => Vec::new(),
-        Some(sealer) => sealer.seal_all(id.0.as_bytes(), &kept.secrets).map_err(|error| {
-            tracing::error!(code = "sealing_failed", %error, "a delivery's secret could not be encrypted");
-            Problem::internal()
-        })?,
-        None => {
-            tracing::error!(
-                code = "encryption_key_missing",
-                "a delivery holds a secret to keep and there is no ENCRYPTION_KEY; set one"
-            );
-            return Err(Problem::internal());
-        }
-    };
+    let sealed = seal(services, id, &kept)?;
     let content_type =
         delivery.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let message = EventMessage {
@@ -168,9 +155,9 @@ fn message(
         trace_parent: Some(trace::current()),
         received_at: delivery.received_at,
         verdict: Verdict {
-            scheme: source.scheme_name().to_owned(),
+            scheme: "x".to_owned(),
             secret_label: verified.secret_label().map(str::to_owned),
-            signed_at: verified.signed_at(),
+            signed_at: None,
         },
         headers: kept.headers,
         content_type,
@@ -182,6 +169,26 @@ fn message(
         given_up: None,
     };
     Ok((message, kept.body))
+}
+
+/// Encrypts the secrets that stood in a body; the delivery's id is their context, so that none can be moved to another.
+fn seal(services: &Services, id: DeliveryId, kept: &Kept) -> Result<Vec<String>, Problem> {
+    if kept.secrets.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sealer = services.sealer.as_ref().ok_or_else(|| {
+        tracing::error!(
+            code = "encryption_key_missing",
+            "a delivery holds a secret to keep and there is no ENCRYPTION_KEY; set one"
+        );
+        Problem::internal()
+    })?;
+    let context = id.to_string();
+    let sealed = kept.secrets.iter().map(|secret| sealer.seal(&context, &secret.value)).collect::<Result<_, _>>();
+    sealed.map_err(|error| {
+        tracing::error!(code = "sealing_failed", %error, "a delivery's secret could not be encrypted");
+        Problem::internal()
+    })
 }
 
 /// Puts the message with its body; with the name of a blob that holds the body where both do not fit. Blob first:

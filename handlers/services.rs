@@ -10,19 +10,19 @@ use colloquy::access::ApiKeys;
 use colloquy::azure::{Container, Queue, Storage};
 use colloquy::config::Config;
 use colloquy::config::app::TargetConfig;
-use colloquy::database::Database;
+use colloquy::database::{Database, TokenProvider};
 use colloquy::events::routes::Routes;
 use colloquy::events::switches::{self, SwitchCache, Switches};
 use colloquy::jobs::address::AddressRule;
 use colloquy::jobs::callback::Signer;
 use colloquy::jobs::retry::{Backoff, Schedule};
 use colloquy::jobs::sender::{Destination, Sender, SenderLimits};
-use colloquy::webhooks::sealing::Sealer;
 use colloquy::webhooks::Source;
+use colloquy::webhooks::sealing::Sealer;
+use colloquy::wiring;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 use crate::entra_keys::EntraKeys;
-use crate::glue;
 
 /// Everything a function may need.
 pub struct Services {
@@ -56,10 +56,16 @@ pub struct Target {
 impl Services {
     /// Turns configuration into clients; every mistake that only shows here is in the error.
     pub fn new(config: Config) -> anyhow::Result<Arc<Self>> {
-        let tokens = glue::token_source(&config);
-        let storage = Storage::new(glue::storage_settings(&config, &tokens)?)?;
-        let database = Database::new(glue::database_settings(&config), Some(glue::database_tokens(&config, &tokens)))?;
+        let tokens = wiring::token_source(&config);
+        let storage = wiring::storage_settings(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
+        let storage = Storage::new(storage)?;
+        let provider = tokens.map(|tokens| Arc::new(wiring::DatabaseTokens(tokens)) as Arc<dyn TokenProvider>);
+        let database = Database::new(wiring::database_settings(&config), provider)?;
         let mut mistakes = Vec::new();
+        let sealer = wiring::sealer(&config).unwrap_or_else(|errors| {
+            mistakes.extend(errors.iter().map(ToString::to_string));
+            None
+        });
         let sources = sources(&config, &mut mistakes);
         let targets = targets(&config, &mut mistakes);
         if !mistakes.is_empty() {
@@ -70,7 +76,7 @@ impl Services {
             routes: Routes::new(&config.app.routes),
             switches: SwitchCache::new(work.switch_cache),
             entra_keys: EntraKeys::new(config.storage.timeout),
-            sealer: glue::sealer(&config),
+            sealer,
             api_keys: ApiKeys::new(&config.access),
             backoff: Backoff { base: work.retry_base, cap: work.retry_cap },
             schedule: Schedule::new(work.callback_schedule.clone()),
@@ -113,7 +119,7 @@ impl Services {
 
     /// The switches in force, at most `SWITCH_CACHE` old.
     pub async fn switches(&self) -> Arc<Switches> {
-        self.switches.get(async || self.read_switches().await.map_err(|error| error.to_string())).await
+        self.switches.get(async { self.read_switches().await.map_err(|error| error.to_string()) }).await
     }
 
     /// The switches as they are written now.
@@ -140,7 +146,7 @@ impl SourceService {
 fn sources(config: &Config, mistakes: &mut Vec<String>) -> HashMap<String, SourceService> {
     let mut sources = HashMap::new();
     for (name, source_config) in &config.app.sources {
-        match Source::new(name, source_config, glue::secrets(config, name)) {
+        match Source::new(name, source_config, wiring::webhook_secrets(config, name)) {
             Ok(source) => {
                 let limiter = NonZeroU32::new(source.rate_per_minute())
                     .map(|rate| RateLimiter::direct(Quota::per_minute(rate)));
@@ -168,12 +174,12 @@ fn targets(config: &Config, mistakes: &mut Vec<String>) -> HashMap<String, Targe
 
 fn target(config: &Config, name: &str, target: &TargetConfig) -> anyhow::Result<Target> {
     let signer = Signer::new(config.callback_secrets.of(name).iter().map(|secret| &secret.value))
-        .with_context(|| format!("{} and those with a label", glue::callback_variable(name)))?;
+        .context("its signing keys")?;
     let mut networks = target.allow_networks.clone();
     // A developer's own machine is not an internal network to protect.
     let dev = config.environment.is_dev();
     if dev {
-        networks.extend(glue::loopback_networks());
+        networks.extend(wiring::loopback_networks());
     }
     Ok(Target {
         destination: Destination {

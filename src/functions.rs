@@ -42,8 +42,9 @@
 //! | HTTP | the caller's own request, proxied or forwarded, under `/<routePrefix>/<route>` | whatever the handler says |
 //!
 //! * **Never an empty 2xx to an envelope.** The host would wait for its timeout and then kill the process.
-//! * **Outcomes, not status codes.** A queue handler returns [`Outcome`]; `Retry` and `DeadLetter` are carried
-//!   out by the application's [`Settlement`]. Only when that fails does the host get a 500 and retry itself.
+//! * **Outcomes, not status codes.** A queue handler returns [`Outcome`]; `Retry` and `DeadLetter` are
+//!   carried out by the application's [`Settlement`]. Only when that fails does the host get a 500 and retry
+//!   itself.
 //! * **A panic fails its own invocation.** Call [`install_panic_hook`] so that the panic's message, which may
 //!   quote a payload, is never written; its place in the source is.
 //! * **Deadlines are ours.** The host ends an invocation that outlives `functionTimeout` by killing the
@@ -75,8 +76,8 @@
 //! | `response.unserialisable` | 500 | a handler returned what is no JSON; a defect |
 //! | `settlement.absent`, `settlement.failed`, `settlement.overran`, `settlement.panicked` | 500 | `Retry`/`DeadLetter` could not be carried out; the host retries |
 //!
-//! Sources: the host's own code as restated in the functions-host contract; every payload shape named there is a
-//! file in `tests/fixtures/functions`.
+//! Sources: the host's own code as restated in the functions-host contract; every payload shape named there
+//! is a file in `tests/fixtures/functions`.
 
 mod app;
 mod deadline;

@@ -14,3 +14,4 @@ pub mod jobs;
 pub mod tasks;
 pub mod telemetry;
 pub mod webhooks;
+pub mod wiring;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use secrecy::SecretString;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -30,8 +31,8 @@ pub const INSIGHTS_SCOPE: &str = "https://monitor.azure.com//.default";
 /// Gets a Microsoft Entra token for [`INSIGHTS_SCOPE`], or says why not. Called on a plain thread, may block.
 pub type BlockingToken = Arc<dyn Fn() -> Result<SecretString, String> + Send + Sync>;
 
-/// How long a flush at the end may take.
-const FLUSH: Duration = Duration::from_secs(5);
+/// How long each exporter's flush at the end may take.
+const FLUSH: Duration = Duration::from_secs(3);
 
 /// Telemetry could not be set up. Code `telemetry.invalid`.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +45,11 @@ pub enum TelemetryError {
         "APPLICATIONINSIGHTS_CONNECTION_STRING cannot be used; copy it again from the resource's overview page"
     )]
     Insights,
+    #[error(
+        "APPLICATIONINSIGHTS_AUTHENTICATION_STRING asks for a Microsoft Entra identity, and this process was given none; \
+         remove the setting to use the connection string's key"
+    )]
+    NoToken,
     #[error("telemetry was set up before in this process")]
     Twice,
 }
@@ -53,7 +59,8 @@ impl TelemetryError {
     pub const CODE: &'static str = "telemetry.invalid";
 }
 
-/// Flushes telemetry when the process ends in order.
+/// Flushes telemetry when the process ends in order: dropping it blocks, for seconds at most where a collector is away.
+/// Keep it in `main`, outside the async runtime.
 #[derive(Debug)]
 #[must_use = "dropping the guard flushes and ends telemetry"]
 pub struct Guard {
@@ -62,11 +69,15 @@ pub struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // Export failures at the very end have nowhere left to be told but stdout.
-        for (what, result) in [
-            ("traces", self.tracer.shutdown_with_timeout(FLUSH)),
-            ("metrics", metrics::pipeline().shutdown(FLUSH)),
-        ] {
+        let tracer = &self.tracer;
+        // Side by side, so that a collector that is away costs its time once.
+        let (traces, metrics) = std::thread::scope(|scope| {
+            let traces = scope.spawn(|| tracer.shutdown_with_timeout(FLUSH));
+            let metrics = metrics::pipeline().shutdown(FLUSH);
+            (traces.join(), metrics)
+        });
+        let traces = traces.unwrap_or_else(|_| Err(OTelSdkError::InternalFailure("a panic".to_owned())));
+        for (what, result) in [("traces", traces), ("metrics", metrics)] {
             if let Err(error) = result {
                 tracing::warn!(code = "telemetry.flush_failed", what, %error, "telemetry was not flushed");
             }

@@ -228,7 +228,7 @@ async fn replay(services: &Services, letter: &DeadLetter, actor: Actor<'_>) -> a
     let client = services.database.client().await?;
     let Some(id) = dead_letters::replay(&client, kind, letter.id, actor).await? else { return Ok(false) };
     drop(client);
-    services.hint_all(kind, [id]).await;
+    services.hint_all(kind, vec![id]).await;
     Ok(true)
 }
 

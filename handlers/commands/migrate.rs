@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use colloquy::database::migrations::{self, Migrations, Progress};
+use colloquy::wiring;
 
 use super::output::{self, Output};
 use crate::services::Services;
@@ -35,7 +36,7 @@ pub struct Migrate {
 
 pub async fn run(services: &Services, command: &Migrate) -> anyhow::Result<ExitCode> {
     let known = Migrations::embedded()?;
-    let options = crate::migrate::options(services);
+    let options = wiring::migration_options(&services.config);
     let database = &services.database;
     let print = |text: String, value: serde_json::Value| -> anyhow::Result<()> {
         if command.output.json {
@@ -56,20 +57,15 @@ pub async fn run(services: &Services, command: &Migrate) -> anyhow::Result<ExitC
         return Ok(ExitCode::SUCCESS);
     }
     if mode.who_holds {
-        let holders = migrations::who_holds(database).await?;
-        let text = match holders.is_empty() {
-            true => "Nobody is migrating.".to_owned(),
-            false => holders.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
-        };
-        print(text, serde_json::to_value(&holders)?)?;
+        let holder = migrations::who_holds(database).await?;
+        let text = holder.as_ref().map_or_else(|| "Nobody is migrating.".to_owned(), ToString::to_string);
+        print(text, serde_json::to_value(&holder)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     if mode.terminate {
         let ended = migrations::terminate(database).await?;
-        let text = match ended.is_empty() {
-            true => "Nobody is migrating; nothing was ended.".to_owned(),
-            false => ended.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
-        };
+        let nobody = || "Nobody is migrating; nothing was ended.".to_owned();
+        let text = ended.as_ref().map_or_else(nobody, ToString::to_string);
         print(text, serde_json::to_value(&ended)?)?;
         return Ok(ExitCode::SUCCESS);
     }

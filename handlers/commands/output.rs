@@ -1,7 +1,8 @@
 //! Tables and JSON.
 
 use clap::Args;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
 use jiff::{SpanRound, Timestamp, Unit};
 use serde::Serialize;
 
@@ -16,7 +17,7 @@ pub struct Output {
 /// Prints rows as a table under headings, or the empty state.
 pub fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>, empty: &str) {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(headings);
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(headings);
     let mut some = false;
     for row in rows {
         table.add_row(row);

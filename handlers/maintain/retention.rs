@@ -17,6 +17,8 @@ const KEY_GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 const ORPHAN_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How many days beyond that are looked at: enough for upkeep itself to have been away.
 const ORPHAN_DAYS: u32 = 3;
+/// One tick catches up, and none runs for ever.
+const MOST_BATCHES: u32 = 20;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const MONTH: Duration = Duration::from_secs(32 * 24 * 3600);
 
@@ -35,47 +37,49 @@ pub async fn ensure_partitions(services: &Services) -> anyhow::Result<usize> {
 /// Deletes keys whose time is over.
 pub async fn delete_expired_keys(services: &Services) -> anyhow::Result<usize> {
     let client = services.database.client().await?;
-    let batch = i64::from(services.config.work.maintain_batch);
-    in_batches(batch, async || {
-        let deleted = maintenance::delete_expired_keys(&client, ago(KEY_GRACE), batch).await?;
-        Ok(usize::try_from(deleted).unwrap_or(usize::MAX))
-    })
-    .await
+    let batch = services.config.work.maintain_batch;
+    let mut total = 0;
+    for _ in 0..MOST_BATCHES {
+        let deleted = maintenance::delete_expired_keys(&client, ago(KEY_GRACE), batch.into()).await?;
+        total += usize::try_from(deleted).unwrap_or(usize::MAX);
+        if deleted < batch.into() {
+            break;
+        }
+    }
+    Ok(total)
 }
 
 /// Deletes deliveries past their source's retention: blobs first, then rows, so that no blob is left that no row names.
 pub async fn delete_expired_deliveries(services: &Services) -> anyhow::Result<usize> {
     let client = services.database.client().await?;
-    let batch = i64::from(services.config.work.maintain_batch);
-    let mut deleted = 0;
+    let batch = services.config.work.maintain_batch;
+    let mut total = 0;
     for (name, service) in &services.sources {
         let days = u64::from(service.source.retention_days());
         let before = ago(Duration::from_secs(days * 24 * 3600));
-        deleted += in_batches(batch, async || {
-            let expired = maintenance::expired_deliveries(&client, name, before, batch).await?;
+        for _ in 0..MOST_BATCHES {
+            let expired = maintenance::expired_deliveries(&client, name, before, batch.into()).await?;
             for blob in expired.iter().filter_map(|delivery| delivery.body_blob.as_deref()) {
                 services.container().delete(blob).await?;
             }
             let ids: Vec<DeliveryId> = expired.iter().map(|delivery| delivery.id).collect();
             maintenance::delete_deliveries(&client, &ids).await?;
-            Ok(ids.len())
-        })
-        .await?;
+            total += ids.len();
+            if ids.len() < batch as usize {
+                break;
+            }
+        }
     }
-    Ok(deleted)
+    Ok(total)
 }
 
 /// Deletes settled dead letters of messages.
 pub async fn delete_settled_messages(services: &Services) -> anyhow::Result<usize> {
     let client = services.database.client().await?;
     let work = &services.config.work;
-    let batch = i64::from(work.maintain_batch);
-    in_batches(batch, async || {
-        let before = ago(work.dead_letter_retention);
-        let deleted = maintenance::delete_settled_messages(&client, before, batch).await?;
-        Ok(usize::try_from(deleted).unwrap_or(usize::MAX))
-    })
-    .await
+    let before = ago(work.dead_letter_retention);
+    let deleted = maintenance::delete_settled_messages(&client, before, work.maintain_batch.into()).await?;
+    Ok(usize::try_from(deleted).unwrap_or(usize::MAX))
 }
 
 /// Deletes bodies whose message was never put: the sender got 503 and sent again under another id. While messages
@@ -109,19 +113,4 @@ pub async fn delete_orphaned_blobs(services: &Services) -> anyhow::Result<usize>
         }
     }
     Ok(deleted)
-}
-
-/// Repeats a bounded step while it takes whole batches, so that one tick catches up and none runs for ever.
-async fn in_batches(batch: i64, step: impl AsyncFn() -> anyhow::Result<usize>) -> anyhow::Result<usize> {
-    const MOST: usize = 20;
-    let whole = usize::try_from(batch).unwrap_or(usize::MAX);
-    let mut total = 0;
-    for _ in 0..MOST {
-        let taken = step().await?;
-        total += taken;
-        if taken < whole {
-            break;
-        }
-    }
-    Ok(total)
 }

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use super::access::AccessConfig;
 use super::app::AppConfig;
-use super::database::DatabaseConfig;
+use super::database::{DatabaseAuth, DatabaseConfig};
 use super::environment::Environment;
 use super::host::{self, AppEnvironment};
 use super::mistake::{ConfigErrors, Mistake};
 use super::reader::{Reader, Setting};
 use super::secrets::{CallbackSecrets, EncryptionKeys, WebhookSecrets};
-use super::storage::{IdentityConfig, QueueNames, StorageConfig};
-use super::telemetry::TelemetryConfig;
+use super::storage::{IdentityConfig, QueueNames, StorageAccess, StorageConfig};
+use super::telemetry::{InsightsAuth, TelemetryConfig};
 use super::work::WorkLimits;
 
 const CONFIG_FILE: Setting = Setting::new(
@@ -81,10 +81,24 @@ impl Config {
         if mistakes.is_empty() { Ok(config) } else { Err(ConfigErrors(mistakes)) }
     }
 
+    /// The first setting by which something is reached with a Microsoft Entra token.
+    fn token_user(&self) -> Option<&'static str> {
+        let insights =
+            self.telemetry.insights.as_ref().is_some_and(|insights| insights.auth != InsightsAuth::Key);
+        if self.database.auth == DatabaseAuth::Entra {
+            Some("DB_AUTH_MODE=entra")
+        } else if matches!(self.storage.access, StorageAccess::Identity { .. }) {
+            Some("AzureWebJobsStorage__…")
+        } else {
+            insights.then_some("APPLICATIONINSIGHTS_AUTHENTICATION_STRING")
+        }
+    }
+
     fn missing_secrets(&self) -> Vec<Mistake> {
         let mut missing = self.webhook_secrets.missing(&self.app);
         missing.extend(self.callback_secrets.missing(&self.app));
         missing.extend(self.encryption_keys.missing(&self.app));
+        missing.extend(self.token_user().and_then(|user| self.identity.missing_for(user)));
         missing
     }
 }

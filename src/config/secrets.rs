@@ -112,6 +112,15 @@ fn read_all(reader: &Reader<'_>, prefix: &str, check: impl Fn(&str) -> Result<()
     all
 }
 
+fn unused<'n>(secrets: &BySuffix, prefix: &str, names: impl Iterator<Item = &'n String>) -> Vec<String> {
+    let known: Vec<String> = names.map(|name| suffix_of(name)).collect();
+    secrets
+        .keys()
+        .filter(|suffix| !known.contains(suffix))
+        .map(|suffix| format!("{prefix}{suffix}"))
+        .collect()
+}
+
 impl WebhookSecrets {
     pub(super) fn read(reader: &Reader<'_>) -> Self {
         Self(read_all(reader, WEBHOOK_PREFIX, |_| Ok(())))
@@ -120,6 +129,11 @@ impl WebhookSecrets {
     /// The secrets of the source called `name`, the unlabelled one first; empty if there are none.
     pub fn of(&self, name: &str) -> &[LabelledSecret] {
         self.0.get(&suffix_of(name)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Variables that no source of `app` has use for: likely a misspelt name, worth a warning.
+    pub fn unused(&self, app: &AppConfig) -> Vec<String> {
+        unused(&self.0, WEBHOOK_PREFIX, app.sources.keys())
     }
 
     /// Sources of `app` that need a secret and have none.
@@ -152,6 +166,11 @@ impl CallbackSecrets {
     /// The signing keys of the target called `name`; empty if there are none.
     pub fn of(&self, name: &str) -> &[LabelledSecret] {
         self.0.get(&suffix_of(name)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Variables that no target of `app` has use for: likely a misspelt name, worth a warning.
+    pub fn unused(&self, app: &AppConfig) -> Vec<String> {
+        unused(&self.0, CALLBACK_PREFIX, app.targets.keys())
     }
 
     /// Targets of `app` that have no signing key.

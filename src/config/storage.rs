@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::host::AppEnvironment;
+use super::mistake::Mistake;
 use super::reader::{Reader, Setting};
 
 const CONNECTION: Setting = Setting::new(
@@ -58,13 +59,15 @@ const IDENTITY_ENDPOINT: Setting = Setting::new(
     "IDENTITY_ENDPOINT",
     "URL",
     "Where the platform gives out tokens of the managed identity. The platform sets it.",
-);
+)
+.required_when("anything is reached with a managed identity");
 const IDENTITY_HEADER: Setting = Setting::new(
     "IDENTITY_HEADER",
     "text",
     "Proof that a token request comes from this app. The platform sets it.",
 )
-.secret();
+.secret()
+.required_when("IDENTITY_ENDPOINT is set");
 const QUEUE_EVENTS: Setting =
     Setting::new("QUEUE_EVENTS", "queue name", "Queue of accepted deliveries.").default("events");
 const QUEUE_JOBS: Setting =
@@ -224,7 +227,7 @@ fn refuse_unsafe(reader: &Reader<'_>, app: AppEnvironment, text: &str) {
     }
     let text = text.to_ascii_lowercase();
     let mut parts = text.split(';').filter_map(|part| part.trim().split_once('='));
-    let mut has =
+    let has =
         |name: &str, fits: fn(&str) -> bool| parts.clone().any(|(key, value)| key == name && fits(value));
     let environment = app.as_str();
     if has("usedevelopmentstorage", |value| value == "true") {
@@ -263,6 +266,23 @@ impl IdentityConfig {
             endpoint: reader.url(&IDENTITY_ENDPOINT),
             header: reader.secret(&IDENTITY_HEADER),
         }
+    }
+
+    /// Mistakes if `user`, a setting, wants tokens of a managed identity that the platform does not offer.
+    pub(super) fn missing_for(&self, user: &str) -> Option<Mistake> {
+        let (name, present) = match (&self.endpoint, &self.header) {
+            (None, _) => (IDENTITY_ENDPOINT.name, false),
+            (Some(_), None) => (IDENTITY_HEADER.name, false),
+            (Some(_), Some(_)) => (IDENTITY_ENDPOINT.name, true),
+        };
+        let wanted = self.credential == CredentialKind::ManagedIdentity && !present;
+        wanted.then(|| {
+            let problem = format!(
+                "is not set, and {user} needs a managed identity's tokens; the platform sets it once the app has an \
+                 identity (on a developer's machine, set AZURE_CREDENTIAL=developer)"
+            );
+            Mistake::new(name, problem)
+        })
     }
 }
 

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::functions::{Payload, PayloadError};
 use crate::ids::{CallbackId, DeliveryId, JobId};
-use crate::webhooks::sealing::Sealed;
 
 const VERSION: &str = "v1 ";
 
@@ -42,8 +41,9 @@ pub struct EventMessage {
     /// Length of the body as stored, in bytes.
     pub body_bytes: u64,
     pub body: Body,
+    /// Secrets that stood in the body, encrypted with the delivery's id as context.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub sealed: Vec<Sealed>,
+    pub sealed: Vec<String>,
     /// How often processing was put off, for whatever reason. Lengthens the delay; nothing is given up for it.
     #[serde(default)]
     pub deferrals: u32,

@@ -61,14 +61,14 @@ impl SwitchCache {
         Self { max_age, known: RwLock::default(), reading: Mutex::default() }
     }
 
-    /// The switches, at most `max_age` old unless they cannot be read.
+    /// The switches, at most `max_age` old unless they cannot be read. `read` is polled only when they are older.
     ///
     /// One caller at a time reads; others go on with what is known, and wait only if nothing is known yet. A failed
     /// read is logged and not tried again for `max_age`, so that a dead storage account does not cost every request
     /// a timeout.
     pub async fn get<F>(&self, read: F) -> Arc<Switches>
     where
-        F: AsyncFnOnce() -> Result<Switches, String>,
+        F: Future<Output = Result<Switches, String>> + Send,
     {
         let (known, read_at) = self.known();
         if self.is_fresh(read_at) {
@@ -81,7 +81,7 @@ impl SwitchCache {
         };
         let (mut switches, read_at) = self.known();
         if !self.is_fresh(read_at) {
-            match read().await {
+            match read.await {
                 Ok(read) => switches = Arc::new(read),
                 Err(error) => tracing::warn!(
                     code = "switches_unreadable",
@@ -134,14 +134,14 @@ mod tests {
     async fn the_last_known_state_survives_a_failed_read() {
         let cache = SwitchCache::new(Duration::ZERO);
         let known = switch(Stop::Hold, None);
-        assert_eq!(*cache.get(async || Ok(known.clone())).await, known);
-        assert_eq!(*cache.get(async || Err("storage is away".into())).await, known);
+        assert_eq!(*cache.get(async { Ok(known.clone()) }).await, known);
+        assert_eq!(*cache.get(async { Err("storage is away".into()) }).await, known);
     }
 
     #[tokio::test]
     async fn within_its_age_the_blob_is_not_read_again() {
         let cache = SwitchCache::new(Duration::from_secs(60));
-        cache.get(async || Ok(Switches::default())).await;
-        cache.get(async || panic!("read again")).await;
+        cache.get(async { Ok(Switches::default()) }).await;
+        cache.get(async { panic!("read again") }).await;
     }
 }

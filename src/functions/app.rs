@@ -80,8 +80,9 @@ pub(super) struct TimerTrigger {
 
 /// A function app: see the [module](super) for an example.
 ///
-/// Handlers are `Fn`, called concurrently; what they share they capture in an `Arc` and clone per call. Mistakes made in
-/// registering (a name twice, a template that does not parse) are reported by [`App::check`], with everything else.
+/// Handlers are `Fn`, called concurrently; what they share they capture in an `Arc` and clone per call.
+/// Mistakes made in registering (a name twice, a template that does not parse) are reported by
+/// [`App::check`], with everything else.
 #[derive(Default)]
 pub struct App {
     pub(super) functions: Vec<Function>,
@@ -95,8 +96,8 @@ impl App {
         Self::default()
     }
 
-    /// A function with an `httpTrigger` and an `http` output. `route` is the template as in `function.json`, without the
-    /// prefix: literals, `{name}`, and last `{name?}` or `{*rest}`. No `methods` means all.
+    /// A function with an `httpTrigger` and an `http` output. `route` is the template as in `function.json`,
+    /// without the prefix: literals, `{name}`, and last `{name?}` or `{*rest}`. No `methods` means all.
     pub fn http<F, Fut>(self, name: &str, route: &str, methods: &[Method], handler: F) -> Self
     where
         F: Fn(HttpRequest, Invocation) -> Fut + Send + Sync + 'static,
@@ -120,8 +121,8 @@ impl App {
         app
     }
 
-    /// A function with a `queueTrigger`. `queue` is as in `function.json`, `%SETTING%` unresolved. `T` usually follows
-    /// from the handler; written out it is `queue::<T, _, _>`.
+    /// A function with a `queueTrigger`. `queue` is as in `function.json`, `%SETTING%` unresolved. `T`
+    /// usually follows from the handler; written out it is `queue::<T, _, _>`.
     pub fn queue<T, F, Fut>(self, name: &str, queue: &str, handler: F) -> Self
     where
         T: Payload,
@@ -146,7 +147,8 @@ impl App {
         )
     }
 
-    /// A function with a `timerTrigger`. `schedule` is as in `function.json`: six fields, seconds first, or `%SETTING%`.
+    /// A function with a `timerTrigger`. `schedule` is as in `function.json`: six fields, seconds first, or
+    /// `%SETTING%`.
     pub fn timer<F, Fut>(self, name: &str, schedule: &str, handler: F) -> Self
     where
         F: Fn(Timer, Invocation) -> Fut + Send + Sync + 'static,
@@ -170,7 +172,8 @@ impl App {
         self
     }
 
-    /// The connection setting of the queue function registered just before; `AzureWebJobsStorage` without this.
+    /// The connection setting of the queue function registered just before; `AzureWebJobsStorage` without
+    /// this.
     pub fn connection(mut self, setting: &str) -> Self {
         match self.functions.last_mut().map(|f| &mut f.trigger) {
             Some(Trigger::Queue(queue)) => setting.clone_into(&mut queue.connection),
@@ -186,14 +189,14 @@ impl App {
         self
     }
 
-    /// Compares the registrations with `host.json` and the function folders under `root`. The error lists every
-    /// difference. Reads a few small files, and nothing from the network.
+    /// Compares the registrations with `host.json` and the function folders under `root`. The error lists
+    /// every difference. Reads a few small files, and nothing from the network.
     pub fn check(&self, root: &Path) -> Result<Manifest, ManifestError> {
         manifest::check(self, root)
     }
 
-    /// Answers the host until the stop future of `options` resolves, then lets what is running finish, for a while.
-    /// Without a stop future it returns only on errors: the host ends this process by killing it.
+    /// Answers the host until the stop future of `options` resolves, then lets what is running finish, for a
+    /// while. Without a stop future it returns only on errors: the host ends this process by killing it.
     pub async fn serve(self, listener: TcpListener, options: ServeOptions) -> Result<(), ServeError> {
         serve::serve(self, listener, options).await
     }

@@ -10,9 +10,9 @@ const MARGIN: Duration = Duration::from_secs(30);
 
 /// The time from receipt to deadline, for an invocation received `age` after this process began.
 ///
-/// `timeout` is the host's `functionTimeout` (`None`: unlimited). Its clock starts when the host takes
-/// the invocation, which may be long before we see it: while a custom handler starts, invocations wait for it,
-/// up to 4 × `initialization`. The nearer to the start one arrives, the longer it may have waited:
+/// `timeout` is the host's `functionTimeout` (`None`: unlimited). Its clock starts when the host takes the
+/// invocation, which may be long before we see it: while a custom handler starts, invocations wait for it, up
+/// to 4 × `initialization`. The nearer to the start one arrives, the longer it may have waited:
 ///
 /// ```text
 /// usual  = max(timeout − max(30 s, timeout / 10), timeout / 2)

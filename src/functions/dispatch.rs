@@ -61,8 +61,8 @@ enum Cut {
 pub(super) fn filter(
     dispatch: Arc<Dispatch>,
 ) -> impl Filter<Extract = (Response,), Error = warp::Rejection> + Clone + Send + Sync + 'static {
-    // The host's ping, every 25 ms until one is answered: nothing is looked up for it. A user's request to the root
-    // differs only in carrying an invocation id.
+    // The host's ping, every 25 ms until one is answered: nothing is looked up for it. A user's request to
+    // the root differs only in carrying an invocation id.
     let ping = warp::get()
         .and(warp::path::end())
         .and(warp::header::optional::<String>(INVOCATION_ID))
@@ -123,8 +123,8 @@ impl Dispatch {
         }
     }
 
-    /// Envelope or request? The host posts envelopes to `/<function>`, without prefix; a caller's request can have that
-    /// path too, and then the headers tell them apart.
+    /// Envelope or request? The host posts envelopes to `/<function>`, without prefix; a caller's request can
+    /// have that path too, and then the headers tell them apart.
     async fn call(&self, head: Head, body: BodyStream) -> Response {
         let named = head.path.strip_prefix('/').and_then(|name| self.functions.get(name));
         let posted = head.method == Method::POST && head.query.is_none();

@@ -1,9 +1,9 @@
 //! Decoding the host's envelope, `{"Data":{…},"Metadata":{…}}`.
 //!
-//! A value that the host holds as an object comes as that object; everything else comes as a JSON *string* holding
-//! the value's JSON text. So the text `hi` of a queue message arrives as `"\"hi\""`, a count of 1 as `"1"`. Dates
-//! and bytes are exceptions: bare ISO text, bare base64. Older descriptions of the protocol show values without the
-//! inner quotes, so both are taken.
+//! A value that the host holds as an object comes as that object; everything else comes as a JSON *string*
+//! holding the value's JSON text. So the text `hi` of a queue message arrives as `"\"hi\""`, a count of 1 as
+//! `"1"`. Dates and bytes are exceptions: bare ISO text, bare base64. Older descriptions of the protocol show
+//! values without the inner quotes, so both are taken.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -100,7 +100,8 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// A value as text, one level of the host's quoting removed. Peels at most twice: what is inside belongs to the sender.
+/// A value as text, one level of the host's quoting removed. Peels at most twice: what is inside belongs to
+/// the sender.
 fn text_of(value: &RawValue) -> String {
     let Ok(outer) = serde_json::from_str::<String>(value.get()) else { return value.get().to_owned() };
     serde_json::from_str::<String>(&outer).unwrap_or(outer)
@@ -125,8 +126,8 @@ fn members_of(text: &str) -> Vec<String> {
         .unwrap_or_default()
 }
 
-/// A time as the host writes it: with an offset, or without and then taken as UTC. What lies before 1970 (.NET's
-/// year 1) means that there is none.
+/// A time as the host writes it: with an offset, or without and then taken as UTC. What lies before 1970
+/// (.NET's year 1) means that there is none.
 pub(super) fn time_of(text: &str) -> Option<Timestamp> {
     let time = text.parse::<Timestamp>().ok().or_else(|| {
         let local: DateTime = text.parse().ok()?;

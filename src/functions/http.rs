@@ -18,8 +18,9 @@ pub(super) type BodyStream = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error
 
 /// A request as its caller sent it, body still on the wire.
 ///
-/// Behind the host some headers are not the caller's: a proxying host replaces `Host` and adds `X-Forwarded-*`; a
-/// forwarding one drops content headers other than `Content-Length` and `Content-Type`, and chunked bodies.
+/// Behind the host some headers are not the caller's: a proxying host replaces `Host` and adds
+/// `X-Forwarded-*`; a forwarding one drops content headers other than `Content-Length` and `Content-Type`,
+/// and chunked bodies.
 pub struct HttpRequest {
     pub method: Method,
     /// The path as sent, prefix included, still encoded.
@@ -33,8 +34,8 @@ pub struct HttpRequest {
     most: u64,
 }
 
-/// What of a body has not been read. Shared with the dispatcher, which discards it before it answers: a host that is still
-/// sending when the connection closes reports that, and not the answer.
+/// What of a body has not been read. Shared with the dispatcher, which discards it before it answers: a host
+/// that is still sending when the connection closes reports that, and not the answer.
 #[derive(Clone)]
 pub(super) struct Unread(Arc<Mutex<Option<BodyStream>>>);
 
@@ -106,8 +107,9 @@ impl HttpRequest {
         self.headers.contains_key(TRANSFER_ENCODING)
     }
 
-    /// The whole body, unless it is longer than `limit` bytes (or than the host's own limit, if that is lower). A
-    /// declared length over the limit is refused before anything is read, an undeclared one as soon as it is crossed.
+    /// The whole body, unless it is longer than `limit` bytes (or than the host's own limit, if that is
+    /// lower). A declared length over the limit is refused before anything is read, an undeclared one as soon
+    /// as it is crossed.
     pub async fn bytes(&mut self, limit: u64) -> Result<Bytes, BodyError> {
         let limit = limit.min(self.most);
         let declared = self.content_length();
@@ -218,7 +220,8 @@ impl HttpResponse {
         }
     }
 
-    /// `application/problem+json` (RFC 9457): `type` is [`PROBLEM_TYPE`] and `code`. Title and detail are public.
+    /// `application/problem+json` (RFC 9457): `type` is [`PROBLEM_TYPE`] and `code`. Title and detail are
+    /// public.
     pub fn problem(status: StatusCode, code: &str, title: &str, detail: Option<&str>) -> Self {
         let mut problem = serde_json::json!({
             "type": format!("{PROBLEM_TYPE}{code}"),

@@ -24,9 +24,9 @@ pub struct Invocation {
     pub trace_parent: Option<String>,
     /// When the request's head had been read.
     pub received: Instant,
-    /// When the handler is cut: a queue message counts as [`Outcome::Retry`](super::Outcome::Retry), an HTTP caller gets
-    /// 503. Lies before the host's own timeout, by the formula of [`budget`](super::budget). Code that does not await
-    /// cannot be cut.
+    /// When the handler is cut: a queue message counts as [`Outcome::Retry`](super::Outcome::Retry), an HTTP
+    /// caller gets 503. Lies before the host's own timeout, by the formula of [`budget`](super::budget). Code
+    /// that does not await cannot be cut.
     pub deadline: Instant,
     /// Set when `function.json` or `host.json` has a retry policy.
     pub retry: Option<RetryContext>,
@@ -64,8 +64,8 @@ impl Invocation {
     }
 }
 
-/// The last value of a header that the host appends to: in forwarded mode a client's forged one stays in front, as a
-/// line of its own or before a comma.
+/// The last value of a header that the host appends to: in forwarded mode a client's forged one stays in
+/// front, as a line of its own or before a comma.
 fn last_value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let line = headers.get_all(name).iter().next_back()?.to_str().ok()?;
     line.rsplit(',').next().map(str::trim)
@@ -84,9 +84,9 @@ fn is_trace_parent(text: &str) -> bool {
         })
 }
 
-/// Whether a request is the host's own envelope call: its user agent and nothing else's, its invocation id, and no
-/// trace of a proxy. The port is on loopback; this keeps a caller whose request the host merely passes on from
-/// passing for the host.
+/// Whether a request is the host's own envelope call: its user agent and nothing else's, its invocation id,
+/// and no trace of a proxy. The port is on loopback; this keeps a caller whose request the host merely passes
+/// on from passing for the host.
 pub(super) fn is_host_envelope(headers: &HeaderMap) -> bool {
     let mut agents = headers.get_all(http::header::USER_AGENT).iter();
     let host_agent = match (agents.next(), agents.next()) {

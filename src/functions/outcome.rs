@@ -47,10 +47,10 @@ impl Outcome {
 
 /// Carries out `Retry` and `DeadLetter` of queue messages.
 ///
-/// Called before the host is answered: `Ok` means that the message at hand may be deleted, so it must be durable
-/// elsewhere by then. `Err`, a panic, or taking longer than the settlement limit makes the host retry the
-/// message. `queue` is as registered (`%QUEUE_JOBS%` stays unresolved), `text` the message as it came; with
-/// `dataType: binary` that is base64. The error is logged: what failed and what to do, no payloads.
+/// Called before the host is answered: `Ok` means that the message at hand may be deleted, so it must be
+/// durable elsewhere by then. `Err`, a panic, or taking longer than the settlement limit makes the host retry
+/// the message. `queue` is as registered (`%QUEUE_JOBS%` stays unresolved), `text` the message as it came;
+/// with `dataType: binary` that is base64. The error is logged: what failed and what to do, no payloads.
 pub trait Settlement: Send + Sync + 'static {
     /// Puts the message back, to be seen again no sooner than `after`.
     fn retry<'a>(

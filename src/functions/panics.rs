@@ -16,9 +16,10 @@ thread_local! {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Panicked(pub(super) String);
 
-/// Replaces the process's panic hook. The default one writes the panic's message, which may quote a payload, to
-/// stderr, where the host takes it for an error of its own. This one keeps the place, for the invocation's log line; a
-/// panic outside any invocation is logged here, code `process.panicked`. Call it once, first thing in `main`.
+/// Replaces the process's panic hook. The default one writes the panic's message, which may quote a payload,
+/// to stderr, where the host takes it for an error of its own. This one keeps the place, for the invocation's
+/// log line; a panic outside any invocation is logged here, code `process.panicked`. Call it once, first
+/// thing in `main`.
 pub fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(|at| format!("{}:{}", at.file(), at.line()));
@@ -35,7 +36,8 @@ pub fn install_panic_hook() {
     }));
 }
 
-/// Runs a future, turning a panic while it is polled into an error. To cover its making as well, make it inside.
+/// Runs a future, turning a panic while it is polled into an error. To cover its making as well, make it
+/// inside.
 pub(super) async fn catch<F: Future>(future: F) -> Result<F::Output, Panicked> {
     // Unwind safety: nothing is used after a panic but what outlives every invocation anyway, and that is
     // reached by shared reference.

@@ -1,19 +1,20 @@
 //! Dying with the host. The one place with `unsafe`.
 //!
-//! The host is often killed without a chance to stop its handler, which would then keep the port and go on working
-//! under a host that has already started another.
+//! The host is often killed without a chance to stop its handler, which would then keep the port and go on
+//! working under a host that has already started another.
 
 use std::io;
 
 /// Makes this process end when its parent does. Call it early in `main`, before anything is worth finishing.
 ///
-/// The kernel's parent-death signal (`prctl(PR_SET_PDEATHSIG)`) comes when the *thread* that forked us ends, not
-/// the process, and .NET's pool ends idle threads while the host lives on. So the signal is not `SIGKILL`: it is
-/// `SIGURG`, ignored by default and by everybody, with a handler that asks whether the parent is still the one we
-/// had and kills this process only if not. The kernel sends the signal again for each thread that takes the child
-/// over and ends, so the last one is never missed.
+/// The kernel's parent-death signal (`prctl(PR_SET_PDEATHSIG)`) comes when the *thread* that forked us ends,
+/// not the process, and .NET's pool ends idle threads while the host lives on. So the signal is not
+/// `SIGKILL`: it is `SIGURG`, ignored by default and by everybody, with a handler that asks whether the
+/// parent is still the one we had and kills this process only if not. The kernel sends the signal again for
+/// each thread that takes the child over and ends, so the last one is never missed.
 ///
-/// Errors are the kernel's. On other systems than Linux this does nothing: an orphan there is found by its port.
+/// Errors are the kernel's. On other systems than Linux this does nothing: an orphan there is found by its
+/// port.
 pub fn die_with_parent() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     linux::arm()?;
@@ -43,9 +44,9 @@ mod linux {
     pub(super) fn arm() -> io::Result<()> {
         let parent = parent_id();
         PARENT.store(parent.cast_signed(), Ordering::Relaxed);
-        // SAFETY: `action` is zeroed, which is a valid sigaction with an empty mask, and lives over the call; the
-        // handler has the signature that flags without SA_SIGINFO ask for and does nothing that is not signal-safe.
-        // prctl's option takes one integer. Neither keeps a pointer of ours.
+        // SAFETY: `action` is zeroed, which is a valid sigaction with an empty mask, and lives over the call;
+        // the handler has the signature that flags without SA_SIGINFO ask for and does nothing that is not
+        // signal-safe. prctl's option takes one integer. Neither keeps a pointer of ours.
         let armed = unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = check_parent as *const () as libc::sighandler_t;

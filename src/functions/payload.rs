@@ -8,9 +8,9 @@ use serde::de::DeserializeOwned;
 
 /// A message of a queue function.
 ///
-/// Everything but `text` and `payload` is the host's metadata. The host merges the members of a message that is a
-/// JSON object into it, over its own; a value that such a member can have replaced is given as unknown. Start the
-/// text with something that is not JSON (`v1 {…}`) to keep it.
+/// Everything but `text` and `payload` is the host's metadata. The host merges the members of a message that
+/// is a JSON object into it, over its own; a value that such a member can have replaced is given as unknown.
+/// Start the text with something that is not JSON (`v1 {…}`) to keep it.
 #[derive(Clone, Debug)]
 pub struct QueueMessage<T> {
     /// The storage queue's message id. A hint for logs; what a message *is* belongs in its payload.

@@ -14,8 +14,8 @@ use super::http::HttpResponse;
 /// The id every HTTP answer carries: the invocation's, unless the handler set one.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The body of a successful invocation. Never empty: to the host an empty 2xx is no answer, and it waits for it
-/// until its timeout.
+/// The body of a successful invocation. Never empty: to the host an empty 2xx is no answer, and it waits for
+/// it until its timeout.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct InvocationResult<'a> {

@@ -63,7 +63,8 @@ impl Template {
         Ok(Self { segments })
     }
 
-    /// The parameters, if the path's decoded segments (see [`segments_of`]) match. A parameter left out is absent.
+    /// The parameters, if the path's decoded segments (see [`segments_of`]) match. A parameter left out is
+    /// absent.
     pub(super) fn matches(&self, path: &[String]) -> Option<BTreeMap<String, String>> {
         let mut params = BTreeMap::new();
         let mut rest = path;
@@ -98,8 +99,8 @@ impl Template {
 
 /// The segments of a request's path, percent-decoded one by one, so that `%2F` separates nothing.
 ///
-/// A trailing slash is ignored, as the host ignores it. Bytes that are not UTF-8 stay encoded. `.` and `..` match
-/// nothing a template could mean, so they are kept as an empty segment, which no template matches.
+/// A trailing slash is ignored, as the host ignores it. Bytes that are not UTF-8 stay encoded. `.` and `..`
+/// match nothing a template could mean, so they are kept as an empty segment, which no template matches.
 pub(super) fn segments_of(path: &str) -> Result<Vec<String>, MalformedPath> {
     let path = path.strip_prefix('/').unwrap_or(path);
     let path = path.strip_suffix('/').unwrap_or(path);

@@ -35,18 +35,20 @@ pub struct ServeOptions {
     pub bindings: BTreeMap<String, String>,
     /// When the process began, for the allowance to young ones. Default: when this was made.
     pub started: Instant,
-    /// Most time a [`Settlement`](super::Settlement) call gets, and never more than a quarter of `function_timeout`, so that
-    /// it fits between a handler's deadline and the host's timeout. Default 10 s.
+    /// Most time a [`Settlement`](super::Settlement) call gets, and never more than a quarter of
+    /// `function_timeout`, so that it fits between a handler's deadline and the host's timeout. Default 10 s.
     pub settlement_limit: Duration,
-    /// Most time for a request's head, idle time on a kept connection included. Default 120 s: the host drops idle
-    /// connections after 60 s, and must be the first to, since a request sent into a closing connection is lost.
+    /// Most time for a request's head, idle time on a kept connection included. Default 120 s: the host drops
+    /// idle connections after 60 s, and must be the first to, since a request sent into a closing connection
+    /// is lost.
     pub head_timeout: Duration,
     /// Bytes a connection buffers, and so the largest head. Default 128 KiB; the host itself takes 32 KiB.
     pub buffer_limit: usize,
-    /// Most connections at once; more wait unaccepted. Default 4,096: the host bounds what it runs, not what it keeps.
+    /// Most connections at once; more wait unaccepted. Default 4,096: the host bounds what it runs, not what
+    /// it keeps.
     pub connection_limit: usize,
-    /// Most time for reading, and forgetting, what a handler left of a body, before its answer is sent; a connection that
-    /// closes on a host still sending loses the answer. Default 5 s.
+    /// Most time for reading, and forgetting, what a handler left of a body, before its answer is sent; a
+    /// connection that closes on a host still sending loses the answer. Default 5 s.
     pub discard_limit: Duration,
     /// How long running invocations get to finish once stopped. Default 10 s.
     pub drain: Duration,
@@ -93,8 +95,8 @@ pub enum ServeError {
     BufferLimit(usize),
 }
 
-/// Listens on 127.0.0.1, where alone the host calls. `SO_REUSEADDR`, because a restarted handler gets the same port. Port 0
-/// takes any. Must be called within a Tokio runtime.
+/// Listens on 127.0.0.1, where alone the host calls. `SO_REUSEADDR`, because a restarted handler gets the
+/// same port. Port 0 takes any. Must be called within a Tokio runtime.
 pub fn bind(port: u16) -> io::Result<TcpListener> {
     const BACKLOG: u32 = 1024;
     let socket = TcpSocket::new_v4()?;

@@ -1,4 +1,5 @@
-//! What the host's environment variables say. Values come through a closure; nothing here reads the environment.
+//! What the host's environment variables say. Values come through a closure; nothing here reads the
+//! environment.
 
 use std::path::PathBuf;
 use std::time::Duration;

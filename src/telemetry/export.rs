@@ -114,7 +114,8 @@ fn insights(
     let Some(insights) = &config.insights else { return Ok(None) };
     let token = match insights.auth {
         InsightsAuth::Key => None,
-        InsightsAuth::Entra { .. } => token,
+        // Without its token every export would be refused, hours after the mistake was made.
+        InsightsAuth::Entra { .. } => Some(token.ok_or(TelemetryError::NoToken)?),
     };
     let exporter = || {
         let client = LazyClient::new(token.clone());

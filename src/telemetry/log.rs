@@ -48,6 +48,15 @@ impl Fields {
             None => self.0.push((name, value)),
         }
     }
+
+    /// Some libraries speak in fields alone; their line is then known by their event's name.
+    fn name_if_silent(&mut self, event: &'static str) {
+        let named = |wanted: &str| self.0.iter().find(|(name, value)| *name == wanted && !value.is_null());
+        if named("message").is_none() {
+            let name = named("name").map_or_else(|| event.into(), |(_, value)| value.clone());
+            self.set("message", name);
+        }
+    }
 }
 
 impl Serialize for Fields {
@@ -92,6 +101,7 @@ where
             }
         }
         event.record(&mut line);
+        line.name_if_silent(metadata.name());
         if let Ok(mut text) = serde_json::to_vec(&line) {
             text.push(b'\n');
             (self.write)(&text);
@@ -232,6 +242,16 @@ mod tests {
         assert_eq!(line.get("otel.kind"), None);
         assert!(line["timestamp"].as_str().unwrap().parse::<Timestamp>().is_ok());
         assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn a_line_without_a_message_goes_by_its_name() {
+        let lines = logged("info", || {
+            tracing::info!(name = "Exporter.Failed", error = "refused");
+            tracing::event!(name: "named.event", Level::INFO, answer = 42);
+        });
+        assert_eq!(lines[0]["message"], "Exporter.Failed");
+        assert_eq!(lines[1]["message"], "named.event");
     }
 
     #[test]

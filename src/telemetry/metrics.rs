@@ -149,9 +149,9 @@ pub fn webhook_request(source: &str, outcome: &str, elapsed: Duration) {
     time(Metric::WebhookDuration, elapsed, &[source]);
 }
 
-/// An event met its fate: `new`, `duplicate`, `conflict`, `failed` …
-pub fn event_processed(source: &str, fate: &str) {
-    count(Metric::EventsProcessed, 1, &[source, fate]);
+/// Events met their fate: `processed`, `held`, `duplicate` or `conflict`.
+pub fn events_processed(source: &str, fate: &str, n: u64) {
+    count(Metric::EventsProcessed, n, &[source, fate]);
 }
 
 /// How many messages wait in a queue, and how long the oldest has waited, if there is one.

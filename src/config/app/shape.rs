@@ -145,6 +145,7 @@ pub(super) const SOURCE: &[Key] = &[
     required("kind", Shape::Words(SOURCE_KINDS)),
     key("auth", Shape::Choice(AUTH)),
     key("max_body_bytes", Shape::Whole(1, HOST_BODY_LIMIT)),
+    key("max_events", Shape::Whole(1, 1_000_000)),
     key("content_types", Shape::List(&Shape::Form(&MEDIA_TYPE))),
     key("rate_per_minute", Shape::Whole(0, 10_000_000)),
     key("tolerance_seconds", Shape::Whole(1, 86_400)),

@@ -175,6 +175,7 @@ fn secrets_are_found_by_name_and_label() {
         &[
             ("WEBHOOK_SECRET_EVENT_GRID", "1-hunter"),
             ("WEBHOOK_SECRET_EVENT_GRID__65a1b2_x", "2-hunter"),
+            ("WEBHOOK_SECRET_STRPE", "x"),
             ("CALLBACK_SECRET_T__2026", SIGNING_KEY),
             ("ENCRYPTION_KEY__a", SEALING_KEY),
             ("ENCRYPTION_KEY__b", SEALING_KEY),
@@ -187,6 +188,8 @@ fn secrets_are_found_by_name_and_label() {
     assert_eq!(seen, [("default", "1-hunter"), ("65a1b2_x", "2-hunter")], "the unlabelled one comes first");
     assert_eq!(config.callback_secrets.of("t")[0].label, "2026");
     assert!(config.webhook_secrets.of("other").is_empty());
+    assert_eq!(config.webhook_secrets.unused(&config.app), ["WEBHOOK_SECRET_STRPE"]);
+    assert!(config.callback_secrets.unused(&config.app).is_empty());
     let labels: Vec<&str> = config.encryption_keys.all().iter().map(|key| key.label.as_str()).collect();
     assert_eq!(labels, ["b", "a"], "the label that sorts last seals");
     let shown = format!("{config:?}");
@@ -233,6 +236,8 @@ fn production_takes_identities() {
         ("AzureWebJobsStorage__accountName", "colloquyprod"),
         ("AzureWebJobsStorage__credential", "managedidentity"),
         ("AZURE_CLIENT_ID", "client"),
+        ("IDENTITY_ENDPOINT", "http://127.0.0.1:42356/msi/token"),
+        ("IDENTITY_HEADER", "h"),
     ];
     let config = Setup::new("", &pairs).load().unwrap();
     assert_eq!(config.database.auth, DatabaseAuth::Entra);
@@ -260,6 +265,11 @@ fn production_takes_identities() {
         &with(&[key]),
         "AzureWebJobsStorage: is set together with AzureWebJobsStorage__accountName",
     );
+    assert_mistake(
+        &with(&[("IDENTITY_HEADER", "")]),
+        "IDENTITY_HEADER: is not set, and DB_AUTH_MODE=entra needs",
+    );
+    assert_eq!(with(&[("IDENTITY_ENDPOINT", "")]).len(), 1);
     let plain = ("AzureWebJobsStorage__queueServiceUri", "http://q.example");
     assert_mistake(&with(&[plain]), "AzureWebJobsStorage__queueServiceUri: plain http is refused");
     let half = [

@@ -42,8 +42,8 @@ impl Binding {
     }
 }
 
-/// Every folder directly under `root` with a `function.json`, by name. One that cannot be read is a finding, and present
-/// without bindings.
+/// Every folder directly under `root` with a `function.json`, by name. One that cannot be read is a finding,
+/// and present without bindings.
 pub(super) fn read_all(root: &Path, findings: &mut Findings) -> io::Result<BTreeMap<String, Folder>> {
     let mut folders = BTreeMap::new();
     for entry in std::fs::read_dir(root)? {

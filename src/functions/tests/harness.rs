@@ -52,7 +52,8 @@ impl Running {
         TcpStream::connect(self.address).await.expect("the app listens")
     }
 
-    /// One request on a connection of its own. `head` is the request line and headers without the final empty line.
+    /// One request on a connection of its own. `head` is the request line and headers without the final empty
+    /// line.
     pub(super) async fn send(&self, head: &str, body: &[u8]) -> Answer {
         let mut stream = self.connect().await;
         let length =

@@ -2,15 +2,15 @@
 #![cfg(target_os = "linux")]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::functions::die_with_parent;
 
 const CHILD: &str = "FUNCTIONS_TEST_CHILD";
 
-/// Not a test of its own: the body of the child, which echoes its stdin until that ends. As an ordinary test it
-/// returns at once.
+/// Not a test of its own: the body of the child, which echoes its stdin until that ends. As an ordinary test
+/// it returns at once.
 #[test]
 fn child() {
     if std::env::var_os(CHILD).is_none() {
@@ -40,19 +40,20 @@ fn wait_for(lines: &mut impl BufRead, start: &str) -> String {
     }
 }
 
-fn start() -> Child {
+fn command() -> Command {
     let mut command = Command::new(std::env::current_exe().expect("a path"));
     command.args(arguments()).env(CHILD, "1").stdin(Stdio::piped()).stdout(Stdio::piped());
-    command.spawn().expect("started")
+    command
 }
 
-/// The kernel signals the end of the *thread* that started a process. Were the signal SIGKILL, this child would die.
+/// The kernel signals the end of the *thread* that started a process. Were the signal SIGKILL, this child
+/// would die.
 #[test]
 fn the_end_of_a_mere_thread_of_the_parent_is_survived() {
     let (armed, wait) = std::sync::mpsc::channel::<()>();
     let (give, take) = std::sync::mpsc::channel();
     let spawner = std::thread::spawn(move || {
-        give.send(start()).expect("taken");
+        give.send(command().spawn().expect("started")).expect("taken");
         wait.recv().expect("told to end");
     });
     let mut child = take.recv().expect("spawned");
@@ -73,8 +74,9 @@ fn the_end_of_a_mere_thread_of_the_parent_is_survived() {
 
 #[test]
 fn the_end_of_the_parent_is_not() {
-    // A shell between us and the child. It gives background jobs /dev/null for stdin unless told otherwise, so the
-    // pipe from here is passed on by hand: while it is open, the child has no reason of its own to end.
+    // A shell between us and the child. It gives background jobs /dev/null for stdin unless told otherwise,
+    // so the pipe from here is passed on by hand: while it is open, the child has no reason of its own to
+    // end.
     let mut shell = Command::new("sh")
         .args(["-c", "exec 3<&0; \"$0\" \"$@\" <&3 & wait"])
         .arg(std::env::current_exe().expect("a path"))
@@ -92,12 +94,53 @@ fn the_end_of_the_parent_is_not() {
     shell.wait().expect("ended");
     // The child held the other end of our pipe: end of file is its end.
     lines.read_to_string(&mut String::new()).expect("readable");
+    assert_ends(child);
+    drop(input);
+}
+
+const MIDDLE: &str = "FUNCTIONS_TEST_MIDDLE";
+
+/// The body of a parent of many threads, of which the one that started the child ends once the child has armed.
+#[test]
+fn middle() {
+    if std::env::var_os(MIDDLE).is_none() {
+        return;
+    }
+    let starting = std::thread::spawn(|| {
+        let mut child = command().stdin(Stdio::inherit()).env_remove(MIDDLE).spawn().expect("started");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped"));
+        (wait_for(&mut lines, "ready "), child)
+    });
+    let (id, mut child) = starting.join().expect("started");
+    println!("\nmiddle of {id}");
+    child.wait().expect("outlived by the child");
+}
+
+#[test]
+fn the_end_of_the_parent_counts_after_that_of_a_thread() {
+    let mut middle = Command::new(std::env::current_exe().expect("a path"))
+        .args(["--exact", "functions::tests::parent::middle", "--nocapture", "--quiet"])
+        .env(MIDDLE, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let input = middle.stdin.take().expect("piped");
+    let mut lines = BufReader::new(middle.stdout.take().expect("piped"));
+    let child: u32 = wait_for(&mut lines, "middle of ").parse().expect("a process id");
+    assert!(runs(child), "the thread's end did not end it");
+    middle.kill().expect("killed");
+    middle.wait().expect("ended");
+    assert_ends(child);
+    drop(input);
+}
+
+fn assert_ends(process: u32) {
     let patience = std::time::Instant::now() + Duration::from_secs(10);
-    while runs(child) && std::time::Instant::now() < patience {
+    while runs(process) && std::time::Instant::now() < patience {
         std::thread::yield_now();
     }
-    assert!(!runs(child), "process {child} outlived its parent");
-    drop(input);
+    assert!(!runs(process), "process {process} outlived its parent");
 }
 
 fn runs(process: u32) -> bool {

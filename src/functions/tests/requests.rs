@@ -185,7 +185,8 @@ async fn a_body_is_refused_one_byte_over_the_limit() {
     }
 }
 
-/// The client of the host sends a body to its end before it reads an answer, and reports a broken connection instead.
+/// The client of the host sends a body to its end before it reads an answer, and reports a broken connection
+/// instead.
 #[tokio::test]
 async fn a_refusal_is_answered_although_the_body_is_still_coming() {
     let running = app();

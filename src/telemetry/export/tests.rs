@@ -103,9 +103,15 @@ fn application_insights_is_set_up_by_its_connection_string() {
         ),
         auth: InsightsAuth::Key,
     };
-    let config = TelemetryConfig { insights: Some(insights), ..TelemetryConfig::default() };
+    let mut config = TelemetryConfig { insights: Some(insights), ..TelemetryConfig::default() };
     let exporters = Exporters::new(&config, None).unwrap();
     assert!(exporters.insights.is_some() && exporters.otlp.is_none());
+
+    if let Some(insights) = &mut config.insights {
+        insights.auth = InsightsAuth::Entra { client_id: None };
+    }
+    assert!(matches!(Exporters::new(&config, None), Err(TelemetryError::NoToken)));
+    assert!(Exporters::new(&config, Some(Arc::new(|| Ok(SecretString::from("t0ken"))))).is_ok());
 }
 
 // The exporter turns every address into https, so what it sends through is tried by itself.
