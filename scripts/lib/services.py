@@ -98,6 +98,10 @@ class Services:
         """The ports of services that were started before."""
         self._choose_ports()
 
+    def healthy(self) -> bool:
+        """Whether everything still listens."""
+        return all(processes.answers(port) for port in asdict(self.ports).values())
+
     def down(self) -> None:
         with self._locked():
             self._stop()
