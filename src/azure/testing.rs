@@ -28,9 +28,9 @@ pub fn settings() -> StorageSettings {
     StorageSettings::from_connection_string(&text).expect("COLLOQUY_TEST_AZURITE")
 }
 
-/// A connection to the test Azurite.
+/// A connection to the test Azurite, with patience: a busy machine is not what these tests are about.
 pub fn azurite() -> Storage {
-    Storage::new(settings()).expect("storage")
+    Storage::new(settings()).expect("storage").with_timeout(Duration::from_mins(1))
 }
 
 /// A queue or container name no other test uses.
@@ -180,6 +180,7 @@ pub async fn eventually(what: &str, condition: impl Fn() -> bool) {
 /// Everything this thread logs, at every level, spans included, from [`Logged::start`] on.
 pub struct Logged {
     text: Buffer,
+    _second: tracing::Dispatch,
     _guard: tracing::subscriber::DefaultGuard,
 }
 
@@ -195,7 +196,12 @@ impl Logged {
             .with_ansi(false)
             .with_writer(text.clone())
             .finish();
-        Self { text, _guard: tracing::subscriber::set_default(subscriber) }
+        let dispatch = tracing::Dispatch::new(subscriber);
+        // While a process has just one subscriber, tracing asks whichever thread comes first whether it wants
+        // a span, for all threads and for good: another test's thread would say no. With two it asks both.
+        let second = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(io::sink);
+        let second = tracing::Dispatch::new(second.finish());
+        Self { text, _second: second, _guard: tracing::dispatcher::set_default(&dispatch) }
     }
 
     pub fn finish(self) -> String {
