@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import subprocess
@@ -60,7 +61,11 @@ class Services:
 
     def url(self, database: str, pooled: bool) -> str:
         port = self.ports.pgbouncer if pooled else self.ports.postgres
-        return f"postgres://colloquy@127.0.0.1:{port}/{database}"
+        return f"postgres://colloquy:{self._password()}@127.0.0.1:{port}/{database}"
+
+    def _password(self) -> str:
+        """The superuser's, made with the cluster."""
+        return (self._home() / "password").read_text().strip()
 
     def storage(self) -> str:
         at = {name: f"http://127.0.0.1:{port}/{ACCOUNT}" for name, port in (("Blob", self.ports.blob), ("Queue", self.ports.queue), ("Table", self.ports.table))}
@@ -92,6 +97,10 @@ class Services:
     def read_ports(self) -> None:
         """The ports of services that were started before."""
         self._choose_ports()
+
+    def healthy(self) -> bool:
+        """Whether everything still listens."""
+        return all(processes.answers(port) for port in asdict(self.ports).values())
 
     def down(self) -> None:
         with self._locked():
@@ -175,7 +184,7 @@ class Services:
         processes.stop(self._postgres_pids(), signal.SIGQUIT)
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         self._free("postgres", port)
-        if not (self._data / "complete").exists():
+        if not (self._data / "complete").exists() or not (self._home() / "password").exists():
             self._initialise(binaries)
         settings = {
             "listen_addresses": "127.0.0.1",
@@ -200,9 +209,12 @@ class Services:
         self._data.mkdir(parents=True, mode=0o700)
         if self._home() != self.directory:
             os.chmod(self._home(), 0o755)
-        self._own(self._data)
-        # Loopback only and a throw-away password-less superuser: this cluster holds development data.
-        command = [str(binaries / "initdb"), "-D", str(self._data), "-U", "colloquy", "--auth=trust", "-E", "UTF8", "--locale=C.UTF-8"]
+        password = self._home() / "password"
+        with os.fdopen(os.open(password, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as output:
+            output.write(secrets.token_hex(16))
+        self._own(self._data, password)
+        # With a password, as the real ones: a wrong one must be refused here too.
+        command = [str(binaries / "initdb"), "-D", str(self._data), "-U", "colloquy", "--auth=scram-sha-256", f"--pwfile={password}", "-E", "UTF8", "--locale=C.UTF-8"]
         if not self.durable:
             command.append("--no-sync")
         log = self.directory / "initdb.log"
@@ -229,19 +241,24 @@ class Services:
     def _pgbouncer(self) -> None:
         # The databases of tests come and go; an idle pool must let go of its database soon.
         idle = 600 if self.durable else 5
+        users = self._ini.with_name("users.txt")
         text = f"""\
 ; Written by scripts/lib/services.py. Transaction pooling, as in front of the real database.
 [databases]
-* = host=127.0.0.1 port={self.ports.postgres} user=colloquy
+* = host=127.0.0.1 port={self.ports.postgres}
 
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {self.ports.pgbouncer}
 unix_socket_dir =
-auth_type = any
+auth_type = scram-sha-256
+auth_file = {users}
+; Roles that are made later log in too.
+auth_user = colloquy
+auth_query = SELECT usename, passwd FROM pg_shadow WHERE usename = $1
 admin_users = colloquy
 pool_mode = transaction
-default_pool_size = 10
+default_pool_size = 20
 max_client_conn = 2000
 server_idle_timeout = {idle}
 server_reset_query_always = 0
@@ -249,6 +266,9 @@ ignore_startup_parameters = extra_float_digits,options
 log_connections = 0
 log_disconnections = 0
 """
+        with os.fdopen(os.open(users, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as output:
+            output.write(f'"colloquy" "{self._password()}"\n')
+        self._own(users)
         running = self._pgbouncer_pids()
         if running and processes.answers(self.ports.pgbouncer) and self._ini.read_text() == text:
             return

@@ -31,9 +31,8 @@ class Settings:
         config = tomllib.loads(self.app.read_text())
         for name, source in config.get("sources", {}).items():
             # A sender that proves itself by a token from Entra shares no secret with us.
-            auth = source.get("auth")
-            if auth != "entra" and not (isinstance(auth, dict) and "entra" in auth):
-                self._once(f"WEBHOOK_SECRET_{suffix(name)}", lambda: secret_of(source.get("kind", ""), name))
+            if "entra" not in source.get("auth", {}):
+                self._once(f"WEBHOOK_SECRET_{suffix(name)}", lambda: secret_of(source, name))
         for name in config.get("targets", {}):
             self._once(f"CALLBACK_SECRET_{suffix(name)}", standard_secret)
         self._once("ENCRYPTION_KEY", lambda: encoded(32))
@@ -105,13 +104,15 @@ def standard_secret() -> str:
     return "whsec_" + encoded(32)
 
 
-def secret_of(kind: str, name: str) -> str:
+def secret_of(source: dict, name: str) -> str:
     """A secret of the shape that senders of this kind use."""
+    kind, auth = source.get("kind"), source.get("auth")
     if kind == "stripe":
         return "whsec_" + secrets.token_hex(24)
     if kind == "standard-webhooks":
         return standard_secret()
-    # Azure DevOps sends Basic unless colloquy.toml says otherwise; its secret is user and password in one.
-    if kind in ("basic", "azure-devops"):
+    # Azure DevOps sends Basic unless colloquy.toml says otherwise; the secret is user and password in one.
+    if "basic" in (auth or {}) or (not auth and kind in ("basic", "azure-devops")):
         return f"{name}:{secrets.token_hex(16)}"
+    # Letters and digits: some of these stand in a URL.
     return secrets.token_hex(32)

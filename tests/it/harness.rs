@@ -44,6 +44,15 @@ async fn a_database_is_reached_through_transaction_pooling_and_dropped_at_the_en
 }
 
 #[tokio::test]
+async fn a_database_is_a_migrated_copy_of_its_own() {
+    let (one, other) = tokio::join!(TestDatabase::create(), TestDatabase::create());
+    let tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
+    assert!(one.count(tables).await > 0, "migrations make tables");
+    one.client().await.batch_execute("CREATE TABLE only_here ()").await.expect("a table");
+    assert_eq!(one.count(tables).await, other.count(tables).await + 1);
+}
+
+#[tokio::test]
 async fn a_consumer_tells_signed_from_forged_and_answers_as_told() {
     let consumer = Consumer::start().await;
     let client = reqwest::Client::builder().no_proxy().build().unwrap();

@@ -189,8 +189,6 @@ impl FunctionApp {
     pub async fn command(&self, arguments: &[&str]) -> Output {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_function-handlers"));
         command.args(arguments).env_clear().envs(&self.settings).current_dir(&self.root).kill_on_drop(true);
-        // `webhooks send` and `events tail` talk to the running app.
-        command.env("COLLOQUY_URL", self.url(""));
         let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
         output
             .unwrap_or_else(|_| panic!("`function-handlers {}` took over 60 s", arguments.join(" ")))
@@ -346,7 +344,8 @@ fn secrets(config: &str) -> BTreeMap<String, String> {
         let secret = match source.get("kind").and_then(toml::Value::as_str) {
             Some("stripe") => format!("whsec_stripe_secret_of_{name}"),
             Some("standard-webhooks") => format!("whsec_{}", STANDARD.encode(format!("{name:-<32}"))),
-            Some("basic") => format!("{name}:password"),
+            // Azure DevOps sends Basic too.
+            Some("basic" | "azure-devops") => format!("{name}:password"),
             _ => format!("secret-of-{name}"),
         };
         (format!("WEBHOOK_SECRET_{}", suffix(&name)), secret)

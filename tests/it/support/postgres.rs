@@ -6,6 +6,9 @@ use std::process::Command;
 use super::process::{children, exists, mortal, signal};
 use super::{Port, Process, SOON, Surroundings, eventually};
 
+/// Of the superuser `colloquy`; on loopback, for the length of one test.
+const PASSWORD: &str = "private";
+
 /// Stop, kill, freeze, start again: the ports and what was committed stay. Durable as in production, unlike the shared
 /// cluster.
 pub struct PrivatePostgres {
@@ -28,9 +31,17 @@ impl PrivatePostgres {
             let owned = Command::new("chown").arg(user).arg(&directory).status().expect("chown");
             assert!(owned.success(), "chown {user} {}", directory.display());
         }
+        let password = directory.join("password");
+        std::fs::write(&password, PASSWORD).expect("a password");
         let mut initdb = mortal(surroundings.postgres_bin.join("initdb"), user);
-        initdb.arg("-D").arg(directory.join("data")).args(["-U", "colloquy", "--auth=trust", "-E", "UTF8"]);
-        initdb.args(["--locale=C.UTF-8", "--no-sync"]).current_dir(&directory);
+        initdb.arg("-D").arg(directory.join("data")).args([
+            "-U",
+            "colloquy",
+            "--auth=scram-sha-256",
+            "-E",
+            "UTF8",
+        ]);
+        initdb.arg("--pwfile").arg(&password).args(["--locale=C.UTF-8", "--no-sync"]).current_dir(&directory);
         let status = Process::start("initdb", initdb).end(SOON).await;
         assert!(status.success(), "initdb ended with {status}");
 
@@ -41,11 +52,11 @@ impl PrivatePostgres {
     }
 
     pub fn pooled_url(&self, database: &str) -> String {
-        format!("postgres://colloquy@127.0.0.1:{}/{database}", self.pooled.number())
+        format!("postgres://colloquy:{PASSWORD}@127.0.0.1:{}/{database}", self.pooled.number())
     }
 
     pub fn direct_url(&self, database: &str) -> String {
-        format!("postgres://colloquy@127.0.0.1:{}/{database}", self.direct.number())
+        format!("postgres://colloquy:{PASSWORD}@127.0.0.1:{}/{database}", self.direct.number())
     }
 
     /// The server's own port, for a [`super::Proxy`].
@@ -79,9 +90,13 @@ impl PrivatePostgres {
     pub async fn start_pooler(&mut self) {
         let file = self.directory.join("pgbouncer.ini");
         let (direct, pooled) = (self.direct.number(), self.pooled.number());
+        let users = self.directory.join("users.txt");
+        std::fs::write(&users, format!("\"colloquy\" \"{PASSWORD}\"\n")).expect("users.txt");
+        let users = users.display();
         let text = format!(
-            "[databases]\n* = host=127.0.0.1 port={direct} user=colloquy\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
-             listen_port = {pooled}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\n\
+            "[databases]\n* = host=127.0.0.1 port={direct}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {pooled}\nunix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {users}\n\
+             pool_mode = transaction\n\
              default_pool_size = 10\nmax_client_conn = 500\nserver_login_retry = 1\nserver_connect_timeout = 3\n\
              ignore_startup_parameters = extra_float_digits,options\n"
         );
