@@ -54,3 +54,6 @@ pub trait Blobs: Send + Sync {
     fn renew<'a>(&'a self, name: &'a str, lease: &'a str) -> Task<'a, ()>;
     fn release<'a>(&'a self, name: &'a str, lease: &'a str) -> Task<'a, ()>;
 }
+
+mod account;
+pub use account::{Accounts, ConnectionError};
