@@ -60,8 +60,17 @@ async fn serve() -> anyhow::Result<()> {
     let token = wiring::telemetry_token(&config, tokio::runtime::Handle::current());
     let telemetry = telemetry::init(&config.telemetry, "function-handlers", token)?;
     functions::install_panic_hook();
-    for unused in config.webhook_secrets.unused(&config.app).into_iter().chain(config.callback_secrets.unused(&config.app)) {
-        tracing::warn!(code = "secret_unused", variable = unused, "a secret fits no source or target of colloquy.toml");
+    for unused in config
+        .webhook_secrets
+        .unused(&config.app)
+        .into_iter()
+        .chain(config.callback_secrets.unused(&config.app))
+    {
+        tracing::warn!(
+            code = "secret_unused",
+            variable = unused,
+            "a secret fits no source or target of colloquy.toml"
+        );
     }
 
     let services = Services::new(config)?;

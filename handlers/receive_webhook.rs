@@ -184,7 +184,8 @@ fn seal(services: &Services, id: DeliveryId, kept: &Kept) -> Result<Vec<String>,
         Problem::internal()
     })?;
     let context = id.to_string();
-    let sealed = kept.secrets.iter().map(|secret| sealer.seal(&context, &secret.value)).collect::<Result<_, _>>();
+    let sealed =
+        kept.secrets.iter().map(|secret| sealer.seal(&context, &secret.value)).collect::<Result<_, _>>();
     sealed.map_err(|error| {
         tracing::error!(code = "sealing_failed", %error, "a delivery's secret could not be encrypted");
         Problem::internal()

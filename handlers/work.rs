@@ -19,7 +19,11 @@ pub enum End {
     /// Done, and the event is counted in the same statement.
     DoneCounting,
     /// Tried again after a delay. `outage`: the attempt does not count.
-    Again { delay: Duration, outage: bool, failure: Failure },
+    Again {
+        delay: Duration,
+        outage: bool,
+        failure: Failure,
+    },
     /// Given up, with a dead letter.
     GiveUp(Failure),
 }
@@ -45,7 +49,12 @@ pub struct Hinted {
 }
 
 /// Takes a hint: does the work if its row is due.
-pub async fn take<W: Worker>(worker: &W, services: &Services, hint: Hinted, invocation: &Invocation) -> Outcome {
+pub async fn take<W: Worker>(
+    worker: &W,
+    services: &Services,
+    hint: Hinted,
+    invocation: &Invocation,
+) -> Outcome {
     let limits = worker.limits(services);
     let claim = async {
         let client = services.database.client().await?;
@@ -203,10 +212,14 @@ impl End {
         match self {
             Self::Done | Self::DoneCounting => tracing::info!(code = "work_done", "done"),
             Self::Again { delay, failure, .. } => tracing::warn!(
-                code = failure.code, reason = failure.message, delay_ms = delay.as_millis(), "tried again later"
+                code = failure.code,
+                reason = failure.message,
+                delay_ms = delay.as_millis(),
+                "tried again later"
             ),
             Self::GiveUp(failure) => tracing::error!(
-                code = failure.code, reason = failure.message,
+                code = failure.code,
+                reason = failure.message,
                 "given up; see `function-handlers dead-letters list`"
             ),
         }

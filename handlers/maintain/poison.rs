@@ -19,7 +19,11 @@ const BATCH: u8 = 32;
 enum Fate {
     /// The row it points at is the truth and has its own end.
     Drop,
-    Bury { source: Option<String>, code: &'static str, reason: String },
+    Bury {
+        source: Option<String>,
+        code: &'static str,
+        reason: String,
+    },
 }
 
 /// Empties the poison queues into dead letters.
@@ -54,7 +58,10 @@ pub async fn sweep(services: &Services) -> anyhow::Result<usize> {
                 };
                 if maintenance::bury_message(&client, &dead).await? {
                     tracing::error!(
-                        code, queue = name, reason, "a message was given up; see `function-handlers dead-letters list`"
+                        code,
+                        queue = name,
+                        reason,
+                        "a message was given up; see `function-handlers dead-letters list`"
                     );
                 }
             }

@@ -204,7 +204,11 @@ pub async fn renew(client: &impl Statements, lease: Lease, length: Duration) -> 
          WHERE id = $1 AND epoch = $2 AND state = 'leased'",
         table(lease.kind)
     );
-    let params = [(&lease.id as _, Type::UUID), (&lease.epoch as _, Type::INT8), (&seconds(length) as _, Type::FLOAT8)];
+    let params = [
+        (&lease.id as _, Type::UUID),
+        (&lease.epoch as _, Type::INT8),
+        (&seconds(length) as _, Type::FLOAT8),
+    ];
     Ok(client.execute("work.renew", &sql, &params).await? == 1)
 }
 
@@ -270,7 +274,11 @@ pub async fn retry(
 }
 
 /// Gives the row up: dead, with its dead letter.
-pub async fn give_up(client: &impl Statements, lease: Lease, failure: &Failure) -> Result<bool, DatabaseError> {
+pub async fn give_up(
+    client: &impl Statements,
+    lease: Lease,
+    failure: &Failure,
+) -> Result<bool, DatabaseError> {
     let sql = format!(
         "WITH dead AS (
             UPDATE {table} SET state = 'dead', finished_at = now(), lease_until = NULL, error_code = $3, error = $4
@@ -305,7 +313,11 @@ pub async fn give_up(client: &impl Statements, lease: Lease, failure: &Failure) 
 ///
 /// Only call this after having reached the database without a break for one lease time: while it was away nobody
 /// could renew.
-pub async fn free_lapsed(client: &impl Statements, kind: WorkKind, limit: i64) -> Result<Vec<Uuid>, DatabaseError> {
+pub async fn free_lapsed(
+    client: &impl Statements,
+    kind: WorkKind,
+    limit: i64,
+) -> Result<Vec<Uuid>, DatabaseError> {
     let sql = format!(
         "WITH lapsed AS (
             SELECT id FROM {table} WHERE state = 'leased' AND lease_until < now()

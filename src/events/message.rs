@@ -117,7 +117,10 @@ pub fn fits(text: &str) -> bool {
 
 fn decode<T: DeserializeOwned>(text: &str) -> Result<T, PayloadError> {
     let json = text.strip_prefix(VERSION).ok_or_else(|| {
-        PayloadError::new(UNKNOWN_VERSION, "the message does not begin with `v1 `: a newer version put it, or somebody else")
+        PayloadError::new(
+            UNKNOWN_VERSION,
+            "the message does not begin with `v1 `: a newer version put it, or somebody else",
+        )
     })?;
     // The position, never the content: messages hold what senders sent.
     serde_json::from_str(json)
