@@ -57,8 +57,7 @@ impl Scheme {
         match config.kind {
             SourceKind::Stripe => mac::Keys::new(name, &list, sha256, utf8, errors).map(Self::Stripe),
             SourceKind::StandardWebhooks => {
-                mac::Keys::new(name, &list, sha256, standard_webhooks::key, errors)
-                    .map(Self::StandardWebhooks)
+                mac::Keys::new(name, &list, sha256, standard_webhooks::key, errors).map(Self::StandardWebhooks)
             }
             SourceKind::Github => mac::Keys::new(name, &list, sha256, utf8, errors).map(Self::Github),
             SourceKind::Espocrm => mac::Keys::new(name, &list, sha256, utf8, errors).map(Self::Espocrm),

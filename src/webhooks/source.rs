@@ -241,7 +241,8 @@ impl Source {
         redact::identity_headers_are_usable(&delivery.headers, &kept_names)?;
         let headers = redact::headers(&delivery.headers, &kept_names);
         let (body, secrets) = redact::body(&delivery.body, self.adapter.secret_pointers())?;
-        let stored = Stored { headers: &headers, body: &body, event_path: delivery.event_path.as_deref() };
+        let stored =
+            Stored { headers: &headers, body: &body, event_path: delivery.event_path.as_deref() };
         let events = self.split(stored)?.len();
         let reply = self.adapter.acknowledge(&body)?;
         Ok(Outcome::Keep(Kept { headers, body, secrets, events, reply }))

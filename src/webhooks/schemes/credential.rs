@@ -63,8 +63,7 @@ impl Credential {
             }
         }
         let first = secrets.first()?.value.clone();
-        let accepted =
-            secrets.iter().map(|s| (s.label.clone(), hash(s.value.expose_secret().as_bytes()))).collect();
+        let accepted = secrets.iter().map(|s| (s.label.clone(), hash(s.value.expose_secret().as_bytes()))).collect();
         Some(Self { place, accepted, first })
     }
 
@@ -124,9 +123,7 @@ impl Credential {
             Place::Header(name) => Signed::header(name.as_str(), secret),
             Place::Query(name) => Signed {
                 headers: Vec::new(),
-                query: Some(
-                    url::form_urlencoded::Serializer::new(String::new()).append_pair(name, secret).finish(),
-                ),
+                query: Some(url::form_urlencoded::Serializer::new(String::new()).append_pair(name, secret).finish()),
             },
         }
     }

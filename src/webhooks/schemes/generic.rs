@@ -91,12 +91,10 @@ impl GenericHmac {
 
     pub fn verify(&self, delivery: &Delivery, tolerance: i64) -> Result<&str, VerifyError> {
         let required = |name: &HeaderName| {
-            single(&delivery.headers, name.as_str())?
-                .ok_or_else(|| VerifyError::missing(format!("header {name}")))
+            single(&delivery.headers, name.as_str())?.ok_or_else(|| VerifyError::missing(format!("header {name}")))
         };
         let value = required(&self.header)?;
-        let text =
-            value.strip_prefix(&self.prefix).ok_or(VerifyError::bad("it lacks the configured prefix"))?;
+        let text = value.strip_prefix(&self.prefix).ok_or(VerifyError::bad("it lacks the configured prefix"))?;
         let candidate = match self.encoding {
             TextEncoding::Hex => any_hex(text.as_bytes()),
             TextEncoding::Base64 => STANDARD.decode(text).ok(),
@@ -105,8 +103,7 @@ impl GenericHmac {
         .ok_or(VerifyError::bad("it is not of the configured encoding and length"))?;
         let time = self.timestamp_header.as_ref().map(required).transpose()?;
         let seconds = time.map(unix_seconds).transpose()?;
-        let label =
-            self.keys.matching(&self.message(time.unwrap_or_default(), &delivery.body), &[candidate])?;
+        let label = self.keys.matching(&self.message(time.unwrap_or_default(), &delivery.body), &[candidate])?;
         if let Some(seconds) = seconds {
             fresh(seconds, delivery.received_at, tolerance)?;
         }

@@ -5,8 +5,8 @@
 
 use base64::Engine as _;
 use base64::alphabet;
-use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use base64::engine::DecodePaddingMode;
 use jiff::Timestamp;
 
 use super::{MAX_SIGNATURES, fresh, mac, single, unix_seconds};
@@ -43,9 +43,7 @@ fn family<'a>(delivery: &'a Delivery, prefix: &str) -> Result<Option<Family<'a>>
     match (header("id")?, header("timestamp")?, header("signature")?) {
         (Some(id), Some(time), Some(signatures)) => Ok(Some(Family { id, time, signatures })),
         (None, None, None) => Ok(None),
-        _ => Err(VerifyError::missing(format!(
-            "one of the headers {prefix}-id, {prefix}-timestamp, {prefix}-signature"
-        ))),
+        _ => Err(VerifyError::missing(format!("one of the headers {prefix}-id, {prefix}-timestamp, {prefix}-signature"))),
     }
 }
 

@@ -13,8 +13,7 @@ use crate::webhooks::source::Signed;
 const HEADER: &str = "stripe-signature";
 
 pub fn verify<'k>(keys: &'k mac::Keys, delivery: &Delivery, tolerance: i64) -> Result<&'k str, VerifyError> {
-    let value =
-        single(&delivery.headers, HEADER)?.ok_or_else(|| VerifyError::missing("header Stripe-Signature"))?;
+    let value = single(&delivery.headers, HEADER)?.ok_or_else(|| VerifyError::missing("header Stripe-Signature"))?;
     let mut time = None;
     let mut candidates: Vec<[u8; 32]> = Vec::with_capacity(2);
     for pair in value.split(',') {
