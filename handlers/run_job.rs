@@ -28,7 +28,7 @@ pub async fn run_job(
     invocation: Invocation,
 ) -> Outcome {
     let hint = message.payload;
-    let hinted = Hinted { id: hint.id.0, abandoned_epoch: hint.abandoned_epoch, outages: hint.outages };
+    let hinted = Hinted { id: hint.id.0, abandoned: hint.abandoned, outages: hint.outages };
     work::take(&Jobs, &services, hinted, &invocation).await
 }
 

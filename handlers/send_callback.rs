@@ -27,7 +27,7 @@ pub async fn send_callback(
     invocation: Invocation,
 ) -> Outcome {
     let hint = message.payload;
-    let hinted = Hinted { id: hint.id.0, abandoned_epoch: hint.abandoned_epoch, outages: hint.outages };
+    let hinted = Hinted { id: hint.id.0, abandoned: hint.abandoned, outages: hint.outages };
     work::take(&Callbacks, &services, hinted, &invocation).await
 }
 
