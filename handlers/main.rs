@@ -51,6 +51,7 @@ fn main() -> ExitCode {
 
 /// The life of the process behind the host, from bind to stop.
 async fn serve() -> anyhow::Result<()> {
+    functions::install_panic_hook();
     functions::die_with_parent().context("cannot ask to die with the parent process")?;
 
     let environment = ProcessEnvironment;
@@ -60,7 +61,6 @@ async fn serve() -> anyhow::Result<()> {
     let config = load(&environment)?;
     let token = wiring::telemetry_token(&config, tokio::runtime::Handle::current());
     let telemetry = telemetry::init(&config.telemetry, "function-handlers", token)?;
-    functions::install_panic_hook();
     for unused in config
         .webhook_secrets
         .unused(&config.app)

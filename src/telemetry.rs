@@ -110,7 +110,6 @@ pub fn init(
         .with(span_layer(&tracer))
         .try_init()
         .map_err(|_| TelemetryError::Twice)?;
-    log_panics();
     Ok(Guard { tracer })
 }
 
@@ -143,15 +142,3 @@ fn sampler(sampling: Sampling) -> Sampler {
     if sampling.follow_parent { Sampler::ParentBased(Box::new(own)) } else { own }
 }
 
-/// Panics go to the log like everything else: stderr belongs to the host, which reads an error into each line of it.
-fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let location = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(
-            code = "process.panicked",
-            location,
-            panic = panic.payload_as_str().unwrap_or("no message"),
-            "a panic"
-        );
-    }));
-}
