@@ -15,4 +15,6 @@
 )]
 
 mod harness;
+mod ingress;
+mod scene;
 mod support;
