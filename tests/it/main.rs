@@ -18,3 +18,4 @@ mod harness;
 mod ingress;
 mod scene;
 mod support;
+mod work;

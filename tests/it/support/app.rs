@@ -250,6 +250,11 @@ impl FunctionApp {
         }
     }
 
+    /// Changes a setting for the next start.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.insert(name.to_owned(), value.to_owned());
+    }
+
     /// Starts it again on the same port, after [`Self::kill`] or [`Self::stop`], and waits until it answers.
     pub async fn start_again(&mut self) {
         self.spawn();
