@@ -15,7 +15,9 @@
 )]
 
 mod harness;
+mod health;
 mod ingress;
+mod measured;
 mod scene;
 mod support;
 mod work;

@@ -60,4 +60,4 @@ pub use process::{Process, mortal, signal};
 pub use proxy::Proxy;
 pub use signing::{sign_espocrm, sign_standard, sign_stripe, verify_standard};
 pub use storage::TestStorage;
-pub use surroundings::{Surroundings, unique};
+pub use surroundings::{Surroundings, repository, unique};
