@@ -102,13 +102,17 @@ pub enum Malformed {
     #[error("{0}")]
     Shape(String),
     /// More events than the source takes.
-    #[error("the delivery holds more than {limit} events; the limit is set by `sources.{source_name}.max_events`")]
+    #[error(
+        "the delivery holds more than {limit} events; the limit is set by `sources.{source_name}.max_events`"
+    )]
     TooManyEvents { limit: u32, source_name: String },
     /// The validation was for an Event Grid subscription that is not expected.
     #[error("the subscription is not among the `subscriptions` of this source in colloquy.toml")]
     UnknownSubscription,
     /// The body asks us to call a host that is not allowed.
-    #[error("`callbackURL` names a host that is not among `sailpoint.callback_hosts` of this source in colloquy.toml")]
+    #[error(
+        "`callbackURL` names a host that is not among `sailpoint.callback_hosts` of this source in colloquy.toml"
+    )]
     CallbackHost,
 }
 

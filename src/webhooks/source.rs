@@ -154,6 +154,12 @@ impl Source {
         self.kind
     }
 
+    /// Stable name of the scheme that verifies: `stripe`, `standard-webhooks`, `github`, `espocrm`, `hmac`, `bearer`,
+    /// `basic`, `header`, `query` or `entra`.
+    pub fn scheme_name(&self) -> &'static str {
+        self.scheme.name()
+    }
+
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -241,8 +247,7 @@ impl Source {
         redact::identity_headers_are_usable(&delivery.headers, &kept_names)?;
         let headers = redact::headers(&delivery.headers, &kept_names);
         let (body, secrets) = redact::body(&delivery.body, self.adapter.secret_pointers())?;
-        let stored =
-            Stored { headers: &headers, body: &body, event_path: delivery.event_path.as_deref() };
+        let stored = Stored { headers: &headers, body: &body, event_path: delivery.event_path.as_deref() };
         let events = self.split(stored)?.len();
         let reply = self.adapter.acknowledge(&body)?;
         Ok(Outcome::Keep(Kept { headers, body, secrets, events, reply }))

@@ -58,7 +58,11 @@ impl Defaults {
     }
 
     /// For a sender that shows a credential.
-    const fn credential(max_body_bytes: u64, content_types: &'static [&'static str], auth: AuthConfig) -> Self {
+    const fn credential(
+        max_body_bytes: u64,
+        content_types: &'static [&'static str],
+        auth: AuthConfig,
+    ) -> Self {
         Self {
             max_body_bytes,
             content_types,
@@ -133,7 +137,10 @@ pub(super) fn adapter(name: &str, config: &SourceConfig, errors: &mut Vec<Source
     };
     let generic = matches!(config.kind, SourceKind::Hmac | SourceKind::Bearer | SourceKind::Basic);
     if config.event.is_some() && !generic {
-        errors.push(wrong("event", "only for the kinds `hmac`, `bearer` and `basic`; this kind knows its events"));
+        errors.push(wrong(
+            "event",
+            "only for the kinds `hmac`, `bearer` and `basic`; this kind knows its events",
+        ));
     }
     if config.hmac.is_some() != (config.kind == SourceKind::Hmac) {
         errors.push(wrong("hmac", "required for the kind `hmac`, and only there"));
@@ -149,13 +156,20 @@ pub(super) fn adapter(name: &str, config: &SourceConfig, errors: &mut Vec<Source
         SourceKind::StandardWebhooks => Box::new(standard_webhooks::StandardWebhooks),
         SourceKind::Github => Box::new(github::Github),
         SourceKind::Espocrm => Box::new(espocrm::Espocrm),
-        SourceKind::EventGrid => Box::new(event_grid::EventGrid { subscriptions: config.subscriptions.clone() }),
+        SourceKind::EventGrid => {
+            Box::new(event_grid::EventGrid { subscriptions: config.subscriptions.clone() })
+        }
         SourceKind::AzureMonitor => Box::new(azure_monitor::AzureMonitor),
         SourceKind::AzureDevops => Box::new(azure_devops::AzureDevops),
-        SourceKind::Sailpoint => Box::new(sailpoint::Sailpoint::new(config.sailpoint.clone().unwrap_or_default())),
-        SourceKind::Runpod => Box::new(runpod::Runpod),
-        SourceKind::Hmac | SourceKind::Bearer | SourceKind::Basic => {
-            Box::new(generic::Generic::new(name, config.kind, config.event.clone().unwrap_or_default(), errors))
+        SourceKind::Sailpoint => {
+            Box::new(sailpoint::Sailpoint::new(config.sailpoint.clone().unwrap_or_default()))
         }
+        SourceKind::Runpod => Box::new(runpod::Runpod),
+        SourceKind::Hmac | SourceKind::Bearer | SourceKind::Basic => Box::new(generic::Generic::new(
+            name,
+            config.kind,
+            config.event.clone().unwrap_or_default(),
+            errors,
+        )),
     }
 }

@@ -58,7 +58,9 @@ impl Sailpoint {
             Some("ASYNC") => Some(ResponseMode::Async),
             Some("DYNAMIC") => Some(ResponseMode::Dynamic),
             None | Some("") => None,
-            Some(_) => return Err(Malformed::shape("`_metadata.responseMode` is not SYNC, ASYNC or DYNAMIC")),
+            Some(_) => {
+                return Err(Malformed::shape("`_metadata.responseMode` is not SYNC, ASYNC or DYNAMIC"));
+            }
         };
         Ok(Some(Metadata { object, mode }))
     }
@@ -112,7 +114,9 @@ impl Adapter for Sailpoint {
             None => member("callbackURL")?,
         };
         let identity = match name.filter(|name| !name.is_empty()) {
-            Some(name) => Identity::Named { key: name.into_owned(), fingerprint: fingerprint([&stored.body[..]]) },
+            Some(name) => {
+                Identity::Named { key: name.into_owned(), fingerprint: fingerprint([&stored.body[..]]) }
+            }
             None => Identity::Content { scope: stored.event_path },
         };
         events.add(Found {
