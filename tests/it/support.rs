@@ -56,7 +56,7 @@ pub use eventually::{SOON, eventually};
 pub use handler::Handler;
 pub use ports::Port;
 pub use postgres::PrivatePostgres;
-pub use process::{Process, mortal, signal};
+pub use process::{Process, exists, mortal, signal};
 pub use proxy::Proxy;
 pub use signing::{sign_espocrm, sign_standard, sign_stripe, verify_standard};
 pub use storage::TestStorage;

@@ -75,6 +75,13 @@ impl FunctionAppBuilder {
         app
     }
 
+    /// Starts `devhost` without these functions, as an operator switches them off
+    /// (`AzureWebJobs.<name>.Disabled`), and waits until the handler answers.
+    pub async fn start_without(self, functions: &[&str]) -> FunctionApp {
+        let name = |function: &&str| format!("AzureWebJobs.{function}.Disabled");
+        functions.iter().fold(self, |builder, function| builder.set(&name(function), "true")).start().await
+    }
+
     /// Starts `devhost` only: for tests of start-up itself.
     pub fn start_without_waiting(self) -> FunctionApp {
         let surroundings = Surroundings::read();
