@@ -1,1 +1,105 @@
-fn main() {}
+//! `function-handlers`: the process behind the Functions host, and the operator's commands on the same configuration.
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "commands talk to people")]
+mod commands;
+mod entra_keys;
+mod health;
+mod hints;
+mod maintain;
+mod migrate;
+mod payload;
+mod process_event;
+mod receive_webhook;
+mod registrations;
+mod request_id;
+mod run_job;
+mod send_callback;
+mod services;
+mod settlement;
+mod work;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Parser;
+use colloquy::config::{Config, ProcessEnvironment};
+use colloquy::functions::{self, HostSettings, ServeOptions};
+use colloquy::jobs::kinds::JobKind;
+use colloquy::telemetry;
+use colloquy::wiring;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::commands::Cli;
+use crate::services::Services;
+use crate::settlement::QueueSettlement;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return commands::failure(&error.into()),
+    };
+    let result = match cli.command {
+        None => runtime.block_on(serve()).map(|()| ExitCode::SUCCESS),
+        Some(command) => runtime.block_on(commands::run(command)),
+    };
+    // Whatever still runs must not hold up the end.
+    runtime.shutdown_background();
+    result.unwrap_or_else(|error| commands::failure(&error))
+}
+
+/// The life of the process behind the host, from bind to stop.
+async fn serve() -> anyhow::Result<()> {
+    functions::install_panic_hook();
+    functions::die_with_parent().context("cannot ask to die with the parent process")?;
+
+    let environment = ProcessEnvironment;
+    let host = HostSettings::from_lookup(|name| colloquy::config::Environment::get(&environment, name))?;
+    let listener = functions::bind(host.port()?).context("cannot listen on FUNCTIONS_CUSTOMHANDLER_PORT")?;
+
+    let config = load(&environment)?;
+    let token = wiring::telemetry_token(&config, tokio::runtime::Handle::current());
+    let telemetry = telemetry::init(&config.telemetry, "function-handlers", token)?;
+    for unused in config
+        .webhook_secrets
+        .unused(&config.app)
+        .into_iter()
+        .chain(config.callback_secrets.unused(&config.app))
+    {
+        tracing::warn!(
+            code = "secret_unused",
+            variable = unused,
+            "a secret fits no source or target of colloquy.toml"
+        );
+    }
+
+    let services = Services::new(config)?;
+    let app = registrations::app(&Arc::downgrade(&services))
+        .settlement(QueueSettlement { services: services.clone() });
+    let manifest = app.check(&host.app_root)?;
+    let options = ServeOptions::new(&manifest, &host).stop_when(stopped());
+    tracing::info!(code = "serving", functions = manifest.bindings.len(), "the function handlers serve");
+    app.serve(listener, options).await?;
+
+    tracing::info!(code = "stopped", "the function handlers stop");
+    drop(telemetry);
+    Ok(())
+}
+
+fn load(environment: &ProcessEnvironment) -> anyhow::Result<Config> {
+    Ok(Config::load(environment, &JobKind::names())?)
+}
+
+async fn stopped() {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        // Without signals the host's SIGKILL is the end, as it is anyway.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

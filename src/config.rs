@@ -1,3 +1,35 @@
 //! Settings: `colloquy.toml` and the environment. Nothing else in the tree reads either.
+//!
+//! [`Config::load`] reads everything in one run and reports every mistake of that run, each naming the variable or
+//! the key to correct. The values are plain data; the modules that use them turn them into clients. Each environment
+//! variable is declared once, as a [`Setting`] beside the struct it fills; `docs/settings.md` is made from those.
 
+pub mod access;
 pub mod app;
+mod catalogue;
+pub mod database;
+mod environment;
+pub mod host;
+mod load;
+mod mistake;
+mod reader;
+pub mod secrets;
+pub mod storage;
+pub mod telemetry;
+mod values;
+pub mod work;
+
+pub use access::{AccessConfig, ApiKeyConfig, Scope};
+pub use app::AppConfig;
+pub use catalogue::{catalogue, catalogue_markdown, is_known};
+pub use database::{DatabaseAuth, DatabaseConfig};
+pub use environment::{Environment, ProcessEnvironment, fixed};
+pub use host::AppEnvironment;
+pub use load::{AppFile, Config};
+pub use mistake::{ConfigErrors, Mistake};
+pub use reader::{Reader, Setting};
+pub use secrets::{CallbackSecrets, EncryptionKeys, LabelledSecret, UNLABELLED, WebhookSecrets};
+pub use storage::{CredentialKind, IdentityConfig, QueueNames, StorageAccess, StorageConfig};
+pub use telemetry::{InsightsAuth, InsightsConfig, Sampling, TelemetryConfig};
+pub use values::{duration, durations};
+pub use work::WorkLimits;

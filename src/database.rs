@@ -4,13 +4,19 @@
 //! pooler in transaction mode. `docs/database.md` has the rules that follow from it.
 
 mod auth;
+pub mod callbacks;
 mod client;
 mod connect;
+pub mod dead_letters;
 mod error;
+pub mod events;
+pub mod inspect;
+pub mod maintenance;
 pub mod migrations;
 mod pool;
 mod settings;
 mod tls;
+pub mod work;
 
 pub use auth::{ENTRA_SCOPE, TokenError, TokenProvider};
 pub use client::{Client, Columns, Param, Statements, Transaction};

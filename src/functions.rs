@@ -1,1 +1,114 @@
-//! (being written)
+//! The Azure Functions custom-handler SDK: plain async functions in, the host's protocols out.
+//!
+//! A function app is a list of registrations, one per function folder:
+//!
+//! ```no_run
+//! use colloquy::functions::{App, HostSettings, HttpRequest, HttpResponse, Invocation};
+//! use colloquy::functions::{Outcome, QueueMessage, ServeOptions, Timer, bind};
+//! use http::{Method, StatusCode};
+//!
+//! async fn hello(request: HttpRequest, _: Invocation) -> HttpResponse {
+//!     let name = request.params.get("name").map_or("world", String::as_str);
+//!     HttpResponse::text(StatusCode::OK, format!("Hello, {name}"))
+//! }
+//! async fn resize(image: QueueMessage<String>, _: Invocation) -> Outcome {
+//!     if image.payload.is_empty() { Outcome::dead_letter("no image named") } else { Outcome::Done }
+//! }
+//! async fn sweep(_: Timer, _: Invocation) -> Outcome {
+//!     Outcome::Done
+//! }
+//!
+//! # async fn run(environment: std::collections::HashMap<String, String>) -> Result<(), Box<dyn std::error::Error>> {
+//! let settings = HostSettings::from_lookup(|name| environment.get(name).cloned())?;
+//! let listener = bind(settings.port()?)?;
+//! let app = App::new()
+//!     .http("hello", "hello/{name?}", &[Method::GET], hello)
+//!     .queue("resize", "%QUEUE_IMAGES%", resize)
+//!     .timer("sweep", "0 */5 * * * *", sweep);
+//! let manifest = app.check(&settings.app_root)?;
+//! app.serve(listener, ServeOptions::new(&manifest, &settings)).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What the host does, and what this module makes of it
+//!
+//! The host starts the process, polls `GET /` until something answers, then sends invocations over
+//! loopback HTTP/1.1 in one of two ways, both on the same port:
+//!
+//! | function | request | answer |
+//! |---|---|---|
+//! | queue, timer | `POST /<function>`, an *envelope* `{"Data":…,"Metadata":…}` | 200 and `{"Outputs":{},"Logs":[…],"ReturnValue":null}`, or 500 |
+//! | HTTP | the caller's own request, proxied or forwarded, under `/<routePrefix>/<route>` | whatever the handler says |
+//!
+//! * **Never an empty 2xx to an envelope.** The host would wait for its timeout and then kill the process.
+//! * **Outcomes, not status codes.** A queue handler returns [`Outcome`]; `Retry` and `DeadLetter` are
+//!   carried out by the application's [`Settlement`]. Only when that fails does the host get a 500 and retry
+//!   itself.
+//! * **A panic fails its own invocation.** Call [`install_panic_hook`] so that the panic's message, which may
+//!   quote a payload, is never written; its place in the source is.
+//! * **Deadlines are ours.** The host ends an invocation that outlives `functionTimeout` by killing the
+//!   process and everything in it, so a handler is cut before; see [`Invocation::deadline`].
+//! * **Leaving is cutting.** A handler whose caller closes the connection is dropped where it awaits.
+//!   So is one at its deadline: every step of a handler must bear being cut and being run again.
+//! * **Nothing runs beside the invocations.** The only tasks spawned are the connections, all of them in one
+//!   `TaskTracker` inside [`App::serve`], which does not return before they have ended.
+//!
+//! # Codes
+//!
+//! Every failure is logged once, with a stable `code`; the answer to a failed request is
+//! `application/problem+json` whose `type` is [`PROBLEM_TYPE`] followed by the code.
+//!
+//! | code | status | meaning, and what to do |
+//! |---|---|---|
+//! | `function.not-found` | 404 | no route matches; compare with the routes in `function.json` |
+//! | `request.malformed-path` | 400 | the path holds an encoded NUL |
+//! | `method.not-allowed` | 405 | the route exists; `Allow` lists its methods |
+//! | `envelope.not-from-host` | 403 | someone other than the host posted to a queue or timer function |
+//! | `envelope.http-function` | 500 | an HTTP function was invoked by envelope: its `function.json` has a binding too many |
+//! | `envelope.too-large` | 500 | raise `FUNCTIONS_REQUEST_BODY_SIZE_LIMIT` |
+//! | `envelope.interrupted` | 500 | the host went away while sending; it retries |
+//! | `envelope.malformed` | 500 | not an envelope the contract knows; the host is newer, or not a host |
+//! | `payload.*` | 500 | the message does not decode; the host retries, then moves it to the poison queue |
+//! | `handler.panicked` | 500 | a defect; the log line names the place |
+//! | `handler.overran` | 503 (HTTP) | cut at its deadline; make it shorter or raise `functionTimeout` |
+//! | `handler.failed` | 500 | a timer asked for a retry, which the host shows as a failure; the next tick comes |
+//! | `response.unserialisable` | 500 | a handler returned what is no JSON; a defect |
+//! | `settlement.absent`, `settlement.failed`, `settlement.overran`, `settlement.panicked` | 500 | `Retry`/`DeadLetter` could not be carried out; the host retries |
+//!
+//! Sources: the host's own code as restated in the functions-host contract; every payload shape named there
+//! is a file in `tests/fixtures/functions`.
+
+mod app;
+mod deadline;
+mod dispatch;
+mod envelope;
+mod http;
+mod invocation;
+mod manifest;
+mod outcome;
+mod panics;
+mod parent;
+mod payload;
+mod reply;
+mod route;
+mod serve;
+mod settings;
+mod timer;
+mod timespan;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::http::{BodyError, HttpRequest, HttpResponse, PROBLEM_TYPE};
+pub use app::{App, AuthLevel};
+pub use deadline::budget;
+pub use invocation::{Invocation, RetryContext};
+pub use manifest::{Difference, HostFile, Manifest, ManifestError};
+pub use outcome::{Outcome, Settlement};
+pub use panics::install_panic_hook;
+pub use parent::die_with_parent;
+pub use payload::{Binary, Json, Payload, PayloadError, QueueMessage};
+pub use serve::{ServeError, ServeOptions, bind};
+pub use settings::{HostSettings, SettingsError};
+pub use timer::Timer;

@@ -3,6 +3,14 @@
 //! The library both shipped binaries stand on. `ARCHITECTURE.md` is the map; the rules there
 //! (who may speak SQL, who may read the environment, who may retry) are checked in CI.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests spawn tasks, and read the variables that scripts/test sets"
+    )
+)]
+
 pub mod access;
 pub mod azure;
 pub mod config;
@@ -11,5 +19,7 @@ pub mod events;
 pub mod functions;
 pub mod ids;
 pub mod jobs;
+pub mod tasks;
 pub mod telemetry;
 pub mod webhooks;
+pub mod wiring;

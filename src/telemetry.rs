@@ -1,1 +1,144 @@
-//! (being written)
+//! What an operator sees of a running process: logs, traces, metrics.
+//!
+//! Logs are JSON lines on stdout. Traces and metrics leave the process only if an exporter is configured; trace ids
+//! are made and passed on in any case, so that what is stored with an event leads to its logs. Nothing here connects
+//! before the first export, which happens on a thread of its own: start-up does not wait for telemetry.
+
+mod export;
+mod log;
+pub mod metrics;
+pub mod trace;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::error::OTelSdkError;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use secrecy::SecretString;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::config::{Sampling, TelemetryConfig};
+
+pub use log::json_layer;
+
+/// Scope of the Microsoft Entra token that Application Insights takes.
+pub const INSIGHTS_SCOPE: &str = "https://monitor.azure.com//.default";
+
+/// Gets a Microsoft Entra token for [`INSIGHTS_SCOPE`], or says why not. Called on a plain thread, may block.
+pub type BlockingToken = Arc<dyn Fn() -> Result<SecretString, String> + Send + Sync>;
+
+/// How long each exporter's flush at the end may take.
+const FLUSH: Duration = Duration::from_secs(3);
+
+/// Telemetry could not be set up. Code `telemetry.invalid`.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    #[error("APP_LOG_LEVEL is not a list of directives such as info,colloquy::jobs=debug")]
+    LogLevel,
+    #[error("OTEL_EXPORTER_OTLP_ENDPOINT cannot be used: {0}")]
+    Otlp(String),
+    #[error(
+        "APPLICATIONINSIGHTS_CONNECTION_STRING cannot be used; copy it again from the resource's overview page"
+    )]
+    Insights,
+    #[error(
+        "APPLICATIONINSIGHTS_AUTHENTICATION_STRING asks for a Microsoft Entra identity, and this process was given none; \
+         remove the setting to use the connection string's key"
+    )]
+    NoToken,
+    #[error("telemetry was set up before in this process")]
+    Twice,
+}
+
+impl TelemetryError {
+    /// The stable code by which logs and alerts know this failure.
+    pub const CODE: &'static str = "telemetry.invalid";
+}
+
+/// Flushes telemetry when the process ends in order: dropping it blocks, for seconds at most where a collector is away.
+/// Keep it in `main`, outside the async runtime.
+#[derive(Debug)]
+#[must_use = "dropping the guard flushes and ends telemetry"]
+pub struct Guard {
+    tracer: SdkTracerProvider,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let tracer = &self.tracer;
+        // Side by side, so that a collector that is away costs its time once.
+        let (traces, metrics) = std::thread::scope(|scope| {
+            let traces = scope.spawn(|| tracer.shutdown_with_timeout(FLUSH));
+            let metrics = metrics::pipeline().shutdown(FLUSH);
+            (traces.join(), metrics)
+        });
+        let traces = traces.unwrap_or_else(|_| Err(OTelSdkError::InternalFailure("a panic".to_owned())));
+        for (what, result) in [("traces", traces), ("metrics", metrics)] {
+            if let Err(error) = result {
+                tracing::warn!(code = "telemetry.flush_failed", what, %error, "telemetry was not flushed");
+            }
+        }
+    }
+}
+
+/// Starts logging, and exporting where configured. Once per process, before anything is logged.
+///
+/// `service` names this binary where `OTEL_SERVICE_NAME` does not. `token` is used if Application Insights is to be
+/// reached with a Microsoft Entra identity.
+pub fn init(
+    config: &TelemetryConfig,
+    service: &'static str,
+    token: Option<BlockingToken>,
+) -> Result<Guard, TelemetryError> {
+    let resource = export::resource(config, service);
+    let exporters = export::Exporters::new(config, token)?;
+
+    let mut tracer = SdkTracerProvider::builder().with_resource(resource.clone());
+    tracer =
+        tracer.with_sampler(if exporters.is_empty() { Sampler::AlwaysOff } else { sampler(config.sampling) });
+    let (tracer, readers) = exporters.install(tracer);
+    let tracer = tracer.build();
+    metrics::install(resource, readers).map_err(|()| TelemetryError::Twice)?;
+
+    let level = EnvFilter::try_new(&config.log_level).map_err(|_| TelemetryError::LogLevel)?;
+    tracing_subscriber::registry()
+        .with(json_layer(level, log::stdout))
+        .with(span_layer(&tracer))
+        .try_init()
+        .map_err(|_| TelemetryError::Twice)?;
+    Ok(Guard { tracer })
+}
+
+/// The layer that turns our spans, and nobody else's, into OpenTelemetry spans, whatever the log level.
+fn span_layer<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
+where
+    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a> + Send + Sync,
+{
+    // An exporter's own HTTP calls must not become spans that are exported in their turn.
+    let ours = Targets::new()
+        .with_target("colloquy", LevelFilter::INFO)
+        .with_target("function_handlers", LevelFilter::INFO)
+        .with_target("conversation_server", LevelFilter::INFO);
+    tracing_opentelemetry::layer()
+        .with_tracer(provider.tracer("colloquy"))
+        .with_location(false)
+        .with_threads(false)
+        .with_tracked_inactivity(false)
+        .with_filter(ours)
+}
+
+fn sampler(sampling: Sampling) -> Sampler {
+    let own = if sampling.ratio >= 1.0 {
+        Sampler::AlwaysOn
+    } else if sampling.ratio <= 0.0 {
+        Sampler::AlwaysOff
+    } else {
+        Sampler::TraceIdRatioBased(sampling.ratio)
+    };
+    if sampling.follow_parent { Sampler::ParentBased(Box::new(own)) } else { own }
+}
+

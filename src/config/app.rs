@@ -6,6 +6,16 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use super::environment::Environment;
+use super::host::AppEnvironment;
+use super::mistake::Mistake;
+
+mod checks;
+mod parse;
+mod shape;
+mod substitute;
+mod walk;
+
 /// Everything `colloquy.toml` says.
 #[derive(Clone, Debug, Default)]
 pub struct AppConfig {
@@ -44,6 +54,8 @@ pub struct SourceConfig {
     pub auth: Option<AuthConfig>,
     /// Largest body taken, in bytes. Default: the kind's.
     pub max_body_bytes: Option<u64>,
+    /// Most events taken in one delivery. Default 5,000.
+    pub max_events: Option<u32>,
     /// Media types taken, `*/*` for all. Default: the kind's.
     pub content_types: Option<Vec<String>>,
     /// Requests a minute one process takes from this source; 0 (default) is no limit.
@@ -78,7 +90,7 @@ pub enum Stop {
     Refuse,
 }
 
-/// A credential instead of a payload signature.
+/// A credential instead of a payload signature: `auth = "bearer"`, or `auth.header.name = "x-token"`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum AuthConfig {
@@ -244,6 +256,7 @@ impl SourceConfig {
             kind,
             auth: None,
             max_body_bytes: None,
+            max_events: None,
             content_types: None,
             rate_per_minute: 0,
             tolerance_seconds: None,
@@ -260,5 +273,50 @@ impl SourceConfig {
     /// How far a signed timestamp may lie from arrival, either way.
     pub fn tolerance(&self) -> Duration {
         Duration::from_secs(u64::from(self.tolerance_seconds.unwrap_or(300)))
+    }
+}
+
+impl TargetConfig {
+    /// Whether the URL names this machine: a loopback address, or `localhost`.
+    pub fn is_on_this_machine(&self) -> bool {
+        match url::Url::parse(&self.url).ok().as_ref().and_then(url::Url::host) {
+            Some(url::Host::Ipv4(address)) => address.is_loopback(),
+            Some(url::Host::Ipv6(address)) => address.is_loopback(),
+            Some(url::Host::Domain(name)) => name == "localhost",
+            None => false,
+        }
+    }
+}
+
+impl AppConfig {
+    /// Parses and checks `colloquy.toml`; `Err` lists every mistake of the file with its path and position.
+    ///
+    /// `${ENV_NAME}` in any string is replaced from `environment`. With `None`, values that need it are taken on
+    /// trust: the structure alone is checked, and the result is not to be used. `job_kinds` are the kinds of job that
+    /// routes may name. Secrets are not looked at; see [`WebhookSecrets::missing`](super::WebhookSecrets::missing) and
+    /// its like.
+    pub fn parse(
+        text: &str,
+        environment: Option<&dyn Environment>,
+        job_kinds: &[&str],
+    ) -> Result<Self, Vec<Mistake>> {
+        parse::parse(text, environment, job_kinds)
+    }
+
+    /// What `environment` does not allow although it is well-formed.
+    pub fn refused_in(&self, environment: AppEnvironment) -> Vec<Mistake> {
+        let refused = |(name, target): (&String, &TargetConfig)| {
+            if environment == AppEnvironment::Production && target.allow_http {
+                let place = format!("targets.{name}.allow_http");
+                return Some(Mistake::new(place, "plain http is refused with APP_ENV=production"));
+            }
+            let exempt = target.allow_http || (environment.is_dev() && target.is_on_this_machine());
+            (target.url.starts_with("http:") && !exempt).then(|| {
+                let problem = "plain http needs allow_http = true and allow_networks; \
+                               only this machine needs neither, with APP_ENV=dev";
+                Mistake::new(format!("targets.{name}.url"), problem)
+            })
+        };
+        self.targets.iter().filter_map(refused).collect()
     }
 }

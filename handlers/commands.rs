@@ -1,0 +1,91 @@
+//! The operator's commands. Tables for people, `--json` for programs; each says what it changed.
+
+mod callbacks;
+mod check;
+mod dead_letters;
+mod events;
+mod migrate;
+mod output;
+mod settings;
+mod sources;
+mod webhooks;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use colloquy::config::ProcessEnvironment;
+
+use crate::services::Services;
+
+/// Colloquy's function handlers. Without a command: serve the Functions host that started this process.
+#[derive(Parser)]
+#[command(name = "function-handlers", version, arg_required_else_help = false, subcommand_required = false)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Compare registrations with the function folders and check colloquy.toml; no network, for CI.
+    Check(check::Check),
+    /// Bring the database's schema up to date, or look at what would happen.
+    Migrate(migrate::Migrate),
+    /// Sign and send deliveries as a sender would.
+    #[command(subcommand)]
+    Webhooks(webhooks::Webhooks),
+    /// Look at events, follow them, run them again.
+    #[command(subcommand)]
+    Events(events::Events),
+    /// Look at work that was given up; replay or discard it.
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLetters),
+    /// Look at callbacks; test or enable their targets.
+    #[command(subcommand)]
+    Callbacks(callbacks::Callbacks),
+    /// Stop and start sources without a deployment.
+    #[command(subcommand)]
+    Sources(sources::Sources),
+    /// Every setting there is, with its default.
+    Settings(settings::Settings),
+}
+
+/// Runs a command.
+pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Check(check) => check::run(&check),
+        Command::Migrate(migrate) => migrate::run(&*services()?, &migrate).await,
+        Command::Webhooks(webhooks) => webhooks::run(webhooks).await,
+        Command::Events(events) => events::run(&*services()?, events).await,
+        Command::DeadLetters(letters) => dead_letters::run(&*services()?, letters).await,
+        Command::Callbacks(callbacks) => callbacks::run(&*services()?, callbacks).await,
+        Command::Sources(sources) => sources::run(&*services()?, sources).await,
+        Command::Settings(settings) => Ok(settings::run(&settings)),
+    }
+}
+
+/// Says on stderr what went wrong, with every cause.
+pub fn failure(error: &anyhow::Error) -> ExitCode {
+    // Under the host, stdout and stderr both reach its log; stderr as an error, which this is.
+    eprintln!("function-handlers: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn services() -> anyhow::Result<Arc<Services>> {
+    Services::new(crate::load(&ProcessEnvironment)?)
+}
+
+/// A time with its unit, such as `90m`.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    colloquy::config::duration(text)
+        .ok_or_else(|| "expected a number with its unit: 30s, 90m, 12h, 2d".to_owned())
+}
+
+/// Who is at the keyboard, for the audit trail.
+fn actor() -> String {
+    let name = ["COLLOQUY_ACTOR", "SUDO_USER", "USER"]
+        .into_iter()
+        .find_map(|name| colloquy::config::Environment::get(&ProcessEnvironment, name));
+    format!("command:{}", name.as_deref().unwrap_or("unknown"))
+}

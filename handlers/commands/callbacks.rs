@@ -1,0 +1,147 @@
+//! `callbacks list|test|enable`.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use colloquy::database::callbacks;
+use colloquy::database::dead_letters::{self, Actor};
+use colloquy::database::inspect::{self, CallbackFilter};
+use colloquy::ids::{CallbackId, EventId};
+use colloquy::jobs::callback::{self, CallbackEvent};
+use colloquy::jobs::state::WorkState;
+use jiff::Timestamp;
+
+use super::output::{self, Output, ago, or_empty};
+use crate::send_callback::headers;
+use crate::services::Services;
+
+#[derive(Subcommand)]
+pub enum Callbacks {
+    /// The latest callbacks, and the targets that are disabled.
+    List(List),
+    /// Send a target a signed `colloquy.test` event now, and show what it answers.
+    Test(Test),
+    /// Enable a target that answered 410: its callbacks go on where they stopped.
+    Enable(Enable),
+}
+
+#[derive(Args)]
+pub struct List {
+    /// Only this target.
+    #[arg(long)]
+    target: Option<String>,
+    /// Only this state: pending, leased, delivered or dead.
+    #[arg(long)]
+    state: Option<WorkState>,
+    /// At most so many.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+    limit: i64,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Args)]
+pub struct Test {
+    target: String,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Args)]
+pub struct Enable {
+    target: String,
+    /// Why; kept in the audit trail.
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+pub async fn run(services: &Services, command: Callbacks) -> anyhow::Result<ExitCode> {
+    match command {
+        Callbacks::List(list) => self::list(services, list).await,
+        Callbacks::Test(test) => self::test(services, test).await,
+        Callbacks::Enable(enable) => self::enable(services, enable).await,
+    }
+}
+
+async fn list(services: &Services, list: List) -> anyhow::Result<ExitCode> {
+    let client = services.database.client().await?;
+    let filter = CallbackFilter { target: list.target, state: list.state.map(|state| state.to_string()) };
+    let rows = inspect::callbacks(&client, &filter, list.limit).await?;
+    let disabled = callbacks::disabled_targets(&client).await?;
+    if list.output.json {
+        let disabled: Vec<_> = disabled
+            .iter()
+            .map(|(name, at, reason)| serde_json::json!({ "target": name, "at": at, "reason": reason }))
+            .collect();
+        output::json(&serde_json::json!({ "callbacks": rows, "disabled_targets": disabled }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::table(
+        ["CALLBACK", "TARGET", "ROUTE", "STATE", "TRIES", "DUE", "LAST ERROR"],
+        rows.iter().map(|row| {
+            [
+                CallbackId(row.id).to_string(),
+                row.object.clone(),
+                row.route.clone(),
+                row.state.clone(),
+                row.attempts.to_string(),
+                if row.state == "pending" { ago(row.due_at) } else { String::new() },
+                or_empty(row.error.as_ref()),
+            ]
+        }),
+        "No callbacks.",
+    );
+    for (name, at, reason) in disabled {
+        println!("\nTarget `{name}` is disabled since {at}: {reason}. `callbacks enable {name}` resumes.");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn test(services: &Services, test: Test) -> anyhow::Result<ExitCode> {
+    let target = services.targets.get(&test.target).with_context(|| unknown(services, &test.target))?;
+    let event = CallbackEvent {
+        id: EventId::new(),
+        source: "colloquy".to_owned(),
+        event_type: "colloquy.test".to_owned(),
+        received_at: Timestamp::now(),
+        payload: br#"{"message":"A test. No event stands behind it."}"#.as_slice().into(),
+    };
+    let id = CallbackId::new();
+    let body = callback::render(&event)?;
+    let answer = services.sender().post(&target.destination, headers(target, id, &body), body.into()).await;
+    let (ok, status, text) = match &answer {
+        Ok(answer) => (answer.status.is_success(), Some(answer.status.as_u16()), answer.response.clone()),
+        Err(error) => (false, None, error.to_string()),
+    };
+    if test.output.json {
+        output::json(&serde_json::json!({ "id": id, "delivered": ok, "status": status, "answer": text }))?;
+    } else {
+        let status = status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
+        println!("{id} to `{}`: {status}", test.target);
+        if !text.is_empty() {
+            println!("{text}");
+        }
+    }
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn enable(services: &Services, enable: Enable) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(services.targets.contains_key(&enable.target), unknown(services, &enable.target));
+    let client = services.database.client().await?;
+    if callbacks::enable_target(&client, &enable.target).await? {
+        let name = super::actor();
+        let actor = Actor { name: &name, reason: enable.reason.as_deref() };
+        dead_letters::audit(&client, actor, "callback_target.enable", &enable.target).await?;
+        println!("`{}` is enabled; `maintain` sends what waited.", enable.target);
+    } else {
+        println!("`{}` is not disabled.", enable.target);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn unknown(services: &Services, name: &str) -> String {
+    let mut names: Vec<&str> = services.targets.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    format!("there is no target `{name}` in colloquy.toml; there is {}", names.join(", "))
+}

@@ -1,0 +1,249 @@
+//! `dead-letters list|show|replay|discard`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use colloquy::database::dead_letters::{self, Actor};
+use colloquy::database::inspect::{self, DeadLetter, DeadLetterFilter};
+use colloquy::events::message::{self, EventMessage};
+use colloquy::functions::Payload;
+use colloquy::ids::{CallbackId, DeadLetterId, JobId};
+use colloquy::jobs::state::{DeadLetterState, WorkKind};
+
+use super::output::{self, Output, ago, or_empty};
+use crate::services::Services;
+
+#[derive(Subcommand)]
+pub enum DeadLetters {
+    /// Work that was given up, oldest first.
+    List(List),
+    /// One dead letter.
+    Show(Show),
+    /// Put work back, with all its attempts.
+    Replay(Settle),
+    /// Say that nothing is to be done about it.
+    Discard(Settle),
+}
+
+#[derive(Args)]
+struct Filter {
+    /// Only this kind: job, callback or message.
+    #[arg(long)]
+    kind: Option<String>,
+    /// Only this source.
+    #[arg(long)]
+    source: Option<String>,
+    /// Only this reason, by its code.
+    #[arg(long)]
+    code: Option<String>,
+}
+
+#[derive(Args)]
+pub struct List {
+    #[command(flatten)]
+    filter: Filter,
+    /// Settled ones too.
+    #[arg(long)]
+    all: bool,
+    /// At most so many.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+    limit: i64,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Args)]
+pub struct Show {
+    id: DeadLetterId,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Args)]
+pub struct Settle {
+    /// One dead letter; without it, all open ones that the filters match.
+    id: Option<DeadLetterId>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Needed when neither an id nor a filter is given.
+    #[arg(long)]
+    all: bool,
+    /// Why; kept with the letter and in the audit trail. Needed to discard.
+    #[arg(long)]
+    reason: Option<String>,
+    /// At most so many a second, so that replayed work does not crowd out live work.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rate: u32,
+    /// Say what would happen and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub async fn run(services: &Services, command: DeadLetters) -> anyhow::Result<ExitCode> {
+    match command {
+        DeadLetters::List(list) => self::list(services, list).await,
+        DeadLetters::Show(show) => self::show(services, show).await,
+        DeadLetters::Replay(settle) => self::settle(services, settle, DeadLetterState::Replayed).await,
+        DeadLetters::Discard(settle) => self::settle(services, settle, DeadLetterState::Discarded).await,
+    }
+}
+
+impl Filter {
+    fn query(&self, state: Option<DeadLetterState>, limit: i64) -> DeadLetterFilter {
+        DeadLetterFilter {
+            id: None,
+            kind: self.kind.clone(),
+            source: self.source.clone(),
+            reason_code: self.code.clone(),
+            state: state.map(|state| state.as_str().to_owned()),
+            limit,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.kind.is_none() && self.source.is_none() && self.code.is_none()
+    }
+}
+
+async fn list(services: &Services, list: List) -> anyhow::Result<ExitCode> {
+    let state = (!list.all).then_some(DeadLetterState::Open);
+    let filter = list.filter.query(state, list.limit);
+    let letters = inspect::dead_letters(&services.database.client().await?, &filter).await?;
+    if list.output.json {
+        output::json(&letters)?;
+    } else {
+        output::table(
+            ["DEAD LETTER", "WHEN", "KIND", "SOURCE", "CODE", "STATE", "REASON"],
+            letters.iter().map(|letter| {
+                [
+                    letter.id.to_string(),
+                    ago(letter.created_at),
+                    letter.kind.clone(),
+                    or_empty(letter.source.as_ref()),
+                    letter.reason_code.clone(),
+                    letter.state.clone(),
+                    letter.reason.clone(),
+                ]
+            }),
+            "No dead letters.",
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn find(services: &Services, id: DeadLetterId) -> anyhow::Result<DeadLetter> {
+    let filter = DeadLetterFilter { id: Some(id), limit: 1, ..DeadLetterFilter::default() };
+    let letters = inspect::dead_letters(&services.database.client().await?, &filter).await?;
+    letters.into_iter().next().with_context(|| format!("there is no dead letter {id}"))
+}
+
+async fn show(services: &Services, show: Show) -> anyhow::Result<ExitCode> {
+    let letter = find(services, show.id).await?;
+    if show.output.json {
+        output::json(&letter)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::fields([
+        ("dead letter", letter.id.to_string()),
+        ("what", subject(&letter)),
+        ("source", or_empty(letter.source.as_ref())),
+        ("event", or_empty(letter.event.as_ref())),
+        ("queue", or_empty(letter.queue.as_ref())),
+        ("code", letter.reason_code.clone()),
+        ("reason", letter.reason.clone()),
+        ("attempts", letter.attempts.to_string()),
+        ("state", letter.state.clone()),
+        ("created", letter.created_at.to_string()),
+        ("settled", or_empty(letter.resolved_at.as_ref())),
+        ("why settled", or_empty(letter.resolution.as_ref())),
+    ]);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn subject(letter: &DeadLetter) -> String {
+    match letter.kind.as_str() {
+        "job" => JobId(letter.subject).to_string(),
+        "callback" => CallbackId(letter.subject).to_string(),
+        _ => "a queue message".to_owned(),
+    }
+}
+
+async fn settle(services: &Services, settle: Settle, to: DeadLetterState) -> anyhow::Result<ExitCode> {
+    let discarding = to == DeadLetterState::Discarded;
+    if discarding && settle.reason.is_none() && !settle.dry_run {
+        bail!("say why with --reason: it is all that will be left of this work");
+    }
+    let letters = match settle.id {
+        Some(id) => {
+            let letter = find(services, id).await?;
+            if letter.state != DeadLetterState::Open.as_str() {
+                bail!("{id} is {} already", letter.state);
+            }
+            vec![letter]
+        }
+        None if settle.filter.is_empty() && !settle.all => {
+            bail!("name a dead letter, filter with --kind, --source or --code, or say --all")
+        }
+        None => {
+            let filter = settle.filter.query(Some(DeadLetterState::Open), i64::MAX);
+            inspect::dead_letters(&services.database.client().await?, &filter).await?
+        }
+    };
+    let verb = if discarding { "discarded" } else { "replayed" };
+    if settle.dry_run {
+        println!("{} dead letters would be {verb}.", letters.len());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let name = super::actor();
+    let actor = Actor { name: &name, reason: settle.reason.as_deref() };
+    let mut pace = tokio::time::interval(Duration::from_secs(1) / settle.rate);
+    let mut settled = 0;
+    for letter in &letters {
+        pace.tick().await;
+        settled += usize::from(match to {
+            DeadLetterState::Discarded => {
+                dead_letters::settle(&services.database.client().await?, letter.id, to, actor).await?
+            }
+            _ => replay(services, letter, actor).await.with_context(|| letter.id.to_string())?,
+        });
+    }
+    if settle.output.json {
+        output::json(&serde_json::json!({ verb: settled, "found": letters.len() }))?;
+    } else {
+        println!("{settled} of {} dead letters {verb}.", letters.len());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn replay(services: &Services, letter: &DeadLetter, actor: Actor<'_>) -> anyhow::Result<bool> {
+    let kind = match letter.kind.as_str() {
+        "job" => WorkKind::Job,
+        "callback" => WorkKind::Callback,
+        _ => return replay_message(services, letter, actor).await,
+    };
+    let client = services.database.client().await?;
+    let Some(id) = dead_letters::replay(&client, kind, letter.id, actor).await? else { return Ok(false) };
+    drop(client);
+    services.hint_all(kind, vec![id]).await;
+    Ok(true)
+}
+
+/// Puts the message back first and settles the letter after: cut in between, the message is there twice and has its
+/// effect once.
+async fn replay_message(services: &Services, letter: &DeadLetter, actor: Actor<'_>) -> anyhow::Result<bool> {
+    let text = letter.message.as_deref().context("its message was not kept")?;
+    let queue = letter.queue.as_deref().context("its queue was not kept")?;
+    let fresh = EventMessage::decode(text).ok().and_then(|mut message| {
+        message.deferrals = 0;
+        message.failures = 0;
+        message.given_up = None;
+        message::encode(&message).ok()
+    });
+    services.storage.queue(queue).put(fresh.as_deref().unwrap_or(text), Duration::ZERO).await?;
+    let client = services.database.client().await?;
+    Ok(dead_letters::settle(&client, letter.id, DeadLetterState::Replayed, actor).await?)
+}

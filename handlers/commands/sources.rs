@@ -1,0 +1,171 @@
+//! `sources list|stop|start`: the switches.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::ensure;
+use clap::{Args, Subcommand};
+use colloquy::config::app::Stop;
+use colloquy::database::dead_letters::{self, Actor};
+use colloquy::events::switches::{self, Switch, Switches};
+use jiff::{SignedDuration, Timestamp};
+
+use super::output::{self, Output, or_empty};
+use crate::services::Services;
+
+#[derive(Subcommand)]
+pub enum Sources {
+    /// Every source, and whether it is stopped.
+    List(Output),
+    /// Stop a source: hold what it sends (the default), or refuse it.
+    Stop(StopSource),
+    /// Start a source again; what was held is processed.
+    Start(Start),
+}
+
+#[derive(Args)]
+pub struct StopSource {
+    source: String,
+    /// Answer 503 instead of keeping deliveries. A sender that never sends again loses them.
+    #[arg(long)]
+    refuse: bool,
+    /// End the stop by itself after this time, such as 2h.
+    #[arg(long = "for", value_parser = super::duration)]
+    duration: Option<Duration>,
+    /// Why; shown in the list and kept in the audit trail.
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Start {
+    source: String,
+    /// Why; kept in the audit trail.
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+pub async fn run(services: &Services, command: Sources) -> anyhow::Result<ExitCode> {
+    match command {
+        Sources::List(output) => self::list(services, output).await,
+        Sources::Stop(stop) => self::stop(services, stop).await,
+        Sources::Start(start) => self::start(services, start).await,
+    }
+}
+
+async fn list(services: &Services, output: Output) -> anyhow::Result<ExitCode> {
+    let switches = services.read_switches().await?;
+    let now = Timestamp::now();
+    let rows: Vec<_> = services
+        .config
+        .app
+        .sources
+        .iter()
+        .map(|(name, config)| {
+            let switch = switches.sources.get(name);
+            let stop = switches.source(name, config.stopped, now);
+            (name, config.kind, stop, switch)
+        })
+        .collect();
+    if output.json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(name, kind, stop, switch)| {
+                serde_json::json!({
+                    "source": name, "kind": format!("{kind:?}"), "stopped": stop, "switch": switch,
+                })
+            })
+            .collect();
+        output::json(&rows)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::table(
+        ["SOURCE", "KIND", "STATE", "UNTIL", "BY", "WHY"],
+        rows.iter().map(|(name, kind, stop, switch)| {
+            let state = match stop {
+                None => "running",
+                Some(Stop::Hold) => "held",
+                Some(Stop::Refuse) => "refused",
+            };
+            let switch = switch.filter(|_| stop.is_some());
+            [
+                (*name).clone(),
+                format!("{kind:?}"),
+                state.to_owned(),
+                or_empty(switch.and_then(|switch| switch.until.as_ref())),
+                or_empty(switch.map(|switch| &switch.by)),
+                or_empty(switch.and_then(|switch| switch.reason.as_ref())),
+            ]
+        }),
+        "No sources in colloquy.toml.",
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn stop(services: &Services, stop: StopSource) -> anyhow::Result<ExitCode> {
+    known(services, &stop.source)?;
+    let now = Timestamp::now();
+    let until = match stop.duration {
+        Some(duration) => Some(now + SignedDuration::try_from(duration)?),
+        None => None,
+    };
+    let mut switches = services.read_switches().await?;
+    let switch = Switch {
+        stop: if stop.refuse { Stop::Refuse } else { Stop::Hold },
+        by: super::actor(),
+        at: now,
+        reason: stop.reason.clone(),
+        until,
+    };
+    switches.sources.insert(stop.source.clone(), switch);
+    write(services, &switches).await?;
+    let what = if stop.refuse { "refused" } else { "held" };
+    println!("Deliveries from `{}` are {what} within {:?}.", stop.source, services.config.work.switch_cache);
+    audit(services, if stop.refuse { "source.refuse" } else { "source.hold" }, &stop.source, stop.reason)
+        .await;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn start(services: &Services, start: Start) -> anyhow::Result<ExitCode> {
+    known(services, &start.source)?;
+    let mut switches = services.read_switches().await?;
+    let was_stopped = switches.sources.remove(&start.source).is_some();
+    if was_stopped {
+        write(services, &switches).await?;
+        println!("`{}` runs; what was held is processed by `maintain`.", start.source);
+        audit(services, "source.start", &start.source, start.reason).await;
+    } else {
+        println!("`{}` is not stopped by a switch.", start.source);
+    }
+    if services.config.app.sources.get(&start.source).is_some_and(|source| source.stopped.is_some()) {
+        println!("colloquy.toml stops it still: remove `stopped` there.");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn known(services: &Services, name: &str) -> anyhow::Result<()> {
+    let names: Vec<&str> = services.config.app.sources.keys().map(String::as_str).collect();
+    ensure!(
+        names.contains(&name),
+        "there is no source `{name}` in colloquy.toml; there is {}",
+        names.join(", ")
+    );
+    Ok(())
+}
+
+async fn write(services: &Services, switches: &Switches) -> anyhow::Result<()> {
+    let text = serde_json::to_vec_pretty(switches)?;
+    services.container().put(switches::BLOB, text.into(), "application/json").await?;
+    Ok(())
+}
+
+/// The switch works without the database; its audit row may have to be missed.
+async fn audit(services: &Services, action: &str, source: &str, reason: Option<String>) {
+    let name = super::actor();
+    let actor = Actor { name: &name, reason: reason.as_deref() };
+    let written =
+        async { dead_letters::audit(&services.database.client().await?, actor, action, source).await };
+    if let Err(error) = written.await {
+        eprintln!("The switch is set, but its audit row could not be written: {error}");
+    }
+}

@@ -1,0 +1,205 @@
+//! `GET /api/health[/{check}]`: `live` and `ready` for platforms, `status` and `metrics` for operators.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use colloquy::access::AccessError;
+use colloquy::config::Scope;
+use colloquy::database::migrations::{self, Migrations};
+use colloquy::functions::{HttpRequest, HttpResponse, Invocation};
+use colloquy::telemetry::metrics;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::maintain;
+use crate::request_id;
+use crate::services::Services;
+
+/// What a probe waits for at most.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Answers one probe.
+pub async fn health(services: Arc<Services>, request: HttpRequest, _: Invocation) -> HttpResponse {
+    let check = request.params.get("check").map_or("live", String::as_str);
+    let mut response = match check {
+        "" | "live" => HttpResponse::json(StatusCode::OK, &json!({ "status": "live" })),
+        "ready" => ready(&services).await,
+        "status" | "metrics" => match operator(&services, &request.headers) {
+            Err(error) => refused(&error),
+            Ok(()) if check == "status" => status(&services).await,
+            Ok(()) => prometheus(&services).await,
+        },
+        _ => HttpResponse::problem(
+            StatusCode::NOT_FOUND,
+            "health.unknown-check",
+            "There is no such check",
+            Some("Ask for live, ready, status or metrics."),
+        ),
+    };
+    response.headers.insert(request_id::HEADER, request_id::of(&request.headers).header_value());
+    response.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Operators have a key with the scope `operator`. On a developer's machine, loopback will do.
+fn operator(services: &Services, headers: &HeaderMap) -> Result<(), AccessError> {
+    if services.config.environment.is_dev() && from_loopback(headers) {
+        return Ok(());
+    }
+    services.api_keys.authorize(headers, Scope::Operator, Timestamp::now()).map(drop).inspect_err(|error| {
+        metrics::access_refused(error.code());
+        tracing::warn!(code = error.code(), "an operator's page was refused");
+    })
+}
+
+/// Whether the host's proxy says the caller is on this machine; without a proxy only this machine can call.
+fn from_loopback(headers: &HeaderMap) -> bool {
+    headers.get_all("x-forwarded-for").iter().all(|value| {
+        value.to_str().is_ok_and(|list| {
+            list.split(',').all(|address| {
+                let address = address.trim().trim_start_matches('[');
+                let address = address.split(']').next().unwrap_or_default();
+                let without_port = address.rsplit_once(':').filter(|(host, _)| !host.contains(':'));
+                let address = without_port.map_or(address, |(host, _)| host);
+                address.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+            })
+        })
+    })
+}
+
+fn refused(error: &AccessError) -> HttpResponse {
+    HttpResponse::problem(error.status(), error.code(), error.public_message(), None)
+}
+
+/// One dependency, as a probe sees it.
+#[derive(Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    ok: bool,
+    /// For operators only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+async fn checks(services: &Services) -> Vec<Check> {
+    let (database, storage) = futures_util::join!(
+        tokio::time::timeout(PATIENCE, schema(services)),
+        tokio::time::timeout(PATIENCE, storage(services)),
+    );
+    let check = |name, result: Result<Result<String, String>, _>| match result {
+        Ok(Ok(detail)) => Check { name, ok: true, detail: Some(detail) },
+        Ok(Err(detail)) => Check { name, ok: false, detail: Some(detail) },
+        Err(_) => Check { name, ok: false, detail: Some(format!("no answer within {PATIENCE:?}")) },
+    };
+    vec![check("database", database), check("storage", storage)]
+}
+
+/// The database answers, and its schema is not older than this program needs.
+async fn schema(services: &Services) -> Result<String, String> {
+    let wanted = Migrations::embedded().map_err(|error| error.to_string())?.latest();
+    let version = migrations::schema_version(&services.database).await.map_err(|error| {
+        metrics::database_error(error.code());
+        error.to_string()
+    })?;
+    let pending = u64::try_from(wanted - version).unwrap_or_default();
+    metrics::migrations(u64::try_from(version).unwrap_or_default(), pending);
+    if version < wanted {
+        return Err(format!(
+            "the schema is at version {version}, this program needs {wanted}: run `function-handlers migrate`"
+        ));
+    }
+    Ok(format!("schema version {version}"))
+}
+
+async fn storage(services: &Services) -> Result<String, String> {
+    match services.events_queue().properties().await {
+        Ok(properties) => Ok(format!("about {} deliveries queued", properties.approximate_count)),
+        // The first put makes it.
+        Err(colloquy::azure::StorageError::NotFound { .. }) => Ok("the queue is not made yet".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Terse: which dependency is away, not why.
+async fn ready(services: &Services) -> HttpResponse {
+    let checks: Vec<Check> =
+        checks(services).await.into_iter().map(|check| Check { detail: None, ..check }).collect();
+    let ok = checks.iter().all(|check| check.ok);
+    let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    HttpResponse::json(status, &json!({ "status": if ok { "ready" } else { "not ready" }, "checks": checks }))
+}
+
+async fn status(services: &Services) -> HttpResponse {
+    let (checks, queues, switches) =
+        futures_util::join!(checks(services), maintain::queues(services), services.read_switches());
+    let backlogs = match tokio::time::timeout(PATIENCE, maintain::backlogs(services)).await {
+        Ok(Ok(backlogs)) => json!(backlogs),
+        Ok(Err(error)) => json!({ "error": format!("{error:#}") }),
+        Err(_) => json!({ "error": format!("no answer within {PATIENCE:?}") }),
+    };
+    HttpResponse::json(
+        StatusCode::OK,
+        &json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "environment": services.config.environment.as_str(),
+            "time": Timestamp::now(),
+            "checks": checks,
+            "queues": queues,
+            "work": backlogs,
+            "database_pool": services.database.pool_status(),
+            "switches": switches.map_or_else(|error| json!({ "error": format!("{error:#}") }), |s| json!(s)),
+            "sources": services.config.app.sources.keys().collect::<Vec<_>>(),
+        }),
+    )
+}
+
+/// Prometheus' text format. Gauges are measured now: on Flex Consumption each function has instances of its own, and
+/// this one may never have run `maintain`.
+async fn prometheus(services: &Services) -> HttpResponse {
+    tokio::time::timeout(PATIENCE, maintain::measure(services)).await.unwrap_or_else(|_| {
+        tracing::warn!(code = "measures_late", "gauges could not be measured in time for a scrape");
+    });
+    match metrics::prometheus_text() {
+        Ok(text) => {
+            let mut response = HttpResponse::text(StatusCode::OK, text);
+            response.headers.insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+            );
+            response
+        }
+        Err(error) => {
+            tracing::error!(code = "metrics_unreadable", %error, "metrics could not be written");
+            HttpResponse::problem(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "health.metrics-unreadable",
+                "Metrics could not be written",
+                None,
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_judged_by_every_forwarded_address() {
+        let with = |value: &'static str| {
+            HeaderMap::from_iter([(
+                http::HeaderName::from_static("x-forwarded-for"),
+                HeaderValue::from_static(value),
+            )])
+        };
+        assert!(from_loopback(&HeaderMap::new()));
+        for near in ["127.0.0.1", "127.0.0.1:50112", "::1", "[::1]:50112", "::ffff:127.0.0.1"] {
+            assert!(from_loopback(&with(near)), "{near}");
+        }
+        for far in ["10.0.0.1", "127.0.0.1, 203.0.113.9", "unknown", "", "2001:db8::1"] {
+            assert!(!from_loopback(&with(far)), "{far}");
+        }
+    }
+}

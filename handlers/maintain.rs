@@ -1,0 +1,168 @@
+//! Timer `maintain`: brings home whatever a killed process, a lost message or an outage left lying about.
+//!
+//! Every sweep takes a bounded batch and may run beside any number of others. A sweep that fails is logged and the
+//! next one goes on: the timer comes again in seconds.
+
+mod measures;
+mod poison;
+mod retention;
+mod work_sweeps;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use colloquy::database::maintenance;
+use colloquy::functions::{Invocation, Outcome, Timer};
+use colloquy::jobs::state::WorkKind;
+use colloquy::telemetry::metrics;
+use futures_util::future::{BoxFuture, FutureExt};
+use jiff::Timestamp;
+
+use crate::services::Services;
+
+pub use measures::{backlogs, measure, queues};
+pub use poison::poison_name;
+
+/// Rare sweeps come this often at most.
+const HOURLY: Duration = Duration::from_secs(3600);
+
+/// What one process remembers from tick to tick.
+#[derive(Debug, Default)]
+pub struct Memory {
+    continuity: Mutex<Continuity>,
+    last_upkeep: Mutex<Option<Instant>>,
+}
+
+/// Since when the database has been reached without a break.
+///
+/// A lease may lapse because its holder died, or because nobody could reach the database to renew it. Only somebody
+/// who has reached it for one whole lease time can tell the difference.
+#[derive(Debug, Default)]
+struct Continuity {
+    since: Option<Instant>,
+    last: Option<Instant>,
+}
+
+impl Continuity {
+    /// The database was reached now. A longer silence than a lease proves nothing about the time between.
+    fn reached(&mut self, now: Instant, lease: Duration) {
+        if self.last.is_none_or(|last| now.duration_since(last) > lease) {
+            self.since = None;
+        }
+        self.since.get_or_insert(now);
+        self.last = Some(now);
+    }
+
+    fn lost(&mut self) {
+        *self = Self::default();
+    }
+
+    fn covers(&self, now: Instant, lease: Duration) -> bool {
+        self.since.is_some_and(|since| now.duration_since(since) >= lease)
+    }
+}
+
+/// One tick.
+pub async fn maintain(services: Arc<Services>, memory: Arc<Memory>, _timer: Timer, _: Invocation) -> Outcome {
+    let reached = async { maintenance::ping(&services.database.client().await?).await };
+    if let Err(error) = reached.await {
+        memory.continuity().lost();
+        metrics::database_error(error.code());
+        tracing::warn!(code = error.code(), %error, "upkeep waits for the database");
+        return Outcome::Done;
+    }
+    let lease = services.config.work.lease;
+    let may_free = {
+        let mut continuity = memory.continuity();
+        let now = Instant::now();
+        continuity.reached(now, lease);
+        continuity.covers(now, lease)
+    };
+    for kind in [WorkKind::Job, WorkKind::Callback] {
+        if may_free {
+            run("leases", work_sweeps::free_lapsed(&services, kind).boxed()).await;
+        }
+        run("hints", work_sweeps::hint_again(&services, kind).boxed()).await;
+    }
+    run("held", work_sweeps::release_held(&services).boxed()).await;
+    run("poison", poison::sweep(&services).boxed()).await;
+    measure(&services).await;
+    if memory.upkeep_is_due() {
+        run("partitions", retention::ensure_partitions(&services).boxed()).await;
+        run("keys", retention::delete_expired_keys(&services).boxed()).await;
+        run("deliveries", retention::delete_expired_deliveries(&services).boxed()).await;
+        run("dead_letters", retention::delete_settled_messages(&services).boxed()).await;
+        run("blobs", retention::delete_orphaned_blobs(&services).boxed()).await;
+    }
+    Outcome::Done
+}
+
+async fn run(sweep: &'static str, work: BoxFuture<'_, anyhow::Result<usize>>) {
+    match work.await {
+        Ok(0) => {}
+        Ok(taken) => {
+            metrics::swept(sweep, taken as u64);
+            tracing::info!(code = "swept", sweep, taken, "upkeep");
+        }
+        Err(error) => tracing::warn!(
+            code = "sweep_failed",
+            sweep,
+            error = format!("{error:#}"),
+            "a sweep failed; the next tick tries again"
+        ),
+    }
+}
+
+impl Memory {
+    fn continuity(&self) -> std::sync::MutexGuard<'_, Continuity> {
+        self.continuity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn upkeep_is_due(&self) -> bool {
+        let mut last = self.last_upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|at| at.elapsed() >= HOURLY);
+        if due {
+            *last = Some(Instant::now());
+        }
+        due
+    }
+}
+
+/// The instant so long before now.
+fn ago(time: Duration) -> Timestamp {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    Timestamp::now().saturating_sub(jiff::SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn leases_are_judged_only_after_one_lease_time_without_a_break() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut continuity = Continuity::default();
+        for second in [0, 15, 30, 45] {
+            continuity.reached(at(second), LEASE);
+            assert!(!continuity.covers(at(second), LEASE), "after {second} s");
+        }
+        continuity.reached(at(60), LEASE);
+        assert!(continuity.covers(at(60), LEASE));
+        continuity.lost();
+        continuity.reached(at(75), LEASE);
+        assert!(!continuity.covers(at(75), LEASE), "an outage begins the count anew");
+    }
+
+    #[test]
+    fn a_silence_longer_than_a_lease_is_a_break() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut continuity = Continuity::default();
+        continuity.reached(start, LEASE);
+        continuity.reached(at(300), LEASE);
+        assert!(!continuity.covers(at(300), LEASE));
+    }
+}

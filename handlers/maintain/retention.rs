@@ -1,0 +1,117 @@
+//! What time makes superfluous, and the room for what is to come.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use colloquy::database::maintenance;
+use colloquy::ids::DeliveryId;
+use jiff::{SignedDuration, Timestamp};
+
+use super::ago;
+use super::poison::poison_name;
+use crate::services::Services;
+
+/// Late messages are judged by their arrival, so an ended key stays for as long as a message may be late.
+const KEY_GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A body without a delivery may belong to a message that waits out an outage.
+const ORPHAN_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How many days beyond that are looked at: enough for upkeep itself to have been away.
+const ORPHAN_DAYS: u32 = 3;
+/// One tick catches up, and none runs for ever.
+const MOST_BATCHES: u32 = 20;
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const MONTH: Duration = Duration::from_secs(32 * 24 * 3600);
+
+/// Makes the partitions of the coming months, and drops those that retention has emptied.
+pub async fn ensure_partitions(services: &Services) -> anyhow::Result<usize> {
+    let mut client = services.database.client().await?;
+    let mut made = 0;
+    for ahead in 0..services.config.work.partitions_ahead {
+        let at = Timestamp::now() + SignedDuration::try_from(MONTH * ahead)?;
+        made += maintenance::ensure_partitions(&mut client, at).await?;
+    }
+    let dropped = maintenance::drop_empty_partitions(&mut client, ago(MONTH)).await?;
+    Ok(made + usize::try_from(dropped).unwrap_or_default())
+}
+
+/// Deletes keys whose time is over.
+pub async fn delete_expired_keys(services: &Services) -> anyhow::Result<usize> {
+    let client = services.database.client().await?;
+    let batch = services.config.work.maintain_batch;
+    let mut total = 0;
+    for _ in 0..MOST_BATCHES {
+        let deleted = maintenance::delete_expired_keys(&client, ago(KEY_GRACE), batch.into()).await?;
+        total += usize::try_from(deleted).unwrap_or(usize::MAX);
+        if deleted < batch.into() {
+            break;
+        }
+    }
+    Ok(total)
+}
+
+/// Deletes deliveries past their source's retention: blobs first, then rows, so that no blob is left that no row names.
+pub async fn delete_expired_deliveries(services: &Services) -> anyhow::Result<usize> {
+    let client = services.database.client().await?;
+    let batch = services.config.work.maintain_batch;
+    let mut total = 0;
+    for (name, service) in &services.sources {
+        let days = u64::from(service.source.retention_days());
+        let before = ago(Duration::from_secs(days * 24 * 3600));
+        for _ in 0..MOST_BATCHES {
+            let expired = maintenance::expired_deliveries(&client, name, before, batch.into()).await?;
+            for blob in expired.iter().filter_map(|delivery| delivery.body_blob.as_deref()) {
+                services.container().delete(blob).await?;
+            }
+            let ids: Vec<DeliveryId> = expired.iter().map(|delivery| delivery.id).collect();
+            maintenance::delete_deliveries(&client, &ids).await?;
+            total += ids.len();
+            if ids.len() < batch as usize {
+                break;
+            }
+        }
+    }
+    Ok(total)
+}
+
+/// Deletes settled dead letters of messages.
+pub async fn delete_settled_messages(services: &Services) -> anyhow::Result<usize> {
+    let client = services.database.client().await?;
+    let work = &services.config.work;
+    let before = ago(work.dead_letter_retention);
+    let deleted = maintenance::delete_settled_messages(&client, before, work.maintain_batch.into()).await?;
+    Ok(usize::try_from(deleted).unwrap_or(usize::MAX))
+}
+
+/// Deletes bodies whose message was never put: the sender got 503 and sent again under another id. While messages
+/// wait anywhere, nothing counts as orphaned.
+pub async fn delete_orphaned_blobs(services: &Services) -> anyhow::Result<usize> {
+    let events = &services.config.queues.events;
+    for queue in [events.clone(), poison_name(events)] {
+        if services.storage.queue(&queue).properties().await?.approximate_count > 0 {
+            return Ok(0);
+        }
+    }
+    let container = services.container();
+    let client = services.database.client().await?;
+    let mut deleted = 0;
+    for day in 0..ORPHAN_DAYS {
+        let prefix = ago(ORPHAN_AGE + DAY * day).strftime("deliveries/%Y/%m/%d/").to_string();
+        let bodies: Vec<(String, DeliveryId)> = container
+            .list(&prefix)
+            .await?
+            .into_iter()
+            .filter_map(|blob| {
+                let id = blob.name.rsplit('/').next()?.parse().ok()?;
+                Some((blob.name, id))
+            })
+            .collect();
+        let ids: Vec<DeliveryId> = bodies.iter().map(|(_, id)| *id).collect();
+        let known =
+            maintenance::known_deliveries(&client, &ids).await.context("comparing blobs with deliveries")?;
+        for (name, _) in bodies.iter().filter(|(_, id)| !known.contains(id)) {
+            container.delete(name).await?;
+            deleted += 1;
+        }
+    }
+    Ok(deleted)
+}

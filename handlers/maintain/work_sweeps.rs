@@ -1,0 +1,64 @@
+//! Sweeps over rows of work and held events.
+
+use colloquy::config::app::Stop;
+use colloquy::database::{events as inbox, work};
+use colloquy::events::routes::Plan;
+use colloquy::jobs::state::WorkKind;
+use jiff::Timestamp;
+
+use crate::services::Services;
+
+/// Frees lapsed leases and hints at their rows.
+pub async fn free_lapsed(services: &Services, kind: WorkKind) -> anyhow::Result<usize> {
+    let freed = {
+        let client = services.database.client().await?;
+        work::free_lapsed(&client, kind, i64::from(services.config.work.maintain_batch)).await?
+    };
+    let count = freed.len();
+    services.hint_all(kind, freed).await;
+    Ok(count)
+}
+
+/// Hints again at due rows nobody took. While a queue is busy their hints are most likely in it, so more are put only
+/// for rows that have waited much longer.
+pub async fn hint_again(services: &Services, kind: WorkKind) -> anyhow::Result<usize> {
+    /// The most that a storage queue shows at once, and how much longer a row waits when it shows so many.
+    const BUSY: u8 = 32;
+    const PATIENCE: u32 = 20;
+    let limits = &services.config.work;
+    let visible = services.work_queue(kind).peek(BUSY).await?.len();
+    let unheard_for =
+        if visible < usize::from(BUSY) { limits.hint_after } else { limits.hint_after * PATIENCE };
+    let due = {
+        let client = services.database.client().await?;
+        work::due_without_hint(&client, kind, unheard_for, limits.maintain_batch.into()).await?
+    };
+    Ok(services.hint_all(kind, due).await)
+}
+
+/// Processes held events whose source is no longer stopped.
+pub async fn release_held(services: &Services) -> anyhow::Result<usize> {
+    let mut client = services.database.client().await?;
+    let switches = services.switches().await;
+    let mut released = 0;
+    for source in inbox::sources_with_held(&client).await? {
+        let configured = services.sources.get(&source).and_then(|service| service.source.stopped());
+        if switches.source(&source, configured, Timestamp::now()) == Some(Stop::Hold) {
+            continue;
+        }
+        let held = inbox::held(&client, &source, i64::from(services.config.work.maintain_batch)).await?;
+        for chunk in held.chunks(services.config.work.event_batch as usize) {
+            let mut plan = Plan::default();
+            for event in chunk {
+                services.routes.plan(&source, &event.event_type, event.id, &mut plan);
+            }
+            let ids: Vec<_> = chunk.iter().map(|event| event.id).collect();
+            let stored = inbox::release(&client, &ids, &plan).await?;
+            released += stored.events.len();
+            drop(client);
+            services.hint_at(&stored).await;
+            client = services.database.client().await?;
+        }
+    }
+    Ok(released)
+}

@@ -1,0 +1,272 @@
+//! `POST /api/webhooks/{source}[/{event}]`: verify, make durable, answer. Needs the queue and nothing else.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use colloquy::azure::StorageError;
+use colloquy::config::app::Stop;
+use colloquy::events::message::{self, Body, EventMessage, Verdict};
+use colloquy::functions::{BodyError, HttpRequest, HttpResponse, Invocation};
+use colloquy::ids::DeliveryId;
+use colloquy::telemetry::metrics;
+use colloquy::telemetry::trace;
+use colloquy::webhooks::{
+    Delivery, Kept, Outcome, Problem, ProblemKind, Reply, Source, VerifiedDelivery, VerifyError,
+};
+use http::{HeaderName, HeaderValue, header};
+use jiff::Timestamp;
+use tracing::Instrument;
+
+use crate::request_id::{self, RequestId};
+use crate::services::{Services, SourceService};
+
+/// Answers one request of a sender.
+pub async fn receive_webhook(
+    services: Arc<Services>,
+    mut request: HttpRequest,
+    invocation: Invocation,
+) -> HttpResponse {
+    let started = Instant::now();
+    let request_id = request_id::of(&request.headers);
+    let named = request.params.get("source").map(String::as_str).unwrap_or_default().to_owned();
+    let service = services.sources.get(&named);
+    let source = service.map_or(metrics::UNKNOWN, |service| service.source.name());
+    let span = tracing::info_span!(
+        "webhook.receive", otel.kind = "server", request_id = %request_id, source,
+        delivery = tracing::field::Empty
+    );
+    trace::adopt(&span, invocation.trace_parent.as_deref());
+    let (outcome, mut response) = async {
+        match receive(&services, service, &mut request, &request_id).await {
+            Ok((outcome, reply)) => (outcome, reply_response(reply)),
+            Err(problem) => {
+                log_refusal(&problem);
+                (problem.kind.code(), problem_response(&problem, &request_id))
+            }
+        }
+    }
+    .instrument(span)
+    .await;
+    metrics::webhook_request(source, outcome, started.elapsed());
+    response.headers.insert(request_id::HEADER, request_id.header_value());
+    response
+}
+
+async fn receive(
+    services: &Services,
+    service: Option<&SourceService>,
+    request: &mut HttpRequest,
+    request_id: &RequestId,
+) -> Result<(&'static str, Reply), Problem> {
+    let received_at = Timestamp::now();
+    let service = service.ok_or_else(Problem::unknown_source)?;
+    let source = &service.source;
+    if let Some(handshake) = source.open(&request.method, &request.headers, request.content_length())? {
+        return Ok(("handshake", handshake));
+    }
+    let stopped = services.switches().await.source(source.name(), source.stopped(), received_at);
+    if stopped == Some(Stop::Refuse) {
+        return Err(Problem::source_stopped(services.config.work.retry_after));
+    }
+    if !service.admits() {
+        return Err(Problem::rate_limited(source, services.config.work.retry_after));
+    }
+    if request.content_length().is_none() && !request.is_chunked() {
+        return Err(Problem::length_required());
+    }
+    let body = read_body(source, request).await?;
+    let delivery = Delivery {
+        headers: std::mem::take(&mut request.headers),
+        query: request.query.take(),
+        event_path: request.params.get("event").filter(|event| !event.is_empty()).cloned(),
+        body,
+        received_at,
+    };
+    let verified = verify(services, source, delivery).await?;
+    match source.receive(&verified).map_err(|malformed| Problem::from(&malformed))? {
+        Outcome::Answer(reply) => Ok(("handshake", reply)),
+        Outcome::Keep(kept) => {
+            let id = DeliveryId::new();
+            tracing::Span::current().record("delivery", tracing::field::display(id));
+            let reply = kept.reply.clone();
+            let message = message(services, source, id, request_id, &verified, kept)?;
+            enqueue(services, message).await.map_err(|error| not_queued(services, id, &error))?;
+            tracing::info!(
+                code = "webhook_accepted", delivery = %id, secret_label = verified.secret_label(),
+                "delivery accepted"
+            );
+            Ok(("accepted", reply))
+        }
+    }
+}
+
+fn not_queued(services: &Services, id: DeliveryId, error: &StorageError) -> Problem {
+    if matches!(error, StorageError::TooLarge { .. }) {
+        let detail = "The headers are larger than a queue message (64 KiB) holds.";
+        return Problem::new(ProblemKind::TooLarge, detail);
+    }
+    tracing::error!(code = error.code(), %error, delivery = %id, "a delivery could not be queued");
+    Problem::queue_unavailable(services.config.work.retry_after)
+}
+
+async fn read_body(source: &Source, request: &mut HttpRequest) -> Result<Bytes, Problem> {
+    let limit = source.limits().max_body_bytes;
+    request.bytes(limit).await.map_err(|error| match error {
+        BodyError::TooLarge { .. } => Problem::too_large(limit, &source.body_limit_setting()),
+        _ => Problem::new(ProblemKind::Malformed, "The body did not arrive in full."),
+    })
+}
+
+/// Verifies, fetching signing keys when the source's tokens need them.
+async fn verify(
+    services: &Services,
+    source: &Source,
+    delivery: Delivery,
+) -> Result<VerifiedDelivery, Problem> {
+    let Some(url) = source.jwks_url() else {
+        return source.verify(delivery, None).map_err(|refused| Problem::from(&refused.reason));
+    };
+    let unavailable = |_| Problem::keys_unavailable(services.config.work.retry_after);
+    let keys = services.entra_keys.get(url).await.map_err(unavailable)?;
+    match source.verify(delivery, Some(&keys)) {
+        Ok(verified) => Ok(verified),
+        Err(refused) if refused.reason == VerifyError::NeedKeys => {
+            let keys = services.entra_keys.refetch(url).await.map_err(unavailable)?;
+            source.verify(*refused.delivery, Some(&keys)).map_err(|refused| Problem::from(&refused.reason))
+        }
+        Err(refused) => Err(Problem::from(&refused.reason)),
+    }
+}
+
+fn message(
+    services: &Services,
+    source: &Source,
+    id: DeliveryId,
+    request_id: &RequestId,
+    verified: &VerifiedDelivery,
+    kept: Kept,
+) -> Result<(EventMessage, Bytes), Problem> {
+    let delivery = verified.delivery();
+    let sealed = seal(services, id, &kept)?;
+    let content_type =
+        delivery.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let message = EventMessage {
+        delivery: id,
+        source: source.name().to_owned(),
+        event_path: delivery.event_path.clone(),
+        request_id: request_id.to_string(),
+        trace_parent: Some(trace::current()),
+        received_at: delivery.received_at,
+        verdict: Verdict {
+            scheme: source.scheme_name().to_owned(),
+            secret_label: verified.secret_label().map(str::to_owned),
+            signed_at: verified.signed_at(),
+        },
+        headers: kept.headers,
+        content_type,
+        body_bytes: kept.body.len() as u64,
+        body: Body::Text(String::new()),
+        sealed,
+        deferrals: 0,
+        failures: 0,
+        given_up: None,
+    };
+    Ok((message, kept.body))
+}
+
+/// Encrypts the secrets that stood in a body; the delivery's id is their context, so that none can be moved to another.
+fn seal(services: &Services, id: DeliveryId, kept: &Kept) -> Result<Vec<String>, Problem> {
+    if kept.secrets.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sealer = services.sealer.as_ref().ok_or_else(|| {
+        tracing::error!(
+            code = "encryption_key_missing",
+            "a delivery holds a secret to keep and there is no ENCRYPTION_KEY; set one"
+        );
+        Problem::internal()
+    })?;
+    let context = id.to_string();
+    let sealed =
+        kept.secrets.iter().map(|secret| sealer.seal(&context, &secret.value)).collect::<Result<_, _>>();
+    sealed.map_err(|error| {
+        tracing::error!(code = "sealing_failed", %error, "a delivery's secret could not be encrypted");
+        Problem::internal()
+    })
+}
+
+/// Puts the message with its body; with the name of a blob that holds the body where both do not fit. Blob first:
+/// a message never names what is not there.
+async fn enqueue(
+    services: &Services,
+    (mut message, body): (EventMessage, Bytes),
+) -> Result<(), StorageError> {
+    if body.len() < message::MAX_ENCODED_BYTES {
+        message.body = match std::str::from_utf8(&body) {
+            Ok(text) => Body::Text(text.to_owned()),
+            Err(_) => Body::Base64(BASE64_STANDARD.encode(&body)),
+        };
+        let text = encode(&message);
+        if message::fits(&text) {
+            return services.events_queue().put(&text, Duration::ZERO).await;
+        }
+    }
+    let name = blob_name(message.delivery, message.received_at);
+    message.body = Body::Blob(name.clone());
+    // Too large still, for its headers: the queue says so before anything is sent.
+    let text = encode(&message);
+    services.container().put(&name, body, "application/octet-stream").await?;
+    services.events_queue().put(&text, Duration::ZERO).await
+}
+
+fn encode(message: &EventMessage) -> String {
+    // Our own type, of strings and numbers: it serialises.
+    message::encode(message).unwrap_or_default()
+}
+
+/// By day, so that what was orphaned can be found without listing everything.
+fn blob_name(id: DeliveryId, received_at: Timestamp) -> String {
+    format!("deliveries/{}/{id}", received_at.strftime("%Y/%m/%d"))
+}
+
+fn log_refusal(problem: &Problem) {
+    // What failed on our side was logged where it failed.
+    if problem.status.is_client_error() {
+        tracing::warn!(
+            code = problem.kind.code(), status = problem.status.as_u16(), detail = %problem.detail,
+            "delivery refused"
+        );
+    }
+}
+
+fn reply_response(reply: Reply) -> HttpResponse {
+    let mut response = HttpResponse::new(reply.status);
+    for (name, value) in reply.headers {
+        insert(&mut response, HeaderName::from_static(name), &value);
+    }
+    insert(&mut response, header::CONTENT_TYPE, reply.content_type);
+    response.body = reply.body;
+    response
+}
+
+fn problem_response(problem: &Problem, request_id: &RequestId) -> HttpResponse {
+    let mut response = HttpResponse::new(problem.status);
+    insert(&mut response, header::CONTENT_TYPE, "application/problem+json");
+    if let Some(after) = problem.retry_after {
+        insert(&mut response, header::RETRY_AFTER, &after.as_secs().max(1).to_string());
+    }
+    if let Some(allow) = problem.allow {
+        insert(&mut response, header::ALLOW, allow);
+    }
+    response.body = problem.body(&request_id.to_string());
+    response
+}
+
+fn insert(response: &mut HttpResponse, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers.insert(name, value);
+    }
+}

@@ -1,0 +1,141 @@
+//! Queue `jobs`: runs one job under its lease.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use colloquy::database::events as inbox;
+use colloquy::database::work::{ClaimLimits, ClaimedEvent, ClaimedWork};
+use colloquy::events::message::JobHint;
+use colloquy::functions::{Invocation, Outcome, QueueMessage};
+use colloquy::ids::DeliveryId;
+use colloquy::jobs::address::AddressRule;
+use colloquy::jobs::kinds::JobKind;
+use colloquy::jobs::sender::Destination;
+use colloquy::jobs::state::{Failure, WorkKind};
+use colloquy::telemetry::metrics;
+use http::HeaderMap;
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use crate::payload::{self, PayloadTrouble};
+use crate::services::Services;
+use crate::work::{self, End, Hinted, Worker};
+
+/// Takes a hint at a job.
+pub async fn run_job(
+    services: Arc<Services>,
+    message: QueueMessage<JobHint>,
+    invocation: Invocation,
+) -> Outcome {
+    let hint = message.payload;
+    let hinted = Hinted { id: hint.id.0, abandoned: hint.abandoned, outages: hint.outages };
+    work::take(&Jobs, &services, hinted, &invocation).await
+}
+
+struct Jobs;
+
+impl Worker for Jobs {
+    const KIND: WorkKind = WorkKind::Job;
+
+    fn limits(&self, services: &Services) -> ClaimLimits {
+        let work = &services.config.work;
+        ClaimLimits {
+            lease: work.lease,
+            max_attempts: work.job_max_attempts,
+            max_age: Some(work.job_max_age),
+        }
+    }
+
+    async fn attempt(&self, services: &Services, claimed: &ClaimedWork) -> End {
+        let Some(event) = &claimed.event else {
+            return End::GiveUp(Failure::new("event_gone", "its event is past its retention"));
+        };
+        match JobKind::of(&claimed.object) {
+            Some(JobKind::CountEvent) => End::DoneCounting,
+            Some(JobKind::CompleteInvocation) => complete_invocation(services, claimed, event).await,
+            None => again(
+                services,
+                claimed,
+                Failure::new(
+                    "job_kind_unknown",
+                    "this version knows no such kind of job; deploy the version that does",
+                ),
+            ),
+        }
+    }
+
+    fn measure(&self, object: &str, outcome: &'static str, elapsed: Duration) {
+        metrics::job_attempt(object, outcome, elapsed);
+    }
+}
+
+fn again(services: &Services, claimed: &ClaimedWork, failure: Failure) -> End {
+    let attempts = claimed.attempts.unsigned_abs();
+    if attempts >= services.config.work.job_max_attempts {
+        return End::GiveUp(failure);
+    }
+    End::Again { delay: services.backoff.delay(attempts), outage: false, failure }
+}
+
+fn outage(services: &Services, claimed: &ClaimedWork, failure: Failure) -> End {
+    let delay =
+        services.backoff.delay(claimed.outages.unsigned_abs() + 1).min(services.config.work.outage_retry);
+    End::Again { delay, outage: true, failure }
+}
+
+/// Tells SailPoint the outcome of an ASYNC invocation, then forgets the secret that proved it.
+async fn complete_invocation(services: &Services, claimed: &ClaimedWork, event: &ClaimedEvent) -> End {
+    let body = match payload::of(services, event).await {
+        Ok(body) => body,
+        Err(PayloadTrouble::Gone(failure)) => return End::GiveUp(failure),
+        Err(PayloadTrouble::Outage(failure)) => return outage(services, claimed, failure),
+    };
+    let hopeless = |code, message: String| End::GiveUp(Failure::new(code, message));
+    let Some(service) = services.sources.get(&event.source) else {
+        return hopeless(
+            "source_unknown",
+            format!("source `{}` is no longer in colloquy.toml", event.source),
+        );
+    };
+    let invocation = match service.source.invocation(&body) {
+        Ok(Some(invocation)) => invocation,
+        Ok(None) => return End::Done,
+        Err(malformed) => return hopeless("invocation_malformed", malformed.to_string()),
+    };
+    let Some(output) = services
+        .config
+        .app
+        .sources
+        .get(&event.source)
+        .and_then(|source| source.sailpoint.as_ref())
+        .and_then(|sailpoint| sailpoint.async_output.as_ref().or(sailpoint.output.as_ref()))
+    else {
+        return hopeless(
+            "invocation_output_missing",
+            format!("set `sources.{}.sailpoint.async_output` in colloquy.toml and replay", event.source),
+        );
+    };
+    let secret = match payload::unseal(services, event) {
+        Ok(secret) => secret,
+        Err(failure) => return End::GiveUp(failure),
+    };
+    let to = Destination { url: invocation.callback_url, rule: AddressRule::default(), allow_http: false };
+    let answer = json!({ "secret": secret.expose_secret(), "output": output }).to_string();
+    let failure = match services.sender().post(&to, HeaderMap::new(), answer.into()).await {
+        Ok(answer) if answer.status.is_success() => {
+            return forget(services, claimed, DeliveryId(event.delivery_id)).await;
+        }
+        Ok(answer) => Failure::new("invocation_refused", format!("SailPoint answered {}", answer.status)),
+        Err(error) => Failure::new(error.code(), error.to_string()),
+    };
+    again(services, claimed, failure)
+}
+
+async fn forget(services: &Services, claimed: &ClaimedWork, delivery: DeliveryId) -> End {
+    let forgotten = async { inbox::forget_sealed(&services.database.client().await?, delivery).await };
+    match forgotten.await {
+        Ok(()) => End::Done,
+        // Completing twice is refused by SailPoint and harmless; a secret left behind is not.
+        Err(error) => outage(services, claimed, Failure::new("secret_not_forgotten", error.to_string())),
+    }
+}

@@ -1,0 +1,193 @@
+//! What the functions share: configuration turned into clients. Building it connects to nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU32;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use colloquy::access::ApiKeys;
+use colloquy::azure::{Container, Queue, Storage};
+use colloquy::config::Config;
+use colloquy::config::app::TargetConfig;
+use colloquy::database::{Database, TokenProvider};
+use colloquy::events::routes::Routes;
+use colloquy::events::switches::{self, SwitchCache, Switches};
+use colloquy::jobs::address::AddressRule;
+use colloquy::jobs::callback::Signer;
+use colloquy::jobs::retry::{Backoff, Schedule};
+use colloquy::jobs::sender::{Destination, Sender, SenderLimits};
+use colloquy::webhooks::Source;
+use colloquy::webhooks::sealing::Sealer;
+use colloquy::wiring;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+
+use crate::entra_keys::EntraKeys;
+
+/// Everything a function may need.
+pub struct Services {
+    pub config: Config,
+    pub database: Database,
+    pub storage: Storage,
+    pub sources: HashMap<String, SourceService>,
+    pub routes: Routes,
+    pub targets: HashMap<String, Target>,
+    pub switches: SwitchCache,
+    pub entra_keys: EntraKeys,
+    pub sealer: Option<Sealer>,
+    pub api_keys: ApiKeys,
+    pub backoff: Backoff,
+    pub schedule: Schedule,
+    sender: OnceLock<Arc<Sender>>,
+}
+
+/// A source, and what this process remembers of it.
+pub struct SourceService {
+    pub source: Source,
+    limiter: Option<DefaultDirectRateLimiter>,
+}
+
+/// A receiver of callbacks.
+pub struct Target {
+    pub destination: Destination,
+    pub signer: Signer,
+}
+
+impl Services {
+    /// Turns configuration into clients; every mistake that only shows here is in the error.
+    pub fn new(config: Config) -> anyhow::Result<Arc<Self>> {
+        let tokens = wiring::token_source(&config);
+        let storage = wiring::storage_settings(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
+        let storage = Storage::new(storage)?;
+        let provider =
+            tokens.map(|tokens| Arc::new(wiring::DatabaseTokens(tokens)) as Arc<dyn TokenProvider>);
+        let database = Database::new(wiring::database_settings(&config), provider)?;
+        let mut mistakes = Vec::new();
+        let sealer = wiring::sealer(&config).unwrap_or_else(|errors| {
+            mistakes.extend(errors.iter().map(ToString::to_string));
+            None
+        });
+        let sources = sources(&config, &mut mistakes);
+        let targets = targets(&config, &mut mistakes);
+        if !mistakes.is_empty() {
+            return Err(anyhow!(mistakes.join("\n")));
+        }
+        let work = &config.work;
+        Ok(Arc::new(Self {
+            routes: Routes::new(&config.app.routes),
+            switches: SwitchCache::new(work.switch_cache),
+            entra_keys: EntraKeys::new(config.storage.timeout),
+            sealer,
+            api_keys: ApiKeys::new(&config.access),
+            backoff: Backoff { base: work.retry_base, cap: work.retry_cap },
+            schedule: Schedule::new(work.callback_schedule.clone()),
+            sender: OnceLock::new(),
+            sources,
+            targets,
+            database,
+            storage,
+            config,
+        }))
+    }
+
+    pub fn events_queue(&self) -> Queue {
+        self.storage.queue(&self.config.queues.events)
+    }
+
+    pub fn jobs_queue(&self) -> Queue {
+        self.storage.queue(&self.config.queues.jobs)
+    }
+
+    pub fn callbacks_queue(&self) -> Queue {
+        self.storage.queue(&self.config.queues.callbacks)
+    }
+
+    /// Where bodies too large for a message lie, and the switches.
+    pub fn container(&self) -> Container {
+        self.storage.container(&self.config.storage.container)
+    }
+
+    /// Sends HTTP to others; made on first use, since its TLS state is not needed for anything else.
+    pub fn sender(&self) -> &Sender {
+        self.sender.get_or_init(|| {
+            Sender::new(SenderLimits {
+                timeout: self.config.work.callback_timeout,
+                response_max_bytes: usize::try_from(self.config.work.callback_response_max_bytes)
+                    .unwrap_or(usize::MAX),
+            })
+        })
+    }
+
+    /// The switches in force, at most `SWITCH_CACHE` old.
+    pub async fn switches(&self) -> Arc<Switches> {
+        self.switches.get(async { self.read_switches().await.map_err(|error| error.to_string()) }).await
+    }
+
+    /// The switches as they are written now.
+    pub async fn read_switches(&self) -> anyhow::Result<Switches> {
+        /// Reading switches must not hold up a delivery for as long as a sender waits.
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let container = self.storage.with_timeout(PATIENCE).container(&self.config.storage.container);
+        match container.get(switches::BLOB).await? {
+            Some(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+                format!("the blob {} is not what `function-handlers sources` writes", switches::BLOB)
+            }),
+            None => Ok(Switches::default()),
+        }
+    }
+}
+
+impl SourceService {
+    /// Whether the source's rate allows one more request now.
+    pub fn admits(&self) -> bool {
+        self.limiter.as_ref().is_none_or(|limiter| limiter.check().is_ok())
+    }
+}
+
+fn sources(config: &Config, mistakes: &mut Vec<String>) -> HashMap<String, SourceService> {
+    let mut sources = HashMap::new();
+    for (name, source_config) in &config.app.sources {
+        match Source::new(name, source_config, wiring::webhook_secrets(config, name)) {
+            Ok(source) => {
+                let limiter = NonZeroU32::new(source.rate_per_minute())
+                    .map(|rate| RateLimiter::direct(Quota::per_minute(rate)));
+                sources.insert(name.clone(), SourceService { source, limiter });
+            }
+            Err(errors) => mistakes.extend(errors.iter().map(ToString::to_string)),
+        }
+    }
+    sources
+}
+
+fn targets(config: &Config, mistakes: &mut Vec<String>) -> HashMap<String, Target> {
+    let named: BTreeMap<&String, &TargetConfig> = config.app.targets.iter().collect();
+    let mut targets = HashMap::new();
+    for (name, target) in named {
+        match self::target(config, name, target) {
+            Ok(target) => {
+                targets.insert(name.clone(), target);
+            }
+            Err(error) => mistakes.push(format!("targets.{name}: {error:#}")),
+        }
+    }
+    targets
+}
+
+fn target(config: &Config, name: &str, target: &TargetConfig) -> anyhow::Result<Target> {
+    let signer = Signer::new(config.callback_secrets.of(name).iter().map(|secret| &secret.value))
+        .context("its signing keys")?;
+    let mut networks = target.allow_networks.clone();
+    // A developer's own machine is not an internal network to protect.
+    let own_machine = config.environment.is_dev() && target.is_on_this_machine();
+    if own_machine {
+        networks.extend(wiring::loopback_networks());
+    }
+    Ok(Target {
+        destination: Destination {
+            url: target.url.parse().context("the URL")?,
+            rule: AddressRule::new(&networks),
+            allow_http: target.allow_http || own_machine,
+        },
+        signer,
+    })
+}

@@ -1,0 +1,264 @@
+//! What `run-job` and `send-callback` share: claim a row, work under its lease, write down what came of it.
+
+use std::time::{Duration, Instant};
+
+use colloquy::database::work::{self, Claim, ClaimLimits, ClaimedWork, Lease, Ticket};
+use colloquy::database::{Client, DatabaseError};
+use colloquy::functions::{Invocation, Outcome};
+use colloquy::jobs::state::{Failure, WorkKind};
+use colloquy::telemetry::{metrics, trace};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::hints;
+use crate::services::Services;
+
+/// How many abandoned claims a hint remembers. A forgotten one costs its row one attempt.
+const MOST_ABANDONED: usize = 8;
+
+/// What an attempt came to, and so what is written.
+pub enum End {
+    Done,
+    /// Done, and the event is counted in the same statement.
+    DoneCounting,
+    /// Tried again after a delay. `outage`: the attempt does not count.
+    Again {
+        delay: Duration,
+        outage: bool,
+        failure: Failure,
+    },
+    /// Given up, with a dead letter.
+    GiveUp(Failure),
+}
+
+/// One kind of work: what to do with a claimed row.
+pub trait Worker: Sync {
+    const KIND: WorkKind;
+
+    fn limits(&self, services: &Services) -> ClaimLimits;
+
+    /// One attempt. Cut without notice when the lease is lost or the deadline comes.
+    fn attempt(&self, services: &Services, claimed: &ClaimedWork) -> impl Future<Output = End> + Send;
+
+    /// Counts an attempt that ended; `outcome` is `done`, `failed`, `outage`, `given_up` or `lost_lease`.
+    fn measure(&self, object: &str, outcome: &'static str, elapsed: Duration);
+}
+
+/// A hint, whatever its kind of work.
+pub struct Hinted {
+    pub id: Uuid,
+    pub abandoned: Vec<Uuid>,
+    pub outages: u32,
+}
+
+/// Takes a hint: does the work if its row is due.
+pub async fn take<W: Worker>(
+    worker: &W,
+    services: &Services,
+    hint: Hinted,
+    invocation: &Invocation,
+) -> Outcome {
+    let limits = worker.limits(services);
+    let claim = Uuid::now_v7();
+    let client = match services.database.client().await {
+        Ok(client) => client,
+        Err(error) => return put_off::<W>(services, hint, &error).await,
+    };
+    let ticket = Ticket { claim, abandoned: &hint.abandoned };
+    let claimed = work::claim(&client, W::KIND, hint.id, &limits, ticket).await;
+    drop(client);
+    match claimed {
+        Ok(Claim::Claimed(claimed)) => {
+            let span = tracing::info_span!(
+                "work", otel.name = W::KIND.as_str(), otel.kind = "consumer", id = %hint.id,
+                object = claimed.object, attempt = claimed.attempts, epoch = claimed.epoch
+            );
+            trace::adopt(&span, claimed.trace_parent.as_deref());
+            let holder =
+                Holder { lease: Lease { kind: W::KIND, id: claimed.id, epoch: claimed.epoch }, claim };
+            work_on(worker, services, &limits, *claimed, holder, invocation).instrument(span).await
+        }
+        Ok(Claim::NotDue) => Outcome::Done,
+        Ok(Claim::Exhausted { reason }) => {
+            tracing::error!(
+                code = "work_given_up", kind = W::KIND.as_str(), id = %hint.id, reason,
+                "given up; see `function-handlers dead-letters list`"
+            );
+            metrics::dead_letter(W::KIND.as_str(), "attempts_exhausted");
+            Outcome::Done
+        }
+        Err(error) => {
+            // The claim may have been made all the same, with its answer lost on the way.
+            let mut hint = hint;
+            hint.abandoned.push(claim);
+            let forget = hint.abandoned.len().saturating_sub(MOST_ABANDONED);
+            hint.abandoned.drain(..forget);
+            put_off::<W>(services, hint, &error).await
+        }
+    }
+}
+
+/// The database did not answer: the hint comes back later, and nothing is counted.
+async fn put_off<W: Worker>(services: &Services, hint: Hinted, error: &DatabaseError) -> Outcome {
+    metrics::database_error(error.code());
+    let outages = hint.outages.saturating_add(1);
+    let delay = services.backoff.delay(outages).min(services.config.work.outage_retry);
+    tracing::warn!(
+        code = error.code(), %error, kind = W::KIND.as_str(), id = %hint.id, delay_ms = delay.as_millis(),
+        "work is claimed later"
+    );
+    let queue = services.work_queue(W::KIND);
+    match hints::put_hint(&queue, W::KIND, hint.id, hint.abandoned, outages, delay).await {
+        Ok(()) => Outcome::Done,
+        Err(error) => Outcome::retry(error.to_string()),
+    }
+}
+
+async fn work_on<W: Worker>(
+    worker: &W,
+    services: &Services,
+    limits: &ClaimLimits,
+    claimed: ClaimedWork,
+    holder: Holder,
+    invocation: &Invocation,
+) -> Outcome {
+    let lease = holder.lease;
+    let started = Instant::now();
+    // Time to write the end down before the SDK cuts the handler.
+    let deadline = invocation.deadline - invocation.remaining().min(Duration::from_secs(10)) / 2;
+    let end = tokio::select! {
+        end = worker.attempt(services, &claimed) => end,
+        lost = keep(services, lease, limits.lease) => {
+            worker.measure(&claimed.object, "lost_lease", started.elapsed());
+            tracing::warn!(code = "lease_lost", ?lost, "the lease was lost while working; work stopped");
+            return match lost {
+                Lost::Taken => Outcome::Done,
+                Lost::Unrenewed => abandon(services, holder).await,
+            };
+        }
+        () = tokio::time::sleep_until(deadline.into()) => End::Again {
+            delay: services.backoff.delay(claimed.attempts.unsigned_abs()),
+            outage: false,
+            failure: Failure::new("deadline", "not finished within the function's time (functionTimeout)"),
+        },
+    };
+    worker.measure(&claimed.object, end.outcome(), started.elapsed());
+    end.log();
+    write_end(services, holder, &end, invocation).await
+}
+
+/// A lease, and the ticket it was claimed with.
+#[derive(Clone, Copy)]
+struct Holder {
+    lease: Lease,
+    claim: Uuid,
+}
+
+/// How a lease was lost.
+#[derive(Debug)]
+enum Lost {
+    /// The row says that it is somebody else's.
+    Taken,
+    /// The database could not be reached for so long that the lease has run out.
+    Unrenewed,
+}
+
+/// Renews a lease for as long as it can.
+async fn keep(services: &Services, lease: Lease, length: Duration) -> Lost {
+    let mut renewed = Instant::now();
+    while renewed.elapsed() < length {
+        tokio::time::sleep(length / 3).await;
+        let renewal = async { work::renew(&services.database.client().await?, lease, length).await };
+        let asked = Instant::now();
+        match tokio::time::timeout(length / 3, renewal).await {
+            Ok(Ok(true)) => renewed = asked,
+            Ok(Ok(false)) => return Lost::Taken,
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+    Lost::Unrenewed
+}
+
+/// Writes the end of an attempt, trying again while the database is away and time remains. What cannot be written
+/// travels in the hint: its reader may take the lease over at once.
+async fn write_end(services: &Services, holder: Holder, end: &End, invocation: &Invocation) -> Outcome {
+    let lease = holder.lease;
+    let mut tries = 0;
+    loop {
+        let written = async { write(&services.database.client().await?, lease, end).await };
+        match written.await {
+            Ok(true) => return after(services, lease, end).await,
+            Ok(false) => {
+                tracing::warn!(code = "lease_lost", "the lease was lost before the end was written");
+                return Outcome::Done;
+            }
+            Err(error) => {
+                metrics::database_error(error.code());
+                tries += 1;
+                let delay = services.backoff.delay(tries);
+                if !(error.is_outage() || error.is_retryable()) || delay * 2 > invocation.remaining() {
+                    tracing::error!(code = error.code(), %error, "the end of an attempt could not be written");
+                    return abandon(services, holder).await;
+                }
+                tokio::time::sleep(delay).await;
+            }
+        }
+    }
+}
+
+async fn write(client: &Client, lease: Lease, end: &End) -> Result<bool, DatabaseError> {
+    match end {
+        End::Done => work::finish(client, lease).await,
+        End::DoneCounting => work::finish_counting(client, lease).await,
+        End::Again { delay, outage, failure } => work::retry(client, lease, *delay, *outage, failure).await,
+        End::GiveUp(failure) => work::give_up(client, lease, failure).await,
+    }
+}
+
+async fn after(services: &Services, lease: Lease, end: &End) -> Outcome {
+    if let End::Again { delay, .. } = end {
+        let queue = services.work_queue(lease.kind);
+        if let Err(error) = hints::put_hint(&queue, lease.kind, lease.id, Vec::new(), 0, *delay).await {
+            tracing::warn!(code = error.code(), %error, "a hint could not be sent; `maintain` sends it again");
+        }
+    }
+    Outcome::Done
+}
+
+async fn abandon(services: &Services, holder: Holder) -> Outcome {
+    let Lease { kind, id, .. } = holder.lease;
+    let delay = services.config.work.outage_retry;
+    match hints::put_hint(&services.work_queue(kind), kind, id, vec![holder.claim], 1, delay).await {
+        Ok(()) => Outcome::Done,
+        // The lease lapses, and `maintain` frees it.
+        Err(error) => Outcome::retry(error.to_string()),
+    }
+}
+
+impl End {
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Done | Self::DoneCounting => "done",
+            Self::Again { outage: true, .. } => "outage",
+            Self::Again { .. } => "failed",
+            Self::GiveUp(_) => "given_up",
+        }
+    }
+
+    fn log(&self) {
+        match self {
+            Self::Done | Self::DoneCounting => tracing::info!(code = "work_done", "done"),
+            Self::Again { delay, failure, .. } => tracing::warn!(
+                code = failure.code,
+                reason = failure.message,
+                delay_ms = delay.as_millis(),
+                "tried again later"
+            ),
+            Self::GiveUp(failure) => tracing::error!(
+                code = failure.code,
+                reason = failure.message,
+                "given up; see `function-handlers dead-letters list`"
+            ),
+        }
+    }
+}

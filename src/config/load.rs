@@ -1,0 +1,144 @@
+//! Everything at once: the environment and `colloquy.toml`.
+
+use std::path::{Path, PathBuf};
+
+use super::access::AccessConfig;
+use super::app::AppConfig;
+use super::database::{DatabaseAuth, DatabaseConfig};
+use super::environment::Environment;
+use super::host::{self, AppEnvironment};
+use super::mistake::{ConfigErrors, Mistake};
+use super::reader::{Reader, Setting};
+use super::secrets::{CallbackSecrets, EncryptionKeys, WebhookSecrets};
+use super::storage::{IdentityConfig, QueueNames, StorageAccess, StorageConfig};
+use super::telemetry::{InsightsAuth, TelemetryConfig};
+use super::work::WorkLimits;
+
+const CONFIG_FILE: Setting = Setting::new(
+    "COLLOQUY_CONFIG",
+    "path",
+    "Another colloquy.toml. Unset: colloquy.toml in the app's root folder, else the one compiled in.",
+);
+
+pub(super) const SETTINGS: &[Setting] = &[CONFIG_FILE];
+
+/// `colloquy.toml` as it was when this was built.
+const COMPILED_IN: &str = include_str!("../../colloquy.toml");
+
+/// Every setting of the function handlers.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub environment: AppEnvironment,
+    pub database: DatabaseConfig,
+    pub storage: StorageConfig,
+    pub identity: IdentityConfig,
+    pub queues: QueueNames,
+    pub work: WorkLimits,
+    pub telemetry: TelemetryConfig,
+    pub access: AccessConfig,
+    pub webhook_secrets: WebhookSecrets,
+    pub callback_secrets: CallbackSecrets,
+    pub encryption_keys: EncryptionKeys,
+    /// `colloquy.toml`.
+    pub app: AppConfig,
+}
+
+impl Config {
+    /// Reads and checks everything. `job_kinds` are the kinds of job that routes may name.
+    pub fn load(environment: &dyn Environment, job_kinds: &[&str]) -> Result<Self, ConfigErrors> {
+        let reader = Reader::new(environment);
+        let app_environment = AppEnvironment::read(&reader);
+        let app = match AppFile::find(environment) {
+            Ok(file) => match AppConfig::parse(&file.text, Some(environment), job_kinds) {
+                Ok(app) => app,
+                Err(mistakes) => {
+                    reader.append(mistakes);
+                    AppConfig::default()
+                }
+            },
+            Err(mistake) => {
+                reader.append(vec![mistake]);
+                AppConfig::default()
+            }
+        };
+        let config = Self {
+            environment: app_environment,
+            database: DatabaseConfig::read(&reader, app_environment),
+            storage: StorageConfig::read(&reader, app_environment),
+            identity: IdentityConfig::read(&reader, app_environment),
+            queues: QueueNames::read(&reader),
+            work: WorkLimits::read(&reader),
+            telemetry: TelemetryConfig::read(&reader, app_environment),
+            access: AccessConfig::read(&reader),
+            webhook_secrets: WebhookSecrets::read(&reader),
+            callback_secrets: CallbackSecrets::read(&reader),
+            encryption_keys: EncryptionKeys::read(&reader),
+            app,
+        };
+        reader.append(config.missing_secrets());
+        reader.append(config.app.refused_in(app_environment));
+        let mistakes = reader.mistakes();
+        if mistakes.is_empty() { Ok(config) } else { Err(ConfigErrors(mistakes)) }
+    }
+
+    /// The first setting by which something is reached with a Microsoft Entra token.
+    fn token_user(&self) -> Option<&'static str> {
+        let insights =
+            self.telemetry.insights.as_ref().is_some_and(|insights| insights.auth != InsightsAuth::Key);
+        if self.database.auth == DatabaseAuth::Entra {
+            Some("DB_AUTH_MODE=entra")
+        } else if matches!(self.storage.access, StorageAccess::Identity { .. }) {
+            Some("AzureWebJobsStorage__…")
+        } else {
+            insights.then_some("APPLICATIONINSIGHTS_AUTHENTICATION_STRING")
+        }
+    }
+
+    fn missing_secrets(&self) -> Vec<Mistake> {
+        let mut missing = self.webhook_secrets.missing(&self.app);
+        missing.extend(self.callback_secrets.missing(&self.app));
+        missing.extend(self.encryption_keys.missing(&self.app));
+        missing.extend(self.token_user().and_then(|user| self.identity.missing_for(user)));
+        missing
+    }
+}
+
+/// The `colloquy.toml` in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppFile {
+    /// `None`: the one compiled in.
+    pub path: Option<PathBuf>,
+    pub text: String,
+}
+
+impl AppFile {
+    /// The file `COLLOQUY_CONFIG` names, else `colloquy.toml` in `FUNCTIONS_APP_ROOT_PATH`, else the one compiled in.
+    pub fn find(environment: &dyn Environment) -> Result<Self, Mistake> {
+        let set = |name: &str| environment.get(name).filter(|text| !text.trim().is_empty());
+        if let Some(named) = set(CONFIG_FILE.name) {
+            let path = PathBuf::from(named.trim());
+            return match std::fs::read_to_string(&path) {
+                Ok(text) => Ok(Self { path: Some(path), text }),
+                Err(error) => {
+                    Err(Mistake::new(CONFIG_FILE.name, format!("cannot read {}: {error}", path.display())))
+                }
+            };
+        }
+        Self::in_root(&host::root(environment))
+    }
+
+    /// `colloquy.toml` in `root`, else the one compiled in.
+    pub fn in_root(root: &Path) -> Result<Self, Mistake> {
+        let path = root.join("colloquy.toml");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Self { path: Some(path), text }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Ok(Self { path: None, text: COMPILED_IN.to_owned() })
+            }
+            Err(error) => Err(Mistake::new(path.display().to_string(), format!("cannot be read: {error}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

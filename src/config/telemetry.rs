@@ -1,0 +1,178 @@
+//! Where logs, traces and metrics go.
+
+use secrecy::SecretString;
+use url::Url;
+
+use super::host::AppEnvironment;
+use super::reader::{Reader, Setting};
+
+const LOG_LEVEL: Setting = Setting::new(
+    "APP_LOG_LEVEL",
+    "tracing directives",
+    "What is logged: a level (error, warn, info, debug, trace), or directives such as info,colloquy::jobs=debug.",
+)
+.default("info");
+const OTLP: Setting = Setting::new(
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "URL",
+    "OpenTelemetry collector that takes OTLP over HTTP (protobuf); /v1/traces and /v1/metrics are appended. \
+     Unset: nothing is exported.",
+);
+const OTLP_HEADERS: Setting = Setting::new(
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "name=value, comma-separated",
+    "Headers sent to the collector, such as an API key.",
+)
+.secret();
+const INSIGHTS: Setting = Setting::new(
+    "APPLICATIONINSIGHTS_CONNECTION_STRING",
+    "connection string",
+    "Application Insights resource that takes traces and metrics. Unset: none.",
+)
+.secret();
+const INSIGHTS_AUTH: Setting = Setting::new(
+    "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
+    "Authorization=AAD, optionally ;ClientId=<id>",
+    "Makes telemetry authenticate with the app's Microsoft Entra identity instead of the connection string's key.",
+);
+const SERVICE: Setting = Setting::new(
+    "OTEL_SERVICE_NAME",
+    "text",
+    "Name of this process in traces and metrics. Unset: the binary's name.",
+);
+const SAMPLER: Setting = Setting::new(
+    "OTEL_TRACES_SAMPLER",
+    "always_on, always_off, parentbased_always_on, traceidratio, parentbased_traceidratio",
+    "Which traces are exported. The Functions host marks traces it does not record as unsampled, so a parent-based \
+     sampler exports nothing where the host has no telemetry of its own.",
+)
+.default("always_on");
+const SAMPLER_ARG: Setting =
+    Setting::new("OTEL_TRACES_SAMPLER_ARG", "0 to 1", "Share of traces that a traceidratio sampler keeps.")
+        .default("1");
+const SITE_INSTANCE: Setting = Setting::new(
+    "WEBSITE_INSTANCE_ID",
+    "text",
+    "Which instance this is, in traces and metrics. App Service sets it; unset: a random id.",
+);
+
+pub(super) const SETTINGS: &[Setting] =
+    &[LOG_LEVEL, OTLP, OTLP_HEADERS, INSIGHTS, INSIGHTS_AUTH, SERVICE, SAMPLER, SAMPLER_ARG, SITE_INSTANCE];
+
+/// Which traces are exported. Errors of the choice are the OpenTelemetry specification's names.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Share kept of the traces begun here, 0 to 1.
+    pub ratio: f64,
+    /// Whether the caller's decision, where there is one, is followed instead.
+    pub follow_parent: bool,
+}
+
+/// How telemetry to Application Insights proves who sends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InsightsAuth {
+    /// By the key in the connection string.
+    Key,
+    /// By a Microsoft Entra token of the (user-assigned, if named) identity.
+    Entra { client_id: Option<String> },
+}
+
+/// Where Application Insights takes telemetry.
+#[derive(Clone, Debug)]
+pub struct InsightsConfig {
+    pub connection_string: SecretString,
+    pub auth: InsightsAuth,
+}
+
+/// Where logs, traces and metrics go.
+#[derive(Clone, Debug)]
+pub struct TelemetryConfig {
+    /// `EnvFilter` directives, checked.
+    pub log_level: String,
+    pub otlp_endpoint: Option<Url>,
+    /// Header names and values for the collector.
+    pub otlp_headers: Vec<(String, SecretString)>,
+    pub insights: Option<InsightsConfig>,
+    /// `None`: the binary's name.
+    pub service_name: Option<String>,
+    pub sampling: Sampling,
+    /// `None`: a random id.
+    pub instance_id: Option<String>,
+    /// The word in `APP_ENV`.
+    pub environment: &'static str,
+}
+
+impl Default for TelemetryConfig {
+    /// What an empty environment gives: `info` on stdout, nothing exported.
+    fn default() -> Self {
+        Self::read(&Reader::new(&std::collections::BTreeMap::new()), AppEnvironment::Dev)
+    }
+}
+
+impl TelemetryConfig {
+    pub(super) fn read(reader: &Reader<'_>, app: AppEnvironment) -> Self {
+        let insights_auth = reader.optional(&INSIGHTS_AUTH, INSIGHTS_AUTH.unit, insights_auth);
+        let expected = "a connection string with InstrumentationKey=…";
+        let insights = reader.optional(&INSIGHTS, expected, |text| {
+            let has_key = text
+                .split(';')
+                .any(|part| part.trim().to_ascii_lowercase().starts_with("instrumentationkey="));
+            has_key.then(|| SecretString::from(text))
+        });
+        let ratio = reader.required(&SAMPLER_ARG, "a number from 0 to 1", |text| {
+            text.parse::<f64>().ok().filter(|r| (0.0..=1.0).contains(r))
+        });
+        let words = [
+            ("always_on", Sampling { ratio: 1.0, follow_parent: false }),
+            ("always_off", Sampling { ratio: 0.0, follow_parent: false }),
+            ("parentbased_always_on", Sampling { ratio: 1.0, follow_parent: true }),
+            ("traceidratio", Sampling { ratio, follow_parent: false }),
+            ("parentbased_traceidratio", Sampling { ratio, follow_parent: true }),
+        ];
+        Self {
+            log_level: reader.required(
+                &LOG_LEVEL,
+                "a level or directives such as info,colloquy::jobs=debug",
+                |text| tracing_subscriber::EnvFilter::try_new(text).ok().map(|_| text.to_owned()),
+            ),
+            otlp_endpoint: reader.url(&OTLP),
+            otlp_headers: reader.optional(&OTLP_HEADERS, OTLP_HEADERS.unit, headers).unwrap_or_default(),
+            insights: insights.map(|connection_string| InsightsConfig {
+                connection_string,
+                auth: insights_auth.unwrap_or(InsightsAuth::Key),
+            }),
+            service_name: reader.text(&SERVICE),
+            sampling: reader.word(&SAMPLER, &words).unwrap_or(Sampling { ratio: 1.0, follow_parent: false }),
+            instance_id: reader.text(&SITE_INSTANCE),
+            environment: app.as_str(),
+        }
+    }
+}
+
+fn headers(text: &str) -> Option<Vec<(String, SecretString)>> {
+    text.split(',')
+        .map(|pair| {
+            let (name, value) = pair.split_once('=')?;
+            let name = name.trim().to_ascii_lowercase();
+            http::HeaderName::from_bytes(name.as_bytes()).ok()?;
+            let value = percent_encoding::percent_decode_str(value.trim()).decode_utf8().ok()?.into_owned();
+            http::HeaderValue::from_str(&value).ok()?;
+            Some((name, SecretString::from(value)))
+        })
+        .collect()
+}
+
+fn insights_auth(text: &str) -> Option<InsightsAuth> {
+    let mut entra = false;
+    let mut client_id = None;
+    for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
+        match part.split_once('=')? {
+            (name, "AAD") if name.eq_ignore_ascii_case("authorization") => entra = true,
+            (name, id) if name.eq_ignore_ascii_case("clientid") && !id.is_empty() => {
+                client_id = Some(id.to_owned())
+            }
+            _ => return None,
+        }
+    }
+    entra.then_some(InsightsAuth::Entra { client_id })
+}

@@ -1,0 +1,231 @@
+//! What upkeep asks and changes. Every sweep is bounded, and any number of them may run at once.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{Client, Columns, DatabaseError, Statements, Type};
+use crate::ids::DeliveryId;
+use crate::jobs::state::WorkKind;
+
+/// The tables with a partition a month.
+const PARTITIONED: [&str; 3] = ["deliveries", "events", "api_audit"];
+
+/// Makes the partitions of the month of `at`, and of the month after it. Gives how many were missing.
+pub async fn ensure_partitions(client: &mut Client, at: Timestamp) -> Result<usize, DatabaseError> {
+    const SQL: &str = "
+        SELECT ensure_month_partition(parent, at) AS made
+        FROM unnest($1::text[]) AS parent, unnest(ARRAY[$2, $2 + interval '32 days']) AS at";
+    let transaction = client.transaction_with("SET LOCAL lock_timeout = '2s'").await?;
+    let params = [(&PARTITIONED.as_slice() as _, Type::TEXT_ARRAY), (&at as _, Type::TIMESTAMPTZ)];
+    let rows = transaction.query("maintenance.ensure_partitions", SQL, &params).await?;
+    transaction.commit().await?;
+    let mut made = 0;
+    for row in &rows {
+        made += usize::from(row.column::<bool>("made")?);
+    }
+    Ok(made)
+}
+
+/// Drops partitions that retention has emptied and that end before `before`.
+pub async fn drop_empty_partitions(client: &mut Client, before: Timestamp) -> Result<i32, DatabaseError> {
+    const SQL: &str = "SELECT sum(drop_empty_month_partitions(parent, $2))::int4 AS dropped
+                       FROM unnest($1::text[]) AS parent";
+    let transaction = client.transaction_with("SET LOCAL lock_timeout = '2s'").await?;
+    let params = [(&PARTITIONED.as_slice() as _, Type::TEXT_ARRAY), (&before as _, Type::TIMESTAMPTZ)];
+    let row = transaction.query_one("maintenance.drop_empty_partitions", SQL, &params).await?;
+    transaction.commit().await?;
+    row.column("dropped")
+}
+
+/// A delivery past its time, and the blob its body is in.
+#[derive(Debug)]
+pub struct ExpiredDelivery {
+    pub id: DeliveryId,
+    pub body_blob: Option<String>,
+}
+
+/// The oldest deliveries of a source from before an instant, except those with an event that is held, has work that
+/// is not done, or an open dead letter.
+pub async fn expired_deliveries(
+    client: &impl Statements,
+    source: &str,
+    before: Timestamp,
+    limit: i64,
+) -> Result<Vec<ExpiredDelivery>, DatabaseError> {
+    const SQL: &str = "
+        SELECT id, body_blob FROM deliveries
+        WHERE source = $1 AND id < uuid_floor($2)
+          AND NOT EXISTS (
+              SELECT 1 FROM events
+              WHERE events.delivery_id = deliveries.id
+                AND (events.state = 'held'
+                     OR EXISTS (SELECT 1 FROM jobs
+                                WHERE jobs.event_id = events.id AND jobs.state IN ('pending', 'leased'))
+                     OR EXISTS (SELECT 1 FROM callbacks
+                                WHERE callbacks.event_id = events.id AND callbacks.state IN ('pending', 'leased'))
+                     OR EXISTS (SELECT 1 FROM dead_letters
+                                WHERE dead_letters.event_id = events.id AND dead_letters.state = 'open')))
+        ORDER BY id LIMIT $3";
+    let params = [(&source as _, Type::TEXT), (&before as _, Type::TIMESTAMPTZ), (&limit as _, Type::INT8)];
+    let rows = client.query("maintenance.expired_deliveries", SQL, &params).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(ExpiredDelivery { id: DeliveryId(row.column("id")?), body_blob: row.column("body_blob")? })
+        })
+        .collect()
+}
+
+/// Deletes deliveries with their events and the work that came of them. Gives how many events went.
+pub async fn delete_deliveries(client: &impl Statements, ids: &[DeliveryId]) -> Result<i64, DatabaseError> {
+    const SQL: &str = "
+        WITH gone AS (DELETE FROM events WHERE delivery_id = ANY($1) RETURNING id),
+        jobs_gone AS (DELETE FROM jobs USING gone WHERE jobs.event_id = gone.id),
+        callbacks_gone AS (DELETE FROM callbacks USING gone WHERE callbacks.event_id = gone.id RETURNING callbacks.id),
+        attempts_gone AS (
+            DELETE FROM callback_attempts USING callbacks_gone
+            WHERE callback_attempts.callback_id = callbacks_gone.id),
+        letters_gone AS (DELETE FROM dead_letters USING gone WHERE dead_letters.event_id = gone.id),
+        deliveries_gone AS (DELETE FROM deliveries WHERE id = ANY($1))
+        SELECT count(*) AS events FROM gone";
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let row = client.query_one("maintenance.delete_deliveries", SQL, &[(&ids, Type::UUID_ARRAY)]).await?;
+    row.column("events")
+}
+
+/// Deletes keys that ended before an instant. Late messages are judged by their arrival, so leave them time.
+pub async fn delete_expired_keys(
+    client: &impl Statements,
+    before: Timestamp,
+    limit: i64,
+) -> Result<u64, DatabaseError> {
+    const SQL: &str = "
+        DELETE FROM event_keys USING (
+            SELECT source, key FROM event_keys WHERE expires_at < $1
+            ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED
+        ) AS expired
+        WHERE event_keys.source = expired.source AND event_keys.key = expired.key";
+    let params = [(&before as _, Type::TIMESTAMPTZ), (&limit as _, Type::INT8)];
+    client.execute("maintenance.delete_expired_keys", SQL, &params).await
+}
+
+/// Deletes settled dead letters of messages (those of work go with their event).
+pub async fn delete_settled_messages(
+    client: &impl Statements,
+    before: Timestamp,
+    limit: i64,
+) -> Result<u64, DatabaseError> {
+    const SQL: &str = "
+        DELETE FROM dead_letters USING (
+            SELECT id FROM dead_letters WHERE kind = 'message' AND state <> 'open' AND resolved_at < $1
+            ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED
+        ) AS settled
+        WHERE dead_letters.id = settled.id";
+    let params = [(&before as _, Type::TIMESTAMPTZ), (&limit as _, Type::INT8)];
+    client.execute("maintenance.delete_settled_messages", SQL, &params).await
+}
+
+/// A queue message that was given up.
+#[derive(Debug)]
+pub struct DeadMessage<'a> {
+    /// Derived from the message, so that a second sweep that sees it again changes nothing.
+    pub subject: Uuid,
+    pub queue: &'a str,
+    pub source: Option<&'a str>,
+    pub reason_code: &'a str,
+    pub reason: &'a str,
+    pub text: &'a str,
+    pub attempts: i32,
+}
+
+/// Writes the dead letter of a message. Says whether it was new.
+pub async fn bury_message(
+    client: &impl Statements,
+    message: &DeadMessage<'_>,
+) -> Result<bool, DatabaseError> {
+    const SQL: &str = "
+        INSERT INTO dead_letters (id, kind, subject_id, source, queue, reason_code, reason, message, attempts)
+        VALUES ($1, 'message', $2, $3, $4, $5, $6, $7, $8)
+        ON CONFLICT (kind, subject_id, epoch) DO NOTHING";
+    // PostgreSQL takes no NUL in text.
+    let text = message.text.replace('\0', "\u{fffd}");
+    let id = Uuid::now_v7();
+    let written = client
+        .execute(
+            "maintenance.bury_message",
+            SQL,
+            &[
+                (&id, Type::UUID),
+                (&message.subject, Type::UUID),
+                (&message.source, Type::TEXT),
+                (&message.queue, Type::TEXT),
+                (&message.reason_code, Type::TEXT),
+                (&message.reason, Type::TEXT),
+                (&text, Type::TEXT),
+                (&message.attempts, Type::INT4),
+            ],
+        )
+        .await?;
+    Ok(written == 1)
+}
+
+/// How much work waits, and how long the oldest has been due.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Backlog {
+    pub kind: &'static str,
+    /// Rows that are due and unleased.
+    pub due: i64,
+    /// Rows that wait for a later time.
+    pub scheduled: i64,
+    pub leased: i64,
+    /// Seconds the oldest due row has waited.
+    pub oldest_due_seconds: f64,
+    pub open_dead_letters: i64,
+}
+
+/// The backlog of one kind of work.
+pub async fn backlog(client: &impl Statements, kind: WorkKind) -> Result<Backlog, DatabaseError> {
+    let table = match kind {
+        WorkKind::Job => "jobs",
+        WorkKind::Callback => "callbacks",
+    };
+    let sql = format!(
+        "SELECT count(*) FILTER (WHERE state = 'pending' AND due_at <= now()) AS due,
+                count(*) FILTER (WHERE state = 'pending' AND due_at > now()) AS scheduled,
+                count(*) FILTER (WHERE state = 'leased') AS leased,
+                coalesce(extract(epoch FROM now() - min(due_at) FILTER (WHERE state = 'pending' AND due_at <= now())),
+                         0)::float8 AS oldest,
+                (SELECT count(*) FROM dead_letters WHERE kind = '{kind}' AND state = 'open') AS dead
+         FROM {table} WHERE state IN ('pending', 'leased')"
+    );
+    let row = client.query_one("maintenance.backlog", &sql, &[]).await?;
+    Ok(Backlog {
+        kind: kind.as_str(),
+        due: row.column("due")?,
+        scheduled: row.column("scheduled")?,
+        leased: row.column("leased")?,
+        oldest_due_seconds: row.column("oldest")?,
+        open_dead_letters: row.column("dead")?,
+    })
+}
+
+/// The shortest question there is: can the database be reached, and what is its clock.
+pub async fn ping(client: &impl Statements) -> Result<Timestamp, DatabaseError> {
+    client.query_one("maintenance.ping", "SELECT now() AS now", &[]).await?.column("now")
+}
+
+/// How many messages were given up and not settled yet.
+pub async fn open_message_letters(client: &impl Statements) -> Result<i64, DatabaseError> {
+    const SQL: &str = "SELECT count(*) AS open FROM dead_letters WHERE kind = 'message' AND state = 'open'";
+    client.query_one("maintenance.open_message_letters", SQL, &[]).await?.column("open")
+}
+
+/// Which of these deliveries there are.
+pub async fn known_deliveries(
+    client: &impl Statements,
+    ids: &[DeliveryId],
+) -> Result<Vec<DeliveryId>, DatabaseError> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    const SQL: &str = "SELECT id FROM deliveries WHERE id = ANY($1)";
+    let rows = client.query("maintenance.known_deliveries", SQL, &[(&ids, Type::UUID_ARRAY)]).await?;
+    rows.iter().map(|row| row.column("id").map(DeliveryId)).collect()
+}

@@ -1,0 +1,375 @@
+//! Rows of work: claim, renew, finish, retry, give up. Jobs and callbacks share the statements.
+//!
+//! Every change names the state it expects, and under a lease the epoch: a holder that lost its lease changes nothing
+//! and is told so (`false`).
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{Columns, DatabaseError, Row, Statements, Type};
+use crate::jobs::state::{Failure, WorkKind, WorkState};
+
+/// Limits on the tries a row of work gets.
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimLimits {
+    pub lease: Duration,
+    pub max_attempts: u32,
+    /// From the row's start; beyond it the work is given up even if only outages kept it. `None`: no limit.
+    pub max_age: Option<Duration>,
+}
+
+/// What a claimant brings along.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticket<'a> {
+    /// Names this claim. A claimant that gives up, or never hears whether it got the row, passes it on.
+    pub claim: Uuid,
+    /// Claims of those who gave up without being able to say so here: their lease is taken over at once, and their
+    /// attempt does not count.
+    pub abandoned: &'a [Uuid],
+}
+
+/// What asking for a row came to.
+#[derive(Debug)]
+pub enum Claim {
+    /// The row is ours until the lease ends.
+    Claimed(Box<ClaimedWork>),
+    /// It had used up its attempts or its time: it is dead now and has its dead letter.
+    Exhausted { reason: String },
+    /// Somebody else has it, it is not due, it is done, or it does not exist.
+    NotDue,
+}
+
+/// A row of work under a lease, with the event it comes from.
+#[derive(Debug)]
+pub struct ClaimedWork {
+    pub id: Uuid,
+    /// A job's kind, a callback's target.
+    pub object: String,
+    /// What a callback's consumer sees as `webhook-id`; a job's own id.
+    pub webhook_id: Uuid,
+    pub epoch: i64,
+    /// This one included.
+    pub attempts: i32,
+    pub outages: i32,
+    pub trace_parent: Option<String>,
+    pub event_id: Uuid,
+    pub run: i32,
+    /// `None` when retention has taken the event away.
+    pub event: Option<ClaimedEvent>,
+}
+
+/// The event of a claimed row.
+#[derive(Debug)]
+pub struct ClaimedEvent {
+    pub delivery_id: Uuid,
+    pub source: String,
+    pub event_type: String,
+    pub received_at: jiff::Timestamp,
+    pub payload: Option<Vec<u8>>,
+    /// Where the payload is when it is not in the row.
+    pub body_blob: Option<String>,
+    pub sealed: Option<serde_json::Value>,
+}
+
+fn table(kind: WorkKind) -> &'static str {
+    match kind {
+        WorkKind::Job => "jobs",
+        WorkKind::Callback => "callbacks",
+    }
+}
+
+fn seconds(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}
+
+/// Claims a row that is due, raising its attempts and its epoch. Beyond its attempts or its age it is not run:
+/// the dead letter is written instead, so that work that kills its process ends too.
+///
+/// A callback whose target is disabled is not due.
+pub async fn claim(
+    client: &impl Statements,
+    kind: WorkKind,
+    id: Uuid,
+    limits: &ClaimLimits,
+    ticket: Ticket<'_>,
+) -> Result<Claim, DatabaseError> {
+    let (table, object, webhook_id, target_enabled) = match kind {
+        WorkKind::Job => ("jobs", "kind", "id", ""),
+        WorkKind::Callback => (
+            "callbacks",
+            "target",
+            "webhook_id",
+            "AND NOT EXISTS (SELECT 1 FROM callback_targets
+                             WHERE name = callbacks.target AND disabled_at IS NOT NULL)",
+        ),
+    };
+    let sql = format!(
+        "WITH due AS (
+            SELECT id, state, attempts - CASE state WHEN 'leased' THEN 1 ELSE 0 END AS tried,
+                   attempts - CASE state WHEN 'leased' THEN 1 ELSE 0 END >= $4
+                       OR coalesce(started_at + make_interval(secs => $5) < now(), false) AS exhausted
+            FROM {table}
+            WHERE id = $1
+              AND (state = 'pending' AND due_at <= now() OR state = 'leased' AND claim_id = ANY($2))
+              {target_enabled}
+            FOR UPDATE SKIP LOCKED
+        ), dead AS (
+            UPDATE {table} SET state = 'dead', finished_at = now(), lease_until = NULL,
+                   error_code = coalesce(error_code, 'process_lost'),
+                   error = coalesce(error, 'the process ended in every attempt before it could say why')
+            FROM due WHERE {table}.id = due.id AND {table}.state = due.state AND due.exhausted
+            RETURNING {table}.id, {table}.epoch, event_id, due.tried, error_code, error
+        ), letter AS (
+            INSERT INTO dead_letters (id, kind, subject_id, epoch, source, event_id, reason_code, reason, attempts)
+            SELECT $6, '{kind}', dead.id, dead.epoch, events.source, dead.event_id, error_code,
+                   CASE WHEN dead.tried >= $4 THEN 'after ' || dead.tried || ' attempts: ' ELSE 'too old: ' END
+                       || error, dead.tried
+            FROM dead LEFT JOIN events ON events.id = dead.event_id
+            ON CONFLICT (kind, subject_id, epoch) DO NOTHING
+            RETURNING reason
+        ), claimed AS (
+            UPDATE {table} SET state = 'leased', epoch = epoch + 1, claim_id = $7, attempts = due.tried + 1,
+                   lease_until = now() + make_interval(secs => $3)
+            FROM due WHERE {table}.id = due.id AND {table}.state = due.state AND NOT due.exhausted
+            RETURNING {table}.*
+        )
+        SELECT NULL AS reason, claimed.id, claimed.{object} AS object, claimed.{webhook_id} AS webhook_id,
+               claimed.epoch, claimed.attempts, claimed.outages, claimed.trace_parent, claimed.event_id, claimed.run,
+               events.id IS NOT NULL AS has_event, events.delivery_id, events.source, events.type,
+               events.received_at, events.payload, deliveries.body_blob, deliveries.sealed
+        FROM claimed
+        LEFT JOIN events ON events.id = claimed.event_id
+        LEFT JOIN deliveries ON deliveries.id = events.delivery_id
+        UNION ALL
+        SELECT letter.reason, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+               NULL, NULL, NULL
+        FROM letter"
+    );
+    let max_attempts = i32::try_from(limits.max_attempts).unwrap_or(i32::MAX);
+    let max_age = limits.max_age.map(seconds);
+    let letter_id = Uuid::now_v7();
+    let row = client
+        .query_opt(
+            "work.claim",
+            &sql,
+            &[
+                (&id, Type::UUID),
+                (&ticket.abandoned, Type::UUID_ARRAY),
+                (&seconds(limits.lease), Type::FLOAT8),
+                (&max_attempts, Type::INT4),
+                (&max_age, Type::FLOAT8),
+                (&letter_id, Type::UUID),
+                (&ticket.claim, Type::UUID),
+            ],
+        )
+        .await?;
+    let Some(row) = row else { return Ok(Claim::NotDue) };
+    if let Some(reason) = row.column("reason")? {
+        return Ok(Claim::Exhausted { reason });
+    }
+    Ok(Claim::Claimed(Box::new(claimed(&row)?)))
+}
+
+fn claimed(row: &Row) -> Result<ClaimedWork, DatabaseError> {
+    let event = if row.column("has_event")? {
+        Some(ClaimedEvent {
+            delivery_id: row.column("delivery_id")?,
+            source: row.column("source")?,
+            event_type: row.column("type")?,
+            received_at: row.column("received_at")?,
+            payload: row.column("payload")?,
+            body_blob: row.column("body_blob")?,
+            sealed: row.column("sealed")?,
+        })
+    } else {
+        None
+    };
+    Ok(ClaimedWork {
+        id: row.column("id")?,
+        object: row.column("object")?,
+        webhook_id: row.column("webhook_id")?,
+        epoch: row.column("epoch")?,
+        attempts: row.column("attempts")?,
+        outages: row.column("outages")?,
+        trace_parent: row.column("trace_parent")?,
+        event_id: row.column("event_id")?,
+        run: row.column("run")?,
+        event,
+    })
+}
+
+/// A row under one lease: what every change below names.
+#[derive(Clone, Copy, Debug)]
+pub struct Lease {
+    pub kind: WorkKind,
+    pub id: Uuid,
+    pub epoch: i64,
+}
+
+/// Lengthens a lease from now. `false`: it is lost, stop working.
+pub async fn renew(client: &impl Statements, lease: Lease, length: Duration) -> Result<bool, DatabaseError> {
+    let sql = format!(
+        "UPDATE {} SET lease_until = now() + make_interval(secs => $3)
+         WHERE id = $1 AND epoch = $2 AND state = 'leased'",
+        table(lease.kind)
+    );
+    let params = [
+        (&lease.id as _, Type::UUID),
+        (&lease.epoch as _, Type::INT8),
+        (&seconds(length) as _, Type::FLOAT8),
+    ];
+    Ok(client.execute("work.renew", &sql, &params).await? == 1)
+}
+
+/// The row is done. `false`: the lease is lost, somebody else decides.
+pub async fn finish(client: &impl Statements, lease: Lease) -> Result<bool, DatabaseError> {
+    let sql = format!(
+        "UPDATE {} SET state = '{}', finished_at = now(), lease_until = NULL, error_code = NULL, error = NULL
+         WHERE id = $1 AND epoch = $2 AND state = 'leased'",
+        table(lease.kind),
+        WorkState::done(lease.kind)
+    );
+    let params = [(&lease.id as _, Type::UUID), (&lease.epoch as _, Type::INT8)];
+    Ok(client.execute("work.finish", &sql, &params).await? == 1)
+}
+
+/// Finishes a `count-event` job and counts its event, in one statement.
+pub async fn finish_counting(client: &impl Statements, lease: Lease) -> Result<bool, DatabaseError> {
+    const SQL: &str = "
+        WITH finished AS (
+            UPDATE jobs SET state = 'succeeded', finished_at = now(), lease_until = NULL, error_code = NULL, error = NULL
+            WHERE id = $1 AND epoch = $2 AND state = 'leased'
+            RETURNING event_id
+        ), counted AS (
+            INSERT INTO event_counts AS counts (day, source, type, events)
+            SELECT (events.received_at AT TIME ZONE 'UTC')::date, events.source, events.type, 1
+            FROM finished JOIN events ON events.id = finished.event_id
+            ON CONFLICT (day, source, type) DO UPDATE SET events = counts.events + 1
+        )
+        SELECT event_id FROM finished";
+    let params = [(&lease.id as _, Type::UUID), (&lease.epoch as _, Type::INT8)];
+    Ok(client.query_opt("work.finish_counting", SQL, &params).await?.is_some())
+}
+
+/// Puts the row back, due after a delay. An outage gives the attempt back and is counted apart.
+pub async fn retry(
+    client: &impl Statements,
+    lease: Lease,
+    delay: Duration,
+    outage: bool,
+    failure: &Failure,
+) -> Result<bool, DatabaseError> {
+    let counted = if outage { "attempts = attempts - 1, outages = outages + 1" } else { "outages = 0" };
+    let sql = format!(
+        "UPDATE {} SET state = 'pending', lease_until = NULL, {counted}, hinted_at = now(),
+                due_at = now() + make_interval(secs => $3), error_code = $4, error = $5
+         WHERE id = $1 AND epoch = $2 AND state = 'leased'",
+        table(lease.kind)
+    );
+    let changed = client
+        .execute(
+            "work.retry",
+            &sql,
+            &[
+                (&lease.id, Type::UUID),
+                (&lease.epoch, Type::INT8),
+                (&seconds(delay), Type::FLOAT8),
+                (&failure.code, Type::TEXT),
+                (&failure.message, Type::TEXT),
+            ],
+        )
+        .await?;
+    Ok(changed == 1)
+}
+
+/// Gives the row up: dead, with its dead letter.
+pub async fn give_up(
+    client: &impl Statements,
+    lease: Lease,
+    failure: &Failure,
+) -> Result<bool, DatabaseError> {
+    let sql = format!(
+        "WITH dead AS (
+            UPDATE {table} SET state = 'dead', finished_at = now(), lease_until = NULL, error_code = $3, error = $4
+            WHERE id = $1 AND epoch = $2 AND state = 'leased'
+            RETURNING id, epoch, event_id, attempts
+        )
+        INSERT INTO dead_letters (id, kind, subject_id, epoch, source, event_id, reason_code, reason, attempts)
+        SELECT $5, '{kind}', dead.id, dead.epoch, events.source, dead.event_id, $3, $4, dead.attempts
+        FROM dead LEFT JOIN events ON events.id = dead.event_id
+        ON CONFLICT (kind, subject_id, epoch) DO NOTHING",
+        table = table(lease.kind),
+        kind = lease.kind,
+    );
+    let letter_id = Uuid::now_v7();
+    let changed = client
+        .execute(
+            "work.give_up",
+            &sql,
+            &[
+                (&lease.id, Type::UUID),
+                (&lease.epoch, Type::INT8),
+                (&failure.code, Type::TEXT),
+                (&failure.message, Type::TEXT),
+                (&letter_id, Type::UUID),
+            ],
+        )
+        .await?;
+    Ok(changed == 1)
+}
+
+/// Frees leases whose time has run out, oldest first, and gives the rows freed. Any number of sweeps may run.
+///
+/// Only call this after having reached the database without a break for one lease time: while it was away nobody
+/// could renew.
+pub async fn free_lapsed(
+    client: &impl Statements,
+    kind: WorkKind,
+    limit: i64,
+) -> Result<Vec<Uuid>, DatabaseError> {
+    let sql = format!(
+        "WITH lapsed AS (
+            SELECT id FROM {table} WHERE state = 'leased' AND lease_until < now()
+            ORDER BY lease_until LIMIT $1 FOR UPDATE SKIP LOCKED
+        )
+        UPDATE {table} SET state = 'pending', lease_until = NULL, due_at = now(), hinted_at = now()
+        FROM lapsed WHERE {table}.id = lapsed.id AND {table}.state = 'leased'
+        RETURNING {table}.id",
+        table = table(kind)
+    );
+    ids(client.query("work.free_lapsed", &sql, &[(&limit, Type::INT8)]).await?)
+}
+
+/// Rows that are due, unleased and whose last hint is older than `unheard_for`: marked as hinted now, and given.
+pub async fn due_without_hint(
+    client: &impl Statements,
+    kind: WorkKind,
+    unheard_for: Duration,
+    limit: i64,
+) -> Result<Vec<Uuid>, DatabaseError> {
+    let target_enabled = match kind {
+        WorkKind::Job => "",
+        WorkKind::Callback => {
+            "AND NOT EXISTS (SELECT 1 FROM callback_targets WHERE name = callbacks.target AND disabled_at IS NOT NULL)"
+        }
+    };
+    let sql = format!(
+        "WITH unheard AS (
+            SELECT id FROM {table}
+            WHERE state = 'pending' AND greatest(due_at, hinted_at) < now() - make_interval(secs => $1)
+              AND due_at < now() {target_enabled}
+            ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
+        )
+        UPDATE {table} SET hinted_at = now()
+        FROM unheard WHERE {table}.id = unheard.id AND {table}.state = 'pending'
+        RETURNING {table}.id",
+        table = table(kind)
+    );
+    let params = [(&seconds(unheard_for) as _, Type::FLOAT8), (&limit as _, Type::INT8)];
+    ids(client.query("work.due_without_hint", &sql, &params).await?)
+}
+
+fn ids(rows: Vec<Row>) -> Result<Vec<Uuid>, DatabaseError> {
+    rows.iter().map(|row| row.column("id")).collect()
+}

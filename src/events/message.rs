@@ -1,0 +1,176 @@
+//! What travels on the queues.
+//!
+//! A message's text is `v1 ` and then JSON. The prefix is the version, and it keeps the Functions host from reading the
+//! text as JSON: members of a JSON object would overwrite the message's own metadata (`Id`, `DequeueCount`). A binary
+//! reads this version and the one before it.
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::functions::{Payload, PayloadError};
+use crate::ids::{CallbackId, DeliveryId, JobId};
+
+const VERSION: &str = "v1 ";
+
+/// Code of a message whose version this binary does not read.
+pub const UNKNOWN_VERSION: &str = "message_version_unknown";
+/// Code of a message that is not what its version says.
+pub const MALFORMED: &str = "message_malformed";
+
+/// The largest text a storage queue takes, after base64.
+pub const MAX_ENCODED_BYTES: usize = 64 * 1024;
+
+/// A verified delivery on its way from the sender to the database.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EventMessage {
+    pub delivery: DeliveryId,
+    pub source: String,
+    /// What stood behind the source in the URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_path: Option<String>,
+    pub request_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_parent: Option<String>,
+    pub received_at: Timestamp,
+    pub verdict: Verdict,
+    /// Redacted, in the order received.
+    pub headers: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// Length of the body as stored, in bytes.
+    pub body_bytes: u64,
+    pub body: Body,
+    /// Secrets that stood in the body, encrypted with the delivery's id as context.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sealed: Vec<String>,
+    /// How often processing was put off, for whatever reason. Lengthens the delay; nothing is given up for it.
+    #[serde(default)]
+    pub deferrals: u32,
+    /// How often processing failed for a reason other than an outage. Counts towards the dead letter.
+    #[serde(default)]
+    pub failures: u32,
+    /// Why processing gave it up: set only on the poison queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<String>,
+}
+
+/// How the sender proved itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The signature scheme, such as `stripe` or `standard-webhooks`.
+    pub scheme: String,
+    /// Which of the source's secrets matched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_label: Option<String>,
+    /// The signed time, where the scheme has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_at: Option<Timestamp>,
+}
+
+/// Where the body is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Body {
+    /// UTF-8, as received.
+    Text(String),
+    /// Anything else, base64.
+    Base64(String),
+    /// Too large for a message: the name of a blob in the deliveries container.
+    Blob(String),
+}
+
+/// Says that a row of work may be due. The row is the truth: a hint may be late, doubled or lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hint<Id> {
+    pub id: Id,
+    /// Claims of those who stopped but could not say so to the database: whoever reads this may take their lease over
+    /// at once, and their attempt does not count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub abandoned: Vec<Uuid>,
+    /// How often in a row the database could not be reached; lengthens the delay.
+    #[serde(default)]
+    pub outages: u32,
+}
+
+pub type JobHint = Hint<JobId>;
+pub type CallbackHint = Hint<CallbackId>;
+
+impl<Id> Hint<Id> {
+    pub fn new(id: Id) -> Self {
+        Self { id, abandoned: Vec::new(), outages: 0 }
+    }
+}
+
+/// The text of a message of this version.
+pub fn encode<T: Serialize>(message: &T) -> Result<String, serde_json::Error> {
+    let mut text = Vec::with_capacity(1024);
+    text.extend_from_slice(VERSION.as_bytes());
+    serde_json::to_writer(&mut text, message)?;
+    String::from_utf8(text).map_err(serde::ser::Error::custom)
+}
+
+/// Whether a text still fits a queue message once it is base64.
+pub fn fits(text: &str) -> bool {
+    text.len().div_ceil(3) * 4 <= MAX_ENCODED_BYTES
+}
+
+fn decode<T: DeserializeOwned>(text: &str) -> Result<T, PayloadError> {
+    let json = text.strip_prefix(VERSION).ok_or_else(|| {
+        PayloadError::new(
+            UNKNOWN_VERSION,
+            "the message does not begin with `v1 `: a newer version put it, or somebody else",
+        )
+    })?;
+    // The position, never the content: messages hold what senders sent.
+    serde_json::from_str(json)
+        .map_err(|error| PayloadError::new(MALFORMED, format!("not a v1 message, column {}", error.column())))
+}
+
+impl Payload for EventMessage {
+    fn decode(text: &str) -> Result<Self, PayloadError> {
+        decode(text)
+    }
+}
+
+impl<Id: DeserializeOwned + Send + 'static> Payload for Hint<Id> {
+    fn decode(text: &str) -> Result<Self, PayloadError> {
+        decode(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_round_trips_and_cannot_be_taken_for_json() {
+        let hint = Hint { id: JobId::new(), abandoned: vec![Uuid::now_v7()], outages: 2 };
+        let text = encode(&hint).unwrap();
+        assert!(text.starts_with("v1 {"));
+        assert!(serde_json::from_str::<serde_json::Value>(&text).is_err());
+        assert_eq!(JobHint::decode(&text).unwrap(), hint);
+    }
+
+    #[test]
+    fn fields_added_later_and_fields_left_out_are_both_read() {
+        let id = JobId::new();
+        let hint = JobHint::decode(&format!(r#"v1 {{"id":"{id}","added_later":true}}"#)).unwrap();
+        assert_eq!(hint, Hint::new(id));
+    }
+
+    #[test]
+    fn an_unknown_version_is_named_and_the_content_is_not() {
+        let error = JobHint::decode(r#"v9 {"secret":"s3cr3t"}"#).unwrap_err().to_string();
+        assert!(error.contains("v1"), "{error}");
+        let error = JobHint::decode(r#"v1 {"id":"s3cr3t"}"#).unwrap_err().to_string();
+        assert!(!error.contains("s3cr3t"), "{error}");
+    }
+
+    #[test]
+    fn forty_eight_kibibytes_fit_and_one_byte_more_does_not() {
+        assert!(fits(&"x".repeat(49_152)));
+        assert!(!fits(&"x".repeat(49_153)));
+    }
+}

@@ -1,0 +1,258 @@
+//! Every metric there is, and one line to emit each.
+//!
+//! Names follow OpenTelemetry's conventions; `/health/metrics` shows them as Prometheus spells them. An attribute's
+//! values come from configuration or from an enum, never from a request: what an unknown source is called must not
+//! become a time series.
+
+mod table;
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Gauge, Histogram, Meter, MeterProvider as _};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::TextEncoder;
+
+pub use table::{Definition, Kind, METRICS, Metric, metrics_markdown};
+
+use super::export::Readers;
+
+/// What stands in the attribute `source` where a request named a source that does not exist.
+pub const UNKNOWN: &str = "unknown";
+
+static PIPELINE: OnceLock<Pipeline> = OnceLock::new();
+
+/// The instruments and where their values go: to Prometheus text when asked, and to configured exporters.
+pub(super) struct Pipeline {
+    provider: SdkMeterProvider,
+    registry: prometheus::Registry,
+    instruments: Vec<Instrument>,
+}
+
+enum Instrument {
+    Counter(Counter<u64>),
+    Gauge(Gauge<f64>),
+    Histogram(Histogram<f64>),
+}
+
+/// The pipeline in force; without [`init`](super::init), one that feeds [`prometheus_text`] only.
+pub(super) fn pipeline() -> &'static Pipeline {
+    PIPELINE.get_or_init(|| Pipeline::new(Resource::builder_empty().build(), None))
+}
+
+/// Sets the pipeline up with exporters; an error if values were emitted before.
+pub(super) fn install(resource: Resource, readers: Readers) -> Result<(), ()> {
+    PIPELINE.set(Pipeline::new(resource, Some(readers))).map_err(|_| ())
+}
+
+impl Pipeline {
+    fn new(resource: Resource, readers: Option<Readers>) -> Self {
+        let registry = prometheus::Registry::new();
+        let mut builder = SdkMeterProvider::builder().with_resource(resource);
+        match opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .scope_info_enabled(false)
+            .without_target_info()
+            .build()
+        {
+            Ok(exporter) => builder = builder.with_reader(exporter),
+            Err(error) => {
+                tracing::warn!(code = "telemetry.prometheus_off", %error, "/health/metrics stays empty")
+            }
+        }
+        if let Some(readers) = readers {
+            builder = readers(builder);
+        }
+        let provider = builder.build();
+        let meter = provider.meter("colloquy");
+        let instruments = METRICS.iter().map(|definition| Instrument::new(&meter, definition)).collect();
+        Self { provider, registry, instruments }
+    }
+
+    /// Sends what is pending and ends exporting.
+    pub(super) fn shutdown(&self, patience: Duration) -> OTelSdkResult {
+        self.provider.shutdown_with_timeout(patience)
+    }
+
+    fn text(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+
+    fn emit(&self, metric: Metric, value: f64, attributes: &[&str]) {
+        let definition = metric.definition();
+        debug_assert_eq!(attributes.len(), definition.attributes.len(), "attributes of {}", definition.name);
+        let attributes: Vec<KeyValue> = definition
+            .attributes
+            .iter()
+            .zip(attributes)
+            .map(|(name, text)| KeyValue::new(*name, (*text).to_owned()))
+            .collect();
+        match self.instruments.get(metric as usize) {
+            // Counts are whole by the public functions' types.
+            Some(Instrument::Counter(counter)) => counter.add(value as u64, &attributes),
+            Some(Instrument::Gauge(gauge)) => gauge.record(value, &attributes),
+            Some(Instrument::Histogram(histogram)) => histogram.record(value, &attributes),
+            None => {}
+        }
+    }
+}
+
+impl Instrument {
+    fn new(meter: &Meter, definition: &Definition) -> Self {
+        let Definition { name, unit, description, kind, .. } = *definition;
+        match kind {
+            Kind::Counter => {
+                Self::Counter(meter.u64_counter(name).with_unit(unit).with_description(description).build())
+            }
+            Kind::Gauge => {
+                Self::Gauge(meter.f64_gauge(name).with_unit(unit).with_description(description).build())
+            }
+            Kind::Histogram(bounds) => Self::Histogram(
+                meter
+                    .f64_histogram(name)
+                    .with_unit(unit)
+                    .with_description(description)
+                    .with_boundaries(bounds.to_vec())
+                    .build(),
+            ),
+        }
+    }
+}
+
+/// All metrics in Prometheus' text format 0.0.4 (`text/plain; version=0.0.4`).
+pub fn prometheus_text() -> Result<String, prometheus::Error> {
+    pipeline().text()
+}
+
+/// Adds to a counter. `attributes` are the values of the metric's attributes, in the table's order.
+pub fn count(metric: Metric, n: u64, attributes: &[&str]) {
+    pipeline().emit(metric, n as f64, attributes);
+}
+
+/// Sets a gauge.
+pub fn gauge(metric: Metric, value: f64, attributes: &[&str]) {
+    pipeline().emit(metric, value, attributes);
+}
+
+/// Records a time in a histogram of seconds.
+pub fn time(metric: Metric, elapsed: Duration, attributes: &[&str]) {
+    pipeline().emit(metric, elapsed.as_secs_f64(), attributes);
+}
+
+/// A webhook request was answered. `source` is a configured name or [`UNKNOWN`]; `outcome` is `accepted` or the stable
+/// code of the refusal.
+pub fn webhook_request(source: &str, outcome: &str, elapsed: Duration) {
+    count(Metric::WebhookRequests, 1, &[source, outcome]);
+    time(Metric::WebhookDuration, elapsed, &[source]);
+}
+
+/// Events met their fate: `processed`, `held`, `duplicate` or `conflict`.
+pub fn events_processed(source: &str, fate: &str, n: u64) {
+    count(Metric::EventsProcessed, n, &[source, fate]);
+}
+
+/// How many messages wait in a queue, and how long the oldest has waited, if there is one.
+pub fn queue(queue: &str, depth: u64, oldest: Duration) {
+    gauge(Metric::QueueDepth, depth as f64, &[queue]);
+    gauge(Metric::QueueOldestAge, oldest.as_secs_f64(), &[queue]);
+}
+
+/// One attempt at a job ended: `succeeded`, `failed`, `outage`, `lost_lease` …
+pub fn job_attempt(kind: &str, outcome: &str, elapsed: Duration) {
+    count(Metric::JobAttempts, 1, &[kind, outcome]);
+    time(Metric::JobDuration, elapsed, &[kind]);
+}
+
+/// One attempt at a callback ended: `delivered`, `failed`, `refused`, `gone`, `outage` …
+pub fn callback_attempt(target: &str, outcome: &str, elapsed: Duration) {
+    count(Metric::CallbackAttempts, 1, &[target, outcome]);
+    time(Metric::CallbackDuration, elapsed, &[target]);
+}
+
+/// Work was given up: what it was (`delivery`, `job`, `callback`, `message`) and the stable code of the reason.
+pub fn dead_letter(subject: &str, code: &str) {
+    count(Metric::DeadLetters, 1, &[subject, code]);
+}
+
+/// Dead letters that nobody has settled.
+pub fn open_dead_letters(subject: &str, n: u64) {
+    gauge(Metric::DeadLettersOpen, n as f64, &[subject]);
+}
+
+/// Rows (`job`, `callback`) that are due and unclaimed, and how long the oldest has been due.
+pub fn lag(subject: &str, due: u64, oldest: Duration) {
+    gauge(Metric::DueRows, due as f64, &[subject]);
+    gauge(Metric::DueOldestAge, oldest.as_secs_f64(), &[subject]);
+}
+
+/// The database pool: its limit, connections open and in use, callers waiting for one.
+pub fn database_pool(limit: u64, open: u64, in_use: u64, waiting: u64) {
+    gauge(Metric::DatabasePoolLimit, limit as f64, &[]);
+    gauge(Metric::DatabasePoolConnections, in_use as f64, &["used"]);
+    gauge(Metric::DatabasePoolConnections, open.saturating_sub(in_use) as f64, &["idle"]);
+    gauge(Metric::DatabasePoolWaiting, waiting as f64, &[]);
+}
+
+/// A database call failed; `class` is the error's stable code.
+pub fn database_error(class: &str) {
+    count(Metric::DatabaseErrors, 1, &[class]);
+}
+
+/// Version of the schema in the database, and how many migrations this build has beyond it.
+pub fn migrations(version: u64, pending: u64) {
+    gauge(Metric::SchemaVersion, version as f64, &[]);
+    gauge(Metric::MigrationsPending, pending as f64, &[]);
+}
+
+/// A sweep of `maintain` took `n` rows or messages.
+pub fn swept(sweep: &str, n: u64) {
+    count(Metric::Swept, n, &[sweep]);
+}
+
+/// An invocation of a function ended: `done`, `retry`, `dead_letter`, `failed`, `panicked` …
+pub fn invocation(function: &str, outcome: &str, elapsed: Duration) {
+    count(Metric::Invocations, 1, &[function, outcome]);
+    time(Metric::InvocationDuration, elapsed, &[function]);
+}
+
+/// A caller was refused; `code` is the refusal's stable code.
+pub fn access_refused(code: &str) {
+    count(Metric::AccessRefused, 1, &[code]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_reaches_prometheus_under_its_name() {
+        let pipeline = Pipeline::new(Resource::builder_empty().build(), None);
+        for definition in METRICS {
+            let attributes = vec!["x"; definition.attributes.len()];
+            pipeline.emit(definition.metric, 1.0, &attributes);
+        }
+        let text = pipeline.text().unwrap();
+        for definition in METRICS {
+            let name = definition.name.replace('.', "_");
+            assert!(text.contains(&format!("# HELP {name}")), "{name} is missing from:\n{text}");
+            assert!(text.contains(definition.description), "{name}");
+        }
+        assert!(text.contains("colloquy_webhook_requests_total{outcome=\"x\",source=\"x\"} 1"), "{text}");
+        assert!(
+            text.contains("colloquy_webhook_duration_seconds_bucket{source=\"x\",le=\"0.005\"} 0"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn helpers_emit_without_telemetry_being_set_up() {
+        webhook_request("metrics-test", "accepted", Duration::from_millis(3));
+        database_pool(5, 3, 1, 0);
+        let text = prometheus_text().unwrap();
+        assert!(text.contains("source=\"metrics-test\""), "{text}");
+        assert!(text.contains("colloquy_database_pool_connections{state=\"idle\"} 2"), "{text}");
+    }
+}

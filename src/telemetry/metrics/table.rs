@@ -1,0 +1,145 @@
+//! The table of metrics. Alerts and dashboards are made from it.
+
+/// How a metric's values add up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    /// Upper bounds of the buckets, in the metric's unit.
+    Histogram(&'static [f64]),
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Definition {
+    pub metric: Metric,
+    pub name: &'static str,
+    pub kind: Kind,
+    /// UCUM, as OpenTelemetry asks: `s`, `{message}`.
+    pub unit: &'static str,
+    pub description: &'static str,
+    /// Names of the attributes, in the order their values are given.
+    pub attributes: &'static [&'static str],
+}
+
+/// Seconds, from a handler's microseconds to a callback's limit.
+const SECONDS: &[f64] =
+    &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 270.0];
+
+macro_rules! metrics {
+    ($($metric:ident, $name:literal, $kind:expr, $unit:literal, [$($attribute:literal),*], $description:literal;)*) => {
+        /// A metric, by what it tells.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Metric {
+            $(#[doc = $description] $metric,)*
+        }
+
+        /// Every metric, in the order of [`Metric`].
+        pub const METRICS: &[Definition] = &[
+            $(Definition {
+                metric: Metric::$metric,
+                name: $name,
+                kind: $kind,
+                unit: $unit,
+                description: $description,
+                attributes: &[$($attribute),*],
+            },)*
+        ];
+
+        impl Metric {
+            pub fn definition(self) -> &'static Definition {
+                &METRICS[self as usize]
+            }
+        }
+    };
+}
+
+metrics! {
+    Invocations, "colloquy.invocations", Kind::Counter, "{invocation}", ["function", "outcome"],
+        "Invocations of functions, by outcome";
+    InvocationDuration, "colloquy.invocation.duration", Kind::Histogram(SECONDS), "s", ["function"],
+        "Time from receipt to answer of an invocation";
+    WebhookRequests, "colloquy.webhook.requests", Kind::Counter, "{request}", ["source", "outcome"],
+        "Webhook requests, by source and outcome";
+    WebhookDuration, "colloquy.webhook.duration", Kind::Histogram(SECONDS), "s", ["source"],
+        "Time from receipt to answer of a webhook request";
+    EventsProcessed, "colloquy.events.processed", Kind::Counter, "{event}", ["source", "fate"],
+        "Events taken in, by source and fate";
+    QueueDepth, "colloquy.queue.depth", Kind::Gauge, "{message}", ["queue"],
+        "Messages in a queue, as the service estimates them";
+    QueueOldestAge, "colloquy.queue.oldest.age", Kind::Gauge, "s", ["queue"],
+        "Age of the oldest visible message of a queue";
+    JobAttempts, "colloquy.job.attempts", Kind::Counter, "{attempt}", ["kind", "outcome"],
+        "Attempts at jobs, by kind and outcome";
+    JobDuration, "colloquy.job.duration", Kind::Histogram(SECONDS), "s", ["kind"],
+        "Time of one attempt at a job";
+    CallbackAttempts, "colloquy.callback.attempts", Kind::Counter, "{attempt}", ["target", "outcome"],
+        "Attempts at callbacks, by target and outcome";
+    CallbackDuration, "colloquy.callback.duration", Kind::Histogram(SECONDS), "s", ["target"],
+        "Time of one attempt at a callback";
+    DeadLetters, "colloquy.dead_letters", Kind::Counter, "{dead_letter}", ["subject", "reason"],
+        "Work given up, by what it was and why";
+    DeadLettersOpen, "colloquy.dead_letters.open", Kind::Gauge, "{dead_letter}", ["subject"],
+        "Dead letters that nobody has settled";
+    DueRows, "colloquy.due.rows", Kind::Gauge, "{row}", ["subject"],
+        "Rows due and unclaimed";
+    DueOldestAge, "colloquy.due.oldest.age", Kind::Gauge, "s", ["subject"],
+        "How long the oldest due and unclaimed row has been due";
+    DatabasePoolConnections, "colloquy.database.pool.connections", Kind::Gauge, "{connection}", ["state"],
+        "Connections of this process to the database, by state";
+    DatabasePoolLimit, "colloquy.database.pool.limit", Kind::Gauge, "{connection}", [],
+        "Most connections this process may hold";
+    DatabasePoolWaiting, "colloquy.database.pool.waiting", Kind::Gauge, "{caller}", [],
+        "Callers waiting for a database connection";
+    DatabaseErrors, "colloquy.database.errors", Kind::Counter, "{error}", ["class"],
+        "Failed database calls, by class";
+    SchemaVersion, "colloquy.database.schema.version", Kind::Gauge, "{version}", [],
+        "Version of the schema in the database";
+    MigrationsPending, "colloquy.database.migrations.pending", Kind::Gauge, "{migration}", [],
+        "Migrations of this build that the database has not seen";
+    Swept, "colloquy.maintain.swept", Kind::Counter, "{item}", ["sweep"],
+        "Rows and messages that upkeep took, by sweep";
+    AccessRefused, "colloquy.access.refused", Kind::Counter, "{request}", ["code"],
+        "Callers refused, by reason";
+}
+
+/// The table of metrics in `docs/logging.md`.
+pub fn metrics_markdown() -> String {
+    let mut page = String::from("| metric | kind | unit | attributes | meaning |\n|---|---|---|---|---|\n");
+    for definition in METRICS {
+        let kind = match definition.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram(_) => "histogram",
+        };
+        let attributes =
+            definition.attributes.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        page.push_str(&format!(
+            "| `{}` | {kind} | `{}` | {attributes} | {} |\n",
+            definition.name, definition.unit, definition.description
+        ));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a switch of this test, no setting")]
+    fn the_page_ends_with_the_table() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/logging.md");
+        let page = std::fs::read_to_string(&path).unwrap();
+        let words = page.split_once("| metric |").map_or(page.as_str(), |(words, _)| words);
+        let wanted = format!("{words}{}", metrics_markdown());
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(&path, &wanted).unwrap();
+        } else {
+            assert!(
+                page == wanted,
+                "docs/logging.md is out of date; run UPDATE_DOCS=1 cargo test --lib metrics::table"
+            );
+        }
+    }
+}

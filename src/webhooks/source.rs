@@ -1,0 +1,290 @@
+//! One configured sender: its scheme, its adapter, its limits.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, header};
+use jiff::Timestamp;
+
+use super::delivery::VerifiedDelivery;
+use super::event::{Collector, IncomingEvent, Kept, Malformed, Outcome, Reply, Stored};
+use super::problem::{Problem, ProblemKind};
+use super::redact;
+use super::schemes::Scheme;
+use super::secrets::{Secrets, variable};
+use super::sources::{self, Adapter};
+use crate::config::app::{SourceConfig, SourceKind, Stop};
+
+/// How much and what a source takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub max_body_bytes: u64,
+    pub max_events: u32,
+    /// Lower-case media types without parameters: `application/json`, `application/*+json`, `*/*`.
+    pub content_types: Vec<String>,
+}
+
+impl Limits {
+    /// Whether the request's `Content-Type` is among [`Self::content_types`]. Without a `Content-Type`,
+    /// only `*/*` matches.
+    pub fn takes_content_type(&self, headers: &HeaderMap) -> bool {
+        let value = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let media = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        self.content_types.iter().any(|pattern| media_matches(pattern, &media))
+    }
+}
+
+fn media_matches(pattern: &str, media: &str) -> bool {
+    match pattern.split_once('*') {
+        _ if pattern == "*/*" => true,
+        Some((before, after)) => {
+            media.len() > before.len() + after.len() && media.starts_with(before) && media.ends_with(after)
+        }
+        None => pattern == media,
+    }
+}
+
+/// A mistake in a source's configuration; names the setting or the variable to change, never its value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    #[error("source `{name}` has no secret: set {variable} (or {variable}__<LABEL>)")]
+    NoSecret { name: String, variable: String },
+    #[error("{variable} {problem}")]
+    Secret { variable: String, problem: String },
+    #[error("sources.{name}.{setting}: {problem}")]
+    Setting { name: String, setting: &'static str, problem: String },
+}
+
+/// A request that [`Source::verify`] accepts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// Lower-case names; `content-type` among them.
+    pub headers: Vec<(String, String)>,
+    /// Query string with the secret, for sources that carry it there.
+    pub query: Option<String>,
+}
+
+// Both may carry the secret itself.
+impl Signed {
+    pub(super) fn header(name: &str, value: impl Into<String>) -> Self {
+        Self { headers: vec![(name.to_owned(), value.into())], query: None }
+    }
+}
+
+/// Nothing here can sign for this source.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignError {
+    #[error("source `{0}` expects a token from Microsoft Entra ID, which only Entra can sign")]
+    Entra(String),
+}
+
+/// One sender, ready to verify and to take deliveries apart.
+pub struct Source {
+    name: String,
+    kind: SourceKind,
+    limits: Limits,
+    rate_per_minute: u32,
+    retention_days: u32,
+    stopped: Option<Stop>,
+    key_lifetime: Option<Duration>,
+    pub(super) tolerance_seconds: i64,
+    pub(super) scheme: Scheme,
+    adapter: Box<dyn Adapter>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    /// Checks the configuration and prepares every key. All mistakes are reported together.
+    pub fn new(name: &str, config: &SourceConfig, secrets: Secrets) -> Result<Self, Vec<SourceError>> {
+        let mut errors = Vec::new();
+        let adapter = sources::adapter(name, config, &mut errors);
+        let defaults = adapter.defaults();
+        let auth = config.auth.clone().or(defaults.auth);
+        if config.auth.is_some() && !defaults.auth_may_be_set {
+            errors.push(SourceError::Setting {
+                name: name.to_owned(),
+                setting: "auth",
+                problem: "this kind signs its deliveries and takes no other proof".to_owned(),
+            });
+        }
+        let scheme = Scheme::new(name, config, auth, secrets, &mut errors);
+        let content_types: Vec<String> = match &config.content_types {
+            Some(types) => types.iter().map(|t| t.trim().to_ascii_lowercase()).collect(),
+            None => defaults.content_types.iter().map(|&t| t.to_owned()).collect(),
+        };
+        if content_types.iter().any(|t| !t.contains('/')) || content_types.is_empty() {
+            errors.push(SourceError::Setting {
+                name: name.to_owned(),
+                setting: "content_types",
+                problem: "expected media types like `application/json` or `*/*`".to_owned(),
+            });
+        }
+        match scheme {
+            Some(scheme) if errors.is_empty() => Ok(Self {
+                name: name.to_owned(),
+                kind: config.kind,
+                limits: Limits {
+                    max_body_bytes: config.max_body_bytes.unwrap_or(defaults.max_body_bytes),
+                    max_events: config.max_events.unwrap_or(5_000),
+                    content_types,
+                },
+                rate_per_minute: config.rate_per_minute,
+                retention_days: config.retention_days.unwrap_or(90),
+                stopped: config.stopped,
+                key_lifetime: config.key_lifetime_seconds.map(Duration::from_secs),
+                tolerance_seconds: i64::try_from(config.tolerance().as_secs()).unwrap_or(i64::MAX),
+                scheme,
+                adapter,
+            }),
+            _ => Err(errors),
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn kind(&self) -> SourceKind {
+        self.kind
+    }
+
+    /// Stable name of the scheme that verifies: `stripe`, `standard-webhooks`, `github`, `espocrm`, `hmac`, `bearer`,
+    /// `basic`, `header`, `query` or `entra`.
+    pub fn scheme_name(&self) -> &'static str {
+        self.scheme.name()
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Requests a minute one process takes; 0 is no limit.
+    pub fn rate_per_minute(&self) -> u32 {
+        self.rate_per_minute
+    }
+
+    /// How long events are kept, in days.
+    pub fn retention_days(&self) -> u32 {
+        self.retention_days
+    }
+
+    /// What `colloquy.toml` says; a switch may say otherwise.
+    pub fn stopped(&self) -> Option<Stop> {
+        self.stopped
+    }
+
+    /// What sets the body limit, for messages: `sources.stripe.max_body_bytes`.
+    pub fn body_limit_setting(&self) -> String {
+        format!("sources.{}.max_body_bytes", self.name)
+    }
+
+    /// For the `Allow` header.
+    pub fn methods(&self) -> &'static str {
+        if self.kind == SourceKind::EventGrid { "POST, OPTIONS" } else { "POST" }
+    }
+
+    /// Where the keys for [`Self::verify`] are fetched, for sources with Entra tokens.
+    pub fn jwks_url(&self) -> Option<&str> {
+        self.scheme.jwks_url()
+    }
+
+    /// The status this sender takes as "send it again later" (EspoCRM gives up on 429, for one).
+    pub fn busy_status(&self) -> StatusCode {
+        self.adapter.busy_status()
+    }
+
+    /// The checks before the body is read: method, media type, announced length.
+    /// `Ok(Some(reply))` is a handshake to answer.
+    pub fn open(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        content_length: Option<u64>,
+    ) -> Result<Option<Reply>, Problem> {
+        if method == Method::OPTIONS
+            && let Some(reply) = self.adapter.options(headers, self.rate_per_minute)
+        {
+            return Ok(Some(reply));
+        }
+        if method != Method::POST {
+            return Err(Problem::method_not_allowed(self.methods()));
+        }
+        if content_length.is_some_and(|length| length > self.limits.max_body_bytes) {
+            return Err(Problem::too_large(self.limits.max_body_bytes, &self.body_limit_setting()));
+        }
+        if !self.limits.takes_content_type(headers) {
+            return Err(Problem::new(
+                ProblemKind::WrongType,
+                format!(
+                    "This source takes {}. The list is set by `sources.{}.content_types`.",
+                    self.limits.content_types.join(", "),
+                    self.name
+                ),
+            ));
+        }
+        Ok(None)
+    }
+
+    /// Decides what is kept of a verified delivery and what its sender is told.
+    ///
+    /// Splits the delivery exactly as [`Self::split`] will, so that whatever was accepted can be taken apart
+    /// later, and a malformed delivery is refused while its sender still listens.
+    pub fn receive(&self, verified: &VerifiedDelivery) -> Result<Outcome, Malformed> {
+        let delivery = verified.delivery();
+        if delivery.body.is_empty() {
+            return Err(Malformed::shape("the body is empty"));
+        }
+        if let Some(reply) = self.adapter.validation(delivery)? {
+            return Ok(Outcome::Answer(reply));
+        }
+        let kept_names = self.adapter.kept_headers();
+        redact::identity_headers_are_usable(&delivery.headers, &kept_names)?;
+        let headers = redact::headers(&delivery.headers, &kept_names);
+        let (body, secrets) = redact::body(&delivery.body, self.adapter.secret_pointers())?;
+        let stored = Stored { headers: &headers, body: &body, event_path: delivery.event_path.as_deref() };
+        let events = self.split(stored)?.len();
+        let reply = self.adapter.acknowledge(&body)?;
+        Ok(Outcome::Keep(Kept { headers, body, secrets, events, reply }))
+    }
+
+    /// The events of a delivery that was kept. Depends on `stored` and the configuration alone; one or more.
+    pub fn split(&self, stored: Stored<'_>) -> Result<Vec<IncomingEvent>, Malformed> {
+        let defaults = self.adapter.defaults();
+        let mut events = Collector::new(
+            self.limits.max_events as usize,
+            self.key_lifetime.unwrap_or(defaults.key_lifetime),
+            self.key_lifetime.unwrap_or(defaults.content_lifetime),
+        );
+        self.adapter.split(&stored, &mut events)?;
+        events.finish(&self.name)
+    }
+
+    /// For SailPoint sources: how the event's invocation is to be completed; none for other kinds and for
+    /// events that need no completion. The callback's host has been checked again.
+    pub fn invocation(&self, payload: &Bytes) -> Result<Option<sources::sailpoint::Invocation>, Malformed> {
+        self.adapter.invocation(payload)
+    }
+
+    /// Signs as the sender would, with the first secret. `webhooks send` and tests use it.
+    pub fn sign(&self, body: &[u8], now: Timestamp, event_path: Option<&str>) -> Result<Signed, SignError> {
+        let id = format!("msg_{}", uuid::Uuid::now_v7().simple());
+        let mut signed =
+            self.scheme.sign(&id, body, now).ok_or_else(|| SignError::Entra(self.name.clone()))?;
+        self.adapter.sender_headers(body, &id, event_path, &mut signed.headers);
+        if !signed.headers.iter().any(|(name, _)| name == "content-type") {
+            signed.headers.push(("content-type".to_owned(), "application/json".to_owned()));
+        }
+        Ok(signed)
+    }
+
+    /// The variable of this source's secret `label`.
+    pub fn variable(&self, label: &str) -> String {
+        variable(&self.name, label)
+    }
+}

@@ -1,0 +1,58 @@
+//! The harness. A tour:
+//!
+//! ```ignore
+//! #[tokio::test]
+//! async fn a_paid_invoice_reaches_the_consumer() {
+//!     let database = TestDatabase::create().await;            // migrated, its own, dropped at the end
+//!     let storage = TestStorage::create();                    // its own queues in the shared Azurite
+//!     let consumer = Consumer::start().await;                 // a real HTTP server that checks signatures
+//!     let app = FunctionApp::of(&database, &storage)          // devhost as a process, function-handlers under it
+//!         .consumer(&consumer)
+//!         .start()
+//!         .await;
+//!
+//!     let answer = app.deliver_stripe(r#"{"id":"evt_1","type":"invoice.paid"}"#).await;
+//!     assert_eq!(answer.status(), 200);
+//!
+//!     eventually("the callback", SOON, async || consumer.callbacks().len() == 1).await;
+//!     assert!(consumer.callbacks()[0].verified.is_ok());
+//! }
+//! ```
+//!
+//! - **Nothing is shared that matters.** Each test has its own database (a copy of a migrated template that the first
+//!   test to come makes), its own queues and containers, its own ports. Tests run in parallel, in any order.
+//! - **Nothing is mocked.** The database is reached through PgBouncer in transaction mode, always. For faults there is
+//!   [`PrivatePostgres`] and [`PrivateAzurite`]: servers of one test's own, to stop, kill, freeze and start again, and
+//!   [`Proxy`], which delays, cuts and swallows connections.
+//! - **Conditions are awaited**, by [`eventually`], with a limit; nothing sleeps and hopes.
+//! - **Nothing is left behind.** Every child dies with its test, even if the test is killed; a child's log is printed
+//!   when its test fails.
+//! - Where things are comes from `COLLOQUY_TEST_*` ([`Surroundings`]), which `scripts/test` sets.
+
+#![allow(dead_code, unused_imports, reason = "a harness offers more than today's tests use")]
+
+mod app;
+mod azurite;
+mod consumer;
+mod database;
+mod eventually;
+mod ports;
+mod postgres;
+mod process;
+mod proxy;
+mod signing;
+mod storage;
+mod surroundings;
+
+pub use app::{FunctionApp, FunctionAppBuilder};
+pub use azurite::PrivateAzurite;
+pub use consumer::{Answer, CONSUMER_SECRET, Callback, Consumer};
+pub use database::TestDatabase;
+pub use eventually::{SOON, eventually};
+pub use ports::Port;
+pub use postgres::PrivatePostgres;
+pub use process::Process;
+pub use proxy::Proxy;
+pub use signing::{sign_standard, sign_stripe, verify_standard};
+pub use storage::TestStorage;
+pub use surroundings::{Surroundings, unique};

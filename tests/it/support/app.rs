@@ -1,0 +1,387 @@
+//! The function app as it runs on a machine: `devhost` as a process, and `function-handlers` under it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use super::consumer::CONSUMER_SECRET;
+use super::process::{children, mortal, signal};
+use super::surroundings::repository;
+use super::{
+    Consumer, Port, Process, SOON, Surroundings, TestDatabase, TestStorage, eventually, sign_stripe,
+};
+
+/// Settings and files of an app that is not running yet.
+pub struct FunctionAppBuilder {
+    settings: BTreeMap<String, String>,
+    flags: Vec<String>,
+    config: String,
+    host: Value,
+}
+
+impl FunctionAppBuilder {
+    /// Where callbacks go. It should trust [`CONSUMER_SECRET`], as it does unless told otherwise.
+    pub fn consumer(self, consumer: &Consumer) -> Self {
+        self.set("CONSUMER_URL", consumer.url())
+    }
+
+    /// One setting, over those that every test has ([`settings`]).
+    pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.settings.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Takes a setting away.
+    pub fn unset(mut self, name: &str) -> Self {
+        self.settings.remove(name);
+        self
+    }
+
+    /// Another `colloquy.toml` than the repository's. Its sources and targets get secrets too.
+    pub fn config(mut self, text: &str) -> Self {
+        for (name, value) in secrets(text) {
+            self.settings.entry(name).or_insert(value);
+        }
+        text.clone_into(&mut self.config);
+        self
+    }
+
+    /// Changes `host.json`, by JSON pointer; what is missing on the way is made.
+    pub fn host(mut self, pointer: &str, value: Value) -> Self {
+        let mut place = &mut self.host;
+        for step in pointer.split('/').skip(1) {
+            place = &mut place[step];
+        }
+        *place = value;
+        self
+    }
+
+    /// A flag of `devhost start`: `--speed`, `10`.
+    pub fn flag(mut self, name: &str, value: &str) -> Self {
+        self.flags.extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// Starts `devhost` and waits until the handler answers.
+    pub async fn start(self) -> FunctionApp {
+        let app = self.start_without_waiting();
+        app.await_ready().await;
+        app
+    }
+
+    /// Starts `devhost` only: for tests of start-up itself.
+    pub fn start_without_waiting(self) -> FunctionApp {
+        let surroundings = Surroundings::read();
+        let root = surroundings.directory("app");
+        lay_out(&root, &self.host, &self.config);
+        let port = Port::claim(&surroundings);
+        let mut app = FunctionApp {
+            root,
+            port,
+            settings: self.settings,
+            flags: self.flags,
+            process: None,
+            client: client(),
+        };
+        app.spawn();
+        app
+    }
+}
+
+/// A running function app. Several may share a database and queues: that is several instances.
+pub struct FunctionApp {
+    root: PathBuf,
+    port: Port,
+    settings: BTreeMap<String, String>,
+    flags: Vec<String>,
+    process: Option<Process>,
+    client: reqwest::Client,
+}
+
+impl FunctionApp {
+    /// An app on this database and these queues, with the repository's function folders and `colloquy.toml`.
+    pub fn of(database: &TestDatabase, storage: &TestStorage) -> FunctionAppBuilder {
+        Self::on(&database.url, &database.direct_url, storage)
+    }
+
+    /// The same, by addresses: through a [`super::Proxy`], or where nothing listens.
+    pub fn on(database_url: &str, database_direct_url: &str, storage: &TestStorage) -> FunctionAppBuilder {
+        FunctionAppBuilder {
+            settings: settings(database_url, database_direct_url, storage),
+            flags: Vec::new(),
+            config: read("colloquy.toml"),
+            host: serde_json::from_str(&read("host.json")).expect("host.json is JSON"),
+        }
+    }
+
+    // --- HTTP ------------------------------------------------------------------------------------------------------
+
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// The address of a path such as `/api/health`.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port())
+    }
+
+    pub async fn get(&self, path: &str) -> reqwest::Response {
+        let answer = self.client.get(self.url(path)).send().await;
+        answer.unwrap_or_else(|error| panic!("GET {path}: {error:?}"))
+    }
+
+    /// A delivery to `/api/webhooks/{source}`, with these headers and `application/json`.
+    pub async fn deliver(
+        &self,
+        source: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> reqwest::Response {
+        let answer = self.try_deliver(source, headers, body).await;
+        answer.unwrap_or_else(|error| panic!("POST to {source}: {error:?}"))
+    }
+
+    /// The same where the app may be down.
+    pub async fn try_deliver(
+        &self,
+        source: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Vec<u8>>,
+    ) -> reqwest::Result<reqwest::Response> {
+        let mut request = self.client.post(self.url(&format!("/api/webhooks/{source}"))).body(body.into());
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+            request = request.header("content-type", "application/json");
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.send().await
+    }
+
+    /// An event signed as Stripe signs it, now.
+    pub async fn deliver_stripe(&self, body: &str) -> reqwest::Response {
+        let signature = self.stripe_signature(body);
+        self.deliver("stripe", &[("stripe-signature", &signature)], body).await
+    }
+
+    /// The value of `stripe-signature` for a body, made now.
+    pub fn stripe_signature(&self, body: &str) -> String {
+        sign_stripe(
+            self.setting("WEBHOOK_SECRET_STRIPE"),
+            jiff::Timestamp::now().as_second(),
+            body.as_bytes(),
+        )
+    }
+
+    /// The value of a setting the app was given.
+    pub fn setting(&self, name: &str) -> &str {
+        self.settings.get(name).unwrap_or_else(|| panic!("the app has no setting {name}"))
+    }
+
+    // --- Commands --------------------------------------------------------------------------------------------------
+
+    /// `function-handlers <arguments>` with the app's settings, to its end.
+    pub async fn command(&self, arguments: &[&str]) -> Output {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_function-handlers"));
+        command.args(arguments).env_clear().envs(&self.settings).current_dir(&self.root).kill_on_drop(true);
+        let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
+        output
+            .unwrap_or_else(|_| panic!("`function-handlers {}` took over 60 s", arguments.join(" ")))
+            .expect("it runs")
+    }
+
+    /// What a command printed as JSON (`--json`), after it succeeded.
+    pub async fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.command(arguments).await;
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let what = arguments.join(" ");
+        assert!(
+            output.status.success(),
+            "`function-handlers {what}` ended with {}\n{out}\n{err}",
+            output.status
+        );
+        serde_json::from_str(&out)
+            .unwrap_or_else(|error| panic!("`function-handlers {what}`: {error}\n{out}"))
+    }
+
+    // --- Life and death --------------------------------------------------------------------------------------------
+
+    /// Waits until `GET /api/health/live` is answered with 200.
+    pub async fn await_ready(&self) {
+        eventually("GET /api/health/live to be answered with 200", SOON, async || {
+            let answer = self.client.get(self.url("/api/health/live")).send().await;
+            answer.is_ok_and(|answer| answer.status() == 200)
+        })
+        .await;
+    }
+
+    /// Pid of `devhost`.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().expect("a running devhost").pid()
+    }
+
+    /// Pid of the handler, once it has one.
+    pub async fn handler_pid(&self) -> u32 {
+        let mut pid = None;
+        eventually("a handler under devhost", SOON, async || {
+            pid = children(self.pid()).into_iter().find(|pid| name_of(*pid).starts_with("function-handle"));
+            pid.is_some()
+        })
+        .await;
+        pid.expect("found above")
+    }
+
+    /// SIGKILL to the handler; `devhost` starts another, as the host does.
+    pub async fn kill_handler(&self) -> u32 {
+        let pid = self.handler_pid().await;
+        signal(pid, "KILL");
+        pid
+    }
+
+    /// Stops the handler where it is, connections open.
+    pub async fn freeze_handler(&self) -> u32 {
+        let pid = self.handler_pid().await;
+        signal(pid, "STOP");
+        pid
+    }
+
+    /// Wakes a process that was frozen.
+    pub fn thaw(&self, pid: u32) {
+        signal(pid, "CONT");
+    }
+
+    /// SIGKILL to `devhost`; its handler dies with it.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// SIGTERM to `devhost`, and waits for its end.
+    pub async fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.signal("TERM");
+            process.end(SOON).await;
+        }
+    }
+
+    /// Starts it again on the same port, after [`Self::kill`] or [`Self::stop`], and waits until it answers.
+    pub async fn start_again(&mut self) {
+        self.spawn();
+        self.await_ready().await;
+    }
+
+    /// What `devhost` and the handler wrote since the last start.
+    pub fn log(&self) -> Vec<String> {
+        self.process.as_ref().map(Process::log).unwrap_or_default()
+    }
+
+    /// The process itself, for what has no name here.
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("a running devhost")
+    }
+
+    /// The app root: change a function folder, `host.json` or `colloquy.toml` before [`Self::start_again`].
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn spawn(&mut self) {
+        assert!(self.process.is_none(), "devhost runs already");
+        let mut command = mortal(env!("CARGO_BIN_EXE_devhost"), "");
+        command
+            .args(["start", "--port", &self.port().to_string(), "--root"])
+            .arg(&self.root)
+            .args(&self.flags);
+        command.env_clear().envs(&self.settings).current_dir(&self.root);
+        self.process = Some(Process::start("devhost", command));
+    }
+}
+
+impl Drop for FunctionApp {
+    fn drop(&mut self) {
+        self.process = None;
+        std::fs::remove_dir_all(&self.root).ok();
+    }
+}
+
+/// The settings that every app of a test has.
+pub fn settings(
+    database_url: &str,
+    database_direct_url: &str,
+    storage: &TestStorage,
+) -> BTreeMap<String, String> {
+    let mut settings = secrets(&read("colloquy.toml"));
+    let mut set = |name: &str, value: &str| settings.insert(name.to_owned(), value.to_owned());
+    // `devhost` and what it starts look programs up, nothing else of this process is theirs.
+    set("PATH", &std::env::var("PATH").expect("PATH"));
+    set("APP_ENV", "dev");
+    set("DATABASE_URL", database_url);
+    set("DATABASE_DIRECT_URL", database_direct_url);
+    set("AzureWebJobsStorage", &storage.connection_string);
+    set("FUNCTIONS_WORKER_RUNTIME", "custom");
+    set("QUEUE_EVENTS", &storage.events);
+    set("QUEUE_JOBS", &storage.jobs);
+    set("QUEUE_CALLBACKS", &storage.callbacks);
+    set("BLOB_CONTAINER", &storage.container);
+    set("ENCRYPTION_KEY", &STANDARD.encode([7; 32]));
+    // Discard: a test without a consumer sends its callbacks nowhere.
+    set("CONSUMER_URL", "http://127.0.0.1:9/");
+    settings
+}
+
+/// A secret for every source and target of a `colloquy.toml`, of the shape its kind wants.
+fn secrets(config: &str) -> BTreeMap<String, String> {
+    let config: toml::Table = config.parse().expect("colloquy.toml is TOML");
+    let table = |name: &str| config.get(name).and_then(toml::Value::as_table).cloned().unwrap_or_default();
+    let suffix = |name: &str| name.to_uppercase().replace('-', "_");
+    let sources = table("sources").into_iter().map(|(name, source)| {
+        let secret = match source.get("kind").and_then(toml::Value::as_str) {
+            Some("stripe") => format!("whsec_stripe_secret_of_{name}"),
+            Some("standard-webhooks") => format!("whsec_{}", STANDARD.encode(format!("{name:-<32}"))),
+            // Azure DevOps sends Basic too.
+            Some("basic" | "azure-devops") => format!("{name}:password"),
+            _ => format!("secret-of-{name}"),
+        };
+        (format!("WEBHOOK_SECRET_{}", suffix(&name)), secret)
+    });
+    let targets = table("targets").into_iter();
+    let targets =
+        targets.map(|(name, _)| (format!("CALLBACK_SECRET_{}", suffix(&name)), CONSUMER_SECRET.to_owned()));
+    sources.chain(targets).collect()
+}
+
+/// What `func` would find in a published app: folders with `function.json`, the program, two files.
+fn lay_out(root: &Path, host: &Value, config: &str) {
+    for entry in std::fs::read_dir(repository()).expect("the repository").flatten() {
+        if entry.path().join("function.json").is_file() {
+            let folder = root.join(entry.file_name());
+            std::fs::create_dir(&folder).expect("a function folder");
+            std::fs::copy(entry.path().join("function.json"), folder.join("function.json"))
+                .expect("its function.json");
+        }
+    }
+    std::fs::write(root.join("host.json"), host.to_string()).expect("host.json");
+    std::fs::write(root.join("colloquy.toml"), config).expect("colloquy.toml");
+    let program = root.join("function-handlers");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_function-handlers"), program).expect("the program");
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(repository().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Without redirects and proxies: what the app answers is what a test sees.
+fn client() -> reqwest::Client {
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
+    client.timeout(Duration::from_secs(30)).build().expect("a client")
+}
+
+fn name_of(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default()
+}

@@ -1,0 +1,64 @@
+//! Where the services of `scripts/test` are, and names that nobody else has.
+
+use std::path::PathBuf;
+
+/// What `scripts/test` exports; see `scripts/services`, which lists it.
+pub struct Surroundings {
+    /// The shared cluster through PgBouncer (transaction mode), as superuser, database `postgres`.
+    pub pooled_url: String,
+    /// The same cluster, directly.
+    pub direct_url: String,
+    /// Connection string of the shared Azurite.
+    pub azurite: String,
+    /// `initdb`, `postgres`, `dropdb` are here.
+    pub postgres_bin: PathBuf,
+    /// The PgBouncer program.
+    pub pgbouncer: PathBuf,
+    /// Whom private servers run as; empty: as the tests do.
+    pub postgres_user: String,
+    /// Azurite's entry script, for `node`.
+    pub azurite_js: PathBuf,
+    /// Where private servers and app roots live; removed by `scripts/test`.
+    pub scratch: PathBuf,
+}
+
+impl Surroundings {
+    /// Reads `COLLOQUY_TEST_*`.
+    pub fn read() -> Self {
+        Self {
+            pooled_url: variable("COLLOQUY_TEST_DATABASE_URL"),
+            direct_url: variable("COLLOQUY_TEST_DATABASE_DIRECT_URL"),
+            azurite: variable("COLLOQUY_TEST_AZURITE"),
+            postgres_bin: variable("COLLOQUY_TEST_POSTGRES_BIN").into(),
+            pgbouncer: variable("COLLOQUY_TEST_PGBOUNCER").into(),
+            postgres_user: variable("COLLOQUY_TEST_POSTGRES_USER"),
+            azurite_js: variable("COLLOQUY_TEST_AZURITE_JS").into(),
+            scratch: variable("COLLOQUY_TEST_DIR").into(),
+        }
+    }
+
+    /// A new directory under `scratch`.
+    pub fn directory(&self, purpose: &str) -> PathBuf {
+        let path = self.scratch.join(unique(purpose));
+        std::fs::create_dir(&path).expect("a directory under COLLOQUY_TEST_DIR");
+        path
+    }
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!(
+            "{name} is not set. Run the tests with scripts/test, or load `scripts/services up .local/test`."
+        )
+    })
+}
+
+/// A name nobody else has: lower-case letters, digits and hyphens, as queues and directories want them.
+pub fn unique(purpose: &str) -> String {
+    format!("{purpose}-{}", uuid::Uuid::now_v7().simple())
+}
+
+/// The repository.
+pub fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
