@@ -68,7 +68,8 @@ pub struct Parts {
 
 impl Front {
     pub fn new(parts: Parts) -> Self {
-        let Parts { functions, mut errors, config, host_id, base, body_limit, invoker, runner, tasks } = parts;
+        let Parts { functions, mut errors, config, host_id, base, body_limit, invoker, runner, tasks } =
+            parts;
         let (routes, route_errors) = Routes::new(&functions, &config.route_prefix);
         for (function, reason) in &route_errors {
             log::error(format!("The '{function}' function is in error: {reason}"));
@@ -77,8 +78,19 @@ impl Front {
         let address = invoker.handler().address();
         let pool = Pool::new(address, tasks.clone());
         Front {
-            functions, errors, config, host_id, base, body_limit, invoker, runner, tasks,
-            pool, pool_host: address.to_string(), routes, started: Instant::now(),
+            functions,
+            errors,
+            config,
+            host_id,
+            base,
+            body_limit,
+            invoker,
+            runner,
+            tasks,
+            pool,
+            pool_host: address.to_string(),
+            routes,
+            started: Instant::now(),
         }
     }
 
@@ -124,14 +136,25 @@ impl Front {
         match self.dispatch(request, &exchange).await {
             Ok(response) => response,
             Err(failure) => {
-                let level = if failure.status.is_server_error() { log::Level::Error } else { log::Level::Information };
-                log::stamped(level, &format!("{line} answered {}: {}", failure.status.as_u16(), failure.reason));
+                let level = if failure.status.is_server_error() {
+                    log::Level::Error
+                } else {
+                    log::Level::Information
+                };
+                log::stamped(
+                    level,
+                    &format!("{line} answered {}: {}", failure.status.as_u16(), failure.reason),
+                );
                 failure.response()
             }
         }
     }
 
-    async fn dispatch(self: Arc<Self>, request: Request<Incoming>, exchange: &Exchange) -> Result<Response<Body>, Failure> {
+    async fn dispatch(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        exchange: &Exchange,
+    ) -> Result<Response<Body>, Failure> {
         if content_length(request.headers()).is_some_and(|length| length > self.body_limit) {
             return Err(Failure::too_large(self.body_limit));
         }
@@ -141,28 +164,48 @@ impl Front {
         }
         let Some((function, params)) = self.routes.find(request.method(), path) else {
             return match path {
-                "/" => Ok(answer(StatusCode::OK, body::full("Your Functions 4.0 app is up and running (devhost)\n"))),
+                "/" => Ok(answer(
+                    StatusCode::OK,
+                    body::full("Your Functions 4.0 app is up and running (devhost)\n"),
+                )),
                 _ => Ok(answer(StatusCode::NOT_FOUND, body::empty())),
             };
         };
         let function = Arc::clone(function);
         match function.http_mode(&self.config.handler) {
-            HttpMode::Proxy => self.logged(&function, exchange, proxy::proxy(&self, &function, request, exchange)).await,
-            HttpMode::Forward => self.logged(&function, exchange, forward::forward(&self, &function, request, exchange)).await,
+            HttpMode::Proxy => {
+                self.logged(&function, exchange, proxy::proxy(&self, &function, request, exchange)).await
+            }
+            HttpMode::Forward => {
+                self.logged(&function, exchange, forward::forward(&self, &function, request, exchange)).await
+            }
             HttpMode::Envelope => enveloped::enveloped(&self, &function, &params, request).await,
         }
     }
 
     /// The lines the host writes about an HTTP invocation; any answer of the handler is success.
-    async fn logged(&self, function: &Function, exchange: &Exchange, run: impl Future<Output = Result<Response<Body>, Failure>>) -> Result<Response<Body>, Failure> {
+    async fn logged(
+        &self,
+        function: &Function,
+        exchange: &Exchange,
+        run: impl Future<Output = Result<Response<Body>, Failure>>,
+    ) -> Result<Response<Body>, Failure> {
         let (name, id) = (&function.name, &exchange.id);
-        log::information(format!("Executing 'Functions.{name}' (Reason='This function was programmatically called via the host APIs.', Id={id})"));
+        log::information(format!(
+            "Executing 'Functions.{name}' (Reason='This function was programmatically called via the host APIs.', Id={id})"
+        ));
         let started = Instant::now();
         let result = run.await;
         let took = started.elapsed().as_millis();
         match &result {
-            Ok(response) => log::information(format!("Executed 'Functions.{name}' (Succeeded, Id={id}, Duration={took}ms, Status={})", response.status().as_u16())),
-            Err(failure) => log::error(format!("Executed 'Functions.{name}' (Failed, Id={id}, Duration={took}ms): {}", failure.reason)),
+            Ok(response) => log::information(format!(
+                "Executed 'Functions.{name}' (Succeeded, Id={id}, Duration={took}ms, Status={})",
+                response.status().as_u16()
+            )),
+            Err(failure) => log::error(format!(
+                "Executed 'Functions.{name}' (Failed, Id={id}, Duration={took}ms): {}",
+                failure.reason
+            )),
         }
         result
     }
@@ -174,7 +217,9 @@ impl Front {
     /// A loaded function by name, in any case.
     fn function(&self, name: &str) -> Result<Arc<Function>, Failure> {
         let found = self.functions.iter().find(|function| function.name.eq_ignore_ascii_case(name));
-        found.cloned().ok_or_else(|| Failure::new(StatusCode::NOT_FOUND, format!("there is no function {name}")))
+        found
+            .cloned()
+            .ok_or_else(|| Failure::new(StatusCode::NOT_FOUND, format!("there is no function {name}")))
     }
 
     fn describe(&self, function: &Function) -> Value {
@@ -189,7 +234,12 @@ impl Front {
     }
 
     fn load_errors(&self, name: &str) -> Result<Value, Failure> {
-        let errors: Vec<&str> = self.errors.iter().filter(|(function, _)| function.eq_ignore_ascii_case(name)).map(|(_, reason)| reason.as_str()).collect();
+        let errors: Vec<&str> = self
+            .errors
+            .iter()
+            .filter(|(function, _)| function.eq_ignore_ascii_case(name))
+            .map(|(_, reason)| reason.as_str())
+            .collect();
         if errors.is_empty() {
             self.function(name)?;
             return Ok(json!({}));

@@ -36,7 +36,8 @@ pub fn queue_messages(value: &Value, binary: bool) -> Result<Vec<Vec<u8>>, Strin
 pub fn encode(message: &[u8], encoding: MessageEncoding) -> Result<String, String> {
     match encoding {
         MessageEncoding::Base64 => Ok(STANDARD.encode(message)),
-        MessageEncoding::None => String::from_utf8(message.to_vec()).map_err(|_| "bytes that are not UTF-8 need messageEncoding base64".to_owned()),
+        MessageEncoding::None => String::from_utf8(message.to_vec())
+            .map_err(|_| "bytes that are not UTF-8 need messageEncoding base64".to_owned()),
     }
 }
 
@@ -76,7 +77,11 @@ mod tests {
     use serde_json::json;
 
     fn messages(value: Value) -> Vec<String> {
-        queue_messages(&value, false).unwrap().into_iter().map(|message| String::from_utf8_lossy(&message).into_owned()).collect()
+        queue_messages(&value, false)
+            .unwrap()
+            .into_iter()
+            .map(|message| String::from_utf8_lossy(&message).into_owned())
+            .collect()
     }
 
     #[test]

@@ -20,12 +20,21 @@ pub struct Runner {
 }
 
 impl Runner {
-    pub fn new(invoker: Invoker, queues: HashMap<(String, String), Arc<dyn Messages>>, encoding: crate::host_json::MessageEncoding) -> Self {
+    pub fn new(
+        invoker: Invoker,
+        queues: HashMap<(String, String), Arc<dyn Messages>>,
+        encoding: crate::host_json::MessageEncoding,
+    ) -> Self {
         Runner { invoker, queues, encoding }
     }
 
     /// Invokes and writes queue outputs: after the answer, before the trigger counts as done; not transactional.
-    pub async fn run(&self, function: &Function, envelope: Vec<u8>, reason: &str) -> Result<Answer, InvocationError> {
+    pub async fn run(
+        &self,
+        function: &Function,
+        envelope: Vec<u8>,
+        reason: &str,
+    ) -> Result<Answer, InvocationError> {
         let answer = self.invoker.invoke(function, reason, envelope).await?;
         for output in function.outputs().filter(|output| output.kind.eq_ignore_ascii_case("queue")) {
             let failed = |reason: String| InvocationError::Outputs(format!("{}: {reason}", output.name));
@@ -42,9 +51,17 @@ impl Runner {
         Ok(answer)
     }
 
-    async fn settle(&self, function: &Function, envelope: Vec<u8>, reason: &str) -> Result<(), StorageFailure> {
+    async fn settle(
+        &self,
+        function: &Function,
+        envelope: Vec<u8>,
+        reason: &str,
+    ) -> Result<(), StorageFailure> {
         // Already logged with its invocation id; listeners need only know that it failed.
-        self.run(function, envelope, reason).await.map(drop).map_err(|cause| StorageFailure::Other(cause.to_string()))
+        self.run(function, envelope, reason)
+            .await
+            .map(drop)
+            .map_err(|cause| StorageFailure::Other(cause.to_string()))
     }
 }
 

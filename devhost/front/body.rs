@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full};
-use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -83,7 +83,10 @@ impl hyper::body::Body for Upload {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
             Some(Ok(frame)) => frame,
             Some(Err(cause)) => return Poll::Ready(Some(Err(cause.into()))),
@@ -124,9 +127,15 @@ pub struct Download {
 
 impl Download {
     /// `deadline` with what to do when it passes before the answer is complete.
-    pub fn new(inner: Incoming, activity: Activity, silence: Duration, deadline: Option<(Instant, Box<dyn FnOnce() + Send>)>) -> Self {
+    pub fn new(
+        inner: Incoming,
+        activity: Activity,
+        silence: Duration,
+        deadline: Option<(Instant, Box<dyn FnOnce() + Send>)>,
+    ) -> Self {
         let silence_timer = Box::pin(sleep_until(activity.last() + silence));
-        let (deadline, on_timeout) = deadline.map_or((None, None), |(at, act)| (Some(Box::pin(sleep_until(at))), Some(act)));
+        let (deadline, on_timeout) =
+            deadline.map_or((None, None), |(at, act)| (Some(Box::pin(sleep_until(at))), Some(act)));
         Download { inner, activity, silence, silence_timer, deadline, on_timeout }
     }
 }
@@ -135,7 +144,10 @@ impl hyper::body::Body for Download {
     type Data = Bytes;
     type Error = BoxError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
             self.activity.touch();
             return Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)));

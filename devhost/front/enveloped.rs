@@ -15,11 +15,17 @@ use crate::answer::Answer;
 use crate::envelope::{self, HttpEnvelope, Sys};
 use crate::functions::Function;
 
-pub async fn enveloped(front: &Front, function: &Function, params: &Params, request: Request<Incoming>) -> Result<Response<Body>, Failure> {
+pub async fn enveloped(
+    front: &Front,
+    function: &Function,
+    params: &Params,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Failure> {
     let (parts, body) = request.into_parts();
     let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
     let url = format!("http://{host}{}", parts.uri);
-    let query: Vec<(String, String)> = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+    let query: Vec<(String, String)> =
+        form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
     let body = collect(body, front.body_limit).await?;
     let request = HttpEnvelope {
         binding: &function.trigger_binding().name,
@@ -30,10 +36,17 @@ pub async fn enveloped(front: &Front, function: &Function, params: &Params, requ
         query: &query,
         body: &body,
     };
-    let envelope = envelope::http_request(&request, &Sys::new(&function.name)).map_err(|cause| Failure::internal(cause.to_string()))?;
-    let answered = front.runner.run(function, envelope, "This function was programmatically called via the host APIs.").await;
+    let envelope = envelope::http_request(&request, &Sys::new(&function.name))
+        .map_err(|cause| Failure::internal(cause.to_string()))?;
+    let answered = front
+        .runner
+        .run(function, envelope, "This function was programmatically called via the host APIs.")
+        .await;
     let answered = answered.map_err(|cause| Failure::internal(cause.to_string()))?;
-    let output = function.outputs().find(|output| output.kind.eq_ignore_ascii_case("http")).map(|output| output.name.clone());
+    let output = function
+        .outputs()
+        .find(|output| output.kind.eq_ignore_ascii_case("http"))
+        .map(|output| output.name.clone());
     output_response(&answered, output.as_deref())
 }
 
@@ -50,15 +63,21 @@ fn output_response(answered: &Answer, output: Option<&str>) -> Result<Response<B
     match value {
         Value::Null => Ok(answer(StatusCode::OK, body::empty())),
         Value::Object(members) => described_response(members),
-        other => Err(Failure::internal(format!("the http output is {other}, not an object with statusCode, headers and body"))),
+        other => Err(Failure::internal(format!(
+            "the http output is {other}, not an object with statusCode, headers and body"
+        ))),
     }
 }
 
 fn described_response(members: &Map<String, Value>) -> Result<Response<Body>, Failure> {
-    let member = |name: &str| members.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+    let member = |name: &str| {
+        members.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    };
     let status = match member("statusCode").or_else(|| member("status")) {
         None | Some(Value::Null) => StatusCode::OK,
-        Some(value) => text(value).parse().map_err(|_| Failure::internal(format!("{value} is no status code")))?,
+        Some(value) => {
+            text(value).parse().map_err(|_| Failure::internal(format!("{value} is no status code")))?
+        }
     };
     let content = match member("body") {
         None | Some(Value::Null) => String::new(),
@@ -66,8 +85,10 @@ fn described_response(members: &Map<String, Value>) -> Result<Response<Body>, Fa
     };
     let mut response = answer(status, body::full(content));
     for (name, value) in member("headers").and_then(Value::as_object).into_iter().flatten() {
-        let name: HeaderName = name.parse().map_err(|_| Failure::internal(format!("{name:?} is no header name")))?;
-        let value = HeaderValue::from_str(&text(value)).map_err(|_| Failure::internal(format!("the value of header {name} is not valid")))?;
+        let name: HeaderName =
+            name.parse().map_err(|_| Failure::internal(format!("{name:?} is no header name")))?;
+        let value = HeaderValue::from_str(&text(value))
+            .map_err(|_| Failure::internal(format!("the value of header {name} is not valid")))?;
         response.headers_mut().insert(name, value);
     }
     Ok(response)
@@ -88,7 +109,11 @@ mod tests {
         match output_response(&answered, Some("res")) {
             Ok(response) => {
                 let status = response.status().as_u16();
-                (status, String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap())
+                (
+                    status,
+                    String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec())
+                        .unwrap(),
+                )
             }
             Err(failure) => (failure.status.as_u16(), String::new()),
         }
@@ -96,8 +121,14 @@ mod tests {
 
     #[tokio::test]
     async fn the_http_output_is_read_in_any_case_and_by_either_name() {
-        assert_eq!(respond(json!({"res": {"StatusCode": "201", "BODY": "made"}})).await, (201, "made".to_owned()));
-        assert_eq!(respond(json!({"res": {"status": 202, "body": {"a": 1}}})).await, (202, r#"{"a":1}"#.to_owned()));
+        assert_eq!(
+            respond(json!({"res": {"StatusCode": "201", "BODY": "made"}})).await,
+            (201, "made".to_owned())
+        );
+        assert_eq!(
+            respond(json!({"res": {"status": 202, "body": {"a": 1}}})).await,
+            (202, r#"{"a":1}"#.to_owned())
+        );
         // A null statusCode is found first and masks status.
         assert_eq!(respond(json!({"res": {"statusCode": null, "status": 404}})).await.0, 200);
         assert_eq!(respond(json!({"res": "text"})).await.0, 500);

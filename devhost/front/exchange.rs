@@ -30,7 +30,10 @@ impl Failure {
     }
 
     pub fn too_large(limit: u64) -> Self {
-        Failure::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the request body is larger than {limit} bytes (FUNCTIONS_REQUEST_BODY_SIZE_LIMIT)"))
+        Failure::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the request body is larger than {limit} bytes (FUNCTIONS_REQUEST_BODY_SIZE_LIMIT)"),
+        )
     }
 
     pub fn response(&self) -> Response<Body> {
@@ -48,7 +51,9 @@ pub fn answer(status: StatusCode, body: Body) -> Response<Body> {
 /// A JSON answer of the host itself.
 pub fn json(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
     let mut response = answer(status, body::full(value.to_string()));
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json; charset=utf-8"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json; charset=utf-8"));
     response
 }
 

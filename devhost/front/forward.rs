@@ -26,11 +26,19 @@ const DROPPED: [&str; 9] = [
     "last-modified",
 ];
 
-pub async fn forward(front: &Front, function: &Function, request: Request<Incoming>, exchange: &Exchange) -> Result<Response<Body>, Failure> {
-    let generation = front.invoker.handler().ready().await.map_err(|cause| Failure::internal(cause.to_string()))?;
+pub async fn forward(
+    front: &Front,
+    function: &Function,
+    request: Request<Incoming>,
+    exchange: &Exchange,
+) -> Result<Response<Body>, Failure> {
+    let generation =
+        front.invoker.handler().ready().await.map_err(|cause| Failure::internal(cause.to_string()))?;
     if request.headers().contains_key(header::TRANSFER_ENCODING) {
         // Transfer-Encoding is copied, the body is not, and .NET refuses to send that.
-        return Err(Failure::internal("a chunked body cannot be forwarded (enableProxyingHttpRequest can)".to_owned()));
+        return Err(Failure::internal(
+            "a chunked body cannot be forwarded (enableProxyingHttpRequest can)".to_owned(),
+        ));
     }
     let length = content_length(request.headers()).unwrap_or(0);
     let (parts, body) = request.into_parts();
@@ -45,9 +53,15 @@ pub async fn forward(front: &Front, function: &Function, request: Request<Incomi
     *copy.headers_mut() = copied(&parts.headers, exchange);
 
     let send = async {
-        let response = front.pool.send(copy).await.map_err(|cause| Failure::internal(format!("cannot reach the handler, or it broke off: {cause}")))?;
+        let response = front.pool.send(copy).await.map_err(|cause| {
+            Failure::internal(format!("cannot reach the handler, or it broke off: {cause}"))
+        })?;
         let (mut parts, body) = response.into_parts();
-        let bytes = body.collect().await.map_err(|cause| Failure::internal(format!("the handler broke off its answer: {cause}")))?.to_bytes();
+        let bytes = body
+            .collect()
+            .await
+            .map_err(|cause| Failure::internal(format!("the handler broke off its answer: {cause}")))?
+            .to_bytes();
         parts.headers.remove(header::TRANSFER_ENCODING);
         parts.headers.remove(header::CONNECTION);
         Ok(Response::from_parts(parts, body::full(bytes)))
@@ -68,7 +82,10 @@ pub async fn collect(body: Incoming, limit: u64) -> Result<bytes::Bytes, Failure
     match Limited::new(body, limit_in_memory).collect().await {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(cause) if cause.is::<http_body_util::LengthLimitError>() => Err(Failure::too_large(limit)),
-        Err(cause) => Err(Failure::new(http::StatusCode::BAD_REQUEST, format!("the client broke off its body: {cause}"))),
+        Err(cause) => Err(Failure::new(
+            http::StatusCode::BAD_REQUEST,
+            format!("the client broke off its body: {cause}"),
+        )),
     }
 }
 
@@ -128,7 +145,13 @@ mod tests {
     #[test]
     fn content_headers_are_lost_and_a_forged_id_stays_in_front() {
         let mut headers = HeaderMap::new();
-        for (name, value) in [("host", "public"), ("content-encoding", "gzip"), ("content-type", "text/x"), ("user-agent", "curl"), (INVOCATION_ID, "forged")] {
+        for (name, value) in [
+            ("host", "public"),
+            ("content-encoding", "gzip"),
+            ("content-type", "text/x"),
+            ("user-agent", "curl"),
+            (INVOCATION_ID, "forged"),
+        ] {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         let exchange = Exchange { id: "true".to_owned(), peer: "127.0.0.1:5".parse().unwrap() };

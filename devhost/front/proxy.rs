@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
 
 use super::Front;
@@ -36,8 +36,14 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::TRAILER,
 ];
 
-pub async fn proxy(front: &Front, function: &Function, request: Request<Incoming>, exchange: &Exchange) -> Result<Response<Body>, Failure> {
-    let generation = front.invoker.handler().ready().await.map_err(|cause| Failure::internal(cause.to_string()))?;
+pub async fn proxy(
+    front: &Front,
+    function: &Function,
+    request: Request<Incoming>,
+    exchange: &Exchange,
+) -> Result<Response<Body>, Failure> {
+    let generation =
+        front.invoker.handler().ready().await.map_err(|cause| Failure::internal(cause.to_string()))?;
     let (mut parts, body) = request.into_parts();
     rewrite(&mut parts.headers, exchange, front.pool_host());
     // The path and the raw query, without scheme and host.
@@ -65,8 +71,12 @@ pub async fn proxy(front: &Front, function: &Function, request: Request<Incoming
     };
     let response = match sent {
         Ok(response) => response,
-        Err(_) if *too_large.lock().unwrap_or_else(PoisonError::into_inner) => return Err(Failure::too_large(front.body_limit)),
-        Err(cause) => return Err(Failure::internal(format!("cannot reach the handler, or it broke off: {cause}"))),
+        Err(_) if *too_large.lock().unwrap_or_else(PoisonError::into_inner) => {
+            return Err(Failure::too_large(front.body_limit));
+        }
+        Err(cause) => {
+            return Err(Failure::internal(format!("cannot reach the handler, or it broke off: {cause}")));
+        }
     };
     let (mut parts, body) = response.into_parts();
     remove_hop_by_hop(&mut parts.headers);
@@ -139,18 +149,22 @@ mod tests {
         }
         let exchange = Exchange { id: "id-1".to_owned(), peer: "127.0.0.1:5".parse().unwrap() };
         rewrite(&mut headers, &exchange, "127.0.0.1:4000");
-        let mut found: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        let mut found: Vec<String> =
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         found.sort();
         let version = format!("x-azure-functions-hostversion: {HOST_VERSION}");
-        assert_eq!(found, [
-            "host: 127.0.0.1:4000",
-            "user-agent: curl",
-            version.as_str(),
-            "x-azure-functions-invocationid: id-1",
-            "x-forwarded-for: 127.0.0.1",
-            "x-forwarded-host: localhost:7071",
-            "x-forwarded-proto: http",
-            "x-ms-invocation-id: id-1",
-        ]);
+        assert_eq!(
+            found,
+            [
+                "host: 127.0.0.1:4000",
+                "user-agent: curl",
+                version.as_str(),
+                "x-azure-functions-invocationid: id-1",
+                "x-forwarded-for: 127.0.0.1",
+                "x-forwarded-host: localhost:7071",
+                "x-forwarded-proto: http",
+                "x-ms-invocation-id: id-1",
+            ]
+        );
     }
 }

@@ -46,7 +46,9 @@ impl Routes {
         for function in functions.iter().filter(|function| !function.disabled) {
             let Trigger::Http { route, methods } = &function.trigger else { continue };
             match Template::parse(&format!("{prefix}/{route}")) {
-                Ok(template) => routes.push(Route { template, methods: methods.clone(), function: Arc::clone(function) }),
+                Ok(template) => {
+                    routes.push(Route { template, methods: methods.clone(), function: Arc::clone(function) })
+                }
                 Err(reason) => errors.push((function.name.clone(), format!("route {route:?}: {reason}"))),
             }
         }
@@ -57,9 +59,10 @@ impl Routes {
     /// The function for a request. `None` is 404, also when the path fits but the method does not: the host makes
     /// the method part of the route.
     pub fn find(&self, method: &Method, path: &str) -> Option<(&Arc<Function>, Params)> {
-        self.0.iter().filter(|route| route.methods.is_empty() || route.methods.contains(method)).find_map(|route| {
-            Some((&route.function, route.template.matches(path)?))
-        })
+        self.0
+            .iter()
+            .filter(|route| route.methods.is_empty() || route.methods.contains(method))
+            .find_map(|route| Some((&route.function, route.template.matches(path)?)))
     }
 }
 
@@ -76,7 +79,10 @@ impl Template {
     }
 
     fn matches(&self, path: &str) -> Option<Params> {
-        let mut parts = path.split('/').filter(|part| !part.is_empty()).map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned());
+        let mut parts = path
+            .split('/')
+            .filter(|part| !part.is_empty())
+            .map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned());
         let mut params = Params::new();
         for segment in &self.0 {
             match segment {
@@ -108,7 +114,8 @@ impl Segment {
             return Ok(Segment::CatchAll { name: name.trim_start_matches('*').to_owned() });
         }
         let (inner, optional) = inner.strip_suffix('?').map_or((inner, false), |inner| (inner, true));
-        let (name, constraint) = inner.split_once(':').map_or((inner, None), |(name, constraint)| (name, Some(constraint)));
+        let (name, constraint) =
+            inner.split_once(':').map_or((inner, None), |(name, constraint)| (name, Some(constraint)));
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
             return Err(format!("{text} is no parameter"));
         }
@@ -118,7 +125,11 @@ impl Segment {
             Some("alpha") => Constraint::Alpha,
             Some("guid") => Constraint::Guid,
             Some("int" | "long") => Constraint::Int,
-            Some(other) => return Err(format!("constraint {other} is not supported by devhost; use int, long, alpha or guid")),
+            Some(other) => {
+                return Err(format!(
+                    "constraint {other} is not supported by devhost; use int, long, alpha or guid"
+                ));
+            }
         };
         Ok(Segment::Constrained { name, constraint, optional })
     }
@@ -134,10 +145,16 @@ impl Segment {
     /// `None` if the part does not fit.
     fn bind(&self, part: String, params: &mut Params) -> Option<()> {
         match self {
-            Segment::Literal(literal) => return literal.to_lowercase().eq(&part.to_lowercase()).then_some(()),
-            Segment::Constrained { name, constraint, .. } if constraint.fits(&part) => params.push((name.clone(), Some(part))),
+            Segment::Literal(literal) => {
+                return literal.to_lowercase().eq(&part.to_lowercase()).then_some(());
+            }
+            Segment::Constrained { name, constraint, .. } if constraint.fits(&part) => {
+                params.push((name.clone(), Some(part)))
+            }
             Segment::Constrained { .. } => return None,
-            Segment::Parameter { name, .. } | Segment::CatchAll { name } => params.push((name.clone(), Some(part))),
+            Segment::Parameter { name, .. } | Segment::CatchAll { name } => {
+                params.push((name.clone(), Some(part)))
+            }
         }
         Some(())
     }
@@ -145,7 +162,9 @@ impl Segment {
     fn bind_absent(&self, params: &mut Params) {
         match self {
             Segment::Literal(_) => {}
-            Segment::Constrained { name, .. } | Segment::Parameter { name, .. } | Segment::CatchAll { name } => params.push((name.clone(), None)),
+            Segment::Constrained { name, .. }
+            | Segment::Parameter { name, .. }
+            | Segment::CatchAll { name } => params.push((name.clone(), None)),
         }
     }
 }
@@ -182,13 +201,22 @@ mod tests {
 
     fn found(routes: &Routes, method: &Method, path: &str) -> Option<String> {
         let (function, params) = routes.find(method, path)?;
-        let params: Vec<String> = params.iter().map(|(name, value)| format!("{name}={}", value.as_deref().unwrap_or("null"))).collect();
+        let params: Vec<String> = params
+            .iter()
+            .map(|(name, value)| format!("{name}={}", value.as_deref().unwrap_or("null")))
+            .collect();
         Some([vec![function.name.clone()], params].concat().join(" "))
     }
 
     #[test]
     fn optional_parameters_may_be_absent() {
-        let routes = routes("api", &[("receive", "webhooks/{source}/{event?}", &["post", "options"]), ("health", "health/{check?}", &["get"])]);
+        let routes = routes(
+            "api",
+            &[
+                ("receive", "webhooks/{source}/{event?}", &["post", "options"]),
+                ("health", "health/{check?}", &["get"]),
+            ],
+        );
         let post = |path| found(&routes, &Method::POST, path);
         assert_eq!(post("/api/webhooks/stripe").as_deref(), Some("receive source=stripe event=null"));
         assert_eq!(post("/API/Webhooks/a%2Fb/x%20y/").as_deref(), Some("receive source=a/b event=x y"));
@@ -208,7 +236,15 @@ mod tests {
     #[test]
     fn the_more_special_route_wins_and_a_catch_all_takes_the_rest() {
         let all: &[&str] = &[];
-        let routes = routes("", &[("rest", "{*path}", all), ("id", "a/{id:int}", all), ("name", "a/{name}", all), ("literal", "a/b", all)]);
+        let routes = routes(
+            "",
+            &[
+                ("rest", "{*path}", all),
+                ("id", "a/{id:int}", all),
+                ("name", "a/{name}", all),
+                ("literal", "a/b", all),
+            ],
+        );
         let get = |path| found(&routes, &Method::GET, path).unwrap();
         assert_eq!(get("/a/b"), "literal");
         assert_eq!(get("/a/7"), "id id=7");
