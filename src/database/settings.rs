@@ -105,7 +105,6 @@ pub(super) struct Target {
     pub config: tokio_postgres::Config,
     /// `host:port/database`, for messages.
     pub server: String,
-    pub tls: bool,
 }
 
 impl Target {
@@ -144,7 +143,7 @@ impl Target {
         };
         config.ssl_mode(if tls { SslMode::Require } else { SslMode::Disable });
         let server = server(&config);
-        Ok(Self { config, server, tls })
+        Ok(Self { config, server })
     }
 }
 
