@@ -65,6 +65,7 @@ async fn with_the_database_away_an_app_is_live_but_not_ready_and_takes_deliverie
     let mut proxied = url.clone();
     proxied.set_port(Some(proxy.port())).unwrap();
     let builder = FunctionApp::on(proxied.as_str(), &database.direct_url, &storage).hurried();
+    let builder = builder.set("DB_CONNECT_TIMEOUT", "3s").set("DB_STATEMENT_TIMEOUT", "3s").set("DB_POOL_WAIT", "3s");
     let handler = builder.start_handler().await;
     assert_eq!(handler.get("/api/health/ready").await.status(), 200);
 

@@ -119,16 +119,12 @@ impl FunctionAppBuilder {
     pub fn hurried(self) -> Self {
         let flags = [("--speed", "10"), ("--lease-seconds", "5"), ("--crash-limit", "0")];
         let settings = [
-            ("WORK_LEASE", "3s"),
             ("HINT_AFTER", "1s"),
             ("RETRY_BASE", "200ms"),
             ("RETRY_CAP", "1s"),
             ("OUTAGE_RETRY", "1s"),
             ("SWITCH_CACHE", "200ms"),
             ("STORAGE_TIMEOUT", "3s"),
-            ("DB_CONNECT_TIMEOUT", "2s"),
-            ("DB_STATEMENT_TIMEOUT", "5s"),
-            ("DB_POOL_WAIT", "3s"),
         ];
         let hurried = flags.into_iter().fold(self, |builder, (name, value)| builder.flag(name, value));
         settings.into_iter().fold(hurried, |builder, (name, value)| builder.set(name, value))
