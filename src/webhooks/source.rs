@@ -86,6 +86,9 @@ pub enum SignError {
     Entra(String),
 }
 
+/// It becomes an event's type and part of its key.
+const MAX_PATH_CHARS: usize = 200;
+
 /// One sender, ready to verify and to take deliveries apart.
 pub struct Source {
     name: String,
@@ -256,6 +259,13 @@ impl Source {
         let delivery = verified.delivery();
         if delivery.body.is_empty() {
             return Err(Malformed::shape("the body is empty"));
+        }
+        let unusable =
+            |path: &str| path.chars().count() > MAX_PATH_CHARS || path.chars().any(char::is_control);
+        if delivery.event_path.as_deref().is_some_and(unusable) {
+            return Err(Malformed::shape(format!(
+                "the event's name in the path is longer than {MAX_PATH_CHARS} characters or not printable"
+            )));
         }
         if let Some(reply) = self.adapter.validation(delivery)? {
             return Ok(Outcome::Answer(reply));
