@@ -1,6 +1,7 @@
 mod adversarial;
 mod azure;
 mod credentials;
+mod docs;
 mod entra;
 mod espocrm;
 mod event_grid;
