@@ -99,13 +99,12 @@ impl DatabaseSettings {
     }
 }
 
-/// A parsed URL: where to connect, and whether TLS is used on the way.
+/// A parsed URL. Whether TLS is used on the way stands in `config` (`Require` or `Disable`, nothing between).
 #[derive(Clone)]
 pub(super) struct Target {
     pub config: tokio_postgres::Config,
     /// `host:port/database`, for messages.
     pub server: String,
-    pub tls: bool,
 }
 
 impl Target {
@@ -144,7 +143,7 @@ impl Target {
         };
         config.ssl_mode(if tls { SslMode::Require } else { SslMode::Disable });
         let server = server(&config);
-        Ok(Self { config, server, tls })
+        Ok(Self { config, server })
     }
 }
 
