@@ -99,7 +99,7 @@ impl DatabaseSettings {
     }
 }
 
-/// A parsed URL: where to connect, and whether TLS is used on the way.
+/// A parsed URL. Whether TLS is used on the way stands in `config` (`Require` or `Disable`, nothing between).
 #[derive(Clone)]
 pub(super) struct Target {
     pub config: tokio_postgres::Config,
