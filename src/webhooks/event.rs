@@ -91,7 +91,7 @@ impl<'a> Stored<'a> {
 pub struct IncomingEvent {
     /// Place in the delivery, from 0.
     pub position: u32,
-    /// What makes it the same event when it comes again: unique per source. At most [`MAX_KEY_CHARS`]
+    /// What makes it the same event when it comes again: unique per source. At most `MAX_KEY_CHARS`
     /// printable characters.
     pub key: String,
     /// Differs if the same key comes with another content.
