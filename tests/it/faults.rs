@@ -42,7 +42,11 @@ async fn a_killed_handlers_callback_is_sent_again_under_its_id() {
     app.kill_handler().await;
     Ledger::new(&database, &storage, &consumer, senders.accepted()).balances(PATIENCE).await;
     assert_eq!(consumer.callbacks().len(), 2);
-    assert_eq!(database.count("SELECT attempts::int8 FROM callbacks").await, 2, "a try that ended its process counts");
+    assert_eq!(
+        database.count("SELECT attempts::int8 FROM callbacks").await,
+        2,
+        "a try that ended its process counts"
+    );
 }
 
 #[tokio::test]
@@ -88,10 +92,14 @@ async fn an_outage_of_the_database_costs_no_attempt_however_long_it_lasts() {
     postgres.stop().await;
     // Three attempts at an event, as far apart as they may be, take 0.6 s.
     senders.send_each_once(&[&app], 10).await;
-    eventually("every new delivery to be put off often enough to be dead if that counted", PATIENCE, async || {
-        let log = app.log();
-        log.iter().filter(|line| line.contains("event_put_off")).count() >= 40
-    })
+    eventually(
+        "every new delivery to be put off often enough to be dead if that counted",
+        PATIENCE,
+        async || {
+            let log = app.log();
+            log.iter().filter(|line| line.contains("event_put_off")).count() >= 40
+        },
+    )
     .await;
     postgres.start_again().await;
     Ledger::new(&database, &storage, &consumer, senders.accepted()).balances(PATIENCE).await;

@@ -6,9 +6,7 @@ use std::time::Duration;
 use colloquy::telemetry::metrics::METRICS;
 use serde_json::Value;
 
-use crate::support::{
-    Consumer, FunctionApp, Proxy, SOON, TestDatabase, TestStorage, eventually, repository,
-};
+use crate::support::{Consumer, FunctionApp, Proxy, SOON, TestDatabase, TestStorage, eventually, repository};
 
 async fn status_of(answer: reqwest::Response) -> (u16, Value) {
     assert!(answer.headers().contains_key("x-request-id"));
@@ -48,7 +46,10 @@ async fn an_app_on_an_old_schema_is_live_but_not_ready_until_it_is_migrated() {
     let handler = FunctionApp::of(&database, &storage).start_handler().await;
     assert_eq!(handler.get("/api/health/live").await.status(), 200);
     let (status, ready) = status_of(handler.get("/api/health/ready").await).await;
-    assert_eq!((status, check(&ready, "database"), check(&ready, "storage")), (503, &false.into(), &true.into()));
+    assert_eq!(
+        (status, check(&ready, "database"), check(&ready, "storage")),
+        (503, &false.into(), &true.into())
+    );
     let (_, told) = status_of(handler.get("/api/health/status").await).await;
     assert!(told["checks"].to_string().contains("function-handlers migrate"), "it says what to do: {told}");
 
@@ -65,7 +66,8 @@ async fn with_the_database_away_an_app_is_live_but_not_ready_and_takes_deliverie
     let mut proxied = url.clone();
     proxied.set_port(Some(proxy.port())).unwrap();
     let builder = FunctionApp::on(proxied.as_str(), &database.direct_url, &storage).hurried();
-    let builder = builder.set("DB_CONNECT_TIMEOUT", "3s").set("DB_STATEMENT_TIMEOUT", "3s").set("DB_POOL_WAIT", "3s");
+    let builder =
+        builder.set("DB_CONNECT_TIMEOUT", "3s").set("DB_STATEMENT_TIMEOUT", "3s").set("DB_POOL_WAIT", "3s");
     let handler = builder.start_handler().await;
     assert_eq!(handler.get("/api/health/ready").await.status(), 200);
 
@@ -113,7 +115,10 @@ async fn metrics_have_the_names_of_the_table_and_count_what_happened() {
         text.lines().any(|line| line.starts_with(start) && labels.iter().all(|label| line.contains(label)))
     };
     assert!(counted("colloquy_webhook_requests", [r#"outcome="accepted""#, r#"source="stripe""#]), "{text}");
-    assert!(counted("colloquy_webhook_requests", [r#"outcome="bad-signature""#, r#"source="stripe""#]), "{text}");
+    assert!(
+        counted("colloquy_webhook_requests", [r#"outcome="bad-signature""#, r#"source="stripe""#]),
+        "{text}"
+    );
     assert!(counted("colloquy_events_processed", [r#"fate="processed""#, r#"source="stripe""#]), "{text}");
 }
 
@@ -123,9 +128,11 @@ async fn operators_need_a_key_unless_they_sit_at_the_machine() {
     let handler = FunctionApp::of(&database, &storage).start_handler().await;
     for path in ["status", "metrics"] {
         let url = handler.url(&format!("/api/health/{path}"));
-        let answer = handler.client().get(&url).header("x-forwarded-for", "203.0.113.9:4711").send().await.unwrap();
+        let answer =
+            handler.client().get(&url).header("x-forwarded-for", "203.0.113.9:4711").send().await.unwrap();
         assert_eq!(answer.status(), 401, "{path} from elsewhere");
-        let answer = handler.client().get(&url).header("x-forwarded-for", "127.0.0.1:4711").send().await.unwrap();
+        let answer =
+            handler.client().get(&url).header("x-forwarded-for", "127.0.0.1:4711").send().await.unwrap();
         assert_eq!(answer.status(), 200, "{path} from here");
     }
 }
@@ -162,8 +169,7 @@ async fn check_finds_nothing_in_the_repository_and_every_difference_elsewhere() 
     let output = run_check(root);
     assert!(!output.status.success());
     let found = String::from_utf8_lossy(&output.stderr);
-    for difference in
-        ["migrate", "stray", "*/20", "process-event", "hooks/{source}", "count-sheep", "gitlab"]
+    for difference in ["migrate", "stray", "*/20", "process-event", "hooks/{source}", "count-sheep", "gitlab"]
     {
         assert!(found.contains(difference), "{difference} is not in:\n{found}");
     }

@@ -51,8 +51,22 @@ async fn every_refusal_has_its_status_and_its_type() {
         ("no signature", "stripe", vec![], body, 401, "bad-signature"),
         ("a forged signature", "stripe", vec![("stripe-signature", &forged)], body, 401, "bad-signature"),
         ("another body", "stripe", vec![("stripe-signature", &good)], "{}", 401, "bad-signature"),
-        ("a signature of 301 s ago", "stripe", vec![("stripe-signature", &old)], body, 401, "stale-signature"),
-        ("a signature of the future", "stripe", vec![("stripe-signature", &early)], body, 401, "stale-signature"),
+        (
+            "a signature of 301 s ago",
+            "stripe",
+            vec![("stripe-signature", &old)],
+            body,
+            401,
+            "stale-signature",
+        ),
+        (
+            "a signature of the future",
+            "stripe",
+            vec![("stripe-signature", &early)],
+            body,
+            401,
+            "stale-signature",
+        ),
         (
             "text",
             "stripe",
@@ -70,7 +84,8 @@ async fn every_refusal_has_its_status_and_its_type() {
         let detail = assert_refused(what, answer, status, slug).await;
         assert!(!detail.contains("evt_1"), "{what}: a part of the body is told: {detail}");
     }
-    let answer = app.client().request(http::Method::OPTIONS, app.url("/api/webhooks/stripe")).send().await.unwrap();
+    let answer =
+        app.client().request(http::Method::OPTIONS, app.url("/api/webhooks/stripe")).send().await.unwrap();
     assert_eq!(answer.headers()["allow"], "POST");
     assert_refused("a method", answer, 405, "method-not-allowed").await;
     eventually("nothing was queued", SOON, async || storage.is_empty().await).await;
@@ -192,7 +207,9 @@ async fn a_refused_source_answers_503_until_it_is_started_again() {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
     let app = FunctionApp::of(&database, &storage).set("SWITCH_CACHE", "0s").start().await;
     let body = r#"{"id":"evt_1","type":"invoice.paid"}"#;
-    assert!(app.command(&["sources", "stop", "stripe", "--refuse", "--reason", "a test"]).await.status.success());
+    assert!(
+        app.command(&["sources", "stop", "stripe", "--refuse", "--reason", "a test"]).await.status.success()
+    );
     assert_refused("stopped", app.deliver_stripe(body).await, 503, "source-stopped").await;
     assert!(app.command(&["sources", "start", "stripe"]).await.status.success());
     assert_eq!(app.deliver_stripe(body).await.status(), 200);
@@ -278,11 +295,18 @@ async fn with_the_queue_down_a_sender_is_told_to_come_back() {
 async fn neither_secrets_nor_payloads_nor_signatures_reach_a_log() {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
     let consumer = Consumer::start().await;
-    let app =
-        FunctionApp::of(&database, &storage).hurried().consumer(&consumer).set("APP_LOG_LEVEL", "debug").start().await;
+    let app = FunctionApp::of(&database, &storage)
+        .hurried()
+        .consumer(&consumer)
+        .set("APP_LOG_LEVEL", "debug")
+        .start()
+        .await;
     let body = r#"{"id":"evt_1","type":"invoice.paid","data":{"object":{"id":"in_1","iban":"DE02120300000000202051"}}}"#;
     let signature = app.stripe_signature(body);
-    assert_eq!(app.deliver("stripe", &[("stripe-signature", &signature)], body.to_owned()).await.status(), 200);
+    assert_eq!(
+        app.deliver("stripe", &[("stripe-signature", &signature)], body.to_owned()).await.status(),
+        200
+    );
     let refused = app.deliver("stripe", &[("stripe-signature", &signature)], format!("{body} ")).await;
     assert_eq!(refused.status(), 401);
     let token = format!("Bearer {}", app.setting("WEBHOOK_SECRET_PIPELINE"));
@@ -293,12 +317,24 @@ async fn neither_secrets_nor_payloads_nor_signatures_reach_a_log() {
     eventually("the callback", SOON, async || consumer.accepted().len() == 1).await;
     eventually("both log lines", SOON, async || {
         let log = app.log().join("\n");
-        log.contains("webhook_accepted") && log.contains("bad-signature") && log.contains("request-of-a-test-01")
+        log.contains("webhook_accepted")
+            && log.contains("bad-signature")
+            && log.contains("request-of-a-test-01")
     })
     .await;
     let log = app.log().join("\n");
     let password = |name: &str| {
-        app.setting(name).split_once("://").unwrap().1.split_once('@').unwrap().0.split_once(':').unwrap().1.to_owned()
+        app.setting(name)
+            .split_once("://")
+            .unwrap()
+            .1
+            .split_once('@')
+            .unwrap()
+            .0
+            .split_once(':')
+            .unwrap()
+            .1
+            .to_owned()
     };
     let mut secrets = vec![
         "DE02120300000000202051".to_owned(),

@@ -25,8 +25,9 @@ impl Scene {
         let mut events = Vec::new();
         eventually(&format!("{count} processed events with their work done"), SOON, async || {
             events = self.events().await;
-            let done =
-                |event: &&Value| event["state"] == "processed" && event["work_done"] == 2 && event["work"] == 2;
+            let done = |event: &&Value| {
+                event["state"] == "processed" && event["work_done"] == 2 && event["work"] == 2
+            };
             events.iter().filter(done).count() == count
         })
         .await;
@@ -106,7 +107,11 @@ async fn a_replay_is_a_new_run_under_the_same_webhook_id_unless_new_ones_are_ask
 
     let events = scene.processed(1).await;
     assert_eq!(events[0]["run"], 3);
-    assert_eq!(scene.database.count("SELECT sum(events)::int8 FROM event_counts").await, 3, "an effect a run");
+    assert_eq!(
+        scene.database.count("SELECT sum(events)::int8 FROM event_counts").await,
+        3,
+        "an effect a run"
+    );
     let audited = "SELECT count(*) FROM api_audit WHERE action = 'event.replay'";
     assert_eq!(scene.database.count(audited).await, 2);
 }

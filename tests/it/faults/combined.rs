@@ -14,6 +14,9 @@ const FREEZE: Duration = Duration::from_secs(5);
 /// Ten times what all attempts at an event take, at their longest.
 const OUTAGE: Duration = Duration::from_secs(10);
 
+/// So many events at most see each fault once; more of them see it again.
+const ROUND: usize = 1_000;
+
 /// Two instances of the app, both with their hosts.
 struct Hosts {
     one: FunctionApp,
@@ -44,7 +47,8 @@ const FAULTS: [Fault; 8] = [
 
 #[tokio::test]
 async fn after_all_faults_at_once_every_accepted_event_had_its_effect_exactly_once() {
-    let events: usize = std::env::var("COLLOQUY_FAULT_EVENTS").map_or(160, |text| text.parse().expect("a number"));
+    let events: usize =
+        std::env::var("COLLOQUY_FAULT_EVENTS").map_or(160, |text| text.parse().expect("a number"));
     let start = Instant::now();
     let mut postgres = PrivatePostgres::start().await;
     let mut azurite = PrivateAzurite::start().await;
@@ -59,9 +63,10 @@ async fn after_all_faults_at_once_every_accepted_event_had_its_effect_exactly_on
     let mut senders = Senders::new();
     // Each copy of an event may come with another fault.
     let deliveries = senders.doubled(events);
-    let mut shares = deliveries.chunks(deliveries.len().div_ceil(FAULTS.len()));
+    let rounds = FAULTS.repeat(events.div_ceil(ROUND));
+    let mut shares = deliveries.chunks(deliveries.len().div_ceil(rounds.len()));
     let mut report = String::new();
-    for fault in FAULTS {
+    for fault in rounds {
         let began = Instant::now();
         let share = shares.next().unwrap_or_default().to_vec();
         let count = share.len();
@@ -85,7 +90,8 @@ async fn after_all_faults_at_once_every_accepted_event_had_its_effect_exactly_on
     let patience = Duration::from_secs(60 + events as u64 / 20);
     let ledger = Ledger::new(&database, &storage, &consumer, senders.accepted());
     let table = during(&upkeep, ledger.balances(patience)).await;
-    report = format!("{events} events, {} deliveries, {:.1?}\n{report}{table}", deliveries.len(), start.elapsed());
+    report =
+        format!("{events} events, {} deliveries, {:.1?}\n{report}{table}", deliveries.len(), start.elapsed());
     println!("{report}");
     std::fs::write(repository().join("target/faults-report.txt"), report).expect("a report");
 }

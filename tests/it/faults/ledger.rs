@@ -54,12 +54,24 @@ impl<'a> Ledger<'a> {
             ("accepted deliveries that are stored", deliveries, stored),
             ("accepted deliveries that are stored twice", 0, doubled),
             ("events, processed", events, row("SELECT count(*) FROM events WHERE state = 'processed'").await),
-            ("events, held or in conflict", 0, row("SELECT count(*) FROM events WHERE state <> 'processed'").await),
+            (
+                "events, held or in conflict",
+                0,
+                row("SELECT count(*) FROM events WHERE state <> 'processed'").await,
+            ),
             ("effects", events, row("SELECT coalesce(sum(events), 0)::int8 FROM event_counts").await),
             ("jobs, succeeded", events, row("SELECT count(*) FROM jobs WHERE state = 'succeeded'").await),
             ("jobs, anything else", 0, row("SELECT count(*) FROM jobs WHERE state <> 'succeeded'").await),
-            ("callbacks, delivered", events, row("SELECT count(*) FROM callbacks WHERE state = 'delivered'").await),
-            ("callbacks, anything else", 0, row("SELECT count(*) FROM callbacks WHERE state <> 'delivered'").await),
+            (
+                "callbacks, delivered",
+                events,
+                row("SELECT count(*) FROM callbacks WHERE state = 'delivered'").await,
+            ),
+            (
+                "callbacks, anything else",
+                0,
+                row("SELECT count(*) FROM callbacks WHERE state <> 'delivered'").await,
+            ),
             ("events the consumer accepted", events, count(&callbacks.keys().collect::<BTreeSet<_>>())),
             ("of these, under one webhook-id", events, i64::try_from(one_id).unwrap_or(i64::MAX)),
             ("callbacks with a wrong signature", 0, self.forged()),
@@ -91,7 +103,14 @@ impl<'a> Ledger<'a> {
     }
 
     fn forged(&self) -> i64 {
-        count(&self.consumer.callbacks().iter().filter(|callback| callback.verified.is_err()).collect::<Vec<_>>())
+        count(
+            &self
+                .consumer
+                .callbacks()
+                .iter()
+                .filter(|callback| callback.verified.is_err())
+                .collect::<Vec<_>>(),
+        )
     }
 
     fn table(&self, lines: &[Line]) -> String {
@@ -102,8 +121,11 @@ impl<'a> Ledger<'a> {
         }
         let sent = self.consumer.callbacks().len();
         let answers = self.accepted.answers;
-        writeln!(table, "answers to senders, by status (0: none): {answers:?}; requests to the consumer: {sent}")
-            .expect("text");
+        writeln!(
+            table,
+            "answers to senders, by status (0: none): {answers:?}; requests to the consumer: {sent}"
+        )
+        .expect("text");
         table
     }
 }

@@ -21,7 +21,9 @@ async fn a_refused_callback_is_sent_again_by_the_schedule_with_the_same_id_and_b
 
     let tries = consumer.callbacks();
     assert_eq!(tries.len(), 4);
-    assert!(tries.iter().all(|one| one.verified.is_ok() && one.id == tries[0].id && one.body == tries[0].body));
+    assert!(
+        tries.iter().all(|one| one.verified.is_ok() && one.id == tries[0].id && one.body == tries[0].body)
+    );
     for (pair, least) in tries.windows(2).zip([300, 600, 100]) {
         let waited = pair[1].at.duration_since(pair[0].at);
         assert!(waited >= Duration::from_millis(least), "{waited:?} instead of {least} ms");
@@ -31,7 +33,8 @@ async fn a_refused_callback_is_sent_again_by_the_schedule_with_the_same_id_and_b
     let callback = &listed["callbacks"][0];
     assert_eq!(callback["attempts"], 4);
     assert_eq!(callback["state"], "delivered");
-    let statuses: Vec<&Value> = callback["tries"].as_array().unwrap().iter().map(|one| &one["status"]).collect();
+    let statuses: Vec<&Value> =
+        callback["tries"].as_array().unwrap().iter().map(|one| &one["status"]).collect();
     assert_eq!(serde_json::to_string(&statuses).unwrap(), "[500,null,404,200]");
     let kept = callback["tries"][2]["response"].as_str().unwrap().len();
     assert_eq!(kept, 4096, "of a long answer the beginning is kept");
