@@ -78,7 +78,8 @@ fn services() -> anyhow::Result<Arc<Services>> {
 
 /// A time with its unit, such as `90m`.
 fn duration(text: &str) -> Result<std::time::Duration, String> {
-    colloquy::config::duration(text).ok_or_else(|| "expected a number with its unit: 30s, 90m, 12h, 2d".to_owned())
+    colloquy::config::duration(text)
+        .ok_or_else(|| "expected a number with its unit: 30s, 90m, 12h, 2d".to_owned())
 }
 
 /// Who is at the keyboard, for the audit trail.

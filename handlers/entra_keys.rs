@@ -53,7 +53,8 @@ impl EntraKeys {
             }
             Err(error) => {
                 tracing::error!(
-                    code = "entra_keys_unavailable", error = format!("{error:#}"),
+                    code = "entra_keys_unavailable",
+                    error = format!("{error:#}"),
                     "the keys that sign Entra tokens could not be fetched; check outbound network access"
                 );
                 known.map(|(keys, _)| keys.clone()).ok_or(error)

@@ -124,7 +124,8 @@ async fn storage(services: &Services) -> Result<String, String> {
 
 /// Terse: which dependency is away, not why.
 async fn ready(services: &Services) -> HttpResponse {
-    let checks: Vec<Check> = checks(services).await.into_iter().map(|check| Check { detail: None, ..check }).collect();
+    let checks: Vec<Check> =
+        checks(services).await.into_iter().map(|check| Check { detail: None, ..check }).collect();
     let ok = checks.iter().all(|check| check.ok);
     let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     HttpResponse::json(status, &json!({ "status": if ok { "ready" } else { "not ready" }, "checks": checks }))
@@ -163,9 +164,10 @@ async fn prometheus(services: &Services) -> HttpResponse {
     match metrics::prometheus_text() {
         Ok(text) => {
             let mut response = HttpResponse::text(StatusCode::OK, text);
-            response
-                .headers
-                .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+            response.headers.insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"),
+            );
             response
         }
         Err(error) => {

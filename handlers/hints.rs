@@ -38,7 +38,7 @@ impl Services {
     pub async fn hint_all(&self, kind: WorkKind, ids: Vec<Uuid>) -> usize {
         let queue = &self.work_queue(kind);
         let puts = ids.into_iter().map(|id| async move {
-            match put_hint(queue, kind, id, None, 0, Duration::ZERO).await {
+            match put_hint(queue, kind, id, Vec::new(), 0, Duration::ZERO).await {
                 Ok(()) => 1,
                 Err(error) => {
                     tracing::warn!(
@@ -59,13 +59,13 @@ pub async fn put_hint(
     queue: &Queue,
     kind: WorkKind,
     id: Uuid,
-    abandoned_epoch: Option<i64>,
+    abandoned: Vec<Uuid>,
     outages: u32,
     delay: Duration,
 ) -> Result<(), StorageError> {
     match kind {
-        WorkKind::Job => put(queue, &Hint { id: JobId(id), abandoned_epoch, outages }, delay).await,
-        WorkKind::Callback => put(queue, &Hint { id: CallbackId(id), abandoned_epoch, outages }, delay).await,
+        WorkKind::Job => put(queue, &Hint { id: JobId(id), abandoned, outages }, delay).await,
+        WorkKind::Callback => put(queue, &Hint { id: CallbackId(id), abandoned, outages }, delay).await,
     }
 }
 

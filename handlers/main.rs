@@ -1,5 +1,6 @@
 //! `function-handlers`: the process behind the Functions host, and the operator's commands on the same configuration.
 
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "commands talk to people")]
 mod commands;
 mod entra_keys;
 mod health;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
 
 /// The life of the process behind the host, from bind to stop.
 async fn serve() -> anyhow::Result<()> {
+    functions::install_panic_hook();
     functions::die_with_parent().context("cannot ask to die with the parent process")?;
 
     let environment = ProcessEnvironment;
@@ -59,9 +61,17 @@ async fn serve() -> anyhow::Result<()> {
     let config = load(&environment)?;
     let token = wiring::telemetry_token(&config, tokio::runtime::Handle::current());
     let telemetry = telemetry::init(&config.telemetry, "function-handlers", token)?;
-    functions::install_panic_hook();
-    for unused in config.webhook_secrets.unused(&config.app).into_iter().chain(config.callback_secrets.unused(&config.app)) {
-        tracing::warn!(code = "secret_unused", variable = unused, "a secret fits no source or target of colloquy.toml");
+    for unused in config
+        .webhook_secrets
+        .unused(&config.app)
+        .into_iter()
+        .chain(config.callback_secrets.unused(&config.app))
+    {
+        tracing::warn!(
+            code = "secret_unused",
+            variable = unused,
+            "a secret fits no source or target of colloquy.toml"
+        );
     }
 
     let services = Services::new(config)?;

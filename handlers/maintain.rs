@@ -105,7 +105,10 @@ async fn run(sweep: &'static str, work: BoxFuture<'_, anyhow::Result<usize>>) {
             tracing::info!(code = "swept", sweep, taken, "upkeep");
         }
         Err(error) => tracing::warn!(
-            code = "sweep_failed", sweep, error = format!("{error:#}"), "a sweep failed; the next tick tries again"
+            code = "sweep_failed",
+            sweep,
+            error = format!("{error:#}"),
+            "a sweep failed; the next tick tries again"
         ),
     }
 }

@@ -19,11 +19,17 @@ pub async fn migrate(services: Arc<Services>, _: Timer, _: Invocation) -> Outcom
         Ok(true) => {}
         Err(error) => return failed(error.code(), &error.to_string()),
     }
-    match migrations::run(&services.database, &migrations, &wiring::migration_options(&services.config), &log).await {
+    match migrations::run(&services.database, &migrations, &wiring::migration_options(&services.config), &log)
+        .await
+    {
         Ok(report) => {
             tracing::info!(
-                code = "migrated", applied = report.applied.len(), current = report.current,
-                latest = report.latest, waited_ms = report.waited_ms, "migrations are applied"
+                code = "migrated",
+                applied = report.applied.len(),
+                current = report.current,
+                latest = report.latest,
+                waited_ms = report.waited_ms,
+                "migrations are applied"
             );
             Outcome::Done
         }

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use colloquy::database::work::ClaimedEvent;
-use colloquy::jobs::state::Failure;
 use colloquy::ids::DeliveryId;
+use colloquy::jobs::state::Failure;
 use secrecy::SecretString;
 
 use crate::services::Services;
@@ -21,7 +21,8 @@ pub async fn of(services: &Services, event: &ClaimedEvent) -> Result<Bytes, Payl
     if let Some(payload) = &event.payload {
         return Ok(Bytes::copy_from_slice(payload));
     }
-    let gone = || PayloadTrouble::Gone(Failure::new("payload_gone", "the blob that held its payload is gone"));
+    let gone =
+        || PayloadTrouble::Gone(Failure::new("payload_gone", "the blob that held its payload is gone"));
     let name = event.body_blob.as_deref().ok_or_else(gone)?;
     match services.container().get(name).await {
         Ok(body) => body.ok_or_else(gone),
@@ -36,11 +37,15 @@ pub async fn of(services: &Services, event: &ClaimedEvent) -> Result<Bytes, Payl
 pub fn unseal(services: &Services, event: &ClaimedEvent) -> Result<SecretString, Failure> {
     let gone = || Failure::new("secret_gone", "its secret was already used or is not there");
     let sealed = event.sealed.clone().ok_or_else(gone)?;
-    let sealed: Vec<String> = serde_json::from_value(sealed)
-        .map_err(|_| Failure::new("secret_unreadable", "its encrypted secret is not what this version writes"))?;
+    let sealed: Vec<String> = serde_json::from_value(sealed).map_err(|_| {
+        Failure::new("secret_unreadable", "its encrypted secret is not what this version writes")
+    })?;
     let first = sealed.first().ok_or_else(gone)?;
     let sealer = services.sealer.as_ref().ok_or_else(|| {
-        Failure::new("encryption_key_missing", "set ENCRYPTION_KEY to the key it was encrypted with, and replay")
+        Failure::new(
+            "encryption_key_missing",
+            "set ENCRYPTION_KEY to the key it was encrypted with, and replay",
+        )
     })?;
     sealer
         .open(&DeliveryId(event.delivery_id).to_string(), first)

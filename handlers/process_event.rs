@@ -62,9 +62,7 @@ async fn put_off(services: &Services, mut message: EventMessage, trouble: Troubl
     message.deferrals = message.deferrals.saturating_add(1);
     let (reason, delay) = match trouble {
         Trouble::Hopeless(reason) => return Outcome::dead_letter(reason),
-        Trouble::Outage(reason) => {
-            (reason, services.backoff.delay(message.deferrals).min(work.outage_retry))
-        }
+        Trouble::Outage(reason) => (reason, services.backoff.delay(message.deferrals).min(work.outage_retry)),
         Trouble::Failed(reason) => {
             message.failures += 1;
             if message.failures >= work.event_max_attempts {
@@ -74,8 +72,12 @@ async fn put_off(services: &Services, mut message: EventMessage, trouble: Troubl
         }
     };
     tracing::warn!(
-        code = "event_put_off", reason, delay_ms = delay.as_millis(), deferrals = message.deferrals,
-        failures = message.failures, "delivery is processed later"
+        code = "event_put_off",
+        reason,
+        delay_ms = delay.as_millis(),
+        deferrals = message.deferrals,
+        failures = message.failures,
+        "delivery is processed later"
     );
     match hints::put_event(&services.events_queue(), &message, delay).await {
         Ok(()) => Outcome::Done,
@@ -86,17 +88,25 @@ async fn put_off(services: &Services, mut message: EventMessage, trouble: Troubl
 
 async fn process(services: &Services, message: &EventMessage) -> Result<(), Trouble> {
     let service = services.sources.get(&message.source).ok_or_else(|| {
-        Trouble::Hopeless(format!("source `{}` is no longer in colloquy.toml; add it and replay", message.source))
+        Trouble::Hopeless(format!(
+            "source `{}` is no longer in colloquy.toml; add it and replay",
+            message.source
+        ))
     })?;
     let source = &service.source;
     let body = body(services, message).await?;
     let events = source
-        .split(StoredDelivery { headers: &message.headers, body: &body, event_path: message.event_path.as_deref() })
+        .split(StoredDelivery {
+            headers: &message.headers,
+            body: &body,
+            event_path: message.event_path.as_deref(),
+        })
         .map_err(|malformed| Trouble::Hopeless(malformed.to_string()))?;
     let stopped = services.switches().await.source(source.name(), source.stopped(), Timestamp::now());
     let state = if stopped == Some(Stop::Hold) { EventState::Held } else { EventState::Processed };
     let mut client = services.database.client().await.map_err(trouble)?;
-    let stored = store(services, &mut client, source, message, &body, &events, state).await.map_err(trouble)?;
+    let stored =
+        store(services, &mut client, source, message, &body, &events, state).await.map_err(trouble)?;
     drop(client);
     services.hint_at(&stored).await;
     Ok(())
@@ -134,7 +144,8 @@ async fn store(
 ) -> Result<Stored, DatabaseError> {
     let delivery = new_delivery(message, body, events);
     let in_blob = matches!(message.body, Body::Blob(_));
-    let events: Vec<NewEvent<'_>> = events.iter().map(|event| new_event(message, event, body, in_blob)).collect();
+    let events: Vec<NewEvent<'_>> =
+        events.iter().map(|event| new_event(message, event, body, in_blob)).collect();
     let mut all = Stored::default();
     let mut first_of_key: HashMap<&str, &NewEvent<'_>> = HashMap::new();
     for chunk in events.chunks(services.config.work.event_batch as usize) {
@@ -194,7 +205,10 @@ impl Fates {
             }
         }
         tracing::info!(
-            code = "events_stored", stored = self.stored, duplicates = self.duplicates, conflicts = self.conflicts,
+            code = "events_stored",
+            stored = self.stored,
+            duplicates = self.duplicates,
+            conflicts = self.conflicts,
             "events stored"
         );
     }
@@ -282,11 +296,17 @@ fn new_delivery<'a>(message: &'a EventMessage, body: &'a Bytes, events: &[Incomi
         body: (body_blob.is_none() && !stands_in_event).then_some(body.as_ref()),
         body_blob,
         event_count: i32::try_from(events.len()).unwrap_or(i32::MAX),
-        sealed: (!message.sealed.is_empty()).then(|| serde_json::to_value(&message.sealed).unwrap_or_default()),
+        sealed: (!message.sealed.is_empty())
+            .then(|| serde_json::to_value(&message.sealed).unwrap_or_default()),
     }
 }
 
-fn new_event<'a>(message: &EventMessage, event: &'a IncomingEvent, body: &Bytes, in_blob: bool) -> NewEvent<'a> {
+fn new_event<'a>(
+    message: &EventMessage,
+    event: &'a IncomingEvent,
+    body: &Bytes,
+    in_blob: bool,
+) -> NewEvent<'a> {
     NewEvent {
         id: EventId::of(message.delivery, event.position),
         position: i32::try_from(event.position).unwrap_or(i32::MAX),

@@ -93,10 +93,7 @@ async fn receive(
             tracing::Span::current().record("delivery", tracing::field::display(id));
             let reply = kept.reply.clone();
             let message = message(services, source, id, request_id, &verified, kept)?;
-            enqueue(services, message).await.map_err(|error| {
-                tracing::error!(code = error.code(), %error, delivery = %id, "a delivery could not be queued");
-                Problem::queue_unavailable(services.config.work.retry_after)
-            })?;
+            enqueue(services, message).await.map_err(|error| not_queued(services, id, &error))?;
             tracing::info!(
                 code = "webhook_accepted", delivery = %id, secret_label = verified.secret_label(),
                 "delivery accepted"
@@ -104,6 +101,15 @@ async fn receive(
             Ok(("accepted", reply))
         }
     }
+}
+
+fn not_queued(services: &Services, id: DeliveryId, error: &StorageError) -> Problem {
+    if matches!(error, StorageError::TooLarge { .. }) {
+        let detail = "The headers are larger than a queue message (64 KiB) holds.";
+        return Problem::new(ProblemKind::TooLarge, detail);
+    }
+    tracing::error!(code = error.code(), %error, delivery = %id, "a delivery could not be queued");
+    Problem::queue_unavailable(services.config.work.retry_after)
 }
 
 async fn read_body(source: &Source, request: &mut HttpRequest) -> Result<Bytes, Problem> {
@@ -184,7 +190,8 @@ fn seal(services: &Services, id: DeliveryId, kept: &Kept) -> Result<Vec<String>,
         Problem::internal()
     })?;
     let context = id.to_string();
-    let sealed = kept.secrets.iter().map(|secret| sealer.seal(&context, &secret.value)).collect::<Result<_, _>>();
+    let sealed =
+        kept.secrets.iter().map(|secret| sealer.seal(&context, &secret.value)).collect::<Result<_, _>>();
     sealed.map_err(|error| {
         tracing::error!(code = "sealing_failed", %error, "a delivery's secret could not be encrypted");
         Problem::internal()
@@ -208,9 +215,11 @@ async fn enqueue(
         }
     }
     let name = blob_name(message.delivery, message.received_at);
+    message.body = Body::Blob(name.clone());
+    // Too large still, for its headers: the queue says so before anything is sent.
+    let text = encode(&message);
     services.container().put(&name, body, "application/octet-stream").await?;
-    message.body = Body::Blob(name);
-    services.events_queue().put(&encode(&message), Duration::ZERO).await
+    services.events_queue().put(&text, Duration::ZERO).await
 }
 
 fn encode(message: &EventMessage) -> String {

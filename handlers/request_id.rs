@@ -40,7 +40,8 @@ mod tests {
 
     #[test]
     fn a_usable_id_is_kept_and_any_other_is_replaced() {
-        let with = |value: &'static str| of(&HeaderMap::from_iter([(HEADER, HeaderValue::from_static(value))]));
+        let with =
+            |value: &'static str| of(&HeaderMap::from_iter([(HEADER, HeaderValue::from_static(value))]));
         assert_eq!(with("req_12345678").to_string(), "req_12345678");
         for bad in ["", "short", "with space in it", "\"quoted-and-long\""] {
             assert_ne!(with(bad).to_string(), bad);

@@ -22,9 +22,13 @@ use crate::services::Services;
 use crate::work::{self, End, Hinted, Worker};
 
 /// Takes a hint at a job.
-pub async fn run_job(services: Arc<Services>, message: QueueMessage<JobHint>, invocation: Invocation) -> Outcome {
+pub async fn run_job(
+    services: Arc<Services>,
+    message: QueueMessage<JobHint>,
+    invocation: Invocation,
+) -> Outcome {
     let hint = message.payload;
-    let hinted = Hinted { id: hint.id.0, abandoned_epoch: hint.abandoned_epoch, outages: hint.outages };
+    let hinted = Hinted { id: hint.id.0, abandoned: hint.abandoned, outages: hint.outages };
     work::take(&Jobs, &services, hinted, &invocation).await
 }
 
@@ -35,7 +39,11 @@ impl Worker for Jobs {
 
     fn limits(&self, services: &Services) -> ClaimLimits {
         let work = &services.config.work;
-        ClaimLimits { lease: work.lease, max_attempts: work.job_max_attempts, max_age: Some(work.job_max_age) }
+        ClaimLimits {
+            lease: work.lease,
+            max_attempts: work.job_max_attempts,
+            max_age: Some(work.job_max_age),
+        }
     }
 
     async fn attempt(&self, services: &Services, claimed: &ClaimedWork) -> End {
@@ -70,7 +78,8 @@ fn again(services: &Services, claimed: &ClaimedWork, failure: Failure) -> End {
 }
 
 fn outage(services: &Services, claimed: &ClaimedWork, failure: Failure) -> End {
-    let delay = services.backoff.delay(claimed.outages.unsigned_abs() + 1).min(services.config.work.outage_retry);
+    let delay =
+        services.backoff.delay(claimed.outages.unsigned_abs() + 1).min(services.config.work.outage_retry);
     End::Again { delay, outage: true, failure }
 }
 
@@ -83,7 +92,10 @@ async fn complete_invocation(services: &Services, claimed: &ClaimedWork, event: 
     };
     let hopeless = |code, message: String| End::GiveUp(Failure::new(code, message));
     let Some(service) = services.sources.get(&event.source) else {
-        return hopeless("source_unknown", format!("source `{}` is no longer in colloquy.toml", event.source));
+        return hopeless(
+            "source_unknown",
+            format!("source `{}` is no longer in colloquy.toml", event.source),
+        );
     };
     let invocation = match service.source.invocation(&body) {
         Ok(Some(invocation)) => invocation,
@@ -107,8 +119,7 @@ async fn complete_invocation(services: &Services, claimed: &ClaimedWork, event: 
         Ok(secret) => secret,
         Err(failure) => return End::GiveUp(failure),
     };
-    let to =
-        Destination { url: invocation.callback_url, rule: AddressRule::default(), allow_http: false };
+    let to = Destination { url: invocation.callback_url, rule: AddressRule::default(), allow_http: false };
     let answer = json!({ "secret": secret.expose_secret(), "output": output }).to_string();
     let failure = match services.sender().post(&to, HeaderMap::new(), answer.into()).await {
         Ok(answer) if answer.status.is_success() => {

@@ -27,7 +27,7 @@ pub async fn send_callback(
     invocation: Invocation,
 ) -> Outcome {
     let hint = message.payload;
-    let hinted = Hinted { id: hint.id.0, abandoned_epoch: hint.abandoned_epoch, outages: hint.outages };
+    let hinted = Hinted { id: hint.id.0, abandoned: hint.abandoned, outages: hint.outages };
     work::take(&Callbacks, &services, hinted, &invocation).await
 }
 
@@ -156,13 +156,16 @@ async fn disable(services: &Services, claimed: &ClaimedWork) -> End {
         callbacks::disable_target(&client, &claimed.object, "the consumer answered 410 Gone").await
     };
     match disabled.await {
-        Ok(_) => tracing::error!(code = failure.code, reason = failure.message, "a callback target is disabled"),
+        Ok(_) => {
+            tracing::error!(code = failure.code, reason = failure.message, "a callback target is disabled")
+        }
         Err(error) => tracing::warn!(code = error.code(), %error, "a callback target could not be disabled"),
     }
     End::Again { delay: Duration::ZERO, outage: true, failure }
 }
 
 fn outage(services: &Services, claimed: &ClaimedWork, failure: Failure) -> End {
-    let delay = services.backoff.delay(claimed.outages.unsigned_abs() + 1).min(services.config.work.outage_retry);
+    let delay =
+        services.backoff.delay(claimed.outages.unsigned_abs() + 1).min(services.config.work.outage_retry);
     End::Again { delay, outage: true, failure }
 }

@@ -59,7 +59,8 @@ impl Services {
         let tokens = wiring::token_source(&config);
         let storage = wiring::storage_settings(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
         let storage = Storage::new(storage)?;
-        let provider = tokens.map(|tokens| Arc::new(wiring::DatabaseTokens(tokens)) as Arc<dyn TokenProvider>);
+        let provider =
+            tokens.map(|tokens| Arc::new(wiring::DatabaseTokens(tokens)) as Arc<dyn TokenProvider>);
         let database = Database::new(wiring::database_settings(&config), provider)?;
         let mut mistakes = Vec::new();
         let sealer = wiring::sealer(&config).unwrap_or_else(|errors| {

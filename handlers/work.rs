@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use colloquy::database::work::{self, Claim, ClaimLimits, ClaimedWork, Lease};
+use colloquy::database::work::{self, Claim, ClaimLimits, ClaimedWork, Lease, Ticket};
 use colloquy::database::{Client, DatabaseError};
 use colloquy::functions::{Invocation, Outcome};
 use colloquy::jobs::state::{Failure, WorkKind};
@@ -13,13 +13,20 @@ use uuid::Uuid;
 use crate::hints;
 use crate::services::Services;
 
+/// How many abandoned claims a hint remembers. A forgotten one costs its row one attempt.
+const MOST_ABANDONED: usize = 8;
+
 /// What an attempt came to, and so what is written.
 pub enum End {
     Done,
     /// Done, and the event is counted in the same statement.
     DoneCounting,
     /// Tried again after a delay. `outage`: the attempt does not count.
-    Again { delay: Duration, outage: bool, failure: Failure },
+    Again {
+        delay: Duration,
+        outage: bool,
+        failure: Failure,
+    },
     /// Given up, with a dead letter.
     GiveUp(Failure),
 }
@@ -40,25 +47,36 @@ pub trait Worker: Sync {
 /// A hint, whatever its kind of work.
 pub struct Hinted {
     pub id: Uuid,
-    pub abandoned_epoch: Option<i64>,
+    pub abandoned: Vec<Uuid>,
     pub outages: u32,
 }
 
 /// Takes a hint: does the work if its row is due.
-pub async fn take<W: Worker>(worker: &W, services: &Services, hint: Hinted, invocation: &Invocation) -> Outcome {
+pub async fn take<W: Worker>(
+    worker: &W,
+    services: &Services,
+    hint: Hinted,
+    invocation: &Invocation,
+) -> Outcome {
     let limits = worker.limits(services);
-    let claim = async {
-        let client = services.database.client().await?;
-        work::claim(&client, W::KIND, hint.id, &limits, hint.abandoned_epoch).await
+    let claim = Uuid::now_v7();
+    let client = match services.database.client().await {
+        Ok(client) => client,
+        Err(error) => return put_off::<W>(services, hint, &error).await,
     };
-    match claim.await {
+    let ticket = Ticket { claim, abandoned: &hint.abandoned };
+    let claimed = work::claim(&client, W::KIND, hint.id, &limits, ticket).await;
+    drop(client);
+    match claimed {
         Ok(Claim::Claimed(claimed)) => {
             let span = tracing::info_span!(
                 "work", otel.name = W::KIND.as_str(), otel.kind = "consumer", id = %hint.id,
                 object = claimed.object, attempt = claimed.attempts, epoch = claimed.epoch
             );
             trace::adopt(&span, claimed.trace_parent.as_deref());
-            work_on(worker, services, &limits, *claimed, invocation).instrument(span).await
+            let holder =
+                Holder { lease: Lease { kind: W::KIND, id: claimed.id, epoch: claimed.epoch }, claim };
+            work_on(worker, services, &limits, *claimed, holder, invocation).instrument(span).await
         }
         Ok(Claim::NotDue) => Outcome::Done,
         Ok(Claim::Exhausted { reason }) => {
@@ -69,7 +87,14 @@ pub async fn take<W: Worker>(worker: &W, services: &Services, hint: Hinted, invo
             metrics::dead_letter(W::KIND.as_str(), "attempts_exhausted");
             Outcome::Done
         }
-        Err(error) => put_off::<W>(services, hint, &error).await,
+        Err(error) => {
+            // The claim may have been made all the same, with its answer lost on the way.
+            let mut hint = hint;
+            hint.abandoned.push(claim);
+            let forget = hint.abandoned.len().saturating_sub(MOST_ABANDONED);
+            hint.abandoned.drain(..forget);
+            put_off::<W>(services, hint, &error).await
+        }
     }
 }
 
@@ -83,7 +108,7 @@ async fn put_off<W: Worker>(services: &Services, hint: Hinted, error: &DatabaseE
         "work is claimed later"
     );
     let queue = services.work_queue(W::KIND);
-    match hints::put_hint(&queue, W::KIND, hint.id, hint.abandoned_epoch, outages, delay).await {
+    match hints::put_hint(&queue, W::KIND, hint.id, hint.abandoned, outages, delay).await {
         Ok(()) => Outcome::Done,
         Err(error) => Outcome::retry(error.to_string()),
     }
@@ -94,18 +119,22 @@ async fn work_on<W: Worker>(
     services: &Services,
     limits: &ClaimLimits,
     claimed: ClaimedWork,
+    holder: Holder,
     invocation: &Invocation,
 ) -> Outcome {
-    let lease = Lease { kind: W::KIND, id: claimed.id, epoch: claimed.epoch };
+    let lease = holder.lease;
     let started = Instant::now();
     // Time to write the end down before the SDK cuts the handler.
     let deadline = invocation.deadline - invocation.remaining().min(Duration::from_secs(10)) / 2;
     let end = tokio::select! {
         end = worker.attempt(services, &claimed) => end,
-        () = keep(services, lease, limits.lease) => {
+        lost = keep(services, lease, limits.lease) => {
             worker.measure(&claimed.object, "lost_lease", started.elapsed());
-            tracing::warn!(code = "lease_lost", "the lease was lost while working; whoever has it now decides");
-            return Outcome::Done;
+            tracing::warn!(code = "lease_lost", ?lost, "the lease was lost while working; work stopped");
+            return match lost {
+                Lost::Taken => Outcome::Done,
+                Lost::Unrenewed => abandon(services, holder).await,
+            };
         }
         () = tokio::time::sleep_until(deadline.into()) => End::Again {
             delay: services.backoff.delay(claimed.attempts.unsigned_abs()),
@@ -115,12 +144,27 @@ async fn work_on<W: Worker>(
     };
     worker.measure(&claimed.object, end.outcome(), started.elapsed());
     end.log();
-    write_end(services, lease, &end, invocation).await
+    write_end(services, holder, &end, invocation).await
 }
 
-/// Renews a lease for as long as it can. Ends when it is lost: by the row's word, or because nobody could be reached
-/// for so long that it must have run out.
-async fn keep(services: &Services, lease: Lease, length: Duration) {
+/// A lease, and the ticket it was claimed with.
+#[derive(Clone, Copy)]
+struct Holder {
+    lease: Lease,
+    claim: Uuid,
+}
+
+/// How a lease was lost.
+#[derive(Debug)]
+enum Lost {
+    /// The row says that it is somebody else's.
+    Taken,
+    /// The database could not be reached for so long that the lease has run out.
+    Unrenewed,
+}
+
+/// Renews a lease for as long as it can.
+async fn keep(services: &Services, lease: Lease, length: Duration) -> Lost {
     let mut renewed = Instant::now();
     while renewed.elapsed() < length {
         tokio::time::sleep(length / 3).await;
@@ -128,15 +172,17 @@ async fn keep(services: &Services, lease: Lease, length: Duration) {
         let asked = Instant::now();
         match tokio::time::timeout(length / 3, renewal).await {
             Ok(Ok(true)) => renewed = asked,
-            Ok(Ok(false)) => return,
+            Ok(Ok(false)) => return Lost::Taken,
             Ok(Err(_)) | Err(_) => {}
         }
     }
+    Lost::Unrenewed
 }
 
 /// Writes the end of an attempt, trying again while the database is away and time remains. What cannot be written
 /// travels in the hint: its reader may take the lease over at once.
-async fn write_end(services: &Services, lease: Lease, end: &End, invocation: &Invocation) -> Outcome {
+async fn write_end(services: &Services, holder: Holder, end: &End, invocation: &Invocation) -> Outcome {
+    let lease = holder.lease;
     let mut tries = 0;
     loop {
         let written = async { write(&services.database.client().await?, lease, end).await };
@@ -152,7 +198,7 @@ async fn write_end(services: &Services, lease: Lease, end: &End, invocation: &In
                 let delay = services.backoff.delay(tries);
                 if !(error.is_outage() || error.is_retryable()) || delay * 2 > invocation.remaining() {
                     tracing::error!(code = error.code(), %error, "the end of an attempt could not be written");
-                    return abandon(services, lease).await;
+                    return abandon(services, holder).await;
                 }
                 tokio::time::sleep(delay).await;
             }
@@ -170,19 +216,23 @@ async fn write(client: &Client, lease: Lease, end: &End) -> Result<bool, Databas
 }
 
 async fn after(services: &Services, lease: Lease, end: &End) -> Outcome {
-    if let End::Again { delay, .. } = end {
-        let queue = services.work_queue(lease.kind);
-        if let Err(error) = hints::put_hint(&queue, lease.kind, lease.id, None, 0, *delay).await {
-            tracing::warn!(code = error.code(), %error, "a hint could not be sent; `maintain` sends it again");
+    match end {
+        End::Done | End::DoneCounting => {}
+        End::Again { delay, .. } => {
+            let queue = services.work_queue(lease.kind);
+            if let Err(error) = hints::put_hint(&queue, lease.kind, lease.id, Vec::new(), 0, *delay).await {
+                tracing::warn!(code = error.code(), %error, "a hint could not be sent; `maintain` sends it again");
+            }
         }
+        End::GiveUp(failure) => metrics::dead_letter(lease.kind.as_str(), failure.code),
     }
     Outcome::Done
 }
 
-async fn abandon(services: &Services, lease: Lease) -> Outcome {
-    let queue = services.work_queue(lease.kind);
+async fn abandon(services: &Services, holder: Holder) -> Outcome {
+    let Lease { kind, id, .. } = holder.lease;
     let delay = services.config.work.outage_retry;
-    match hints::put_hint(&queue, lease.kind, lease.id, Some(lease.epoch), 1, delay).await {
+    match hints::put_hint(&services.work_queue(kind), kind, id, vec![holder.claim], 1, delay).await {
         Ok(()) => Outcome::Done,
         // The lease lapses, and `maintain` frees it.
         Err(error) => Outcome::retry(error.to_string()),
@@ -203,10 +253,14 @@ impl End {
         match self {
             Self::Done | Self::DoneCounting => tracing::info!(code = "work_done", "done"),
             Self::Again { delay, failure, .. } => tracing::warn!(
-                code = failure.code, reason = failure.message, delay_ms = delay.as_millis(), "tried again later"
+                code = failure.code,
+                reason = failure.message,
+                delay_ms = delay.as_millis(),
+                "tried again later"
             ),
             Self::GiveUp(failure) => tracing::error!(
-                code = failure.code, reason = failure.message,
+                code = failure.code,
+                reason = failure.message,
                 "given up; see `function-handlers dead-letters list`"
             ),
         }

@@ -63,7 +63,7 @@ CREATE TABLE deliveries (
     request_id      text        NOT NULL,
     trace_parent    text,
     received_at     timestamptz NOT NULL,
-    stored_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    stored_at       timestamptz NOT NULL DEFAULT now(),
     verdict         text        NOT NULL,
     secret_label    text,
     signed_at       timestamptz,
@@ -127,6 +127,9 @@ CREATE TABLE jobs (
     state           text        NOT NULL DEFAULT 'pending'
                                 CHECK (state IN ('pending', 'leased', 'succeeded', 'dead')),
     epoch           bigint      NOT NULL DEFAULT 0,
+    -- The ticket of the latest claim, chosen by the claimant: it can give the lease up although the database never
+    -- answered it.
+    claim_id        uuid,
     attempts        integer     NOT NULL DEFAULT 0,
     outages         integer     NOT NULL DEFAULT 0,
     due_at          timestamptz NOT NULL DEFAULT now(),
@@ -158,6 +161,9 @@ CREATE TABLE callbacks (
     state           text        NOT NULL DEFAULT 'pending'
                                 CHECK (state IN ('pending', 'leased', 'delivered', 'dead')),
     epoch           bigint      NOT NULL DEFAULT 0,
+    -- The ticket of the latest claim, chosen by the claimant: it can give the lease up although the database never
+    -- answered it.
+    claim_id        uuid,
     attempts        integer     NOT NULL DEFAULT 0,
     outages         integer     NOT NULL DEFAULT 0,
     due_at          timestamptz NOT NULL DEFAULT now(),

@@ -5,7 +5,10 @@
 
 #![cfg_attr(
     test,
-    allow(clippy::disallowed_methods, reason = "tests spawn tasks, and read the variables that scripts/test sets")
+    allow(
+        clippy::disallowed_methods,
+        reason = "tests spawn tasks, and read the variables that scripts/test sets"
+    )
 )]
 
 pub mod access;

@@ -59,6 +59,9 @@ impl TelemetryError {
     pub const CODE: &'static str = "telemetry.invalid";
 }
 
+/// The Azure SDK tells of every failed try at info; what a call came to, our own lines say once.
+const QUIET: &str = "typespec_client_core::http::policies::logging=warn";
+
 /// Flushes telemetry when the process ends in order: dropping it blocks, for seconds at most where a collector is away.
 /// Keep it in `main`, outside the async runtime.
 #[derive(Debug)]
@@ -104,13 +107,14 @@ pub fn init(
     let tracer = tracer.build();
     metrics::install(resource, readers).map_err(|()| TelemetryError::Twice)?;
 
-    let level = EnvFilter::try_new(&config.log_level).map_err(|_| TelemetryError::LogLevel)?;
+    // First, so that whoever names the target in APP_LOG_LEVEL has the last word.
+    let directives = format!("{QUIET},{}", config.log_level);
+    let level = EnvFilter::try_new(directives).map_err(|_| TelemetryError::LogLevel)?;
     tracing_subscriber::registry()
         .with(json_layer(level, log::stdout))
         .with(span_layer(&tracer))
         .try_init()
         .map_err(|_| TelemetryError::Twice)?;
-    log_panics();
     Ok(Guard { tracer })
 }
 
@@ -143,15 +147,3 @@ fn sampler(sampling: Sampling) -> Sampler {
     if sampling.follow_parent { Sampler::ParentBased(Box::new(own)) } else { own }
 }
 
-/// Panics go to the log like everything else: stderr belongs to the host, which reads an error into each line of it.
-fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let location = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(
-            code = "process.panicked",
-            location,
-            panic = panic.payload_as_str().unwrap_or("no message"),
-            "a panic"
-        );
-    }));
-}

@@ -209,7 +209,10 @@ fn print(event: &EventDetail) {
         ("state", event.state.clone()),
         ("conflicts with", or_empty(event.conflicts_with.as_ref())),
         ("run", event.run.to_string()),
-        ("delivery", format!("{} ({} of {})", event.delivery, event.position + 1, event.event_count.unwrap_or(0))),
+        (
+            "delivery",
+            format!("{} ({} of {})", event.delivery, event.position + 1, event.event_count.unwrap_or(0)),
+        ),
         ("verified", verdict),
         ("signed", or_empty(event.signed_at.as_ref())),
         ("received", event.received_at.to_string()),
@@ -283,7 +286,11 @@ async fn replay(services: &Services, replay: Replay) -> anyhow::Result<ExitCode>
     match event.state.parse() {
         Ok(EventState::Processed) => {}
         Ok(EventState::Held) => {
-            bail!("{} is held: start its source with `function-handlers sources start {}`", event.id, event.source)
+            bail!(
+                "{} is held: start its source with `function-handlers sources start {}`",
+                event.id,
+                event.source
+            )
         }
         _ => bail!("{} has the key of another event, with other content; there is nothing to run", event.id),
     }

@@ -53,7 +53,8 @@ pub fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
 pub fn ago(at: Timestamp) -> String {
     let now = Timestamp::now();
     let (span, past) = if at <= now { (now - at, true) } else { (at - now, false) };
-    let smallest = if span.total(Unit::Hour).is_ok_and(|hours| hours >= 1.0) { Unit::Minute } else { Unit::Second };
+    let smallest =
+        if span.total(Unit::Hour).is_ok_and(|hours| hours >= 1.0) { Unit::Minute } else { Unit::Second };
     let round = SpanRound::new().largest(Unit::Hour).smallest(smallest);
     let text = span.round(round).map_or_else(|_| String::from("?"), |span| format!("{span:#}"));
     if past { format!("{text} ago") } else { format!("in {text}") }

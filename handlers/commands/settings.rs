@@ -24,7 +24,11 @@ pub fn run(command: &Settings) -> ExitCode {
         output::table(
             ["SETTING", "DEFAULT", "MEANING"],
             settings.iter().map(|setting| {
-                [setting.name.to_owned(), setting.default.unwrap_or_default().to_owned(), setting.meaning.to_owned()]
+                [
+                    setting.name.to_owned(),
+                    setting.default.unwrap_or_default().to_owned(),
+                    setting.meaning.to_owned(),
+                ]
             }),
             "",
         );

@@ -121,7 +121,8 @@ async fn stop(services: &Services, stop: StopSource) -> anyhow::Result<ExitCode>
     write(services, &switches).await?;
     let what = if stop.refuse { "refused" } else { "held" };
     println!("Deliveries from `{}` are {what} within {:?}.", stop.source, services.config.work.switch_cache);
-    audit(services, if stop.refuse { "source.refuse" } else { "source.hold" }, &stop.source, stop.reason).await;
+    audit(services, if stop.refuse { "source.refuse" } else { "source.hold" }, &stop.source, stop.reason)
+        .await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -144,7 +145,11 @@ async fn start(services: &Services, start: Start) -> anyhow::Result<ExitCode> {
 
 fn known(services: &Services, name: &str) -> anyhow::Result<()> {
     let names: Vec<&str> = services.config.app.sources.keys().map(String::as_str).collect();
-    ensure!(names.contains(&name), "there is no source `{name}` in colloquy.toml; there is {}", names.join(", "));
+    ensure!(
+        names.contains(&name),
+        "there is no source `{name}` in colloquy.toml; there is {}",
+        names.join(", ")
+    );
     Ok(())
 }
 

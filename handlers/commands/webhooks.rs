@@ -49,7 +49,8 @@ pub async fn run(command: Webhooks) -> anyhow::Result<ExitCode> {
         None => sample(source_config)?,
     };
     let mut url = format!("{}/api/webhooks/{}", send.url.trim_end_matches('/'), send.source);
-    let event = send.event.as_deref().or((source_config.kind == SourceKind::Espocrm).then_some("feedback.create"));
+    let event =
+        send.event.as_deref().or((source_config.kind == SourceKind::Espocrm).then_some("feedback.create"));
     if let Some(event) = event {
         url = format!("{url}/{event}");
     }
@@ -66,9 +67,8 @@ fn source<'a>(config: &'a Config, name: &str) -> anyhow::Result<(&'a SourceConfi
         let names: Vec<&str> = config.app.sources.keys().map(String::as_str).collect();
         bail!("there is no source `{name}` in colloquy.toml; there is {}", names.join(", "));
     };
-    let source = Source::new(name, source_config, wiring::webhook_secrets(config, name)).map_err(|errors| {
-        anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    })?;
+    let source = Source::new(name, source_config, wiring::webhook_secrets(config, name))
+        .map_err(|errors| anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     Ok((source_config, source))
 }
 
@@ -100,7 +100,8 @@ async fn post(
         .map_err(reqwest::Error::without_url)
         .context("the app did not answer; is it running? `scripts/dev` starts it")?;
     let status = response.status();
-    let request_id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let request_id =
+        response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     let answer = response.text().await?;
     let elapsed = started.elapsed();
     if output.json {

@@ -27,11 +27,20 @@ pub struct QueueMeasure {
 pub async fn measure(services: &Services) {
     for queue in queues(services).await {
         if let Some(error) = queue.error {
-            tracing::warn!(code = "queue_not_measured", queue = queue.queue, error, "a queue could not be measured");
+            tracing::warn!(
+                code = "queue_not_measured",
+                queue = queue.queue,
+                error,
+                "a queue could not be measured"
+            );
         }
     }
     if let Err(error) = backlogs(services).await {
-        tracing::warn!(code = "backlog_not_measured", error = format!("{error:#}"), "the backlog could not be measured");
+        tracing::warn!(
+            code = "backlog_not_measured",
+            error = format!("{error:#}"),
+            "the backlog could not be measured"
+        );
     }
 }
 
@@ -80,14 +89,17 @@ pub async fn backlogs(services: &Services) -> anyhow::Result<Vec<maintenance::Ba
         let backlog = maintenance::backlog(&client, kind).await?;
         let due = u64::try_from(backlog.due).unwrap_or_default();
         metrics::lag(backlog.kind, due, Duration::from_secs_f64(backlog.oldest_due_seconds.max(0.0)));
-        metrics::open_dead_letters(backlog.kind, u64::try_from(backlog.open_dead_letters).unwrap_or_default());
+        metrics::open_dead_letters(
+            backlog.kind,
+            u64::try_from(backlog.open_dead_letters).unwrap_or_default(),
+        );
         backlogs.push(backlog);
     }
     let messages = maintenance::open_message_letters(&client).await?;
     metrics::open_dead_letters("message", u64::try_from(messages).unwrap_or_default());
     let pool = services.database.pool_status();
-    let [limit, open, idle, waiting] =
-        [pool.max_size, pool.size, pool.available, pool.waiting].map(|n| u64::try_from(n).unwrap_or(u64::MAX));
+    let [limit, open, idle, waiting] = [pool.max_size, pool.size, pool.available, pool.waiting]
+        .map(|n| u64::try_from(n).unwrap_or(u64::MAX));
     metrics::database_pool(limit, open, open.saturating_sub(idle), waiting);
     Ok(backlogs)
 }

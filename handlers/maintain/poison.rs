@@ -6,6 +6,7 @@ use colloquy::azure::Received;
 use colloquy::database::maintenance::{self, DeadMessage};
 use colloquy::events::message::{CallbackHint, EventMessage, JobHint};
 use colloquy::functions::Payload;
+use colloquy::telemetry::metrics;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -19,7 +20,11 @@ const BATCH: u8 = 32;
 enum Fate {
     /// The row it points at is the truth and has its own end.
     Drop,
-    Bury { source: Option<String>, code: &'static str, reason: String },
+    Bury {
+        source: Option<String>,
+        code: &'static str,
+        reason: String,
+    },
 }
 
 /// Empties the poison queues into dead letters.
@@ -53,8 +58,12 @@ pub async fn sweep(services: &Services) -> anyhow::Result<usize> {
                     attempts: i32::try_from(message.dequeue_count).unwrap_or(i32::MAX),
                 };
                 if maintenance::bury_message(&client, &dead).await? {
+                    metrics::dead_letter("message", code);
                     tracing::error!(
-                        code, queue = name, reason, "a message was given up; see `function-handlers dead-letters list`"
+                        code,
+                        queue = name,
+                        reason,
+                        "a message was given up; see `function-handlers dead-letters list`"
                     );
                 }
             }

@@ -106,7 +106,8 @@ pub async fn delete_orphaned_blobs(services: &Services) -> anyhow::Result<usize>
             })
             .collect();
         let ids: Vec<DeliveryId> = bodies.iter().map(|(_, id)| *id).collect();
-        let known = maintenance::known_deliveries(&client, &ids).await.context("comparing blobs with deliveries")?;
+        let known =
+            maintenance::known_deliveries(&client, &ids).await.context("comparing blobs with deliveries")?;
         for (name, _) in bodies.iter().filter(|(_, id)| !known.contains(id)) {
             container.delete(name).await?;
             deleted += 1;

@@ -19,19 +19,19 @@ pub async fn free_lapsed(services: &Services, kind: WorkKind) -> anyhow::Result<
     Ok(count)
 }
 
-/// Hints again at due rows nobody took. A queue that already holds as many messages as a batch is left to drain:
-/// more hints would only make it longer.
+/// Hints again at due rows nobody took. While a queue is busy their hints are most likely in it, so more are put only
+/// for rows that have waited much longer.
 pub async fn hint_again(services: &Services, kind: WorkKind) -> anyhow::Result<usize> {
+    /// The most that a storage queue shows at once, and how much longer a row waits when it shows so many.
+    const BUSY: u8 = 32;
+    const PATIENCE: u32 = 20;
     let limits = &services.config.work;
-    let batch = i64::from(limits.maintain_batch);
-    let waiting = services.work_queue(kind).properties().await?.approximate_count;
-    let room = batch - i64::try_from(waiting).unwrap_or(i64::MAX).min(batch);
-    if room == 0 {
-        return Ok(0);
-    }
+    let visible = services.work_queue(kind).peek(BUSY).await?.len();
+    let unheard_for =
+        if visible < usize::from(BUSY) { limits.hint_after } else { limits.hint_after * PATIENCE };
     let due = {
         let client = services.database.client().await?;
-        work::due_without_hint(&client, kind, limits.hint_after, room).await?
+        work::due_without_hint(&client, kind, unheard_for, limits.maintain_batch.into()).await?
     };
     Ok(services.hint_all(kind, due).await)
 }

@@ -1,7 +1,7 @@
 //! What only callbacks have: the log of attempts, and targets that can be disabled.
 
-use super::{Columns, DatabaseError, Statements, Type};
 use super::work::Lease;
+use super::{Columns, DatabaseError, Statements, Type};
 
 /// One try at a consumer.
 #[derive(Debug)]
@@ -45,7 +45,11 @@ pub async fn log_attempt(
 }
 
 /// Disables a target: its callbacks wait until somebody enables it. Says whether it was enabled before.
-pub async fn disable_target(client: &impl Statements, name: &str, reason: &str) -> Result<bool, DatabaseError> {
+pub async fn disable_target(
+    client: &impl Statements,
+    name: &str,
+    reason: &str,
+) -> Result<bool, DatabaseError> {
     const SQL: &str = "
         INSERT INTO callback_targets AS target (name, disabled_at, reason) VALUES ($1, now(), $2)
         ON CONFLICT (name) DO UPDATE SET disabled_at = now(), reason = excluded.reason
@@ -70,5 +74,7 @@ pub async fn disabled_targets(
         SELECT name, disabled_at, coalesce(reason, '') AS reason FROM callback_targets
         WHERE disabled_at IS NOT NULL ORDER BY name";
     let rows = client.query("callbacks.disabled_targets", SQL, &[]).await?;
-    rows.iter().map(|row| Ok((row.column("name")?, row.column("disabled_at")?, row.column("reason")?))).collect()
+    rows.iter()
+        .map(|row| Ok((row.column("name")?, row.column("disabled_at")?, row.column("reason")?)))
+        .collect()
 }

@@ -99,12 +99,15 @@ pub struct Session {
     in_transaction: AtomicBool,
     /// Statements whose answer has not arrived. What is left at the end was given up by its caller.
     unanswered: AtomicUsize,
+    /// Broken, about to be closed by the server, or still busy with a statement that was given up.
+    spoilt: AtomicBool,
 }
 
 impl Client {
     pub(super) fn new(object: Object, limit: Duration) -> Self {
-        let (in_transaction, unanswered) = (AtomicBool::new(false), AtomicUsize::new(0));
-        Self { session: Session { object: Some(object), limit, in_transaction, unanswered } }
+        let (in_transaction, spoilt) = (AtomicBool::new(false), AtomicBool::new(false));
+        let unanswered = AtomicUsize::new(0);
+        Self { session: Session { object: Some(object), limit, in_transaction, unanswered, spoilt } }
     }
 
     /// Another limit per statement than `DB_STATEMENT_TIMEOUT`, until this client goes back to the pool.
@@ -121,7 +124,10 @@ impl Client {
     }
 
     /// The same with further settings for this transaction, e.g. `SET LOCAL synchronous_commit = off`.
-    pub async fn transaction_with(&mut self, set_local: &'static str) -> Result<Transaction<'_>, DatabaseError> {
+    pub async fn transaction_with(
+        &mut self,
+        set_local: &'static str,
+    ) -> Result<Transaction<'_>, DatabaseError> {
         let limit = self.session.limit.as_millis();
         let begin = format!(
             "BEGIN; SET LOCAL statement_timeout = {limit}; \
@@ -143,9 +149,9 @@ impl Statements for Client {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let given_up = self.unanswered.load(Ordering::Relaxed) > 0;
-        if let Some(object) = self.object.take_if(|_| given_up) {
-            // The next user would wait behind a statement nobody wants any more.
+        let unusable = self.spoilt.load(Ordering::Relaxed) || self.unanswered.load(Ordering::Relaxed) > 0;
+        if let Some(object) = self.object.take_if(|_| unusable) {
+            // The next user would fail, or wait behind a statement nobody wants any more.
             drop(Object::take(object));
         }
     }
@@ -222,17 +228,21 @@ impl Session {
         span.record("duration_ms", started.elapsed().as_secs_f64() * 1_000.0);
         let timeout = DatabaseError::Timeout { statement, limit: self.limit };
         let result = match answer {
-            Ok(answer) => {
-                self.unanswered.fetch_sub(1, Ordering::Relaxed);
-                answer.map_err(|error| match error.code() {
-                    Some(code) if *code == SqlState::QUERY_CANCELED && in_transaction => timeout,
-                    _ => DatabaseError::of_statement(statement, &error),
-                })
+            Ok(answer) => answer.map_err(|error| match error.code() {
+                Some(code) if *code == SqlState::QUERY_CANCELED && in_transaction => timeout,
+                _ => DatabaseError::of_statement(statement, &error),
+            }),
+            // No request to cancel is sent: PgBouncer 1.18 dies of one whose sender leaves early
+            // ("bad client state").
+            Err(_) => {
+                self.spoilt.store(true, Ordering::Relaxed);
+                Err(timeout)
             }
-            // Stays counted as unanswered, so that this connection is closed rather than used again. No request
-            // to cancel is sent: PgBouncer 1.18 dies of one whose sender leaves early ("bad client state").
-            Err(_) => Err(timeout),
         };
+        self.unanswered.fetch_sub(1, Ordering::Relaxed);
+        if let Err(DatabaseError::ConnectionLost { .. } | DatabaseError::Unavailable { .. }) = &result {
+            self.spoilt.store(true, Ordering::Relaxed);
+        }
         match &result {
             Ok(value) => span.record("rows", rows(value)),
             Err(error) => span.record("error.type", error.code()),

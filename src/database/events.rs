@@ -177,7 +177,8 @@ pub async fn holders(
     keys: &[&str],
 ) -> Result<Vec<Holder>, DatabaseError> {
     const SQL: &str = "SELECT key, event_id, fingerprint FROM event_keys WHERE source = $1 AND key = ANY($2)";
-    let rows = client.query("events.holders", SQL, &[(&source, Type::TEXT), (&keys, Type::TEXT_ARRAY)]).await?;
+    let rows =
+        client.query("events.holders", SQL, &[(&source, Type::TEXT), (&keys, Type::TEXT_ARRAY)]).await?;
     rows.iter()
         .map(|row| {
             Ok(Holder {

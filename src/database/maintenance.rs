@@ -69,7 +69,9 @@ pub async fn expired_deliveries(
     let params = [(&source as _, Type::TEXT), (&before as _, Type::TIMESTAMPTZ), (&limit as _, Type::INT8)];
     let rows = client.query("maintenance.expired_deliveries", SQL, &params).await?;
     rows.iter()
-        .map(|row| Ok(ExpiredDelivery { id: DeliveryId(row.column("id")?), body_blob: row.column("body_blob")? }))
+        .map(|row| {
+            Ok(ExpiredDelivery { id: DeliveryId(row.column("id")?), body_blob: row.column("body_blob")? })
+        })
         .collect()
 }
 
@@ -136,7 +138,10 @@ pub struct DeadMessage<'a> {
 }
 
 /// Writes the dead letter of a message. Says whether it was new.
-pub async fn bury_message(client: &impl Statements, message: &DeadMessage<'_>) -> Result<bool, DatabaseError> {
+pub async fn bury_message(
+    client: &impl Statements,
+    message: &DeadMessage<'_>,
+) -> Result<bool, DatabaseError> {
     const SQL: &str = "
         INSERT INTO dead_letters (id, kind, subject_id, source, queue, reason_code, reason, message, attempts)
         VALUES ($1, 'message', $2, $3, $4, $5, $6, $7, $8)

@@ -105,7 +105,6 @@ pub(super) struct Target {
     pub config: tokio_postgres::Config,
     /// `host:port/database`, for messages.
     pub server: String,
-    pub tls: bool,
 }
 
 impl Target {
@@ -129,8 +128,8 @@ impl Target {
         if config.get_user().is_none() {
             return Err(wrong("names no user".to_owned()));
         }
-        let local = config.get_hosts().iter().all(is_local)
-            && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
+        let local =
+            config.get_hosts().iter().all(is_local) && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
         let tls = match config.get_ssl_mode() {
             SslMode::Disable if !local => {
                 return Err(wrong(
@@ -144,7 +143,7 @@ impl Target {
         };
         config.ssl_mode(if tls { SslMode::Require } else { SslMode::Disable });
         let server = server(&config);
-        Ok(Self { config, server, tls })
+        Ok(Self { config, server })
     }
 }
 

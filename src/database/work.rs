@@ -19,6 +19,16 @@ pub struct ClaimLimits {
     pub max_age: Option<Duration>,
 }
 
+/// What a claimant brings along.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticket<'a> {
+    /// Names this claim. A claimant that gives up, or never hears whether it got the row, passes it on.
+    pub claim: Uuid,
+    /// Claims of those who gave up without being able to say so here: their lease is taken over at once, and their
+    /// attempt does not count.
+    pub abandoned: &'a [Uuid],
+}
+
 /// What asking for a row came to.
 #[derive(Debug)]
 pub enum Claim {
@@ -76,14 +86,13 @@ fn seconds(duration: Duration) -> f64 {
 /// Claims a row that is due, raising its attempts and its epoch. Beyond its attempts or its age it is not run:
 /// the dead letter is written instead, so that work that kills its process ends too.
 ///
-/// `abandoned_epoch` is a lease its holder gave up without being able to say so here: it is taken over at once, and
-/// the lost attempt does not count. A callback whose target is disabled is not due.
+/// A callback whose target is disabled is not due.
 pub async fn claim(
     client: &impl Statements,
     kind: WorkKind,
     id: Uuid,
     limits: &ClaimLimits,
-    abandoned_epoch: Option<i64>,
+    ticket: Ticket<'_>,
 ) -> Result<Claim, DatabaseError> {
     let (table, object, webhook_id, target_enabled) = match kind {
         WorkKind::Job => ("jobs", "kind", "id", ""),
@@ -102,7 +111,7 @@ pub async fn claim(
                        OR coalesce(started_at + make_interval(secs => $5) < now(), false) AS exhausted
             FROM {table}
             WHERE id = $1
-              AND (state = 'pending' AND due_at <= now() OR state = 'leased' AND epoch = $2)
+              AND (state = 'pending' AND due_at <= now() OR state = 'leased' AND claim_id = ANY($2))
               {target_enabled}
             FOR UPDATE SKIP LOCKED
         ), dead AS (
@@ -120,7 +129,7 @@ pub async fn claim(
             ON CONFLICT (kind, subject_id, epoch) DO NOTHING
             RETURNING reason
         ), claimed AS (
-            UPDATE {table} SET state = 'leased', epoch = epoch + 1, attempts = due.tried + 1,
+            UPDATE {table} SET state = 'leased', epoch = epoch + 1, claim_id = $7, attempts = due.tried + 1,
                    lease_until = now() + make_interval(secs => $3)
             FROM due WHERE {table}.id = due.id AND {table}.state = due.state AND NOT due.exhausted
             RETURNING {table}.*
@@ -146,11 +155,12 @@ pub async fn claim(
             &sql,
             &[
                 (&id, Type::UUID),
-                (&abandoned_epoch, Type::INT8),
+                (&ticket.abandoned, Type::UUID_ARRAY),
                 (&seconds(limits.lease), Type::FLOAT8),
                 (&max_attempts, Type::INT4),
                 (&max_age, Type::FLOAT8),
                 (&letter_id, Type::UUID),
+                (&ticket.claim, Type::UUID),
             ],
         )
         .await?;
@@ -204,7 +214,11 @@ pub async fn renew(client: &impl Statements, lease: Lease, length: Duration) -> 
          WHERE id = $1 AND epoch = $2 AND state = 'leased'",
         table(lease.kind)
     );
-    let params = [(&lease.id as _, Type::UUID), (&lease.epoch as _, Type::INT8), (&seconds(length) as _, Type::FLOAT8)];
+    let params = [
+        (&lease.id as _, Type::UUID),
+        (&lease.epoch as _, Type::INT8),
+        (&seconds(length) as _, Type::FLOAT8),
+    ];
     Ok(client.execute("work.renew", &sql, &params).await? == 1)
 }
 
@@ -270,7 +284,11 @@ pub async fn retry(
 }
 
 /// Gives the row up: dead, with its dead letter.
-pub async fn give_up(client: &impl Statements, lease: Lease, failure: &Failure) -> Result<bool, DatabaseError> {
+pub async fn give_up(
+    client: &impl Statements,
+    lease: Lease,
+    failure: &Failure,
+) -> Result<bool, DatabaseError> {
     let sql = format!(
         "WITH dead AS (
             UPDATE {table} SET state = 'dead', finished_at = now(), lease_until = NULL, error_code = $3, error = $4
@@ -305,7 +323,11 @@ pub async fn give_up(client: &impl Statements, lease: Lease, failure: &Failure) 
 ///
 /// Only call this after having reached the database without a break for one lease time: while it was away nobody
 /// could renew.
-pub async fn free_lapsed(client: &impl Statements, kind: WorkKind, limit: i64) -> Result<Vec<Uuid>, DatabaseError> {
+pub async fn free_lapsed(
+    client: &impl Statements,
+    kind: WorkKind,
+    limit: i64,
+) -> Result<Vec<Uuid>, DatabaseError> {
     let sql = format!(
         "WITH lapsed AS (
             SELECT id FROM {table} WHERE state = 'leased' AND lease_until < now()

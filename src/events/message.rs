@@ -7,6 +7,7 @@
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::functions::{Payload, PayloadError};
 use crate::ids::{CallbackId, DeliveryId, JobId};
@@ -84,10 +85,10 @@ pub enum Body {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hint<Id> {
     pub id: Id,
-    /// Set by a holder that stopped but could not say so to the database: whoever reads this may take over the
-    /// lease of that epoch at once, and the attempt does not count.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub abandoned_epoch: Option<i64>,
+    /// Claims of those who stopped but could not say so to the database: whoever reads this may take their lease over
+    /// at once, and their attempt does not count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub abandoned: Vec<Uuid>,
     /// How often in a row the database could not be reached; lengthens the delay.
     #[serde(default)]
     pub outages: u32,
@@ -98,7 +99,7 @@ pub type CallbackHint = Hint<CallbackId>;
 
 impl<Id> Hint<Id> {
     pub fn new(id: Id) -> Self {
-        Self { id, abandoned_epoch: None, outages: 0 }
+        Self { id, abandoned: Vec::new(), outages: 0 }
     }
 }
 
@@ -117,7 +118,10 @@ pub fn fits(text: &str) -> bool {
 
 fn decode<T: DeserializeOwned>(text: &str) -> Result<T, PayloadError> {
     let json = text.strip_prefix(VERSION).ok_or_else(|| {
-        PayloadError::new(UNKNOWN_VERSION, "the message does not begin with `v1 `: a newer version put it, or somebody else")
+        PayloadError::new(
+            UNKNOWN_VERSION,
+            "the message does not begin with `v1 `: a newer version put it, or somebody else",
+        )
     })?;
     // The position, never the content: messages hold what senders sent.
     serde_json::from_str(json)
@@ -142,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_hint_round_trips_and_cannot_be_taken_for_json() {
-        let hint = Hint { id: JobId::new(), abandoned_epoch: Some(3), outages: 2 };
+        let hint = Hint { id: JobId::new(), abandoned: vec![Uuid::now_v7()], outages: 2 };
         let text = encode(&hint).unwrap();
         assert!(text.starts_with("v1 {"));
         assert!(serde_json::from_str::<serde_json::Value>(&text).is_err());

@@ -117,14 +117,15 @@ mod tests {
 
     #[test]
     fn every_matching_route_applies_and_record_alone_causes_nothing() {
-        let route = |name: &str, pattern: &str, action, job: Option<&str>, target: Option<&str>| RouteConfig {
-            name: name.into(),
-            source: "stripe".into(),
-            event_type: pattern.into(),
-            action,
-            job: job.map(Into::into),
-            target: target.map(Into::into),
-        };
+        let route =
+            |name: &str, pattern: &str, action, job: Option<&str>, target: Option<&str>| RouteConfig {
+                name: name.into(),
+                source: "stripe".into(),
+                event_type: pattern.into(),
+                action,
+                job: job.map(Into::into),
+                target: target.map(Into::into),
+            };
         let routes = Routes::new(&[
             route("count", "*", ActionKind::Job, Some("count-event"), None),
             route("tell", "invoice.*", ActionKind::Forward, None, Some("billing")),

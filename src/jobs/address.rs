@@ -67,7 +67,9 @@ fn unwrapped(address: IpAddr) -> IpAddr {
     let [.., g, h] = v6.segments();
     let low = Ipv4Addr::from((u32::from(g) << 16) | u32::from(h));
     match v6.segments() {
-        [0, 0, 0, 0, 0, 0 | 0xffff, _, _] if v6 != Ipv6Addr::LOCALHOST && v6 != Ipv6Addr::UNSPECIFIED => low.into(),
+        [0, 0, 0, 0, 0, 0 | 0xffff, _, _] if v6 != Ipv6Addr::LOCALHOST && v6 != Ipv6Addr::UNSPECIFIED => {
+            low.into()
+        }
         [0x64, 0xff9b, 0, 0, 0, 0, _, _] => low.into(),
         [0x2002, a, b, ..] => Ipv4Addr::from((u32::from(a) << 16) | u32::from(b)).into(),
         _ => address,
@@ -189,7 +191,12 @@ mod tests {
     #[test]
     fn public_addresses_pass() {
         let rule = AddressRule::default();
-        for url in ["https://8.8.8.8/", "https://[2606:4700::1111]/", "https://[64:ff9b::8.8.8.8]/", "https://172.32.0.1/"] {
+        for url in [
+            "https://8.8.8.8/",
+            "https://[2606:4700::1111]/",
+            "https://[64:ff9b::8.8.8.8]/",
+            "https://172.32.0.1/",
+        ] {
             assert_eq!(rule.check_literal(&Url::parse(url).unwrap()), Ok(()), "{url}");
         }
     }

@@ -189,8 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_private_address_is_refused_by_name_and_by_number_before_anything_is_sent() {
-        let sender =
-            Sender::new(SenderLimits { timeout: Duration::from_secs(5), response_max_bytes: 64 });
+        let sender = Sender::new(SenderLimits { timeout: Duration::from_secs(5), response_max_bytes: 64 });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         for host in ["localhost", "127.0.0.1", "[::ffff:127.0.0.1]", "0x7f.1"] {

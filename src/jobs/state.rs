@@ -92,10 +92,9 @@ impl FromStr for WorkState {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|state| state.as_str() == text)
-            .ok_or_else(|| format!("`{text}` is no state of work: pending, leased, succeeded, delivered or dead"))
+        Self::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
+            format!("`{text}` is no state of work: pending, leased, succeeded, delivered or dead")
+        })
     }
 }
 

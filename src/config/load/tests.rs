@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::super::{CredentialKind, DatabaseAuth, InsightsAuth, StorageAccess};
 use super::*;
+use crate::jobs::kinds::JobKind;
 
 const SIGNING_KEY: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const SEALING_KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
@@ -227,6 +228,25 @@ fn production_refuses_what_is_only_safe_on_one_machine() {
 }
 
 #[test]
+fn plain_http_goes_to_this_machine_in_dev_and_elsewhere_only_on_request() {
+    let mistakes = |url: &str, environment: &str| {
+        let toml = format!("[targets.t]\nurl = \"{url}\"");
+        Setup::new(&toml, &[("APP_ENV", environment), ("CALLBACK_SECRET_T", SIGNING_KEY)])
+            .mistakes()
+            .into_iter()
+            .filter(|mistake| mistake.to_string().starts_with("targets.t.url: plain http"))
+            .count()
+    };
+    for near in ["http://127.0.0.1:9000/", "http://localhost/", "http://[::1]:9000/"] {
+        assert_eq!(mistakes(near, "dev"), 0, "{near}");
+        assert_eq!(mistakes(near, "staging"), 1, "{near}");
+    }
+    for far in ["http://10.0.0.1/", "http://example.com/"] {
+        assert_eq!(mistakes(far, "dev"), 1, "{far}");
+    }
+}
+
+#[test]
 fn production_takes_identities() {
     let pairs = [
         ("APP_ENV", "production"),
@@ -299,5 +319,5 @@ fn the_file_in_force() {
     environment.insert("FUNCTIONS_APP_ROOT_PATH".into(), setup.folder.join("nowhere").display().to_string());
     let file = AppFile::find(&environment).unwrap();
     assert_eq!(file.path, None);
-    assert!(AppConfig::parse(&file.text, None, &["echo"]).is_ok(), "the file compiled in is right");
+    assert!(AppConfig::parse(&file.text, None, &JobKind::names()).is_ok(), "the file compiled in is right");
 }

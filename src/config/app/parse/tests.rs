@@ -143,7 +143,6 @@ allow_networks = ["10.1.0.0"]
         "routes[1].job (line 20, column 1): \"ech\" is no known kind of job; there are: echo, sailpoint-complete",
         "routes[2].name (line 23, column 1): \"twice\" is taken by a route before it",
         "routes[2].target (line 26, column 1): belongs only to action = \"forward\"",
-        "targets.ledger.url (line 29, column 1): plain http needs allow_http = true and allow_networks",
         "targets.ledger.allow_networks[0] (line 30, column 19): expected a network such as 10.1.0.0/16",
         r#"tragets (line 32, column 2): "tragets" is no known key; did you mean targets?"#,
     ];
@@ -175,7 +174,6 @@ fn rules_between_keys() {
     );
     assert!(one("[sources.a--b]\nkind = \"github\"").contains("single hyphens"));
     assert!(one("[sources.a]").contains("sources.a.kind (line 1, column 10): is missing"));
-    assert!(one("[targets.a]\nurl = \"http://a.example/\"").contains("allow_http"));
     assert!(one("[targets.a]\nurl = \"https://user:pw@a.example/\"").contains("without user"));
     assert!(one("[targets.a]\nurl = \"http://a.example/\"\nallow_http = true").contains("allow_networks"));
     assert!(one("[[routes]]\nsource = \"x\"\naction = \"respond\"").contains("record, forward, job"));
