@@ -95,7 +95,7 @@ pub struct Source {
     kind: SourceKind,
     limits: Limits,
     rate_per_minute: u32,
-    retention_days: u32,
+    retention: Option<Duration>,
     stopped: Option<Stop>,
     key_lifetime: Option<Duration>,
     pub(super) tolerance_seconds: i64,
@@ -155,7 +155,7 @@ impl Source {
                     content_types,
                 },
                 rate_per_minute: config.rate_per_minute,
-                retention_days: config.retention_days.unwrap_or(90),
+                retention: config.retention_days.map(|days| Duration::from_secs(u64::from(days) * 24 * 3600)),
                 stopped: config.stopped,
                 key_lifetime: config.key_lifetime_seconds.map(Duration::from_secs),
                 tolerance_seconds: i64::try_from(config.tolerance().as_secs()).unwrap_or(i64::MAX),
@@ -189,9 +189,9 @@ impl Source {
         self.rate_per_minute
     }
 
-    /// How long events are kept, in days.
-    pub fn retention_days(&self) -> u32 {
-        self.retention_days
+    /// How long events are kept; `None` leaves it to `EVENT_RETENTION`.
+    pub fn retention(&self) -> Option<Duration> {
+        self.retention
     }
 
     /// What `colloquy.toml` says; a switch may say otherwise.

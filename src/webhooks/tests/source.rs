@@ -79,9 +79,12 @@ fn settings_reach_the_source() {
     let table =
         "kind = \"github\"\nrate_per_minute = 7\nretention_days = 3\nstopped = \"refuse\"\nmax_events = 2";
     let set = source(table, "s");
-    assert_eq!((set.rate_per_minute(), set.retention_days(), set.stopped()), (7, 3, Some(Stop::Refuse)));
+    assert_eq!(
+        (set.rate_per_minute(), set.retention(), set.stopped()),
+        (7, Some(std::time::Duration::from_secs(3 * 24 * 3600)), Some(Stop::Refuse))
+    );
     let plain = source("kind = \"github\"", "s");
-    assert_eq!((plain.rate_per_minute(), plain.retention_days(), plain.stopped()), (0, 90, None));
+    assert_eq!((plain.rate_per_minute(), plain.retention(), plain.stopped()), (0, None, None));
     assert_eq!(plain.limits().max_events, 5_000);
     assert_eq!(plain.variable("default"), "WEBHOOK_SECRET_SENDER");
     assert_eq!(plain.variable("OLD"), "WEBHOOK_SECRET_SENDER__OLD");
