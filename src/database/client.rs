@@ -99,12 +99,20 @@ pub struct Session {
     in_transaction: AtomicBool,
     /// Statements whose answer has not arrived. What is left at the end was given up by its caller.
     unanswered: AtomicUsize,
+    spoilt: AtomicBool,
 }
 
 impl Client {
     pub(super) fn new(object: Object, limit: Duration) -> Self {
-        let (in_transaction, unanswered) = (AtomicBool::new(false), AtomicUsize::new(0));
-        Self { session: Session { object: Some(object), limit, in_transaction, unanswered } }
+        Self {
+            session: Session {
+                object: Some(object),
+                limit,
+                in_transaction: AtomicBool::new(false),
+                unanswered: AtomicUsize::new(0),
+                spoilt: AtomicBool::new(false),
+            },
+        }
     }
 
     /// Another limit per statement than `DB_STATEMENT_TIMEOUT`, until this client goes back to the pool.
@@ -143,9 +151,9 @@ impl Statements for Client {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let given_up = self.unanswered.load(Ordering::Relaxed) > 0;
-        if let Some(object) = self.object.take_if(|_| given_up) {
-            // The next user would wait behind a statement nobody wants any more.
+        // The next user would wait behind a statement nobody wants any more, or find the connection closed.
+        let unusable = self.unanswered.load(Ordering::Relaxed) > 0 || self.spoilt.load(Ordering::Relaxed);
+        if let Some(object) = self.object.take_if(|_| unusable) {
             drop(Object::take(object));
         }
     }
@@ -192,6 +200,11 @@ impl Drop for Transaction<'_> {
 }
 
 impl Session {
+    /// This connection is closed rather than used again.
+    fn spoil(&self) {
+        self.spoilt.store(true, Ordering::Relaxed);
+    }
+
     async fn run<'a, T, F>(
         &'a self,
         statement: &'static str,
@@ -222,17 +235,21 @@ impl Session {
         span.record("duration_ms", started.elapsed().as_secs_f64() * 1_000.0);
         let timeout = DatabaseError::Timeout { statement, limit: self.limit };
         let result = match answer {
-            Ok(answer) => {
-                self.unanswered.fetch_sub(1, Ordering::Relaxed);
-                answer.map_err(|error| match error.code() {
-                    Some(code) if *code == SqlState::QUERY_CANCELED && in_transaction => timeout,
-                    _ => DatabaseError::of_statement(statement, &error),
-                })
+            Ok(answer) => answer.map_err(|error| match error.code() {
+                Some(code) if *code == SqlState::QUERY_CANCELED && in_transaction => timeout,
+                _ => DatabaseError::of_statement(statement, &error),
+            }),
+            // No request to cancel is sent: PgBouncer 1.18 dies of one whose sender leaves early ("bad client state").
+            Err(_) => {
+                self.spoil();
+                Err(timeout)
             }
-            // Stays counted as unanswered, so that this connection is closed rather than used again. No request
-            // to cancel is sent: PgBouncer 1.18 dies of one whose sender leaves early ("bad client state").
-            Err(_) => Err(timeout),
         };
+        if let Err(DatabaseError::ConnectionLost { .. } | DatabaseError::Unavailable { .. }) = &result {
+            // A fatal error is read before the end of the connection is, and a standby stays one.
+            self.spoil();
+        }
+        self.unanswered.fetch_sub(1, Ordering::Relaxed);
         match &result {
             Ok(value) => span.record("rows", rows(value)),
             Err(error) => span.record("error.type", error.code()),

@@ -2,10 +2,10 @@
 //! role whose password is the token.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use tokio::task::JoinSet;
 use url::Url;
@@ -48,6 +48,7 @@ impl Role {
         url.set_password(None).expect("no password");
         let mut settings = DatabaseSettings::new(SecretString::from(url.as_str()));
         settings.auth = DatabaseAuth::Entra;
+        settings.connect_timeout = Duration::from_mins(1); // a busy machine is not what this is about
         settings
     }
 }
@@ -67,12 +68,20 @@ impl Drop for Role {
 }
 
 fn tokens(endpoint: &StandIn) -> Arc<dyn TokenProvider> {
+    tokens_at(endpoint, &Arc::default())
+}
+
+/// The same by a clock that is so many seconds ahead.
+fn tokens_at(endpoint: &StandIn, ahead: &Arc<AtomicI64>) -> Arc<dyn TokenProvider> {
+    let ahead = Arc::clone(ahead);
+    let clock = move || Timestamp::now() + SignedDuration::from_secs(ahead.load(Ordering::SeqCst));
     let identity = ManagedIdentity {
         endpoint: endpoint.url.join("/msi/token").expect("a URL"),
         header: SecretString::from("the-header"),
         client_id: None,
     };
-    Arc::new(DatabaseTokens(TokenSource::new(Credential::ManagedIdentity(identity))))
+    let source = TokenSource::with_clock(Credential::ManagedIdentity(identity), Arc::new(clock));
+    Arc::new(DatabaseTokens(source))
 }
 
 /// An answer as App Service gives it.
@@ -122,12 +131,17 @@ async fn a_new_connection_has_a_new_token_from_two_minutes_before_the_end_of_the
     let (first, second) = (long_token("first"), long_token("second"));
     let role = Role::new(&first).await;
     let given = [first, second.clone()];
-    let endpoint = StandIn::start(move |number, _| granted(&given[number.min(1)], [118, 3_600][number.min(1)])).await;
+    let endpoint = StandIn::start(move |number, _| granted(&given[number.min(1)], 3_600 * (number as i64 + 1))).await;
     let mut settings = role.settings(&role.test.direct);
     settings.max_age = Duration::from_millis(1); // every use has a connection of its own
-    let database = Database::new(settings, Some(tokens(&endpoint))).expect("settings");
+    let ahead = Arc::default();
+    let database = Database::new(settings, Some(tokens_at(&endpoint, &ahead))).expect("settings");
     let old = database.client().await.expect("a login with the first token");
+    ahead.store(3_600 - 300, Ordering::SeqCst);
+    assert_eq!(who(&database).await.expect("a login with the first token"), role.name);
+    assert_eq!(endpoint.seen().len(), 1, "it lasts another five minutes");
     role.set_token(&second).await;
+    ahead.store(3_600 - 119, Ordering::SeqCst);
     assert_eq!(who(&database).await.expect("a login with the second"), role.name);
     assert_eq!(who(&database).await.expect("a login with the second"), role.name);
     assert_eq!(endpoint.seen().len(), 2, "the second one lasts");
