@@ -128,8 +128,8 @@ impl Target {
         if config.get_user().is_none() {
             return Err(wrong("names no user".to_owned()));
         }
-        let local = config.get_hosts().iter().all(is_local)
-            && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
+        let local =
+            config.get_hosts().iter().all(is_local) && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
         let tls = match config.get_ssl_mode() {
             SslMode::Disable if !local => {
                 return Err(wrong(

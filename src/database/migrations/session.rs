@@ -45,7 +45,8 @@ impl Session {
 
     /// A pooler told to ignore start-up options has ignored them.
     async fn refuse_pooler(&self) -> Result<(), MigrationError> {
-        let sql = "SELECT setting::int8 AS value FROM pg_settings WHERE name = 'client_connection_check_interval'";
+        let sql =
+            "SELECT setting::int8 AS value FROM pg_settings WHERE name = 'client_connection_check_interval'";
         let rows = self.query("migrations.settings", sql, &[]).await?;
         let value = rows.first().map(|row| row.column::<i64>("value")).transpose()?;
         if value == i64::try_from(CLIENT_CHECK.as_millis()).ok() {

@@ -78,7 +78,9 @@ async fn batches_that_share_keys_in_different_order_do_not_deadlock() {
                 .collect();
             let (delivery, plan) = (incoming.new_delivery(), Plan::default());
             let client = client(&database).await;
-            events::store(&client, &delivery, &events, EventState::Processed, &plan).await.expect("no deadlock")
+            events::store(&client, &delivery, &events, EventState::Processed, &plan)
+                .await
+                .expect("no deadlock")
         });
     }
     let stored: usize = calls.join_all().await.iter().map(|stored| stored.events.len()).sum();
@@ -132,7 +134,10 @@ async fn deliveries_handed_over_late_and_out_of_order_are_judged_by_their_arriva
     let fresh = async |incoming: &Incoming| incoming.store(&client).await.events.len() == 1;
     assert!(fresh(&Incoming::at("k", -1_000)).await);
     assert!(!fresh(&Incoming::at("k", -1_010)).await, "a retry of the sender, handed over before the first");
-    assert!(fresh(&Incoming::at("k", -10_000)).await, "hours earlier: an event of its own, though handed over late");
+    assert!(
+        fresh(&Incoming::at("k", -10_000)).await,
+        "hours earlier: an event of its own, though handed over late"
+    );
     assert!(!fresh(&Incoming::at("k", -900)).await, "the later one is remembered still");
     assert!(!fresh(&Incoming::at("k", -9_000)).await, "and so is the earlier one");
 
@@ -215,7 +220,9 @@ async fn a_replay_is_the_next_run_and_keeps_the_webhook_id_unless_told() {
     assert_eq!(value::<i32>(&session, "SELECT run FROM events").await, 4);
     assert_eq!(count(&session, "jobs").await, 4);
 
-    assert!(events::replay(&client, EventId::new(), 1, &Plan::default(), false).await.expect("none").is_none());
+    assert!(
+        events::replay(&client, EventId::new(), 1, &Plan::default(), false).await.expect("none").is_none()
+    );
     let held = Incoming::new("held");
     held.store_as(&client, EventState::Held, &Plan::default()).await.expect("held");
     let answer = events::replay(&client, held.event(), 1, &held.plan(), false).await.expect("an answer");
@@ -247,7 +254,11 @@ async fn a_month_without_partition_is_said_made_once_and_then_stored_into() {
     let error = late.store_as(&client, EventState::Processed, &late.plan()).await.expect_err("no partition");
     assert!(events::is_missing_partition(&error), "{error}");
     let session = test.session().await;
-    assert_eq!((count(&session, "event_keys").await, count(&session, "jobs").await), (0, 0), "all or nothing");
+    assert_eq!(
+        (count(&session, "event_keys").await, count(&session, "jobs").await),
+        (0, 0),
+        "all or nothing"
+    );
 
     let mut calls = JoinSet::new();
     for _ in 0..10 {

@@ -57,7 +57,8 @@ impl Drop for Role {
     fn drop(&mut self) {
         let (direct, name) = (test_url("COLLOQUY_TEST_DATABASE_DIRECT_URL"), self.name.clone());
         let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
             let sql = format!("DROP ROLE {name}");
             runtime.block_on(async { connect(&direct).await.batch_execute(&sql).await })
         });
@@ -122,7 +123,11 @@ async fn the_token_is_the_password_and_many_connections_ask_for_it_once() {
         assert_eq!(endpoint.seen().len(), before + 1, "{} connections", database.pool_status().size);
     }
     let request = &endpoint.seen()[0];
-    assert!(request.uri.contains("resource=https%3A%2F%2Fossrdbms-aad.database.windows.net&"), "{}", request.uri);
+    assert!(
+        request.uri.contains("resource=https%3A%2F%2Fossrdbms-aad.database.windows.net&"),
+        "{}",
+        request.uri
+    );
     assert_eq!(request.headers["x-identity-header"], "the-header");
 }
 
@@ -131,7 +136,8 @@ async fn a_new_connection_has_a_new_token_from_two_minutes_before_the_end_of_the
     let (first, second) = (long_token("first"), long_token("second"));
     let role = Role::new(&first).await;
     let given = [first, second.clone()];
-    let endpoint = StandIn::start(move |number, _| granted(&given[number.min(1)], 3_600 * (number as i64 + 1))).await;
+    let endpoint =
+        StandIn::start(move |number, _| granted(&given[number.min(1)], 3_600 * (number as i64 + 1))).await;
     let mut settings = role.settings(&role.test.direct);
     settings.max_age = Duration::from_millis(1); // every use has a connection of its own
     let ahead = Arc::default();

@@ -24,8 +24,7 @@ async fn old(client: &mut Client, key: &str, days: i64) -> Incoming {
 }
 
 async fn claim(client: &impl Statements, kind: WorkKind, id: Uuid) -> Lease {
-    let limits =
-        ClaimLimits { lease: std::time::Duration::from_secs(60), max_attempts: 3, max_age: None };
+    let limits = ClaimLimits { lease: std::time::Duration::from_secs(60), max_attempts: 3, max_age: None };
     let ticket = Ticket { claim: Uuid::now_v7(), abandoned: &[] };
     match work::claim(client, kind, id, &limits, ticket).await.expect("an answer") {
         Claim::Claimed(work) => Lease { kind, id, epoch: work.epoch },
@@ -38,7 +37,9 @@ async fn only_deliveries_that_are_old_and_done_expire() {
     let (test, database) = TestDatabase::migrated().await;
     let mut client = database.client().await.expect("a client");
     let mut made = Vec::new();
-    for key in ["done", "held", "pending job", "leased job", "pending callback", "open letter", "settled letter"] {
+    for key in
+        ["done", "held", "pending job", "leased job", "pending callback", "open letter", "settled letter"]
+    {
         let incoming = old(&mut client, key, 100).await;
         match key {
             "held" => {
@@ -80,7 +81,9 @@ async fn only_deliveries_that_are_old_and_done_expire() {
     let expired = maintenance::expired_deliveries(&client, "shop", ago(90), 100).await.expect("a list");
     let keys: Vec<&str> = expired
         .iter()
-        .map(|gone| made.iter().find(|(_, incoming)| incoming.delivery == gone.id).map_or("?", |(key, _)| key))
+        .map(|gone| {
+            made.iter().find(|(_, incoming)| incoming.delivery == gone.id).map_or("?", |(key, _)| key)
+        })
         .collect();
     assert_eq!(keys, ["done", "settled letter"]);
     assert_eq!(maintenance::expired_deliveries(&client, "shop", ago(90), 1).await.expect("a list").len(), 1);
@@ -145,10 +148,13 @@ async fn a_message_is_buried_once_and_goes_only_when_settled_and_old() {
     assert_eq!(delete().await, 1);
 
     Incoming::new("k").store(&client).await;
-    session.batch_execute(
-        "INSERT INTO dead_letters (id, kind, subject_id, reason_code, reason, state, resolved_at) \
+    session
+        .batch_execute(
+            "INSERT INTO dead_letters (id, kind, subject_id, reason_code, reason, state, resolved_at) \
          SELECT gen_random_uuid(), 'job', id, 'x', 'y', 'discarded', now() - interval '1 year' FROM jobs",
-    ).await.expect("a letter of a job");
+        )
+        .await
+        .expect("a letter of a job");
     assert_eq!(delete().await, 0, "letters of work go with their event");
 }
 
@@ -198,19 +204,16 @@ async fn a_late_delivery_and_the_dropping_of_its_partition_do_not_lose_it() {
     let writing = writer.transaction().await.expect("a transaction");
     late.store(&writing).await;
     // Dropping sees an empty table, waits for the writer, and then sees that it is not.
-    let (dropping, ()) = tokio::join!(
-        maintenance::drop_empty_partitions(&mut client, ago(60)),
-        async {
-            let waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() \
+    let (dropping, ()) = tokio::join!(maintenance::drop_empty_partitions(&mut client, ago(60)), async {
+        let waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() \
                          AND wait_event_type = 'Lock'";
-            let session = test.session().await;
-            super::support::eventually("the drop waits", async || {
-                !session.query(waits, &[]).await.expect("activity").is_empty()
-            })
-            .await;
-            writing.commit().await.expect("stored");
-        }
-    );
+        let session = test.session().await;
+        super::support::eventually("the drop waits", async || {
+            !session.query(waits, &[]).await.expect("activity").is_empty()
+        })
+        .await;
+        writing.commit().await.expect("stored");
+    });
     dropping.expect("dropped what was empty");
     assert_eq!(count(&test.session().await, "events").await, 1);
     assert_eq!(count(&test.session().await, "deliveries").await, 1);

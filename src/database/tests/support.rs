@@ -72,10 +72,12 @@ impl Drop for TestDatabase {
         let (direct, name) = (test_url("COLLOQUY_TEST_DATABASE_DIRECT_URL"), self.name.clone());
         // Drop cannot await, and the test's runtime may be gone.
         let dropped = std::thread::spawn(move || {
-            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime").block_on(async {
-                let admin = connect(&direct).await;
-                admin.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await
-            })
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime").block_on(
+                async {
+                    let admin = connect(&direct).await;
+                    admin.batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)")).await
+                },
+            )
         });
         match dropped.join() {
             Ok(Ok(())) => {}

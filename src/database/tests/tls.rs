@@ -72,7 +72,8 @@ async fn a_server_without_tls_is_refused_when_tls_is_asked_for() {
     let test = TestDatabase::create().await;
     let mut url = test.direct.clone();
     url.set_query(Some("sslmode=require"));
-    let database = Database::new(DatabaseSettings::new(SecretString::from(url.as_str())), None).expect("settings");
+    let database =
+        Database::new(DatabaseSettings::new(SecretString::from(url.as_str())), None).expect("settings");
     let error = database.client().await.map(drop).expect_err("no TLS there");
     assert!(error.is_outage() && error.to_string().to_lowercase().contains("tls"), "{error}");
 }
@@ -90,13 +91,15 @@ impl TlsPooler {
         let directory = scratch.join(format!("tls-{}", uuid::Uuid::now_v7().simple()));
         std::fs::create_dir_all(&directory).expect("a directory");
         for name in ["ca", "stranger"] {
-            let arguments = ["req", "-x509", "-days", "2", "-subj", "/CN=Test", "-keyout", &format!("{name}.key")];
+            let arguments =
+                ["req", "-x509", "-days", "2", "-subj", "/CN=Test", "-keyout", &format!("{name}.key")];
             openssl(&directory, &[&arguments[..], &["-out", &format!("{name}.pem")], &NEW_KEY].concat());
         }
         let request = ["req", "-subj", "/CN=localhost", "-keyout", "server.key", "-out", "server.csr"];
         openssl(&directory, &[&request[..], &NEW_KEY].concat());
         std::fs::write(directory.join("names"), "subjectAltName=DNS:localhost\n").expect("a file");
-        let sign = "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out server.pem";
+        let sign =
+            "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out server.pem";
         openssl(&directory, &sign.split(' ').chain(["-extfile", "names"]).collect::<Vec<_>>());
 
         let port = free_port();
@@ -192,7 +195,8 @@ async fn statements_go_through_tls_and_only_to_a_server_whose_certificate_is_goo
 
     let error = answer(pooler.settings("localhost", None)).await.expect_err("an unknown authority");
     assert!(error.to_string().contains("certificate"), "{error}");
-    let error = answer(pooler.settings("localhost", Some("stranger.pem"))).await.expect_err("another authority");
+    let error =
+        answer(pooler.settings("localhost", Some("stranger.pem"))).await.expect_err("another authority");
     assert!(error.to_string().contains("certificate"), "{error}");
     let error = answer(pooler.settings("127.0.0.1", Some("ca.pem"))).await.expect_err("another name");
     assert!(error.to_string().contains("certificate"), "{error}");

@@ -133,7 +133,9 @@ async fn a_lease_is_renewed_finished_and_then_final() {
     assert!(work::renew(&fixture.client, lease, Duration::from_secs(3_600)).await.expect("an answer"));
     assert!(fixture.job::<bool>("lease_until > now() + interval '59 minutes'").await);
     assert!(work::finish(&fixture.client, lease).await.expect("an answer"));
-    assert!(fixture.job::<bool>("state = 'succeeded' AND finished_at IS NOT NULL AND lease_until IS NULL").await);
+    assert!(
+        fixture.job::<bool>("state = 'succeeded' AND finished_at IS NOT NULL AND lease_until IS NULL").await
+    );
     assert!(!work::finish(&fixture.client, lease).await.expect("an answer"));
     assert!(matches!(fixture.claim(WorkKind::Job, fixture.job, &[]).await.1, Claim::NotDue));
 
@@ -171,12 +173,18 @@ async fn a_failure_counts_and_waits_an_outage_does_not_count() {
     let lease = fixture.claim_job().await;
     let hour = Duration::from_secs(3_600);
     assert!(work::retry(&fixture.client, lease, hour, false, &failure()).await.expect("an answer"));
-    assert!(fixture.job::<bool>("due_at > now() + interval '59 minutes' AND error_code = 'consumer_failed'").await);
+    assert!(
+        fixture
+            .job::<bool>("due_at > now() + interval '59 minutes' AND error_code = 'consumer_failed'")
+            .await
+    );
     assert!(matches!(fixture.claim(WorkKind::Job, fixture.job, &[]).await.1, Claim::NotDue), "not due yet");
     fixture.run("UPDATE jobs SET due_at = now()").await;
     for outages in 1..=10 {
         let lease = fixture.claim_job().await;
-        assert!(work::retry(&fixture.client, lease, Duration::ZERO, true, &failure()).await.expect("an answer"));
+        assert!(
+            work::retry(&fixture.client, lease, Duration::ZERO, true, &failure()).await.expect("an answer")
+        );
         assert_eq!((fixture.job::<i32>("attempts").await, fixture.job::<i32>("outages").await), (1, outages));
     }
     let lease = fixture.claim_job().await;
@@ -208,7 +216,10 @@ async fn exhausted_work_is_not_run_and_has_exactly_one_dead_letter() {
     let [reason] = reasons.as_slice() else { panic!("one says so: {reasons:?}") };
     assert!(reason.starts_with("after 3 attempts: the process ended"), "{reason}");
     let letters = "dead_letters WHERE kind = 'job' AND source = 'shop' AND attempts = 3 AND reason_code = 'process_lost'";
-    assert_eq!((count(&fixture.session, letters).await, count(&fixture.session, "dead_letters").await), (1, 1));
+    assert_eq!(
+        (count(&fixture.session, letters).await, count(&fixture.session, "dead_letters").await),
+        (1, 1)
+    );
     assert_eq!(fixture.job::<String>("state").await, "dead");
 }
 
@@ -282,14 +293,18 @@ async fn lapsed_leases_are_freed_once_by_any_number_of_sweeps_and_count() {
     let rest = work::free_lapsed(&fixture.client, WorkKind::Job, 100).await.expect("freed").len();
     assert_eq!(freed + rest, 40, "each once");
     assert_eq!(count(&fixture.session, "jobs WHERE state = 'pending' AND attempts = 1").await, 40);
-    assert!(work::finish(&fixture.client, lasting).await.expect("an answer"), "a lease that holds is left alone");
+    assert!(
+        work::finish(&fixture.client, lasting).await.expect("an answer"),
+        "a lease that holds is left alone"
+    );
 }
 
 #[tokio::test]
 async fn hints_are_given_again_for_due_rows_nobody_heard_of() {
     let fixture = Fixture::new().await;
     let minute = Duration::from_secs(60);
-    let due = async |kind| work::due_without_hint(&fixture.client, kind, minute, 10).await.expect("an answer");
+    let due =
+        async |kind| work::due_without_hint(&fixture.client, kind, minute, 10).await.expect("an answer");
     assert!(due(WorkKind::Job).await.is_empty(), "hinted at just now");
     let hour_ago = "SET due_at = now() - interval '1 hour', hinted_at = now() - interval '1 hour'";
     fixture.run(&format!("UPDATE jobs {hour_ago}; UPDATE callbacks {hour_ago}")).await;
@@ -327,8 +342,12 @@ async fn giving_up_writes_one_letter_and_an_attempt_is_logged_once() {
     assert_eq!(count(&fixture.session, "callback_attempts WHERE status = 500").await, 1);
     assert!(work::give_up(&fixture.client, lease, &failure()).await.expect("an answer"));
     assert!(!work::give_up(&fixture.client, lease, &failure()).await.expect("an answer"));
-    let letters = "dead_letters WHERE kind = 'callback' AND reason = 'answered 500' AND epoch = 1 AND attempts = 1";
-    assert_eq!((count(&fixture.session, letters).await, count(&fixture.session, "dead_letters").await), (1, 1));
+    let letters =
+        "dead_letters WHERE kind = 'callback' AND reason = 'answered 500' AND epoch = 1 AND attempts = 1";
+    assert_eq!(
+        (count(&fixture.session, letters).await, count(&fixture.session, "dead_letters").await),
+        (1, 1)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -365,13 +384,15 @@ async fn a_letter_is_settled_once_and_replayed_only_while_its_row_is_dead() {
     let letter = fixture.letter().await;
     let wrong = dead_letters::replay(&fixture.client, WorkKind::Callback, letter, ACTOR).await;
     assert_eq!(wrong.expect("an answer"), None, "not a callback's letter");
-    let settle = async |state| dead_letters::settle(&fixture.client, letter, state, ACTOR).await.expect("an answer");
+    let settle =
+        async |state| dead_letters::settle(&fixture.client, letter, state, ACTOR).await.expect("an answer");
     assert!(settle(DeadLetterState::Discarded).await);
     assert!(!settle(DeadLetterState::Replayed).await);
     let replayed = dead_letters::replay(&fixture.client, WorkKind::Job, letter, ACTOR).await;
     assert_eq!(replayed.expect("an answer"), None);
     assert_eq!(fixture.job::<String>("state").await, "dead");
-    let audited = "api_audit WHERE action = 'dead_letter.discarded' AND detail->>'reason' = 'consumer is back'";
+    let audited =
+        "api_audit WHERE action = 'dead_letter.discarded' AND detail->>'reason' = 'consumer is back'";
     assert_eq!(count(&fixture.session, audited).await, 1);
     assert_eq!(count(&fixture.session, "api_audit").await, 1);
     dead_letters::audit(&fixture.client, ACTOR, "target.enable", "ledger").await.expect("audited");
