@@ -18,12 +18,16 @@ pub struct Answer {
 pub enum AnswerError {
     #[error("Response status code does not indicate success: {0}; its body and Logs are discarded")]
     Status(StatusCode),
-    #[error("Invalid HttpResponseMessage: content type {content_type:?}, expected application/json; body: {body}")]
+    #[error(
+        "Invalid HttpResponseMessage: content type {content_type:?}, expected application/json; body: {body}"
+    )]
     ContentType { content_type: String, body: String },
     #[error("Invalid HttpResponseMessage: {cause}; body: {body}")]
     Malformed { cause: String, body: String },
     /// devhost differs on purpose: the real host waits until functionTimeout and then kills the process.
-    #[error("the handler answered {status} with {what}. The real host would hang here until functionTimeout and then kill the process with everything it runs. Answer at least {{}} as application/json")]
+    #[error(
+        "the handler answered {status} with {what}. The real host would hang here until functionTimeout and then kill the process with everything it runs. Answer at least {{}} as application/json"
+    )]
     WouldHang { status: StatusCode, what: &'static str },
 }
 
@@ -51,7 +55,10 @@ pub fn read(status: StatusCode, content_type: Option<&str>, body: &[u8]) -> Resu
 fn from_members(members: Map<String, Value>) -> Result<Answer, AnswerError> {
     let mut answer = Answer::default();
     for (name, value) in members {
-        let wrong = |value: &Value| AnswerError::Malformed { cause: format!("{name} has the wrong type"), body: excerpt(value.to_string().as_bytes()) };
+        let wrong = |value: &Value| AnswerError::Malformed {
+            cause: format!("{name} has the wrong type"),
+            body: excerpt(value.to_string().as_bytes()),
+        };
         match (name.to_ascii_lowercase().as_str(), value) {
             ("outputs", Value::Object(outputs)) => answer.outputs = Some(outputs),
             ("outputs" | "logs", Value::Null) => {}
@@ -97,19 +104,36 @@ mod tests {
     #[test]
     fn what_would_hang_the_real_host_fails_and_says_so() {
         let no_content = StatusCode::NO_CONTENT;
-        for (status, content_type, body) in [(StatusCode::OK, JSON, ""), (StatusCode::OK, None, ""), (no_content, None, ""), (StatusCode::OK, JSON, " null ")] {
+        for (status, content_type, body) in [
+            (StatusCode::OK, JSON, ""),
+            (StatusCode::OK, None, ""),
+            (no_content, None, ""),
+            (StatusCode::OK, JSON, " null "),
+        ] {
             let failure = read(status, content_type, body.as_bytes()).unwrap_err();
-            assert!(failure.to_string().contains("The real host would hang here until functionTimeout"), "{failure}");
+            assert!(
+                failure.to_string().contains("The real host would hang here until functionTimeout"),
+                "{failure}"
+            );
         }
     }
 
     #[test]
     fn other_statuses_types_and_bodies_fail() {
-        assert_eq!(read(StatusCode::BAD_GATEWAY, JSON, b"{}").unwrap_err(), AnswerError::Status(StatusCode::BAD_GATEWAY));
-        assert!(matches!(read(StatusCode::OK, Some("text/plain"), b"{}"), Err(AnswerError::ContentType { .. })));
+        assert_eq!(
+            read(StatusCode::BAD_GATEWAY, JSON, b"{}").unwrap_err(),
+            AnswerError::Status(StatusCode::BAD_GATEWAY)
+        );
+        assert!(matches!(
+            read(StatusCode::OK, Some("text/plain"), b"{}"),
+            Err(AnswerError::ContentType { .. })
+        ));
         assert!(matches!(read(StatusCode::OK, None, b"{}"), Err(AnswerError::ContentType { .. })));
         for wrong in ["{", "[]", "\"x\"", r#"{"Outputs":[]}"#] {
-            assert!(matches!(read(StatusCode::OK, JSON, wrong.as_bytes()), Err(AnswerError::Malformed { .. })), "{wrong}");
+            assert!(
+                matches!(read(StatusCode::OK, JSON, wrong.as_bytes()), Err(AnswerError::Malformed { .. })),
+                "{wrong}"
+            );
         }
     }
 }

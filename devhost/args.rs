@@ -12,7 +12,12 @@ const HOST_LEASE_SECONDS: u64 = 600;
 const HOST_CRASH_LIMIT: usize = 3;
 
 #[derive(Parser)]
-#[command(name = "devhost", version, about = "Runs a custom-handler function app on one machine, as the Azure Functions host would.", args_conflicts_with_subcommands = true)]
+#[command(
+    name = "devhost",
+    version,
+    about = "Runs a custom-handler function app on one machine, as the Azure Functions host would.",
+    args_conflicts_with_subcommands = true
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -146,8 +151,13 @@ mod tests {
 
     #[test]
     fn only_flags_that_differ_from_the_host_bend_it() {
-        assert!(bends(&["--lease-seconds", "600", "--crash-limit", "3", "--speed", "1"]).in_force().is_empty());
-        assert_eq!(bends(&["--speed", "60", "--crash-limit", "0"]).in_force(), ["--crash-limit 0", "--speed 60"]);
+        assert!(
+            bends(&["--lease-seconds", "600", "--crash-limit", "3", "--speed", "1"]).in_force().is_empty()
+        );
+        assert_eq!(
+            bends(&["--speed", "60", "--crash-limit", "0"]).in_force(),
+            ["--crash-limit 0", "--speed 60"]
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value;
 
 pub use http_request::{HttpEnvelope, http_request};
-pub use queue_message::{QueueEnvelope, queue_message};
+pub use queue_message::{QueueEnvelope, bare_text, fresh_message, queue_message};
 pub use timer_info::{ScheduleStatus, timer_info};
 
 /// JSON members in the order they were added; the order is part of what the contract shows.

@@ -42,9 +42,19 @@ pub enum Direction {
 #[derive(Debug, Clone)]
 pub enum Trigger {
     /// `methods` empty means all.
-    Http { route: String, methods: Vec<Method> },
-    Queue { queue: String, connection: String },
-    Timer { schedule: String, run_on_startup: bool, use_monitor: bool },
+    Http {
+        route: String,
+        methods: Vec<Method>,
+    },
+    Queue {
+        queue: String,
+        connection: String,
+    },
+    Timer {
+        schedule: String,
+        run_on_startup: bool,
+        use_monitor: bool,
+    },
 }
 
 /// How HTTP requests reach the handler: functions-host.md, table of the three modes.
@@ -93,7 +103,8 @@ impl Function {
             Trigger::Http { route, methods } => {
                 let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
                 let methods = if methods.is_empty() { "ALL".to_owned() } else { methods.join(",") };
-                let path = [route_prefix, route.trim_matches('/')].into_iter().filter(|part| !part.is_empty());
+                let path =
+                    [route_prefix, route.trim_matches('/')].into_iter().filter(|part| !part.is_empty());
                 let path = path.collect::<Vec<_>>().join("/");
                 format!("{}: [{methods}] {base}/{path}", self.name)
             }
@@ -127,32 +138,52 @@ pub fn load(root: &Path, settings: &Settings) -> std::io::Result<(Vec<Function>,
 
 fn read(name: &str, bytes: &[u8], settings: &Settings) -> Result<Function, String> {
     let valid_start = name.starts_with(|c: char| c.is_ascii_alphabetic());
-    if !valid_start || name.len() > 128 || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
-        return Err("the folder's name must start with a letter and hold letters, digits, - and _ only".to_owned());
+    if !valid_start
+        || name.len() > 128
+        || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    {
+        return Err(
+            "the folder's name must start with a letter and hold letters, digits, - and _ only".to_owned()
+        );
     }
-    let config: Value = serde_json::from_slice(bytes).map_err(|cause| format!("function.json is not valid: {cause}"))?;
+    let config: Value =
+        serde_json::from_slice(bytes).map_err(|cause| format!("function.json is not valid: {cause}"))?;
     let raw = config["bindings"].as_array().ok_or("function.json has no array `bindings`")?;
-    let mut bindings = raw.iter().map(|binding| read_binding(binding, settings)).collect::<Result<Vec<_>, _>>()?;
+    let mut bindings =
+        raw.iter().map(|binding| read_binding(binding, settings)).collect::<Result<Vec<_>, _>>()?;
     let triggers: Vec<usize> = (0..bindings.len()).filter(|at| is_trigger(&bindings[*at].kind)).collect();
     let [at] = triggers.as_slice() else {
         return Err(format!("expected exactly one trigger binding, found {}", triggers.len()));
     };
     let trigger = read_trigger(name, &raw[*at], settings)?;
     bindings.swap(0, *at);
-    Ok(Function { name: name.to_owned(), disabled: is_disabled(name, &config, settings), trigger, bindings, config })
+    Ok(Function {
+        name: name.to_owned(),
+        disabled: is_disabled(name, &config, settings),
+        trigger,
+        bindings,
+        config,
+    })
 }
 
 fn read_binding(raw: &Value, settings: &Settings) -> Result<Binding, String> {
     let text = |key: &str| raw[key].as_str().unwrap_or_default().to_owned();
     let (name, kind) = (text("name"), text("type"));
-    let plain = name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(|c| c.is_ascii_alphanumeric());
+    let plain = name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.chars().all(|c| c.is_ascii_alphanumeric());
     if !plain && name != "$return" {
-        return Err(format!("The binding name {name} is invalid. Please assign a valid name to the binding."));
+        return Err(format!(
+            "The binding name {name} is invalid. Please assign a valid name to the binding."
+        ));
     }
     let direction = match text("direction").to_ascii_lowercase().as_str() {
         "in" | "" => Direction::In,
         "out" => Direction::Out,
-        other => return Err(format!("binding {name}: direction {other} is not supported by devhost; use in or out")),
+        other => {
+            return Err(format!(
+                "binding {name}: direction {other} is not supported by devhost; use in or out"
+            ));
+        }
     };
     let supported = match direction {
         Direction::In => is_trigger(&kind),
@@ -161,8 +192,19 @@ fn read_binding(raw: &Value, settings: &Settings) -> Result<Binding, String> {
     if !supported {
         return Err(format!("The binding type(s) '{kind}' are not supported by devhost"));
     }
-    let queue = raw["queueName"].as_str().map(|queue| settings.resolve(queue)).transpose().map_err(|cause| cause.to_string())?;
-    Ok(Binding { name, kind, direction, binary: text("dataType").eq_ignore_ascii_case("binary"), queue, connection: text("connection") })
+    let queue = raw["queueName"]
+        .as_str()
+        .map(|queue| settings.resolve(queue))
+        .transpose()
+        .map_err(|cause| cause.to_string())?;
+    Ok(Binding {
+        name,
+        kind,
+        direction,
+        binary: text("dataType").eq_ignore_ascii_case("binary"),
+        queue,
+        connection: text("connection"),
+    })
 }
 
 fn read_trigger(name: &str, raw: &Value, settings: &Settings) -> Result<Trigger, String> {
@@ -183,7 +225,9 @@ fn read_trigger(name: &str, raw: &Value, settings: &Settings) -> Result<Trigger,
             let methods = raw["methods"].as_array().map(Vec::as_slice).unwrap_or_default();
             let methods = methods.iter().map(|method| {
                 let method = method.as_str().unwrap_or_default().to_ascii_uppercase();
-                method.parse::<Method>().map_err(|_| format!("`methods` names {method:?}, which is no method"))
+                method
+                    .parse::<Method>()
+                    .map_err(|_| format!("`methods` names {method:?}, which is no method"))
             });
             Ok(Trigger::Http { route, methods: methods.collect::<Result<_, _>>()? })
         }
@@ -231,18 +275,34 @@ pub mod tests {
 
     fn handler(proxying: bool, forwarding: bool) -> HandlerConfig {
         HandlerConfig {
-            executable: "app".into(), working_directory: String::new(), worker_directory: String::new(), worker_path: String::new(),
-            arguments: vec![], worker_arguments: vec![], initialization_timeout: std::time::Duration::from_secs(30),
-            stderr_for_errors_only: true, forwarding, proxying, port: None,
+            executable: "app".into(),
+            working_directory: String::new(),
+            worker_directory: String::new(),
+            worker_path: String::new(),
+            arguments: vec![],
+            worker_arguments: vec![],
+            initialization_timeout: std::time::Duration::from_secs(30),
+            stderr_for_errors_only: true,
+            forwarding,
+            proxying,
+            port: None,
         }
     }
 
     #[test]
     fn listing_reads_like_func_start() {
-        let receive = function("receive-webhook", http(json!(["post", "options"]), "webhooks/{source}/{event?}"), &[]).unwrap();
+        let receive =
+            function("receive-webhook", http(json!(["post", "options"]), "webhooks/{source}/{event?}"), &[])
+                .unwrap();
         let line = receive.listing("http://localhost:7071", "api");
-        assert_eq!(line, "receive-webhook: [POST,OPTIONS] http://localhost:7071/api/webhooks/{source}/{event?}");
-        assert_eq!(receive.listing("http://localhost:1", ""), "receive-webhook: [POST,OPTIONS] http://localhost:1/webhooks/{source}/{event?}");
+        assert_eq!(
+            line,
+            "receive-webhook: [POST,OPTIONS] http://localhost:7071/api/webhooks/{source}/{event?}"
+        );
+        assert_eq!(
+            receive.listing("http://localhost:1", ""),
+            "receive-webhook: [POST,OPTIONS] http://localhost:1/webhooks/{source}/{event?}"
+        );
         let queue = json!({"bindings": [{"type": "queueTrigger", "direction": "in", "name": "message", "queueName": "%Q%"}]});
         let queue = function("process-event", queue, &[("Q", "events")]).unwrap();
         assert_eq!(queue.listing("http://localhost:7071", "api"), "process-event: queueTrigger");
@@ -262,18 +322,28 @@ pub mod tests {
         assert_eq!(plain.http_mode(&handler(false, true)), HttpMode::Forward);
         assert_eq!(plain.http_mode(&handler(false, false)), HttpMode::Envelope);
         let mut config = http(json!(["get"]), "health");
-        config["bindings"].as_array_mut().unwrap().push(json!({"type": "queue", "direction": "out", "name": "jobs", "queueName": "jobs"}));
-        assert_eq!(function("health", config, &[]).unwrap().http_mode(&handler(true, true)), HttpMode::Envelope);
+        config["bindings"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"type": "queue", "direction": "out", "name": "jobs", "queueName": "jobs"}));
+        assert_eq!(
+            function("health", config, &[]).unwrap().http_mode(&handler(true, true)),
+            HttpMode::Envelope
+        );
     }
 
     #[test]
     fn a_setting_disables_and_enables() {
         let config = http(json!(["get"]), "health");
-        assert!(function("health", config.clone(), &[("AzureWebJobs.health.Disabled", "True")]).unwrap().disabled);
+        assert!(
+            function("health", config.clone(), &[("AzureWebJobs.health.Disabled", "True")]).unwrap().disabled
+        );
         let mut disabled = config;
         disabled["disabled"] = json!(true);
         assert!(function("health", disabled.clone(), &[]).unwrap().disabled);
-        assert!(!function("health", disabled, &[("AzureWebJobs.health.Disabled", "false")]).unwrap().disabled);
+        assert!(
+            !function("health", disabled, &[("AzureWebJobs.health.Disabled", "false")]).unwrap().disabled
+        );
     }
 
     #[test]

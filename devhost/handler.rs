@@ -22,8 +22,6 @@ use crate::log::{self, Event};
 use crate::settings::Settings;
 use restart::{Policy, Verdict};
 
-pub use launch::find_executable;
-
 /// How often the executable is looked at with `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_millis(300);
 /// How long the real host waits for a killed process.
@@ -47,9 +45,13 @@ struct State {
 /// Why the host cannot go on.
 #[derive(Debug, Error)]
 pub enum Fatal {
-    #[error("Exceeded language worker restart retry count for runtime:custom. Shutting down the host: {errors} errors of the handler with less than 30 minutes between them; the last: {last}")]
+    #[error(
+        "Exceeded language worker restart retry count for runtime:custom. Shutting down the host: {errors} errors of the handler with less than 30 minutes between them; the last: {last}"
+    )]
     CrashLimit { errors: usize, last: String },
-    #[error("the handler was not ready after {0:?}; the host stops. Raise customHandler.initializationTimeout if it needs longer")]
+    #[error(
+        "the handler was not ready after {0:?}; the host stops. Raise customHandler.initializationTimeout if it needs longer"
+    )]
     NeverReady(Duration),
 }
 
@@ -125,13 +127,36 @@ enum End {
 }
 
 impl Supervisor {
-    pub fn new(root: PathBuf, config: HandlerConfig, settings: Arc<Settings>, address: SocketAddr, crash_limit: Option<usize>, watch: bool, tasks: TaskTracker) -> (Self, Handler) {
+    pub fn new(
+        root: PathBuf,
+        config: HandlerConfig,
+        settings: Arc<Settings>,
+        address: SocketAddr,
+        crash_limit: Option<usize>,
+        watch: bool,
+        tasks: TaskTracker,
+    ) -> (Self, Handler) {
         let (state_sender, state) = watch::channel(State { phase: Phase::Starting, generation: 0 });
         let (restart_sender, restarts) = mpsc::unbounded_channel();
         let (fatal_sender, fatal) = mpsc::unbounded_channel();
         let ready_limit = config.initialization_timeout * READY_WAITS;
         let handler = Handler { address, ready_limit, state, restarts: restart_sender, fatal: fatal_sender };
-        (Supervisor { root, config, settings, crash_limit, watch, tasks, address, state: state_sender, restarts, fatal, generation: 0 }, handler)
+        (
+            Supervisor {
+                root,
+                config,
+                settings,
+                crash_limit,
+                watch,
+                tasks,
+                address,
+                state: state_sender,
+                restarts,
+                fatal,
+                generation: 0,
+            },
+            handler,
+        )
     }
 
     /// Keeps the handler running until `stop`; the process is dead when this returns.
@@ -150,11 +175,15 @@ impl Supervisor {
                 }
                 End::Exited { code, detail } => match restart::judge_exit(code) {
                     Verdict::Restart => {
-                        log::information("The handler exited with code 200: restarting it, not counted as an error");
+                        log::information(
+                            "The handler exited with code 200: restarting it, not counted as an error",
+                        );
                         continue;
                     }
                     Verdict::LeaveStopped => {
-                        log::warning("The handler exited with code 0: the host takes this for success and does not restart it. Invocations fail from here on (connection refused)");
+                        log::warning(
+                            "The handler exited with code 0: the host takes this for success and does not restart it. Invocations fail from here on (connection refused)",
+                        );
                         match self.stay_stopped(&stop).await {
                             End::Stopped => return Ok(()),
                             End::Fatal(fatal) => return Err(fatal),
@@ -187,7 +216,10 @@ impl Supervisor {
             Ok(child) => child,
             Err(cause) => {
                 let path = launch::find_executable(&self.root, &self.config, &self.settings);
-                return End::Failed(format!("cannot start {}: {cause}. Build it, or correct customHandler.description.defaultExecutablePath", path.display()));
+                return End::Failed(format!(
+                    "cannot start {}: {cause}. Build it, or correct customHandler.description.defaultExecutablePath",
+                    path.display()
+                ));
             }
         };
         let pid = child.id().unwrap_or_default();

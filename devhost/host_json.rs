@@ -17,7 +17,9 @@ pub enum HostJsonError {
     Malformed { path: PathBuf, cause: serde_json::Error },
     #[error("host.json: {key} is {found}, expected {expected}")]
     Invalid { key: String, found: String, expected: &'static str },
-    #[error("host.json: customHandler.description.defaultExecutablePath is missing or empty; name the handler's executable")]
+    #[error(
+        "host.json: customHandler.description.defaultExecutablePath is missing or empty; name the handler's executable"
+    )]
     NoExecutable,
     #[error("host.json: {0} needs a host of 2025 and is not supported by devhost; use function.json folders")]
     Unsupported(&'static str),
@@ -71,7 +73,8 @@ impl HostConfig {
     /// Reads `host.json` of `root` and lays the overrides of `settings` over it.
     pub fn load(root: &Path, settings: &Settings) -> Result<Self, HostJsonError> {
         let path = root.join("host.json");
-        let bytes = std::fs::read(&path).map_err(|cause| HostJsonError::Unreadable { path: path.clone(), cause })?;
+        let bytes =
+            std::fs::read(&path).map_err(|cause| HostJsonError::Unreadable { path: path.clone(), cause })?;
         let json = serde_json::from_slice(settings::strip_bom(&bytes))
             .map_err(|cause| HostJsonError::Malformed { path, cause })?;
         Self::from_json(json, settings)
@@ -79,7 +82,11 @@ impl HostConfig {
 
     fn from_json(json: Value, settings: &Settings) -> Result<Self, HostJsonError> {
         let json = Reader(with_overrides(json, settings));
-        if json.find("configurationProfile").and_then(Value::as_str).is_some_and(|name| !name.is_empty() && name != "default") {
+        if json
+            .find("configurationProfile")
+            .and_then(Value::as_str)
+            .is_some_and(|name| !name.is_empty() && name != "default")
+        {
             return Err(HostJsonError::Unsupported("configurationProfile"));
         }
         if json.find("customHandler.http.routes").is_some() {
@@ -99,18 +106,34 @@ struct Reader(Value);
 
 impl Reader {
     fn find(&self, key: &str) -> Option<&Value> {
-        key.split('.').try_fold(&self.0, |value, name| {
-            value.as_object()?.iter().find(|(member, _)| member.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-        }).filter(|value| !value.is_null())
+        key.split('.')
+            .try_fold(&self.0, |value, name| {
+                value
+                    .as_object()?
+                    .iter()
+                    .find(|(member, _)| member.eq_ignore_ascii_case(name))
+                    .map(|(_, value)| value)
+            })
+            .filter(|value| !value.is_null())
     }
 
-    fn read<T>(&self, key: &str, default: T, expected: &'static str, parse: impl Fn(&str) -> Option<T>) -> Result<T, HostJsonError> {
+    fn read<T>(
+        &self,
+        key: &str,
+        default: T,
+        expected: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, HostJsonError> {
         let Some(value) = self.find(key) else { return Ok(default) };
         let text = match value {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        parse(&text).ok_or_else(|| HostJsonError::Invalid { key: key.to_owned(), found: value.to_string(), expected })
+        parse(&text).ok_or_else(|| HostJsonError::Invalid {
+            key: key.to_owned(),
+            found: value.to_string(),
+            expected,
+        })
     }
 
     fn text(&self, key: &str, default: &str) -> Result<String, HostJsonError> {
@@ -151,7 +174,9 @@ impl Reader {
         if executable.is_empty() {
             return Err(HostJsonError::NoExecutable);
         }
-        let port = self.read(&key("port"), None, "a port from 1 to 65535", |text| text.parse().ok().filter(|port| *port != 0).map(Some))?;
+        let port = self.read(&key("port"), None, "a port from 1 to 65535", |text| {
+            text.parse().ok().filter(|port| *port != 0).map(Some)
+        })?;
         Ok(HandlerConfig {
             executable,
             working_directory: self.text(&key("description.workingDirectory"), "")?,
@@ -168,23 +193,41 @@ impl Reader {
     }
 
     fn queues(&self) -> Result<QueueConfig, HostJsonError> {
-        let within = |least: u32, most: u32| move |text: &str| text.parse().ok().filter(|number| (least..=most).contains(number));
-        let batch_size = self.read("extensions.queues.batchSize", 16, "a number from 1 to 32", within(1, 32))?;
+        let within = |least: u32, most: u32| {
+            move |text: &str| text.parse().ok().filter(|number| (least..=most).contains(number))
+        };
+        let batch_size =
+            self.read("extensions.queues.batchSize", 16, "a number from 1 to 32", within(1, 32))?;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let threshold = batch_size / 2 * u32::try_from(processors).unwrap_or(1);
         let encoding = "extensions.queues.messageEncoding";
         Ok(QueueConfig {
             batch_size: u8::try_from(batch_size).unwrap_or(32),
-            new_batch_threshold: self.read("extensions.queues.newBatchThreshold", threshold, "a number", within(0, 10_000))?,
-            max_dequeue_count: self.read("extensions.queues.maxDequeueCount", 5, "a number from 1", within(1, u32::MAX))?,
+            new_batch_threshold: self.read(
+                "extensions.queues.newBatchThreshold",
+                threshold,
+                "a number",
+                within(0, 10_000),
+            )?,
+            max_dequeue_count: self.read(
+                "extensions.queues.maxDequeueCount",
+                5,
+                "a number from 1",
+                within(1, u32::MAX),
+            )?,
             visibility_timeout: self.span("extensions.queues.visibilityTimeout", Duration::ZERO)?,
-            max_polling_interval: self.read("extensions.queues.maxPollingInterval", Duration::from_secs(60), "a time span of at least 00:00:00.1", |text| {
-                timespan::parse(text).filter(|span| *span >= Duration::from_millis(100))
-            })?,
-            encoding: self.read(encoding, MessageEncoding::Base64, "base64 or none", |text| match text.to_ascii_lowercase().as_str() {
-                "base64" => Some(MessageEncoding::Base64),
-                "none" => Some(MessageEncoding::None),
-                _ => None,
+            max_polling_interval: self.read(
+                "extensions.queues.maxPollingInterval",
+                Duration::from_secs(60),
+                "a time span of at least 00:00:00.1",
+                |text| timespan::parse(text).filter(|span| *span >= Duration::from_millis(100)),
+            )?,
+            encoding: self.read(encoding, MessageEncoding::Base64, "base64 or none", |text| {
+                match text.to_ascii_lowercase().as_str() {
+                    "base64" => Some(MessageEncoding::Base64),
+                    "none" => Some(MessageEncoding::None),
+                    _ => None,
+                }
             })?,
         })
     }
@@ -237,20 +280,31 @@ mod tests {
         assert_eq!(config.function_timeout, Some(Duration::from_secs(300)));
         assert_eq!(config.route_prefix, "api");
         assert_eq!(config.handler.initialization_timeout, Duration::from_secs(30));
-        assert!(config.handler.stderr_for_errors_only && !config.handler.proxying && !config.handler.forwarding);
+        assert!(
+            config.handler.stderr_for_errors_only && !config.handler.proxying && !config.handler.forwarding
+        );
         let queues = config.queues;
-        assert_eq!((queues.batch_size, queues.max_dequeue_count, queues.encoding), (16, 5, MessageEncoding::Base64));
-        assert_eq!((queues.visibility_timeout, queues.max_polling_interval), (Duration::ZERO, Duration::from_secs(60)));
+        assert_eq!(
+            (queues.batch_size, queues.max_dequeue_count, queues.encoding),
+            (16, 5, MessageEncoding::Base64)
+        );
+        assert_eq!(
+            (queues.visibility_timeout, queues.max_polling_interval),
+            (Duration::ZERO, Duration::from_secs(60))
+        );
     }
 
     #[test]
     fn app_settings_override_any_key_in_any_case() {
-        let config = load(minimal(), &[
-            ("AzureFunctionsJobHost__functionTimeout", "00:00:05"),
-            ("AzureFunctionsJobHost__customHandler__enableProxyingHttpRequest", "true"),
-            ("AzureFunctionsJobHost__customHandler__description__arguments", r#"["--serve"]"#),
-            ("AzureFunctionsJobHost__Extensions__Queues__MaxDequeueCount", "2"),
-        ])
+        let config = load(
+            minimal(),
+            &[
+                ("AzureFunctionsJobHost__functionTimeout", "00:00:05"),
+                ("AzureFunctionsJobHost__customHandler__enableProxyingHttpRequest", "true"),
+                ("AzureFunctionsJobHost__customHandler__description__arguments", r#"["--serve"]"#),
+                ("AzureFunctionsJobHost__Extensions__Queues__MaxDequeueCount", "2"),
+            ],
+        )
         .unwrap();
         assert_eq!(config.function_timeout, Some(Duration::from_secs(5)));
         assert!(config.handler.proxying);
@@ -260,20 +314,29 @@ mod tests {
 
     #[test]
     fn an_unlimited_timeout_is_minus_one() {
-        assert_eq!(load(minimal(), &[("AzureFunctionsJobHost__functionTimeout", "-1")]).unwrap().function_timeout, None);
+        assert_eq!(
+            load(minimal(), &[("AzureFunctionsJobHost__functionTimeout", "-1")]).unwrap().function_timeout,
+            None
+        );
         assert!(load(minimal(), &[("AzureFunctionsJobHost__functionTimeout", "00:00:00")]).is_err());
     }
 
     #[test]
     fn what_func_init_writes_is_refused_with_the_key_to_set() {
-        let message = load(json!({"customHandler": {"description": {"defaultExecutablePath": ""}}}), &[]).unwrap_err();
+        let message =
+            load(json!({"customHandler": {"description": {"defaultExecutablePath": ""}}}), &[]).unwrap_err();
         assert!(message.to_string().contains("customHandler.description.defaultExecutablePath"));
         assert!(load(json!({}), &[]).is_err());
     }
 
     #[test]
     fn a_wrong_value_names_its_key_and_what_was_expected() {
-        let message = load(minimal(), &[("AzureFunctionsJobHost__extensions__queues__batchSize", "33")]).unwrap_err().to_string();
-        assert_eq!(message, r#"host.json: extensions.queues.batchSize is "33", expected a number from 1 to 32"#);
+        let message = load(minimal(), &[("AzureFunctionsJobHost__extensions__queues__batchSize", "33")])
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            message,
+            r#"host.json: extensions.queues.batchSize is "33", expected a number from 1 to 32"#
+        );
     }
 }

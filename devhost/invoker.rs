@@ -72,7 +72,12 @@ impl Invoker {
     }
 
     /// Posts one envelope, logs its course, and returns what the handler answered.
-    pub async fn invoke(&self, function: &Function, reason: &str, envelope: Vec<u8>) -> Result<Answer, InvocationError> {
+    pub async fn invoke(
+        &self,
+        function: &Function,
+        reason: &str,
+        envelope: Vec<u8>,
+    ) -> Result<Answer, InvocationError> {
         let id = invocation_id();
         let name = &function.name;
         log::information(format!("Executing 'Functions.{name}' (Reason='{reason}', Id={id})"));
@@ -84,9 +89,13 @@ impl Invoker {
                 for line in &answer.logs {
                     log::information(format!("Functions.{name} {id}: {line}"));
                 }
-                log::information(format!("Executed 'Functions.{name}' (Succeeded, Id={id}, Duration={took}ms)"));
+                log::information(format!(
+                    "Executed 'Functions.{name}' (Succeeded, Id={id}, Duration={took}ms)"
+                ));
             }
-            Err(cause) => log::error(format!("Executed 'Functions.{name}' (Failed, Id={id}, Duration={took}ms): {cause}")),
+            Err(cause) => log::error(format!(
+                "Executed 'Functions.{name}' (Failed, Id={id}, Duration={took}ms): {cause}"
+            )),
         }
         result
     }
@@ -124,7 +133,11 @@ impl Invoker {
             .await
             .map_err(broken)?;
         let status = response.status();
-        let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let content_type = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
         let body = response.bytes().await.map_err(broken)?;
         Ok(answer::read(status, content_type.as_deref(), &body)?)
     }

@@ -43,7 +43,10 @@ pub fn stamped(level: Level, text: &str) {
 pub fn plain(text: impl AsRef<str>) {
     let mut out = std::io::stdout().lock();
     // A reader that closed its end of the pipe wants no more lines; the host runs on without it.
-    out.write_all(text.as_ref().as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()).ok();
+    out.write_all(text.as_ref().as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush())
+        .ok();
 }
 
 /// A line of JSON for programs: `{"devhost":"<event>",…}`. Events are listed in docs/devhost.md.
@@ -74,6 +77,9 @@ mod tests {
     fn machine_lines_carry_their_event_under_devhost() {
         let event = Event::Listening { address: "127.0.0.1".into(), port: 7071, handler_port: 4001, pid: 7 };
         let line = serde_json::to_string(&event).unwrap();
-        assert_eq!(line, r#"{"devhost":"listening","address":"127.0.0.1","port":7071,"handler_port":4001,"pid":7}"#);
+        assert_eq!(
+            line,
+            r#"{"devhost":"listening","address":"127.0.0.1","port":7071,"handler_port":4001,"pid":7}"#
+        );
     }
 }

@@ -89,7 +89,10 @@ impl Listener {
                 Err(StorageFailure::Missing) => false,
                 Err(cause) => {
                     if complaint.as_ref() != Some(&cause) {
-                        log::error(format!("An error occurred while listening to queue '{}'; polling goes on: {cause}", listener.queue.name()));
+                        log::error(format!(
+                            "An error occurred while listening to queue '{}'; polling goes on: {cause}",
+                            listener.queue.name()
+                        ));
                         complaint = Some(cause);
                     }
                     false
@@ -106,16 +109,20 @@ impl Listener {
     async fn process(&self, mut message: Message) {
         let text = self.decode(&message.raw);
         let name = self.queue.name();
-        let after = match decision::at_pickup(message.dequeue_count, self.config.max_dequeue_count, text.is_some()) {
-            Pickup::Poison(why) => {
-                log::warning(format!("Message {} of queue '{name}' goes to poison without being run: {why}", message.id));
-                After::Poison
-            }
-            Pickup::Invoke => {
-                let success = self.invoke(&mut message, text.as_deref().unwrap_or_default()).await;
-                decision::after_run(success, message.dequeue_count, self.config.max_dequeue_count)
-            }
-        };
+        let after =
+            match decision::at_pickup(message.dequeue_count, self.config.max_dequeue_count, text.is_some()) {
+                Pickup::Poison(why) => {
+                    log::warning(format!(
+                        "Message {} of queue '{name}' goes to poison without being run: {why}",
+                        message.id
+                    ));
+                    After::Poison
+                }
+                Pickup::Invoke => {
+                    let success = self.invoke(&mut message, text.as_deref().unwrap_or_default()).await;
+                    decision::after_run(success, message.dequeue_count, self.config.max_dequeue_count)
+                }
+            };
         self.settle(&message, after).await;
     }
 
@@ -161,7 +168,11 @@ impl Listener {
             // leaves a pop receipt that no longer deletes.
             match self.queue.set_visibility(message, self.lease).await {
                 Ok(pop_receipt) => message.pop_receipt = pop_receipt,
-                Err(cause) => log::warning(format!("cannot renew message {} of queue '{}': {cause}", message.id, self.queue.name())),
+                Err(cause) => log::warning(format!(
+                    "cannot renew message {} of queue '{}': {cause}",
+                    message.id,
+                    self.queue.name()
+                )),
             }
         }
     }
@@ -172,7 +183,11 @@ impl Listener {
             match self.try_settle(message, after).await {
                 Ok(()) => return,
                 Err(StorageFailure::Missing) => {
-                    log::warning(format!("Message {} of queue '{}' is gone or was taken by another host", message.id, self.queue.name()));
+                    log::warning(format!(
+                        "Message {} of queue '{}' is gone or was taken by another host",
+                        message.id,
+                        self.queue.name()
+                    ));
                     return;
                 }
                 Err(cause) => last = Some(cause),
@@ -180,7 +195,11 @@ impl Listener {
             sleep(SETTLE_PAUSE).await;
         }
         if let Some(cause) = last {
-            log::error(format!("cannot settle message {} of queue '{}'; it will be run again once its lease lapses: {cause}", message.id, self.queue.name()));
+            log::error(format!(
+                "cannot settle message {} of queue '{}'; it will be run again once its lease lapses: {cause}",
+                message.id,
+                self.queue.name()
+            ));
         }
     }
 
@@ -188,11 +207,17 @@ impl Listener {
         match (after, &self.poison) {
             (After::Delete, _) => self.queue.delete(message).await,
             (After::Poison, Some(poison)) => {
-                log::warning(format!("Message has reached MaxDequeueCount of {}. Moving message to queue '{}'.", self.config.max_dequeue_count, poison.name()));
+                log::warning(format!(
+                    "Message has reached MaxDequeueCount of {}. Moving message to queue '{}'.",
+                    self.config.max_dequeue_count,
+                    poison.name()
+                ));
                 poison.put(&message.raw).await?;
                 self.queue.delete(message).await
             }
-            (After::Release | After::Poison, _) => self.queue.set_visibility(message, self.config.visibility_timeout).await.map(drop),
+            (After::Release | After::Poison, _) => {
+                self.queue.set_visibility(message, self.config.visibility_timeout).await.map(drop)
+            }
         }
     }
 }

@@ -64,7 +64,10 @@ impl Settings {
             values.extend(parse_env_file(path, &text)?);
         }
         // Names or values that are not UTF-8 cannot be app settings; the handler still inherits them.
-        values.extend(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))));
+        values.extend(
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        );
         Ok(Settings { values, local_port: local.host.local_http_port, wants_cors: local.host.cors.is_some() })
     }
 
@@ -89,7 +92,8 @@ impl Settings {
 
     /// Resolves every `%NAME%`; a name without a setting disappears (customHandler arguments).
     pub fn resolve_or_delete(&self, text: &str) -> String {
-        self.replace(text, |_| Ok::<_, std::convert::Infallible>(String::new())).unwrap_or_else(|never| match never {})
+        self.replace(text, |_| Ok::<_, std::convert::Infallible>(String::new()))
+            .unwrap_or_else(|never| match never {})
     }
 
     fn replace<E>(&self, text: &str, unresolved: impl Fn(&str) -> Result<String, E>) -> Result<String, E> {
@@ -137,10 +141,7 @@ fn parse_env_file(path: &Path, text: &str) -> Result<Vec<(String, String)>, Sett
 }
 
 fn unquote(value: &str) -> &str {
-    ['\'', '"']
-        .iter()
-        .find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote))
-        .unwrap_or(value)
+    ['\'', '"'].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote)).unwrap_or(value)
 }
 
 #[cfg(test)]
@@ -163,7 +164,9 @@ mod tests {
         let pairs = parse_env_file(Path::new("env"), text).unwrap();
         let expected = [("A", "x y"), ("B", "z=1"), ("C", "")].map(|(a, b)| (a.to_owned(), b.to_owned()));
         assert_eq!(pairs, expected);
-        assert!(parse_env_file(Path::new("env"), "A=1\nnonsense").unwrap_err().to_string().starts_with("env:2:"));
+        assert!(
+            parse_env_file(Path::new("env"), "A=1\nnonsense").unwrap_err().to_string().starts_with("env:2:")
+        );
     }
 
     #[test]

@@ -56,4 +56,4 @@ pub trait Blobs: Send + Sync {
 }
 
 mod account;
-pub use account::{Accounts, ConnectionError};
+pub use account::Accounts;

@@ -61,13 +61,19 @@ impl Listener {
                 }
                 Ok(None) => {
                     if complaint.is_none() {
-                        log::information(format!("Timer '{}' waits: another host of this app holds its lock", self.function.name));
+                        log::information(format!(
+                            "Timer '{}' waits: another host of this app holds its lock",
+                            self.function.name
+                        ));
                         complaint = Some(StorageFailure::Missing);
                     }
                 }
                 Err(cause) => {
                     if complaint.as_ref() != Some(&cause) {
-                        log::error(format!("Timer '{}' cannot take its lock and keeps asking: {cause}", self.function.name));
+                        log::error(format!(
+                            "Timer '{}' cannot take its lock and keeps asking: {cause}",
+                            self.function.name
+                        ));
                         complaint = Some(cause);
                     }
                 }
@@ -83,7 +89,8 @@ impl Listener {
     async fn hold(&self, lock: &str, lease: &str, first: bool, stop: &CancellationToken) {
         let until = stop.child_token();
         let renewal = {
-            let (blobs, lock, lease, until) = (Arc::clone(&self.blobs), lock.to_owned(), lease.to_owned(), until.clone());
+            let (blobs, lock, lease, until) =
+                (Arc::clone(&self.blobs), lock.to_owned(), lease.to_owned(), until.clone());
             let (name, length) = (self.function.name.clone(), self.lease);
             async move {
                 renew(&*blobs, &lock, &lease, length, &name, &until).await;
@@ -116,10 +123,16 @@ impl Listener {
         };
         if let Some(known) = status.filter(|status| now > status.next) {
             let late = now.duration_since(known.next).unsigned_abs();
-            log::information(format!("Function '{}' is past due on startup by {late:?}. Executing now.", self.function.name));
+            log::information(format!(
+                "Function '{}' is past due on startup by {late:?}. Executing now.",
+                self.function.name
+            ));
             self.occur(&mut status, true, now, &clock, until).await;
         } else if first && self.run_on_startup {
-            log::information(format!("Function '{}' is configured to run on startup. Executing now.", self.function.name));
+            log::information(format!(
+                "Function '{}' is configured to run on startup. Executing now.",
+                self.function.name
+            ));
             self.occur(&mut status, false, now, &clock, until).await;
         }
         loop {
@@ -135,18 +148,29 @@ impl Listener {
         }
     }
 
-    async fn occur(&self, status: &mut Option<ScheduleStatus>, past_due: bool, due: Timestamp, clock: &schedule::Clock, until: &CancellationToken) {
+    async fn occur(
+        &self,
+        status: &mut Option<ScheduleStatus>,
+        past_due: bool,
+        due: Timestamp,
+        clock: &schedule::Clock,
+        until: &CancellationToken,
+    ) {
         if until.is_cancelled() {
             return;
         }
         let name = &self.function.name;
-        let reported = status.map(|status| ScheduleStatus { next: if past_due { status.next } else { due }, ..status });
+        let reported =
+            status.map(|status| ScheduleStatus { next: if past_due { status.next } else { due }, ..status });
         let binding = &self.function.trigger_binding().name;
         // The later of both: a wall clock that was set back must not make the same occurrence due again.
         let at = Timestamp::now().max(due);
         match envelope::timer_info(binding, reported, past_due, &self.zone, &Sys::new(name)) {
             Ok(envelope) => {
-                let reason = format!("Timer fired at {}", at.to_zoned(self.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.f%:z"));
+                let reason = format!(
+                    "Timer fired at {}",
+                    at.to_zoned(self.zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.f%:z")
+                );
                 // A failure is logged by the runner and not retried: the next occurrence is the retry.
                 self.runner.run(&self.function, envelope, &reason).await.ok();
             }
@@ -183,7 +207,9 @@ impl Listener {
     }
 
     async fn save_status(&self, status: &ScheduleStatus) {
-        if let Err(cause) = self.blobs.write(&self.status_blob(), status::format(status, &self.zone).into()).await {
+        if let Err(cause) =
+            self.blobs.write(&self.status_blob(), status::format(status, &self.zone).into()).await
+        {
             log::error(format!("cannot record when '{}' ran: {cause}", self.function.name));
         }
     }
@@ -193,7 +219,14 @@ impl Listener {
     }
 }
 
-async fn renew(blobs: &dyn Blobs, lock: &str, lease: &str, length: Duration, timer: &str, until: &CancellationToken) {
+async fn renew(
+    blobs: &dyn Blobs,
+    lock: &str,
+    lease: &str,
+    length: Duration,
+    timer: &str,
+    until: &CancellationToken,
+) {
     let mut expires = Instant::now() + length;
     loop {
         tokio::select! {
@@ -203,8 +236,14 @@ async fn renew(blobs: &dyn Blobs, lock: &str, lease: &str, length: Duration, tim
         let asked = Instant::now();
         match blobs.renew(lock, lease).await {
             Ok(()) => expires = asked + length,
-            Err(StorageFailure::Missing) => return log::warning(format!("Timer '{timer}' lost its lock to another host")),
-            Err(cause) if Instant::now() >= expires => return log::error(format!("Timer '{timer}' could not renew its lock and lets it go: {cause}")),
+            Err(StorageFailure::Missing) => {
+                return log::warning(format!("Timer '{timer}' lost its lock to another host"));
+            }
+            Err(cause) if Instant::now() >= expires => {
+                return log::error(format!(
+                    "Timer '{timer}' could not renew its lock and lets it go: {cause}"
+                ));
+            }
             Err(_) => {}
         }
     }

@@ -161,9 +161,9 @@ fn message(
         trace_parent: Some(trace::current()),
         received_at: delivery.received_at,
         verdict: Verdict {
-            scheme: "x".to_owned(),
+            scheme: source.scheme_name().to_owned(),
             secret_label: verified.secret_label().map(str::to_owned),
-            signed_at: None,
+            signed_at: verified.signed_at(),
         },
         headers: kept.headers,
         content_type,

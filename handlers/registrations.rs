@@ -3,9 +3,11 @@
 //! Handlers reach the services through a weak reference: `check` registers everything and has no services to give.
 
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use colloquy::events::message::{CallbackHint, EventMessage, JobHint};
 use colloquy::functions::{App, HttpRequest, HttpResponse, Invocation, Outcome, QueueMessage, Timer};
+use colloquy::telemetry::metrics;
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use http::{Method, StatusCode};
 
@@ -52,7 +54,10 @@ where
 {
     let services = services.clone();
     move |request, invocation| match services.upgrade() {
-        Some(services) => handler(services, request, invocation).boxed(),
+        Some(services) => {
+            let measure = Measure::start(&invocation);
+            handler(services, request, invocation).map(|end| measure.end(end)).boxed()
+        }
         None => ready(HttpResponse::new(StatusCode::SERVICE_UNAVAILABLE)).boxed(),
     }
 }
@@ -67,7 +72,10 @@ where
 {
     let services = services.clone();
     move |message, invocation| match services.upgrade() {
-        Some(services) => handler(services, message, invocation).boxed(),
+        Some(services) => {
+            let measure = Measure::start(&invocation);
+            handler(services, message, invocation).map(|end| measure.end(end)).boxed()
+        }
         None => ready(Outcome::retry("the process is ending")).boxed(),
     }
 }
@@ -82,7 +90,55 @@ where
 {
     let services = services.clone();
     move |timer, invocation| match services.upgrade() {
-        Some(services) => handler(services, timer, invocation).boxed(),
+        Some(services) => {
+            let measure = Measure::start(&invocation);
+            handler(services, timer, invocation).map(|end| measure.end(end)).boxed()
+        }
         None => ready(Outcome::retry("the process is ending")).boxed(),
+    }
+}
+
+/// Counts an invocation when it ends; one that panics or is cut at its deadline too.
+struct Measure {
+    function: Arc<str>,
+    started: Instant,
+    outcome: &'static str,
+}
+
+impl Measure {
+    fn start(invocation: &Invocation) -> Self {
+        Self { function: invocation.function.clone(), started: Instant::now(), outcome: "cut" }
+    }
+
+    fn end<T: End>(mut self, end: T) -> T {
+        self.outcome = end.outcome();
+        end
+    }
+}
+
+impl Drop for Measure {
+    fn drop(&mut self) {
+        metrics::invocation(&self.function, self.outcome, self.started.elapsed());
+    }
+}
+
+/// What an invocation came to, as one word.
+trait End {
+    fn outcome(&self) -> &'static str;
+}
+
+impl End for HttpResponse {
+    fn outcome(&self) -> &'static str {
+        if self.status.is_server_error() { "failed" } else { "done" }
+    }
+}
+
+impl End for Outcome {
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Retry { .. } => "retry",
+            Self::DeadLetter { .. } => "dead_letter",
+        }
     }
 }

@@ -216,11 +216,15 @@ async fn write(client: &Client, lease: Lease, end: &End) -> Result<bool, Databas
 }
 
 async fn after(services: &Services, lease: Lease, end: &End) -> Outcome {
-    if let End::Again { delay, .. } = end {
-        let queue = services.work_queue(lease.kind);
-        if let Err(error) = hints::put_hint(&queue, lease.kind, lease.id, Vec::new(), 0, *delay).await {
-            tracing::warn!(code = error.code(), %error, "a hint could not be sent; `maintain` sends it again");
+    match end {
+        End::Done | End::DoneCounting => {}
+        End::Again { delay, .. } => {
+            let queue = services.work_queue(lease.kind);
+            if let Err(error) = hints::put_hint(&queue, lease.kind, lease.id, Vec::new(), 0, *delay).await {
+                tracing::warn!(code = error.code(), %error, "a hint could not be sent; `maintain` sends it again");
+            }
         }
+        End::GiveUp(failure) => metrics::dead_letter(lease.kind.as_str(), failure.code),
     }
     Outcome::Done
 }

@@ -69,7 +69,7 @@ CREATE TABLE deliveries (
     request_id      text        NOT NULL,
     trace_parent    text,
     received_at     timestamptz NOT NULL,
-    stored_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    stored_at       timestamptz NOT NULL DEFAULT now(),
     verdict         text        NOT NULL,
     secret_label    text,
     signed_at       timestamptz,

@@ -59,6 +59,9 @@ impl TelemetryError {
     pub const CODE: &'static str = "telemetry.invalid";
 }
 
+/// The Azure SDK tells of every failed try at info; what a call came to, our own lines say once.
+const QUIET: &str = "typespec_client_core::http::policies::logging=warn";
+
 /// Flushes telemetry when the process ends in order: dropping it blocks, for seconds at most where a collector is away.
 /// Keep it in `main`, outside the async runtime.
 #[derive(Debug)]
@@ -104,7 +107,9 @@ pub fn init(
     let tracer = tracer.build();
     metrics::install(resource, readers).map_err(|()| TelemetryError::Twice)?;
 
-    let level = EnvFilter::try_new(&config.log_level).map_err(|_| TelemetryError::LogLevel)?;
+    // First, so that whoever names the target in APP_LOG_LEVEL has the last word.
+    let directives = format!("{QUIET},{}", config.log_level);
+    let level = EnvFilter::try_new(directives).map_err(|_| TelemetryError::LogLevel)?;
     tracing_subscriber::registry()
         .with(json_layer(level, log::stdout))
         .with(span_layer(&tracer))

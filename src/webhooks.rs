@@ -29,6 +29,6 @@ pub use delivery::{Delivery, Refused, VerifiedDelivery, VerifyError};
 pub use event::{ExtractedSecret, IncomingEvent, Kept, Malformed, Outcome, Reply, Stored};
 pub use problem::{Problem, ProblemKind};
 pub use schemes::entra::{KeySet, KeySetError};
-pub use secrets::{DEFAULT_LABEL, LabelledSecret, Secrets, variable};
+pub use secrets::{Secrets, variable};
 pub use source::{Limits, SignError, Signed, Source, SourceError};
 pub use sources::sailpoint::{Invocation, ResponseMode};

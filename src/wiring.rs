@@ -10,14 +10,12 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::azure::{Credential, ManagedIdentity, StorageSettings, TokenSource};
-use crate::config::{
-    Config, CredentialKind, DatabaseAuth as AuthMode, InsightsAuth, LabelledSecret, StorageAccess,
-};
+use crate::config::{Config, CredentialKind, DatabaseAuth as AuthMode, InsightsAuth, StorageAccess};
 use crate::database::migrations::Options;
 use crate::database::{DatabaseAuth, DatabaseSettings, ENTRA_SCOPE, TokenError, TokenProvider};
 use crate::telemetry::{self, BlockingToken};
+use crate::webhooks::Secrets;
 use crate::webhooks::sealing::{SealError, Sealer};
-use crate::webhooks::{self, Secrets};
 
 /// Whose tokens are used: the app's identity, or the developer's.
 ///
@@ -120,7 +118,7 @@ pub fn telemetry_token(config: &Config, handle: tokio::runtime::Handle) -> Optio
 
 /// The secrets of a source.
 pub fn webhook_secrets(config: &Config, source: &str) -> Secrets {
-    Secrets::new(labelled(config.webhook_secrets.of(source)))
+    Secrets::new(config.webhook_secrets.of(source).to_vec())
 }
 
 /// What seals secrets at rest; `None` without `ENCRYPTION_KEY`.
@@ -129,15 +127,7 @@ pub fn sealer(config: &Config) -> Result<Option<Sealer>, Vec<SealError>> {
     if keys.is_empty() {
         return Ok(None);
     }
-    Sealer::new(&Secrets::new(labelled(keys))).map(Some)
-}
-
-fn labelled(secrets: &[LabelledSecret]) -> Vec<webhooks::LabelledSecret> {
-    let convert = |secret: &LabelledSecret| webhooks::LabelledSecret {
-        label: secret.label.clone(),
-        value: secret.value.clone(),
-    };
-    secrets.iter().map(convert).collect()
+    Sealer::new(&Secrets::new(keys.to_vec())).map(Some)
 }
 
 /// This machine's own addresses, which callbacks may reach in development.

@@ -49,7 +49,9 @@ pub fn http_request(request: &HttpEnvelope<'_>, sys: &Sys<'_>) -> serde_json::Re
             metadata.merge(name, quoted(&Value::from(value.as_str())));
         }
     }
-    let flat = joined(request.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap_or_default())));
+    let flat = joined(
+        request.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap_or_default())),
+    );
     metadata.merge("Query", strings(&query));
     metadata.merge("Headers", strings(&flat));
     body(&Members::default().with(request.binding, data), &metadata.with("sys", sys.members()))
@@ -65,7 +67,11 @@ fn body_text(request: &HttpEnvelope<'_>) -> Option<String> {
     let media_type = text(header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
     let binary = media_type.starts_with("application/octet-stream") || media_type.starts_with("multipart/");
     // Bytes that are not UTF-8 under any other type are spoilt, as the real host spoils them.
-    Some(if binary { STANDARD.encode(request.body) } else { String::from_utf8_lossy(request.body).into_owned() })
+    Some(if binary {
+        STANDARD.encode(request.body)
+    } else {
+        String::from_utf8_lossy(request.body).into_owned()
+    })
 }
 
 /// Values of repeated names, joined by commas, in order of first appearance.
@@ -84,7 +90,9 @@ fn joined<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<(String, S
 }
 
 fn strings(pairs: &[(String, String)]) -> Members {
-    pairs.iter().fold(Members::default(), |members, (name, value)| members.with(name, Value::from(value.as_str())))
+    pairs
+        .iter()
+        .fold(Members::default(), |members, (name, value)| members.with(name, Value::from(value.as_str())))
 }
 
 fn params(params: &[(String, Option<String>)]) -> Members {
@@ -93,7 +101,8 @@ fn params(params: &[(String, Option<String>)]) -> Members {
 
 fn header_arrays(headers: &HeaderMap) -> Members {
     headers.keys().fold(Members::default(), |members, name| {
-        let values: Vec<&str> = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect();
+        let values: Vec<&str> =
+            headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect();
         members.with(name.as_str(), json!(values))
     })
 }
@@ -127,7 +136,11 @@ mod tests {
             query: &[("tag".to_owned(), "a".to_owned()), ("tag".to_owned(), "b".to_owned())],
             body: content,
         };
-        let sys = Sys { function: "orders", now: "2026-01-01T10:00:00Z".parse().unwrap(), rand_guid: "g".to_owned() };
+        let sys = Sys {
+            function: "orders",
+            now: "2026-01-01T10:00:00Z".parse().unwrap(),
+            rand_guid: "g".to_owned(),
+        };
         String::from_utf8(http_request(&request, &sys).unwrap()).unwrap()
     }
 
@@ -142,14 +155,16 @@ mod tests {
             r#""Headers":{"content-type":"application/json","x-two":"1,2","content-length":"9"},"#,
             r#""sys":{"MethodName":"orders","UtcNow":"2026-01-01T10:00:00.0000000Z","RandGuid":"g"}}}"#,
         );
-        let headers = [("Content-Type", "application/json"), ("X-Two", "1"), ("X-Two", "2"), ("Content-Length", "9")];
+        let headers =
+            [("Content-Type", "application/json"), ("X-Two", "1"), ("X-Two", "2"), ("Content-Length", "9")];
         let headers = headers.map(|(name, value)| (&*name.to_ascii_lowercase().leak(), value));
         assert_eq!(encode(&headers, br#"{"qty":2}"#), expected);
     }
 
     #[test]
     fn a_chunked_body_is_absent_and_binary_is_base64() {
-        let chunked: Value = serde_json::from_str(&encode(&[("transfer-encoding", "chunked")], b"{}")).unwrap();
+        let chunked: Value =
+            serde_json::from_str(&encode(&[("transfer-encoding", "chunked")], b"{}")).unwrap();
         assert!(chunked["Data"]["req"].get("Body").is_none());
         let headers = [("content-type", "application/octet-stream"), ("content-length", "2")];
         let binary: Value = serde_json::from_str(&encode(&headers, b"\xff\x00")).unwrap();

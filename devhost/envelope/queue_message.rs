@@ -1,11 +1,17 @@
 //! queueTrigger: the message text is a JSON string of a JSON string, metadata values are quoted.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Members, Sys, body, date, merge_binding_data, quoted};
+use crate::functions::Binding;
+
+/// How long the real host keeps a received message invisible.
+const HOST_LEASE: Duration = Duration::from_secs(600);
 
 /// A queue message as the host hands it over. `expires_at` of a message that never expires is .NET's
 /// largest date, which the caller need not know: `None` stands for it.
@@ -40,6 +46,29 @@ pub fn queue_message(message: &QueueEnvelope<'_>, sys: &Sys<'_>) -> serde_json::
         .with("PopReceipt", quoted(&Value::from(message.pop_receipt)));
     merge_binding_data(&mut metadata, message.text);
     body(&Members::default().with(message.binding, text), &metadata.with("sys", sys.members()))
+}
+
+/// The envelope of an admin invocation: there is no message, so only `sys` and what the text leaks.
+pub fn bare_text(binding: &str, text: &str, sys: &Sys<'_>) -> serde_json::Result<Vec<u8>> {
+    let mut metadata = Members::default();
+    merge_binding_data(&mut metadata, text);
+    body(&Members::default().with(binding, quoted(&Value::from(text))), &metadata.with("sys", sys.members()))
+}
+
+/// A message as it would look when received for the first time, for `devhost invoke`.
+pub fn fresh_message<'a>(binding: &'a Binding, text: &'a str) -> QueueEnvelope<'a> {
+    let now = Timestamp::now();
+    QueueEnvelope {
+        binding: &binding.name,
+        binary: binding.binary,
+        text,
+        id: "00000000-0000-0000-0000-000000000000",
+        pop_receipt: "AAAAAA==",
+        dequeue_count: 1,
+        inserted_at: now,
+        expires_at: None,
+        next_visible_at: now + HOST_LEASE,
+    }
 }
 
 #[cfg(test)]

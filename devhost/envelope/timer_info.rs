@@ -15,8 +15,15 @@ pub struct ScheduleStatus {
 }
 
 /// The body of the envelope request. `status` is `None` with `useMonitor: false`.
-pub fn timer_info(binding: &str, status: Option<ScheduleStatus>, past_due: bool, zone: &TimeZone, sys: &Sys<'_>) -> serde_json::Result<Vec<u8>> {
-    let status = status.map_or(Node::Value(Value::Null), |status| Node::Members(status_members(&status, zone)));
+pub fn timer_info(
+    binding: &str,
+    status: Option<ScheduleStatus>,
+    past_due: bool,
+    zone: &TimeZone,
+    sys: &Sys<'_>,
+) -> serde_json::Result<Vec<u8>> {
+    let status =
+        status.map_or(Node::Value(Value::Null), |status| Node::Members(status_members(&status, zone)));
     let timer = Members::default()
         .with("Schedule", json!({"AdjustForDST": true}))
         .with("ScheduleStatus", status)
@@ -40,7 +47,11 @@ mod tests {
     use super::*;
 
     fn encode(status: Option<ScheduleStatus>, past_due: bool, zone: &TimeZone) -> String {
-        let sys = Sys { function: "tick", now: "2026-01-01T10:05:00Z".parse().unwrap(), rand_guid: "24ad".to_owned() };
+        let sys = Sys {
+            function: "tick",
+            now: "2026-01-01T10:05:00Z".parse().unwrap(),
+            rand_guid: "24ad".to_owned(),
+        };
         String::from_utf8(timer_info("tick", status, past_due, zone, &sys).unwrap()).unwrap()
     }
 
@@ -66,7 +77,10 @@ mod tests {
     #[test]
     fn a_timer_that_never_ran_carries_the_year_one_and_an_unmonitored_one_null() {
         let never = encode(Some(ScheduleStatus { last: None, ..status() }), true, &TimeZone::UTC);
-        assert!(never.contains(r#""Last":"0001-01-01T00:00:00""#) && never.contains(r#""IsPastDue":true"#), "{never}");
+        assert!(
+            never.contains(r#""Last":"0001-01-01T00:00:00""#) && never.contains(r#""IsPastDue":true"#),
+            "{never}"
+        );
         assert!(encode(None, false, &TimeZone::UTC).contains(r#""ScheduleStatus":null"#));
     }
 

@@ -19,7 +19,11 @@ pub fn find_executable(root: &Path, config: &HandlerConfig, settings: &Settings)
     if joined.exists() || path.components().count() > 1 {
         return joined;
     }
-    let on_path = settings.get("PATH").into_iter().flat_map(std::env::split_paths).map(|directory| directory.join(path));
+    let on_path = settings
+        .get("PATH")
+        .into_iter()
+        .flat_map(std::env::split_paths)
+        .map(|directory| directory.join(path));
     on_path.into_iter().find(|candidate| candidate.is_file()).unwrap_or(joined)
 }
 
@@ -55,6 +59,7 @@ fn die_with_devhost(command: &mut Command) {
     let devhost = std::process::id();
     // SAFETY: between fork and exec only prctl and getppid are called, both async-signal-safe, and the closure
     // allocates nothing.
+    #[expect(unsafe_code, reason = "pre_exec is unsafe by nature; the closure only makes async-signal-safe calls")]
     unsafe {
         command.pre_exec(move || {
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
@@ -108,16 +113,25 @@ mod tests {
 
     fn config(arguments: &[&str]) -> HandlerConfig {
         HandlerConfig {
-            executable: "sh".into(), working_directory: String::new(), worker_directory: String::new(), worker_path: "a b".into(),
-            arguments: arguments.iter().map(|text| (*text).to_owned()).collect(), worker_arguments: vec!["last".into()],
-            initialization_timeout: std::time::Duration::from_secs(30), stderr_for_errors_only: true, forwarding: false, proxying: false, port: None,
+            executable: "sh".into(),
+            working_directory: String::new(),
+            worker_directory: String::new(),
+            worker_path: "a b".into(),
+            arguments: arguments.iter().map(|text| (*text).to_owned()).collect(),
+            worker_arguments: vec!["last".into()],
+            initialization_timeout: std::time::Duration::from_secs(30),
+            stderr_for_errors_only: true,
+            forwarding: false,
+            proxying: false,
+            port: None,
         }
     }
 
     #[test]
     fn an_argument_with_a_blank_needs_its_own_quotes() {
         let settings = Settings::from_pairs(&[("LEVEL", "debug info")]);
-        let found = arguments(&config(&["--x", "two words", "\"kept together\"", "%LEVEL%", "%NOPE%"]), &settings);
+        let found =
+            arguments(&config(&["--x", "two words", "\"kept together\"", "%LEVEL%", "%NOPE%"]), &settings);
         assert_eq!(found, ["--x", "two", "words", "kept together", "debug", "info", "a b", "last"]);
         assert_eq!(split(r#"a\"b "" c"#), ["a\"b", "", "c"]);
     }
@@ -127,6 +141,9 @@ mod tests {
         let settings = Settings::from_pairs(&[("PATH", "/nowhere:/bin:/usr/bin")]);
         assert_eq!(find_executable(Path::new("/nowhere"), &config(&[]), &settings), Path::new("/bin/sh"));
         let missing = HandlerConfig { executable: "bin/none".into(), ..config(&[]) };
-        assert_eq!(find_executable(Path::new("/nowhere"), &missing, &settings), Path::new("/nowhere/bin/none"));
+        assert_eq!(
+            find_executable(Path::new("/nowhere"), &missing, &settings),
+            Path::new("/nowhere/bin/none")
+        );
     }
 }

@@ -95,10 +95,23 @@ impl RunMessage for Runner {
 
 fn message(raw: &str, dequeue_count: u32) -> Message {
     let at = Timestamp::UNIX_EPOCH;
-    Message { id: "id".into(), pop_receipt: "pop".into(), dequeue_count, inserted_at: at, expires_at: None, next_visible_at: at, raw: raw.to_owned() }
+    Message {
+        id: "id".into(),
+        pop_receipt: "pop".into(),
+        dequeue_count,
+        inserted_at: at,
+        expires_at: None,
+        next_visible_at: at,
+        raw: raw.to_owned(),
+    }
 }
 
-fn start(queue: &Arc<MemoryQueue>, poison: &Arc<MemoryQueue>, runner: &Arc<Runner>, lease: Duration) -> CancellationToken {
+fn start(
+    queue: &Arc<MemoryQueue>,
+    poison: &Arc<MemoryQueue>,
+    runner: &Arc<Runner>,
+    lease: Duration,
+) -> CancellationToken {
     let bindings = json!({"bindings": [{"type": "queueTrigger", "direction": "in", "name": "message", "queueName": "events"}]});
     let listener = Listener {
         function: Arc::new(crate::functions::tests::function("process-event", bindings, &[]).unwrap()),
@@ -127,7 +140,8 @@ const LEASE: Duration = Duration::from_secs(600);
 #[tokio::test]
 async fn success_deletes_and_concurrency_is_batch_plus_threshold() {
     let queue = MemoryQueue::new("events", (0..20).map(|_| message("aGk=", 1)).collect());
-    let (poison, runner) = (MemoryQueue::new("events-poison", vec![]), Runner::new(true, Duration::from_millis(5)));
+    let (poison, runner) =
+        (MemoryQueue::new("events-poison", vec![]), Runner::new(true, Duration::from_millis(5)));
     let stop = start(&queue, &poison, &runner, LEASE);
     queue.until(|queue| (queue.deleted.lock().unwrap().len() == 20).then_some(())).await;
     assert_eq!(runner.most.load(Ordering::SeqCst), 3);
@@ -171,7 +185,8 @@ async fn above_the_limit_and_undecodable_go_to_poison_without_being_run() {
 #[tokio::test]
 async fn a_lease_is_renewed_and_the_newest_receipt_deletes() {
     let queue = MemoryQueue::new("events", vec![message("aGk=", 1)]);
-    let (poison, runner) = (MemoryQueue::new("events-poison", vec![]), Runner::new(true, Duration::from_millis(250)));
+    let (poison, runner) =
+        (MemoryQueue::new("events-poison", vec![]), Runner::new(true, Duration::from_millis(250)));
     let stop = start(&queue, &poison, &runner, Duration::from_millis(200));
     let receipt = queue.until(|queue| queue.deleted.lock().unwrap().first().cloned()).await;
     assert_eq!(receipt, "pop++");

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use colloquy::azure::{
-    Container, Credential, Deletion, LeaseId, ManagedIdentity, Queue, Receipt, Storage, StorageError, StorageSettings, TokenSource,
+    Container, Credential, Deletion, LeaseId, ManagedIdentity, Queue, Receipt, Storage, StorageError,
+    StorageSettings, TokenSource,
 };
 use jiff::Timestamp;
 use thiserror::Error;
@@ -16,7 +17,9 @@ use crate::settings::Settings;
 pub const HOST_CONNECTION: &str = "AzureWebJobsStorage";
 
 #[derive(Debug, Error)]
-#[error("connection '{connection}': {reason}. Set {connection} in local.settings.json (Values) or in the environment; UseDevelopmentStorage=true is Azurite")]
+#[error(
+    "connection '{connection}': {reason}. Set {connection} in local.settings.json (Values) or in the environment; UseDevelopmentStorage=true is Azurite"
+)]
 pub struct ConnectionError {
     connection: String,
     reason: String,
@@ -37,28 +40,42 @@ impl<'a> Accounts<'a> {
         let connection = if connection.is_empty() { HOST_CONNECTION } else { connection };
         let failed = |reason: String| ConnectionError { connection: connection.to_owned(), reason };
         let settings = match self.settings.get(connection).filter(|text| !text.is_empty()) {
-            Some(text) => StorageSettings::from_connection_string(text).map_err(|cause| failed(cause.to_string()))?,
+            Some(text) => {
+                StorageSettings::from_connection_string(text).map_err(|cause| failed(cause.to_string()))?
+            }
             None => self.by_identity(connection).map_err(failed)?,
         };
         Storage::new(settings).map_err(|cause| failed(cause.to_string()))
     }
 
     fn by_identity(&self, connection: &str) -> Result<StorageSettings, String> {
-        let part = |name: &str| self.settings.get(&format!("{connection}__{name}")).filter(|text| !text.is_empty());
+        let part =
+            |name: &str| self.settings.get(&format!("{connection}__{name}")).filter(|text| !text.is_empty());
         let settings = match (part("queueServiceUri"), part("blobServiceUri"), part("accountName")) {
-            (Some(queue), Some(blob), _) => StorageSettings::from_service_uris(queue, blob, self.tokens(part("clientId"))?),
-            (None, None, Some(account)) => StorageSettings::from_account_name(account, self.tokens(part("clientId"))?),
+            (Some(queue), Some(blob), _) => {
+                StorageSettings::from_service_uris(queue, blob, self.tokens(part("clientId"))?)
+            }
+            (None, None, Some(account)) => {
+                StorageSettings::from_account_name(account, self.tokens(part("clientId"))?)
+            }
             (None, None, None) => return Err("it is not set".to_owned()),
-            _ => return Err(format!("{connection}__queueServiceUri and {connection}__blobServiceUri are needed together")),
+            _ => {
+                return Err(format!(
+                    "{connection}__queueServiceUri and {connection}__blobServiceUri are needed together"
+                ));
+            }
         };
         settings.map_err(|cause| cause.to_string())
     }
 
     /// The app's identity where there is an endpoint for it, else whoever is signed in.
     fn tokens(&self, client_id: Option<&str>) -> Result<TokenSource, String> {
-        let credential = match (self.settings.get("IDENTITY_ENDPOINT"), self.settings.get("IDENTITY_HEADER")) {
+        let credential = match (self.settings.get("IDENTITY_ENDPOINT"), self.settings.get("IDENTITY_HEADER"))
+        {
             (Some(endpoint), Some(header)) => Credential::ManagedIdentity(ManagedIdentity {
-                endpoint: endpoint.parse().map_err(|cause| format!("IDENTITY_ENDPOINT is no address: {cause}"))?,
+                endpoint: endpoint
+                    .parse()
+                    .map_err(|cause| format!("IDENTITY_ENDPOINT is no address: {cause}"))?,
                 header: header.to_owned().into(),
                 client_id: client_id.map(str::to_owned),
             }),
@@ -163,9 +180,16 @@ mod tests {
     fn a_connection_is_a_string_or_a_prefix() {
         assert_eq!(open("", &[("AzureWebJobsStorage", "UseDevelopmentStorage=true")]), Ok(()));
         assert_eq!(open("Store", &[("Store__accountName", "account")]), Ok(()));
-        let uris = [("S__queueServiceUri", "https://a.queue.core.windows.net"), ("S__blobServiceUri", "https://a.blob.core.windows.net")];
+        let uris = [
+            ("S__queueServiceUri", "https://a.queue.core.windows.net"),
+            ("S__blobServiceUri", "https://a.blob.core.windows.net"),
+        ];
         assert_eq!(open("S", &uris), Ok(()));
         assert!(open("S", &uris[..1]).unwrap_err().contains("needed together"));
-        assert!(open("", &[]).unwrap_err().starts_with("connection 'AzureWebJobsStorage': it is not set. Set AzureWebJobsStorage"));
+        assert!(
+            open("", &[])
+                .unwrap_err()
+                .starts_with("connection 'AzureWebJobsStorage': it is not set. Set AzureWebJobsStorage")
+        );
     }
 }

@@ -27,9 +27,11 @@ impl Schedule {
             };
         }
         // NCRONTAB demands both the day of month and the day of week to match, unlike Vixie cron.
-        let parser = CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).dom_and_dow(true).build();
+        let parser =
+            CronParser::builder().seconds(Seconds::Optional).year(Year::Disallowed).dom_and_dow(true).build();
         let cron = parser.parse(text);
-        cron.map(|cron| Schedule::Cron(Box::new(cron))).map_err(|cause| format!("schedule {text:?} is not a six-field NCRONTAB expression: {cause}"))
+        cron.map(|cron| Schedule::Cron(Box::new(cron)))
+            .map_err(|cause| format!("schedule {text:?} is not a six-field NCRONTAB expression: {cause}"))
     }
 
     /// The first occurrence strictly after `after`, in local time of `zone`.
@@ -103,7 +105,9 @@ mod tests {
     #[test]
     fn occurrences_follow_local_time() {
         let zone = TimeZone::fixed(jiff::tz::offset(2));
-        let found = Schedule::parse("0 0 12 * * *").unwrap().next_after("2026-01-01T00:00:00Z".parse().unwrap(), &zone);
+        let found = Schedule::parse("0 0 12 * * *")
+            .unwrap()
+            .next_after("2026-01-01T00:00:00Z".parse().unwrap(), &zone);
         assert_eq!(found.unwrap().to_string(), "2026-01-01T10:00:00Z");
     }
 

@@ -23,7 +23,13 @@ pub fn format(status: &ScheduleStatus, zone: &TimeZone) -> String {
 
 /// The status to go on from. A first start is due at the next occurrence; a schedule that was changed meanwhile
 /// is not held to have been missed. Otherwise `next` stays, and in the past it means past due.
-pub fn reconcile(recorded: Option<ScheduleStatus>, now: Timestamp, schedule: &Schedule, zone: &TimeZone, speed: f64) -> ScheduleStatus {
+pub fn reconcile(
+    recorded: Option<ScheduleStatus>,
+    now: Timestamp,
+    schedule: &Schedule,
+    zone: &TimeZone,
+    speed: f64,
+) -> ScheduleStatus {
     let next_from = |at: Timestamp| Clock::new(at, speed).next(schedule, at, zone).unwrap_or(Timestamp::MAX);
     let Some(recorded) = recorded else {
         return ScheduleStatus { last: None, next: next_from(now), last_updated: now };
@@ -57,7 +63,10 @@ mod tests {
 
     #[test]
     fn it_survives_its_blob() {
-        for status in [status(Some("2026-01-01T10:00:00.25Z"), "2026-01-01T10:05:00Z"), status(None, "2026-01-01T10:05:00Z")] {
+        for status in [
+            status(Some("2026-01-01T10:00:00.25Z"), "2026-01-01T10:05:00Z"),
+            status(None, "2026-01-01T10:05:00Z"),
+        ] {
             assert_eq!(parse(format(&status, &TimeZone::UTC).as_bytes()), Some(status));
         }
         assert_eq!(parse(b""), None);

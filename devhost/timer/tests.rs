@@ -68,7 +68,10 @@ struct Running {
 
 impl Running {
     async fn next(&mut self) -> Value {
-        tokio::time::timeout(Duration::from_secs(10), self.seen.recv()).await.expect("the timer did not fire").unwrap()
+        tokio::time::timeout(Duration::from_secs(10), self.seen.recv())
+            .await
+            .expect("the timer did not fire")
+            .unwrap()
     }
 }
 
@@ -100,7 +103,10 @@ async fn it_fires_and_records_when() {
     let blobs = Arc::new(MemoryBlobs::default());
     let mut timer = start(&blobs, "* * * * * *", false, 50.0);
     let first = timer.next().await;
-    assert_eq!((&first["IsPastDue"], &first["ScheduleStatus"]["Last"]), (&json!(false), &json!("0001-01-01T00:00:00")));
+    assert_eq!(
+        (&first["IsPastDue"], &first["ScheduleStatus"]["Last"]),
+        (&json!(false), &json!("0001-01-01T00:00:00"))
+    );
     let second = timer.next().await;
     assert_ne!(second["ScheduleStatus"]["Last"], first["ScheduleStatus"]["Last"]);
     let recorded = status::parse(&blobs.blobs.lock().unwrap()[STATUS]).unwrap();

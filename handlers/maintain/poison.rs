@@ -6,6 +6,7 @@ use colloquy::azure::Received;
 use colloquy::database::maintenance::{self, DeadMessage};
 use colloquy::events::message::{CallbackHint, EventMessage, JobHint};
 use colloquy::functions::Payload;
+use colloquy::telemetry::metrics;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -57,6 +58,7 @@ pub async fn sweep(services: &Services) -> anyhow::Result<usize> {
                     attempts: i32::try_from(message.dequeue_count).unwrap_or(i32::MAX),
                 };
                 if maintenance::bury_message(&client, &dead).await? {
+                    metrics::dead_letter("message", code);
                     tracing::error!(
                         code,
                         queue = name,

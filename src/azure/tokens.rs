@@ -134,7 +134,7 @@ impl TokenSource {
         Self::with_clock(credential, Arc::new(Timestamp::now))
     }
 
-    pub(crate) fn with_clock(credential: Credential, clock: Clock) -> Self {
+    fn with_clock(credential: Credential, clock: Clock) -> Self {
         let requests = Arc::new(Requests::new(credential));
         let shared = Source { requests, slots: Mutex::new(HashMap::new()), clock };
         Self { shared: Arc::new(shared), timeout: Self::DEFAULT_TIMEOUT }

@@ -99,20 +99,15 @@ pub struct Session {
     in_transaction: AtomicBool,
     /// Statements whose answer has not arrived. What is left at the end was given up by its caller.
     unanswered: AtomicUsize,
+    /// Broken, about to be closed by the server, or still busy with a statement that was given up.
     spoilt: AtomicBool,
 }
 
 impl Client {
     pub(super) fn new(object: Object, limit: Duration) -> Self {
-        Self {
-            session: Session {
-                object: Some(object),
-                limit,
-                in_transaction: AtomicBool::new(false),
-                unanswered: AtomicUsize::new(0),
-                spoilt: AtomicBool::new(false),
-            },
-        }
+        let (in_transaction, spoilt) = (AtomicBool::new(false), AtomicBool::new(false));
+        let unanswered = AtomicUsize::new(0);
+        Self { session: Session { object: Some(object), limit, in_transaction, unanswered, spoilt } }
     }
 
     /// Another limit per statement than `DB_STATEMENT_TIMEOUT`, until this client goes back to the pool.
@@ -154,9 +149,9 @@ impl Statements for Client {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // The next user would wait behind a statement nobody wants any more, or find the connection closed.
-        let unusable = self.unanswered.load(Ordering::Relaxed) > 0 || self.spoilt.load(Ordering::Relaxed);
+        let unusable = self.spoilt.load(Ordering::Relaxed) || self.unanswered.load(Ordering::Relaxed) > 0;
         if let Some(object) = self.object.take_if(|_| unusable) {
+            // The next user would fail, or wait behind a statement nobody wants any more.
             drop(Object::take(object));
         }
     }
@@ -203,11 +198,6 @@ impl Drop for Transaction<'_> {
 }
 
 impl Session {
-    /// This connection is closed rather than used again.
-    fn spoil(&self) {
-        self.spoilt.store(true, Ordering::Relaxed);
-    }
-
     async fn run<'a, T, F>(
         &'a self,
         statement: &'static str,
@@ -242,17 +232,17 @@ impl Session {
                 Some(code) if *code == SqlState::QUERY_CANCELED && in_transaction => timeout,
                 _ => DatabaseError::of_statement(statement, &error),
             }),
-            // No request to cancel is sent: PgBouncer 1.18 dies of one whose sender leaves early ("bad client state").
+            // No request to cancel is sent: PgBouncer 1.18 dies of one whose sender leaves early
+            // ("bad client state").
             Err(_) => {
-                self.spoil();
+                self.spoilt.store(true, Ordering::Relaxed);
                 Err(timeout)
             }
         };
-        if let Err(DatabaseError::ConnectionLost { .. } | DatabaseError::Unavailable { .. }) = &result {
-            // A fatal error is read before the end of the connection is, and a standby stays one.
-            self.spoil();
-        }
         self.unanswered.fetch_sub(1, Ordering::Relaxed);
+        if let Err(DatabaseError::ConnectionLost { .. } | DatabaseError::Unavailable { .. }) = &result {
+            self.spoilt.store(true, Ordering::Relaxed);
+        }
         match &result {
             Ok(value) => span.record("rows", rows(value)),
             Err(error) => span.record("error.type", error.code()),

@@ -40,6 +40,7 @@ impl fmt::Debug for Delivery {
 pub struct VerifiedDelivery {
     delivery: Delivery,
     label: Option<String>,
+    signed_at: Option<Timestamp>,
 }
 
 impl VerifiedDelivery {
@@ -50,6 +51,11 @@ impl VerifiedDelivery {
     /// Which secret matched; none for Entra tokens. Shows when an old secret is no longer used.
     pub fn secret_label(&self) -> Option<&str> {
         self.label.as_deref()
+    }
+
+    /// The time that was signed, for schemes that sign one (Stripe, Standard Webhooks, HMAC with a time's header).
+    pub fn signed_at(&self) -> Option<Timestamp> {
+        self.signed_at
     }
 }
 
@@ -116,7 +122,11 @@ impl Source {
     /// source answers [`VerifyError::NeedKeys`].
     pub fn verify(&self, delivery: Delivery, keys: Option<&KeySet>) -> Result<VerifiedDelivery, Refused> {
         match self.scheme.verify(&delivery, self.tolerance_seconds, keys) {
-            Ok(label) => Ok(VerifiedDelivery { label: label.map(str::to_owned), delivery }),
+            Ok(proof) => Ok(VerifiedDelivery {
+                label: proof.label.map(str::to_owned),
+                signed_at: proof.signed_at.and_then(|seconds| Timestamp::from_second(seconds).ok()),
+                delivery,
+            }),
             Err(reason) => Err(Refused { reason, delivery: Box::new(delivery) }),
         }
     }

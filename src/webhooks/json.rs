@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::event::Malformed;
@@ -93,7 +93,9 @@ pub(super) struct Object<'a>(Members<'a>);
 impl<'a> Object<'a> {
     /// `what` names the object in the error.
     pub fn parse(json: &'a [u8], what: &str) -> Result<Self, Malformed> {
-        serde_json::from_slice(json).map(Self).map_err(|_| Malformed::shape(format!("{what} is not a JSON object")))
+        serde_json::from_slice(json)
+            .map(Self)
+            .map_err(|_| Malformed::shape(format!("{what} is not a JSON object")))
     }
 
     fn of(value: &'a RawValue) -> Option<Self> {
@@ -161,7 +163,8 @@ pub(super) fn at_pointer<'a>(json: &'a [u8], pointer: &str) -> Result<Option<&'a
                 None => None,
             },
             Some(b'[') => {
-                let index = token.parse::<usize>().ok();
+                // `01` is no index (RFC 6901).
+                let index = token.parse::<usize>().ok().filter(|index| index.to_string() == token);
                 let all = elements(value.get().as_bytes(), "a member")?;
                 index.and_then(|index| all.get(index).copied())
             }

@@ -128,7 +128,10 @@ impl Problem {
     }
 
     pub fn length_required() -> Self {
-        Self::new(ProblemKind::LengthRequired, "The request announces no Content-Length and its body was not received.")
+        Self::new(
+            ProblemKind::LengthRequired,
+            "The request announces no Content-Length and its body was not received.",
+        )
     }
 
     /// `limit` in bytes; `setting` is the name of what sets it, see [`Source::body_limit_setting`].
@@ -155,8 +158,11 @@ impl Problem {
     }
 
     pub fn keys_unavailable(retry_after: Duration) -> Self {
-        Self::new(ProblemKind::KeysUnavailable, "The keys that sign the token could not be fetched. Send it again.")
-            .retry(retry_after)
+        Self::new(
+            ProblemKind::KeysUnavailable,
+            "The keys that sign the token could not be fetched. Send it again.",
+        )
+        .retry(retry_after)
     }
 
     pub fn internal() -> Self {

@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
 use super::delivery::{Delivery, VerifyError};
-use super::secrets::{LabelledSecret, Secrets, variable};
+use super::secrets::{Secrets, variable};
 use super::source::{Signed, SourceError};
 use crate::config::app::{AuthConfig, SourceConfig, SourceKind};
+use crate::config::{LabelledSecret, UNLABELLED};
 
 pub(super) mod credential;
 pub(super) mod entra;
@@ -21,6 +22,25 @@ mod github;
 mod mac;
 mod standard_webhooks;
 mod stripe;
+
+/// What a verified delivery is known by.
+#[derive(Clone, Copy)]
+pub(super) struct Proof<'k> {
+    /// Label of the secret that matched; none where there are no secrets.
+    pub label: Option<&'k str>,
+    /// The time that was signed, in Unix seconds.
+    pub signed_at: Option<i64>,
+}
+
+impl<'k> Proof<'k> {
+    fn timeless(label: &'k str) -> Self {
+        Self { label: Some(label), signed_at: None }
+    }
+
+    fn timed(label: &'k str, signed_at: i64) -> Self {
+        Self { label: Some(label), signed_at: Some(signed_at) }
+    }
+}
 
 /// A prepared scheme: keys decoded, header names parsed.
 pub(super) enum Scheme {
@@ -43,7 +63,7 @@ impl Scheme {
         errors: &mut Vec<SourceError>,
     ) -> Option<Self> {
         if secrets.is_empty() && !matches!(auth, Some(AuthConfig::Entra { .. })) {
-            let variable = variable(name, super::secrets::DEFAULT_LABEL);
+            let variable = variable(name, UNLABELLED);
             errors.push(SourceError::NoSecret { name: name.to_owned(), variable });
         }
         let list: Vec<LabelledSecret> = secrets.iter().cloned().collect();
@@ -57,7 +77,8 @@ impl Scheme {
         match config.kind {
             SourceKind::Stripe => mac::Keys::new(name, &list, sha256, utf8, errors).map(Self::Stripe),
             SourceKind::StandardWebhooks => {
-                mac::Keys::new(name, &list, sha256, standard_webhooks::key, errors).map(Self::StandardWebhooks)
+                mac::Keys::new(name, &list, sha256, standard_webhooks::key, errors)
+                    .map(Self::StandardWebhooks)
             }
             SourceKind::Github => mac::Keys::new(name, &list, sha256, utf8, errors).map(Self::Github),
             SourceKind::Espocrm => mac::Keys::new(name, &list, sha256, utf8, errors).map(Self::Espocrm),
@@ -82,23 +103,37 @@ impl Scheme {
         }
     }
 
-    /// The label of the secret that proves the delivery; none where there are no secrets.
+    /// Stable name, for rows and people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Stripe(_) => "stripe",
+            Self::StandardWebhooks(_) => "standard-webhooks",
+            Self::Github(_) => "github",
+            Self::Espocrm(_) => "espocrm",
+            Self::Hmac(_) => "hmac",
+            Self::Credential(credential) => credential.name(),
+            Self::Entra(_) => "entra",
+        }
+    }
+
+    /// Which secret proves the delivery, and when it was signed.
     pub fn verify(
         &self,
         delivery: &Delivery,
         tolerance_seconds: i64,
         keys: Option<&entra::KeySet>,
-    ) -> Result<Option<&str>, VerifyError> {
+    ) -> Result<Proof<'_>, VerifyError> {
         match self {
-            Self::Stripe(macs) => stripe::verify(macs, delivery, tolerance_seconds).map(Some),
-            Self::StandardWebhooks(macs) => {
-                standard_webhooks::verify(macs, delivery, tolerance_seconds).map(Some)
-            }
-            Self::Github(macs) => github::verify(macs, delivery).map(Some),
-            Self::Espocrm(macs) => espocrm::verify(macs, delivery).map(Some),
-            Self::Hmac(hmac) => hmac.verify(delivery, tolerance_seconds).map(Some),
-            Self::Credential(credential) => credential.verify(delivery).map(Some),
-            Self::Entra(rules) => rules.verify(delivery, tolerance_seconds, keys).map(|()| None),
+            Self::Stripe(macs) => stripe::verify(macs, delivery, tolerance_seconds),
+            Self::StandardWebhooks(macs) => standard_webhooks::verify(macs, delivery, tolerance_seconds),
+            Self::Github(macs) => github::verify(macs, delivery).map(Proof::timeless),
+            Self::Espocrm(macs) => espocrm::verify(macs, delivery).map(Proof::timeless),
+            Self::Hmac(hmac) => hmac.verify(delivery, tolerance_seconds),
+            Self::Credential(credential) => credential.verify(delivery).map(Proof::timeless),
+            // A token's times are its own and not the delivery's: it is cached and shown again.
+            Self::Entra(rules) => rules
+                .verify(delivery, tolerance_seconds, keys)
+                .map(|()| Proof { label: None, signed_at: None }),
         }
     }
 
@@ -113,6 +148,19 @@ impl Scheme {
             Self::Credential(credential) => credential.present(),
             Self::Entra(_) => return None,
         })
+    }
+
+    /// The header that carries a secret as it is, in lower case.
+    pub fn credential_header(&self) -> Option<&str> {
+        match self {
+            Self::Credential(credential) => credential.header(),
+            Self::Entra(_) => Some("authorization"),
+            Self::Stripe(_)
+            | Self::StandardWebhooks(_)
+            | Self::Github(_)
+            | Self::Espocrm(_)
+            | Self::Hmac(_) => None,
+        }
     }
 
     pub fn jwks_url(&self) -> Option<&str> {

@@ -9,12 +9,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::secrets::{DEFAULT_LABEL, LabelledSecret, Secrets};
+use super::secrets::Secrets;
+use crate::config::{LabelledSecret, UNLABELLED};
 
 /// Why sealing or opening failed; never says anything about the value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    #[error("no encryption key: set ENCRYPTION_KEY to the base64 of 32 random bytes (`openssl rand -base64 32`)")]
+    #[error(
+        "no encryption key: set ENCRYPTION_KEY to the base64 of 32 random bytes (`openssl rand -base64 32`)"
+    )]
     NoKey,
     #[error("{variable} must be the base64 of exactly 32 bytes (`openssl rand -base64 32` makes one)")]
     BadKey { variable: String },
@@ -24,7 +27,9 @@ pub enum SealError {
     Seal,
     #[error("not a sealed value of a version this program knows")]
     Unknown,
-    #[error("no encryption key opens this value: the key labelled `{label}` is gone, or the value was changed or moved")]
+    #[error(
+        "no encryption key opens this value: the key labelled `{label}` is gone, or the value was changed or moved"
+    )]
     Open { label: String },
 }
 
@@ -47,10 +52,11 @@ impl Sealer {
         let mut usable = Vec::new();
         for LabelledSecret { label, value } in keys.iter() {
             let variable = match label.as_str() {
-                DEFAULT_LABEL => "ENCRYPTION_KEY".to_owned(),
+                UNLABELLED => "ENCRYPTION_KEY".to_owned(),
                 label => format!("ENCRYPTION_KEY__{label}"),
             };
-            if label.is_empty() || !label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
+            if label.is_empty() || !label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+            {
                 errors.push(SealError::BadLabel { variable });
                 continue;
             }
@@ -70,7 +76,8 @@ impl Sealer {
     pub fn seal(&self, context: &str, value: &SecretString) -> Result<String, SealError> {
         let (label, key) = self.keys.first().ok_or(SealError::NoKey)?;
         let mut bytes = value.expose_secret().as_bytes().to_vec();
-        let nonce = key.seal_in_place_append_tag(Aad::from(context), &mut bytes).map_err(|_| SealError::Seal)?;
+        let nonce =
+            key.seal_in_place_append_tag(Aad::from(context), &mut bytes).map_err(|_| SealError::Seal)?;
         let mut sealed = nonce.as_ref().to_vec();
         sealed.append(&mut bytes);
         Ok(format!("v1.{label}.{}", URL_SAFE_NO_PAD.encode(sealed)))

@@ -1,17 +1,6 @@
 //! The secrets of one source, each with the label it is reported under.
 
-use secrecy::SecretString;
-
-/// Label of the secret without one: `WEBHOOK_SECRET_<SOURCE>`.
-pub const DEFAULT_LABEL: &str = "default";
-
-/// One secret and the name it is reported by.
-#[derive(Clone, Debug)]
-pub struct LabelledSecret {
-    /// [`DEFAULT_LABEL`], or what follows `__` in the variable's name.
-    pub label: String,
-    pub value: SecretString,
-}
+use crate::config::{LabelledSecret, UNLABELLED};
 
 /// All secrets of a source, in order of preference: the first signs, any is accepted.
 #[derive(Clone, Debug, Default)]
@@ -23,9 +12,9 @@ impl Secrets {
         Self(secrets)
     }
 
-    /// One secret under [`DEFAULT_LABEL`].
+    /// One secret under [`UNLABELLED`].
     pub fn one(value: impl Into<String>) -> Self {
-        Self(vec![LabelledSecret { label: DEFAULT_LABEL.to_owned(), value: value.into().into() }])
+        Self(vec![LabelledSecret { label: UNLABELLED.to_owned(), value: value.into().into() }])
     }
 
     pub fn is_empty(&self) -> bool {
@@ -44,7 +33,7 @@ impl Secrets {
 /// The environment variable that holds the secret `label` of `source`: upper case, `-` as `_`; the label as it is.
 pub fn variable(source: &str, label: &str) -> String {
     let mut name = format!("WEBHOOK_SECRET_{}", source.to_ascii_uppercase().replace('-', "_"));
-    if label != DEFAULT_LABEL {
+    if label != UNLABELLED {
         name.push_str("__");
         name.push_str(label);
     }

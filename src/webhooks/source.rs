@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use jiff::Timestamp;
 
 use super::delivery::VerifiedDelivery;
-use super::event::{Collector, IncomingEvent, Kept, Malformed, Outcome, Reply, Stored};
+use super::event::{Collector, IncomingEvent, Kept, Malformed, Outcome, Reply, Stored, fingerprint, hex};
 use super::problem::{Problem, ProblemKind};
 use super::redact;
 use super::schemes::Scheme;
@@ -57,7 +57,7 @@ pub enum SourceError {
 }
 
 /// A request that [`Source::verify`] accepts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Signed {
     /// Lower-case names; `content-type` among them.
     pub headers: Vec<(String, String)>,
@@ -66,6 +66,13 @@ pub struct Signed {
 }
 
 // Both may carry the secret itself.
+impl fmt::Debug for Signed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Signed").field("headers", &names).finish_non_exhaustive()
+    }
+}
+
 impl Signed {
     pub(super) fn header(name: &str, value: impl Into<String>) -> Self {
         Self { headers: vec![(name.to_owned(), value.into())], query: None }
@@ -78,6 +85,9 @@ pub enum SignError {
     #[error("source `{0}` expects a token from Microsoft Entra ID, which only Entra can sign")]
     Entra(String),
 }
+
+/// It becomes an event's type and part of its key.
+const MAX_PATH_CHARS: usize = 200;
 
 /// One sender, ready to verify and to take deliveries apart.
 pub struct Source {
@@ -114,6 +124,16 @@ impl Source {
             });
         }
         let scheme = Scheme::new(name, config, auth, secrets, &mut errors);
+        let identity = config.event.as_ref().and_then(|event| event.key_header.as_deref());
+        let credential = scheme.as_ref().and_then(Scheme::credential_header);
+        if identity.is_some_and(|name| credential.is_some_and(|other| other.eq_ignore_ascii_case(name))) {
+            errors.push(SourceError::Setting {
+                name: name.to_owned(),
+                setting: "event.key_header",
+                problem: "names the header that carries the credential, which is the same for every event"
+                    .to_owned(),
+            });
+        }
         let content_types: Vec<String> = match &config.content_types {
             Some(types) => types.iter().map(|t| t.trim().to_ascii_lowercase()).collect(),
             None => defaults.content_types.iter().map(|&t| t.to_owned()).collect(),
@@ -152,6 +172,12 @@ impl Source {
 
     pub fn kind(&self) -> SourceKind {
         self.kind
+    }
+
+    /// Stable name of the scheme that verifies: `stripe`, `standard-webhooks`, `github`, `espocrm`, `hmac`, `bearer`,
+    /// `basic`, `header`, `query` or `entra`.
+    pub fn scheme_name(&self) -> &'static str {
+        self.scheme.name()
     }
 
     pub fn limits(&self) -> &Limits {
@@ -234,15 +260,21 @@ impl Source {
         if delivery.body.is_empty() {
             return Err(Malformed::shape("the body is empty"));
         }
+        let unusable =
+            |path: &str| path.chars().count() > MAX_PATH_CHARS || path.chars().any(char::is_control);
+        if delivery.event_path.as_deref().is_some_and(unusable) {
+            return Err(Malformed::shape(format!(
+                "the event's name in the path is longer than {MAX_PATH_CHARS} characters or not printable"
+            )));
+        }
         if let Some(reply) = self.adapter.validation(delivery)? {
             return Ok(Outcome::Answer(reply));
         }
         let kept_names = self.adapter.kept_headers();
         redact::identity_headers_are_usable(&delivery.headers, &kept_names)?;
-        let headers = redact::headers(&delivery.headers, &kept_names);
-        let (body, secrets) = redact::body(&delivery.body, self.adapter.secret_pointers())?;
-        let stored =
-            Stored { headers: &headers, body: &body, event_path: delivery.event_path.as_deref() };
+        let headers = redact::headers(&delivery.headers, &kept_names, self.scheme.credential_header());
+        let (body, secrets) = redact::body(&delivery.body, &self.adapter.secret_places(&delivery.body)?)?;
+        let stored = Stored { headers: &headers, body: &body, event_path: delivery.event_path.as_deref() };
         let events = self.split(stored)?.len();
         let reply = self.adapter.acknowledge(&body)?;
         Ok(Outcome::Keep(Kept { headers, body, secrets, events, reply }))
@@ -267,8 +299,12 @@ impl Source {
     }
 
     /// Signs as the sender would, with the first secret. `webhooks send` and tests use it.
+    ///
+    /// Where an id travels in a header it is made from the body: the same body signed again is the same delivery sent
+    /// again.
     pub fn sign(&self, body: &[u8], now: Timestamp, event_path: Option<&str>) -> Result<Signed, SignError> {
-        let id = format!("msg_{}", uuid::Uuid::now_v7().simple());
+        let hash = fingerprint([event_path.unwrap_or_default().as_bytes(), body]);
+        let id = format!("msg_{}", &hex(&hash)[..32]);
         let mut signed =
             self.scheme.sign(&id, body, now).ok_or_else(|| SignError::Entra(self.name.clone()))?;
         self.adapter.sender_headers(body, &id, event_path, &mut signed.headers);

@@ -24,9 +24,9 @@ mod stripe;
 
 /// How long a key named by its sender stays claimed: longer than any sender's retry or manual resend.
 const NAMED: Duration = Duration::from_secs(400 * 24 * 3600);
-/// How long a content hash stays claimed: EspoCRM's four attempts are ten minutes apart, and no sender here
-/// without ids retries for longer. Beyond it, equal content is a new event.
-const CONTENT: Duration = Duration::from_secs(45 * 60);
+/// How long a content hash stays claimed. EspoCRM's four attempts are ten minutes apart, each at the next run of its
+/// cron, and no sender here without ids retries for longer. Beyond it, equal content is a new event.
+const CONTENT: Duration = Duration::from_secs(60 * 60);
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -58,7 +58,11 @@ impl Defaults {
     }
 
     /// For a sender that shows a credential.
-    const fn credential(max_body_bytes: u64, content_types: &'static [&'static str], auth: AuthConfig) -> Self {
+    const fn credential(
+        max_body_bytes: u64,
+        content_types: &'static [&'static str],
+        auth: AuthConfig,
+    ) -> Self {
         Self {
             max_body_bytes,
             content_types,
@@ -68,6 +72,15 @@ impl Defaults {
             auth_may_be_set: true,
         }
     }
+}
+
+/// A secret in a body.
+#[derive(Clone, Copy)]
+pub(super) struct SecretPlace {
+    /// JSON pointer.
+    pub pointer: &'static str,
+    /// Whether it is needed later, and so kept encrypted.
+    pub needed: bool,
 }
 
 /// One sender's conventions.
@@ -93,9 +106,9 @@ pub(super) trait Adapter: Send + Sync {
         Vec::new()
     }
 
-    /// JSON pointers to secrets in the body; they are taken out before anything is stored.
-    fn secret_pointers(&self) -> &'static [&'static str] {
-        &[]
+    /// Where secrets stand in this body; they are taken out before anything is stored.
+    fn secret_places(&self, _body: &Bytes) -> Result<Vec<SecretPlace>, Malformed> {
+        Ok(Vec::new())
     }
 
     /// The answer to `OPTIONS`, if the sender asks before it sends.
@@ -113,7 +126,7 @@ pub(super) trait Adapter: Send + Sync {
         Ok(None)
     }
 
-    /// Headers the sender sets besides its proof. `id` is fresh for each call.
+    /// Headers the sender sets besides its proof. `id` is the same for the same body.
     fn sender_headers(
         &self,
         _body: &[u8],
@@ -133,7 +146,10 @@ pub(super) fn adapter(name: &str, config: &SourceConfig, errors: &mut Vec<Source
     };
     let generic = matches!(config.kind, SourceKind::Hmac | SourceKind::Bearer | SourceKind::Basic);
     if config.event.is_some() && !generic {
-        errors.push(wrong("event", "only for the kinds `hmac`, `bearer` and `basic`; this kind knows its events"));
+        errors.push(wrong(
+            "event",
+            "only for the kinds `hmac`, `bearer` and `basic`; this kind knows its events",
+        ));
     }
     if config.hmac.is_some() != (config.kind == SourceKind::Hmac) {
         errors.push(wrong("hmac", "required for the kind `hmac`, and only there"));
@@ -149,13 +165,20 @@ pub(super) fn adapter(name: &str, config: &SourceConfig, errors: &mut Vec<Source
         SourceKind::StandardWebhooks => Box::new(standard_webhooks::StandardWebhooks),
         SourceKind::Github => Box::new(github::Github),
         SourceKind::Espocrm => Box::new(espocrm::Espocrm),
-        SourceKind::EventGrid => Box::new(event_grid::EventGrid { subscriptions: config.subscriptions.clone() }),
+        SourceKind::EventGrid => {
+            Box::new(event_grid::EventGrid { subscriptions: config.subscriptions.clone() })
+        }
         SourceKind::AzureMonitor => Box::new(azure_monitor::AzureMonitor),
         SourceKind::AzureDevops => Box::new(azure_devops::AzureDevops),
-        SourceKind::Sailpoint => Box::new(sailpoint::Sailpoint::new(config.sailpoint.clone().unwrap_or_default())),
-        SourceKind::Runpod => Box::new(runpod::Runpod),
-        SourceKind::Hmac | SourceKind::Bearer | SourceKind::Basic => {
-            Box::new(generic::Generic::new(name, config.kind, config.event.clone().unwrap_or_default(), errors))
+        SourceKind::Sailpoint => {
+            Box::new(sailpoint::Sailpoint::new(config.sailpoint.clone().unwrap_or_default()))
         }
+        SourceKind::Runpod => Box::new(runpod::Runpod),
+        SourceKind::Hmac | SourceKind::Bearer | SourceKind::Basic => Box::new(generic::Generic::new(
+            name,
+            config.kind,
+            config.event.clone().unwrap_or_default(),
+            errors,
+        )),
     }
 }

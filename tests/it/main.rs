@@ -14,5 +14,11 @@
     reason = "a test fails by panicking, and starts what it likes"
 )]
 
+mod faults;
 mod harness;
+mod health;
+mod ingress;
+mod measured;
+mod scene;
 mod support;
+mod work;

@@ -24,6 +24,7 @@
 //! - **Nothing is mocked.** The database is reached through PgBouncer in transaction mode, always. For faults there is
 //!   [`PrivatePostgres`] and [`PrivateAzurite`]: servers of one test's own, to stop, kill, freeze and start again, and
 //!   [`Proxy`], which delays, cuts and swallows connections.
+//! - Without a host: `FunctionApp::of(…).start_handler()` runs `function-handlers` alone, and the test posts envelopes.
 //! - **Conditions are awaited**, by [`eventually`], with a limit; nothing sleeps and hopes.
 //! - **Nothing is left behind.** Every child dies with its test, even if the test is killed; a child's log is printed
 //!   when its test fails.
@@ -35,7 +36,9 @@ mod app;
 mod azurite;
 mod consumer;
 mod database;
+mod endpoint;
 mod eventually;
+mod handler;
 mod ports;
 mod postgres;
 mod process;
@@ -48,11 +51,13 @@ pub use app::{FunctionApp, FunctionAppBuilder};
 pub use azurite::PrivateAzurite;
 pub use consumer::{Answer, CONSUMER_SECRET, Callback, Consumer};
 pub use database::TestDatabase;
+pub use endpoint::Endpoint;
 pub use eventually::{SOON, eventually};
+pub use handler::Handler;
 pub use ports::Port;
 pub use postgres::PrivatePostgres;
-pub use process::Process;
+pub use process::{Process, exists, mortal, signal};
 pub use proxy::Proxy;
-pub use signing::{sign_standard, sign_stripe, verify_standard};
+pub use signing::{sign_espocrm, sign_standard, sign_stripe, verify_standard};
 pub use storage::TestStorage;
-pub use surroundings::{Surroundings, unique};
+pub use surroundings::{Surroundings, repository, unique};

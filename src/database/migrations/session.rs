@@ -12,7 +12,8 @@ use crate::database::error::DatabaseError;
 use crate::database::pool::Database;
 
 /// How soon the server notices, in the middle of a statement, that its client is gone.
-const CLIENT_CHECK: Duration = Duration::from_secs(1);
+/// An odd number, so that a pooler that ignores options is not taken for a server that has this as its default.
+const CLIENT_CHECK: Duration = Duration::from_millis(1_013);
 
 pub(super) struct Session {
     pub client: ClientWrapper,

@@ -8,9 +8,9 @@ use sha2::{Digest, Sha256};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use super::{MAX_PROOF_BYTES, single, wrong_secret};
+use crate::config::LabelledSecret;
 use crate::config::app::AuthConfig;
 use crate::webhooks::delivery::{Delivery, VerifyError};
-use crate::webhooks::secrets::LabelledSecret;
 use crate::webhooks::source::{Signed, SourceError};
 
 enum Place {
@@ -63,8 +63,28 @@ impl Credential {
             }
         }
         let first = secrets.first()?.value.clone();
-        let accepted = secrets.iter().map(|s| (s.label.clone(), hash(s.value.expose_secret().as_bytes()))).collect();
+        let accepted =
+            secrets.iter().map(|s| (s.label.clone(), hash(s.value.expose_secret().as_bytes()))).collect();
         Some(Self { place, accepted, first })
+    }
+
+    /// See [`Scheme::name`](super::Scheme::name).
+    pub fn name(&self) -> &'static str {
+        match self.place {
+            Place::Bearer => "bearer",
+            Place::Basic => "basic",
+            Place::Header(_) => "header",
+            Place::Query(_) => "query",
+        }
+    }
+
+    /// The header that carries it, in lower case; none where it stands in the query.
+    pub fn header(&self) -> Option<&str> {
+        match &self.place {
+            Place::Bearer | Place::Basic => Some("authorization"),
+            Place::Header(name) => Some(name.as_str()),
+            Place::Query(_) => None,
+        }
     }
 
     pub fn verify(&self, delivery: &Delivery) -> Result<&str, VerifyError> {
@@ -123,7 +143,9 @@ impl Credential {
             Place::Header(name) => Signed::header(name.as_str(), secret),
             Place::Query(name) => Signed {
                 headers: Vec::new(),
-                query: Some(url::form_urlencoded::Serializer::new(String::new()).append_pair(name, secret).finish()),
+                query: Some(
+                    url::form_urlencoded::Serializer::new(String::new()).append_pair(name, secret).finish(),
+                ),
             },
         }
     }

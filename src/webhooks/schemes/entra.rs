@@ -88,7 +88,10 @@ enum Audience {
 }
 
 impl Rules {
-    #[expect(clippy::too_many_arguments, reason = "the fields of AuthConfig::Entra and where to report mistakes")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the fields of AuthConfig::Entra and where to report mistakes"
+    )]
     pub fn new(
         name: &str,
         kind: SourceKind,
@@ -115,11 +118,16 @@ impl Rules {
                 role.or_else(|| Some("ActionGroupsSecureWebhook".to_owned())),
                 caller.or_else(|| Some("461e8683-5575-4561-ac7f-899cc907d62a".to_owned())),
             ),
-            SourceKind::EventGrid => (role.or_else(|| Some("AzureEventGridSecureWebhookSubscriber".to_owned())), caller),
+            SourceKind::EventGrid => {
+                (role.or_else(|| Some("AzureEventGridSecureWebhookSubscriber".to_owned())), caller)
+            }
             _ => (role, caller),
         };
         if role.is_none() && caller.is_none() {
-            wrong("auth.entra", "needs `role` or `caller`; without either, any application of the tenant is let in");
+            wrong(
+                "auth.entra",
+                "needs `role` or `caller`; without either, any application of the tenant is let in",
+            );
         }
         if errors.len() > before {
             return None;
@@ -149,7 +157,12 @@ impl Rules {
         &self.jwks_url
     }
 
-    pub fn verify(&self, delivery: &Delivery, tolerance: i64, keys: Option<&KeySet>) -> Result<(), VerifyError> {
+    pub fn verify(
+        &self,
+        delivery: &Delivery,
+        tolerance: i64,
+        keys: Option<&KeySet>,
+    ) -> Result<(), VerifyError> {
         let header = single(&delivery.headers, AUTHORIZATION.as_str())?
             .ok_or_else(|| VerifyError::missing("header Authorization: Bearer …"))?;
         let token = match header.split_once(' ') {
@@ -184,7 +197,9 @@ impl Rules {
             Audience::One(aud) => *aud == self.audience,
             Audience::Many(all) => all.contains(&self.audience),
         };
-        if !self.issuers.contains(&claims.iss) || claims.tid.as_ref().is_some_and(|tid| !same(tid, &self.tenant)) {
+        if !self.issuers.contains(&claims.iss)
+            || claims.tid.as_ref().is_some_and(|tid| !same(tid, &self.tenant))
+        {
             return Err(VerifyError::bad("the token is from another tenant"));
         }
         if !audience {

@@ -1,8 +1,9 @@
 //! EspoCRM: base64 of `webhookId:` and the MAC of the body; the MAC as hexadecimal in `Signature` (9.0 and
 //! later), as 32 raw bytes in `X-Signature` (all versions before 11).
 //!
-//! If `Signature` is there it alone counts: falling back from a wrong one would make it worthless. A secret
-//! whose label is not the default's belongs to the webhook of that id and to no other.
+//! If `Signature` is there it alone counts: falling back from a wrong one would make it worthless. Every webhook of
+//! EspoCRM has a key of its own; each is a secret here, best labelled with the webhook's id. The id in the header is
+//! not covered by the MAC, so it must be readable and decides nothing.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +11,6 @@ use base64::engine::general_purpose::STANDARD;
 use super::{lower_hex, mac, single};
 use crate::webhooks::delivery::{Delivery, VerifyError};
 use crate::webhooks::event::hex;
-use crate::webhooks::secrets::DEFAULT_LABEL;
 use crate::webhooks::source::Signed;
 
 const HEADER: &str = "signature";
@@ -21,21 +21,19 @@ pub fn verify<'k>(keys: &'k mac::Keys, delivery: &Delivery) -> Result<&'k str, V
     let read = |text: &str| {
         let bytes = STANDARD.decode(text).ok()?;
         let colon = bytes.iter().position(|&b| b == b':')?;
-        let id = String::from_utf8(bytes[..colon].to_vec()).ok()?;
-        Some((id, bytes[colon + 1..].to_vec()))
+        let (id, mac) = (&bytes[..colon], &bytes[colon + 1..]);
+        (!id.is_empty() && id.iter().all(u8::is_ascii_graphic)).then(|| mac.to_vec())
     };
-    let (id, mac): (String, [u8; 32]) = match single(&delivery.headers, HEADER)? {
-        Some(value) => read(value).and_then(|(id, mac)| Some((id, lower_hex(&mac)?))),
+    let mac: [u8; 32] = match single(&delivery.headers, HEADER)? {
+        Some(value) => read(value).and_then(|mac| lower_hex(&mac)),
         None => {
             let value = single(&delivery.headers, LEGACY_HEADER)?
                 .ok_or_else(|| VerifyError::missing("header Signature (or X-Signature)"))?;
-            read(value).and_then(|(id, mac)| Some((id, mac.try_into().ok()?)))
+            read(value).and_then(|mac| mac.try_into().ok())
         }
     }
     .ok_or(unreadable)?;
-    // Case is ignored: some shells and platforms upper-case the variable that names the label.
-    let admits = |label: &str| label == DEFAULT_LABEL || label.eq_ignore_ascii_case(&id);
-    keys.matching_labels(&[&delivery.body], &[mac], admits)
+    keys.matching(&[&delivery.body], &[mac])
 }
 
 pub fn sign(keys: &mac::Keys, body: &[u8]) -> Signed {

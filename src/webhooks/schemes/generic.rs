@@ -6,11 +6,11 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderName;
 use jiff::Timestamp;
 
-use super::{fresh, mac, single, unix_seconds};
+use super::{Proof, fresh, mac, single, unix_seconds};
+use crate::config::LabelledSecret;
 use crate::config::app::{HmacAlgorithm, HmacConfig, KeyEncoding, TextEncoding};
 use crate::webhooks::delivery::{Delivery, VerifyError};
 use crate::webhooks::event::hex;
-use crate::webhooks::secrets::LabelledSecret;
 use crate::webhooks::source::{Signed, SourceError};
 
 enum Part {
@@ -89,12 +89,14 @@ impl GenericHmac {
         })
     }
 
-    pub fn verify(&self, delivery: &Delivery, tolerance: i64) -> Result<&str, VerifyError> {
+    pub fn verify(&self, delivery: &Delivery, tolerance: i64) -> Result<Proof<'_>, VerifyError> {
         let required = |name: &HeaderName| {
-            single(&delivery.headers, name.as_str())?.ok_or_else(|| VerifyError::missing(format!("header {name}")))
+            single(&delivery.headers, name.as_str())?
+                .ok_or_else(|| VerifyError::missing(format!("header {name}")))
         };
         let value = required(&self.header)?;
-        let text = value.strip_prefix(&self.prefix).ok_or(VerifyError::bad("it lacks the configured prefix"))?;
+        let text =
+            value.strip_prefix(&self.prefix).ok_or(VerifyError::bad("it lacks the configured prefix"))?;
         let candidate = match self.encoding {
             TextEncoding::Hex => any_hex(text.as_bytes()),
             TextEncoding::Base64 => STANDARD.decode(text).ok(),
@@ -103,11 +105,12 @@ impl GenericHmac {
         .ok_or(VerifyError::bad("it is not of the configured encoding and length"))?;
         let time = self.timestamp_header.as_ref().map(required).transpose()?;
         let seconds = time.map(unix_seconds).transpose()?;
-        let label = self.keys.matching(&self.message(time.unwrap_or_default(), &delivery.body), &[candidate])?;
+        let label =
+            self.keys.matching(&self.message(time.unwrap_or_default(), &delivery.body), &[candidate])?;
         if let Some(seconds) = seconds {
             fresh(seconds, delivery.received_at, tolerance)?;
         }
-        Ok(label)
+        Ok(Proof { label: Some(label), signed_at: seconds })
     }
 
     fn message<'a>(&'a self, time: &'a str, body: &'a [u8]) -> Vec<&'a [u8]> {

@@ -9,8 +9,8 @@ use crate::webhooks::source::Signed;
 const HEADER: &str = "x-hub-signature-256";
 
 pub fn verify<'k>(keys: &'k mac::Keys, delivery: &Delivery) -> Result<&'k str, VerifyError> {
-    let value =
-        single(&delivery.headers, HEADER)?.ok_or_else(|| VerifyError::missing("header X-Hub-Signature-256"))?;
+    let value = single(&delivery.headers, HEADER)?
+        .ok_or_else(|| VerifyError::missing("header X-Hub-Signature-256"))?;
     let candidate: [u8; 32] = value
         .strip_prefix("sha256=")
         .and_then(|text| lower_hex(text.as_bytes()))

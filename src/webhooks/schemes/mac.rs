@@ -2,11 +2,11 @@
 
 use aws_lc_rs::hmac;
 use secrecy::ExposeSecret;
-use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use super::wrong_secret;
+use crate::config::{LabelledSecret, UNLABELLED};
 use crate::webhooks::delivery::VerifyError;
-use crate::webhooks::secrets::{DEFAULT_LABEL, LabelledSecret};
 use crate::webhooks::source::SourceError;
 
 /// At least one key, each with its label.
@@ -33,23 +33,12 @@ impl Keys {
 
     /// The label of the first key whose MAC over `parts` is among `candidates`.
     pub fn matching(&self, parts: &[&[u8]], candidates: &[impl AsRef<[u8]>]) -> Result<&str, VerifyError> {
-        self.matching_labels(parts, candidates, |_| true)
-    }
-
-    /// As [`Self::matching`], among the keys whose label `admits`.
-    pub fn matching_labels(
-        &self,
-        parts: &[&[u8]],
-        candidates: &[impl AsRef<[u8]>],
-        admits: impl Fn(&str) -> bool,
-    ) -> Result<&str, VerifyError> {
         let mut found = u64::MAX;
         // Every key meets every candidate whatever matched before, so that the time tells nothing about which.
-        for (index, (label, key)) in self.0.iter().enumerate() {
+        for (index, (_, key)) in self.0.iter().enumerate() {
             let tag = tag(key, parts);
-            let admitted = Choice::from(u8::from(admits(label)));
             for candidate in candidates {
-                let hit = tag.as_ref().ct_eq(candidate.as_ref()) & admitted & found.ct_eq(&u64::MAX);
+                let hit = tag.as_ref().ct_eq(candidate.as_ref()) & found.ct_eq(&u64::MAX);
                 found.conditional_assign(&(index as u64), hit);
             }
         }
@@ -67,7 +56,7 @@ impl Keys {
 
     /// The label of the first key, unless it is the default's.
     pub fn first_label(&self) -> Option<&str> {
-        self.0.first().map(|(label, _)| label.as_str()).filter(|label| *label != DEFAULT_LABEL)
+        self.0.first().map(|(label, _)| label.as_str()).filter(|label| *label != UNLABELLED)
     }
 }
 

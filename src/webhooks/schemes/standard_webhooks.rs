@@ -5,11 +5,11 @@
 
 use base64::Engine as _;
 use base64::alphabet;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use jiff::Timestamp;
 
-use super::{MAX_SIGNATURES, fresh, mac, single, unix_seconds};
+use super::{MAX_SIGNATURES, Proof, fresh, mac, single, unix_seconds};
 use crate::webhooks::delivery::{Delivery, VerifyError};
 use crate::webhooks::source::Signed;
 
@@ -43,11 +43,17 @@ fn family<'a>(delivery: &'a Delivery, prefix: &str) -> Result<Option<Family<'a>>
     match (header("id")?, header("timestamp")?, header("signature")?) {
         (Some(id), Some(time), Some(signatures)) => Ok(Some(Family { id, time, signatures })),
         (None, None, None) => Ok(None),
-        _ => Err(VerifyError::missing(format!("one of the headers {prefix}-id, {prefix}-timestamp, {prefix}-signature"))),
+        _ => Err(VerifyError::missing(format!(
+            "one of the headers {prefix}-id, {prefix}-timestamp, {prefix}-signature"
+        ))),
     }
 }
 
-pub fn verify<'k>(keys: &'k mac::Keys, delivery: &Delivery, tolerance: i64) -> Result<&'k str, VerifyError> {
+pub fn verify<'k>(
+    keys: &'k mac::Keys,
+    delivery: &Delivery,
+    tolerance: i64,
+) -> Result<Proof<'k>, VerifyError> {
     let Family { id, time, signatures } = match (family(delivery, "webhook")?, family(delivery, "svix")?) {
         (Some(family), None) | (None, Some(family)) => family,
         // A sender may give both; then they must be one and the same statement.
@@ -76,7 +82,7 @@ pub fn verify<'k>(keys: &'k mac::Keys, delivery: &Delivery, tolerance: i64) -> R
     let signed: [&[u8]; 5] = [id.as_bytes(), b".", time.as_bytes(), b".", &delivery.body];
     let label = keys.matching(&signed, &candidates)?;
     fresh(seconds, delivery.received_at, tolerance)?;
-    Ok(label)
+    Ok(Proof::timed(label, seconds))
 }
 
 /// Canonical base64 of exactly 32 bytes.

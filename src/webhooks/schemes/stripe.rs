@@ -5,24 +5,28 @@
 
 use jiff::Timestamp;
 
-use super::{MAX_SIGNATURES, fresh, lower_hex, mac, single, unix_seconds};
+use super::{MAX_SIGNATURES, Proof, fresh, lower_hex, mac, single, unix_seconds};
 use crate::webhooks::delivery::{Delivery, VerifyError};
 use crate::webhooks::event::hex;
 use crate::webhooks::source::Signed;
 
 const HEADER: &str = "stripe-signature";
 
-pub fn verify<'k>(keys: &'k mac::Keys, delivery: &Delivery, tolerance: i64) -> Result<&'k str, VerifyError> {
-    let value = single(&delivery.headers, HEADER)?.ok_or_else(|| VerifyError::missing("header Stripe-Signature"))?;
+pub fn verify<'k>(
+    keys: &'k mac::Keys,
+    delivery: &Delivery,
+    tolerance: i64,
+) -> Result<Proof<'k>, VerifyError> {
+    let value =
+        single(&delivery.headers, HEADER)?.ok_or_else(|| VerifyError::missing("header Stripe-Signature"))?;
     let mut time = None;
     let mut candidates: Vec<[u8; 32]> = Vec::with_capacity(2);
     for pair in value.split(',') {
         match pair.split_once('=') {
-            Some(("t", text)) => {
-                if time.replace(text).is_some() {
-                    return Err(VerifyError::bad("the time of signing occurs more than once"));
-                }
+            Some(("t", _)) if time.is_some() => {
+                return Err(VerifyError::bad("the time of signing occurs more than once"));
             }
+            Some(("t", text)) => time = Some(text),
             Some(("v1", text)) => candidates.extend(lower_hex(text.as_bytes())),
             _ => {}
         }
@@ -37,7 +41,7 @@ pub fn verify<'k>(keys: &'k mac::Keys, delivery: &Delivery, tolerance: i64) -> R
     }
     let label = keys.matching(&[time.as_bytes(), b".", &delivery.body], &candidates)?;
     fresh(seconds, delivery.received_at, tolerance)?;
-    Ok(label)
+    Ok(Proof::timed(label, seconds))
 }
 
 pub fn sign(keys: &mac::Keys, body: &[u8], now: Timestamp) -> Signed {

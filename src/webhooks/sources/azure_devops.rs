@@ -26,7 +26,10 @@ impl Adapter for AzureDevops {
             Some(id) => Identity::Named {
                 key: format!("{subscription}|{id}"),
                 // Messages are rendered anew for a resend; the resource is what happened.
-                fingerprint: fingerprint([event_type.as_bytes(), resource.map_or("", |r| r.get()).as_bytes()]),
+                fingerprint: fingerprint([
+                    event_type.as_bytes(),
+                    resource.map_or("", |r| r.get()).as_bytes(),
+                ]),
             },
             None => Identity::Content { scope: Some(&event_type) },
         };

@@ -42,7 +42,8 @@ impl Adapter for EventGrid {
     /// delivery still has to prove itself. The `WebHook-Request-Callback` address is never called.
     fn options(&self, headers: &HeaderMap, rate_per_minute: u32) -> Option<Reply> {
         let origin = headers.get("webhook-request-origin")?.to_str().ok()?;
-        let usable = !origin.is_empty() && origin.len() <= 255 && origin.bytes().all(|b| b.is_ascii_graphic());
+        let usable =
+            !origin.is_empty() && origin.len() <= 255 && origin.bytes().all(|b| b.is_ascii_graphic());
         let rate = if rate_per_minute == 0 { "*".to_owned() } else { rate_per_minute.to_string() };
         let mut reply = Reply::json(StatusCode::OK, "{}");
         reply.headers = vec![("allow", "POST, OPTIONS".to_owned())];
@@ -60,7 +61,8 @@ impl Adapter for EventGrid {
         }
         // Azure upper-cases the name in this header.
         let name = header("aeg-subscription-name").unwrap_or_default();
-        if !self.subscriptions.is_empty() && !self.subscriptions.iter().any(|s| s.eq_ignore_ascii_case(name)) {
+        if !self.subscriptions.is_empty() && !self.subscriptions.iter().any(|s| s.eq_ignore_ascii_case(name))
+        {
             return Err(Malformed::UnknownSubscription);
         }
         let events = elements(&delivery.body, "the body")?;
@@ -77,7 +79,8 @@ impl Adapter for EventGrid {
     }
 
     fn split(&self, stored: &Stored<'_>, events: &mut Collector) -> Result<(), Malformed> {
-        let content_type = stored.header("content-type").unwrap_or_default().trim_start().to_ascii_lowercase();
+        let content_type =
+            stored.header("content-type").unwrap_or_default().trim_start().to_ascii_lowercase();
         let structured = content_type.starts_with("application/cloudevents");
         if !structured && stored.header("ce-specversion").is_some() {
             return binary(stored, events);
@@ -95,10 +98,13 @@ impl Adapter for EventGrid {
         let event = Object::parse(body, "the body").ok();
         let cloud_event = event.is_some_and(|event| matches!(event.get("specversion"), Ok(Some(_))));
         if cloud_event {
-            headers.push(("content-type".to_owned(), "application/cloudevents+json; charset=utf-8".to_owned()));
+            headers
+                .push(("content-type".to_owned(), "application/cloudevents+json; charset=utf-8".to_owned()));
         }
         let validation = elements(body, "the body").is_ok_and(|events| {
-            let kind = |event: &[u8]| Object::parse(event, "").ok()?.text("eventType").ok()?.map(|t| t == VALIDATION_TYPE);
+            let kind = |event: &[u8]| {
+                Object::parse(event, "").ok()?.text("eventType").ok()?.map(|t| t == VALIDATION_TYPE)
+            };
             events.first().is_some_and(|event| kind(event.get().as_bytes()) == Some(true))
         });
         let kind = if validation { "SubscriptionValidation" } else { "Notification" };
@@ -134,7 +140,9 @@ fn add(stored: &Stored<'_>, payload: Bytes, events: &mut Collector) -> Result<()
 /// A CloudEvent whose attributes are headers and whose data is the body.
 fn binary(stored: &Stored<'_>, events: &mut Collector) -> Result<(), Malformed> {
     let attribute = |name: &str| {
-        stored.header(&format!("ce-{name}")).map(|value| percent_decode_str(value).decode_utf8_lossy().into_owned())
+        stored
+            .header(&format!("ce-{name}"))
+            .map(|value| percent_decode_str(value).decode_utf8_lossy().into_owned())
     };
     let required = |name: &str| {
         attribute(name)

@@ -29,7 +29,9 @@ impl Generic {
                 wrong(setting, "must be a JSON pointer, like `/data/id`");
             }
         }
-        for (setting, header) in [("event.key_header", &event.key_header), ("event.type_header", &event.type_header)] {
+        for (setting, header) in
+            [("event.key_header", &event.key_header), ("event.type_header", &event.type_header)]
+        {
             if header.as_ref().is_some_and(|h| h.parse::<http::HeaderName>().is_err()) {
                 wrong(setting, "not a header's name");
             }
@@ -93,7 +95,11 @@ impl Adapter for Generic {
     }
 
     fn kept_headers(&self) -> Vec<String> {
-        [&self.event.key_header, &self.event.type_header].into_iter().flatten().map(|h| h.to_ascii_lowercase()).collect()
+        [&self.event.key_header, &self.event.type_header]
+            .into_iter()
+            .flatten()
+            .map(|h| h.to_ascii_lowercase())
+            .collect()
     }
 
     fn split(&self, stored: &Stored<'_>, events: &mut Collector) -> Result<(), Malformed> {

@@ -55,7 +55,13 @@ impl Adapter for Github {
         Ok(Reply::json(StatusCode::ACCEPTED, "{}"))
     }
 
-    fn sender_headers(&self, _: &[u8], id: &str, event_path: Option<&str>, headers: &mut Vec<(String, String)>) {
+    fn sender_headers(
+        &self,
+        _: &[u8],
+        id: &str,
+        event_path: Option<&str>,
+        headers: &mut Vec<(String, String)>,
+    ) {
         headers.push(("x-github-event".to_owned(), event_path.unwrap_or("ping").to_owned()));
         headers.push(("x-github-delivery".to_owned(), id.to_owned()));
     }

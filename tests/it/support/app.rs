@@ -1,6 +1,7 @@
 //! The function app as it runs on a machine: `devhost` as a process, and `function-handlers` under it.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::consumer::CONSUMER_SECRET;
 use super::process::{children, mortal, signal};
 use super::surroundings::repository;
 use super::{
-    Consumer, Port, Process, SOON, Surroundings, TestDatabase, TestStorage, eventually, sign_stripe,
+    Consumer, Endpoint, Handler, Port, Process, SOON, Surroundings, TestDatabase, TestStorage, eventually,
 };
 
 /// Settings and files of an app that is not running yet.
@@ -74,6 +75,13 @@ impl FunctionAppBuilder {
         app
     }
 
+    /// Starts `devhost` without these functions, as an operator switches them off
+    /// (`AzureWebJobs.<name>.Disabled`), and waits until the handler answers.
+    pub async fn start_without(self, functions: &[&str]) -> FunctionApp {
+        let name = |function: &&str| format!("AzureWebJobs.{function}.Disabled");
+        functions.iter().fold(self, |builder, function| builder.set(&name(function), "true")).start().await
+    }
+
     /// Starts `devhost` only: for tests of start-up itself.
     pub fn start_without_waiting(self) -> FunctionApp {
         let surroundings = Surroundings::read();
@@ -82,25 +90,64 @@ impl FunctionAppBuilder {
         let port = Port::claim(&surroundings);
         let mut app = FunctionApp {
             root,
-            port,
+            endpoint: Endpoint::new(port.number(), self.settings.clone()),
+            _port: port,
             settings: self.settings,
             flags: self.flags,
             process: None,
-            client: client(),
         };
         app.spawn();
         app
     }
+
+    /// Starts the handler alone, without a host, and waits until it answers.
+    pub async fn start_handler(self) -> Handler {
+        let handler = self.start_handler_without_waiting();
+        handler.await_ready().await;
+        handler
+    }
+
+    /// Starts the handler alone: for tests of start-up itself.
+    pub fn start_handler_without_waiting(self) -> Handler {
+        let surroundings = Surroundings::read();
+        let root = surroundings.directory("handler");
+        lay_out(&root, &self.host, &self.config);
+        Handler::new(root, Port::claim(&surroundings), self.settings)
+    }
+
+    /// Waits of seconds instead of minutes: for tests of what happens after them. Nothing else is bent.
+    pub fn hurried(self) -> Self {
+        let flags = [("--speed", "10"), ("--lease-seconds", "5"), ("--crash-limit", "0")];
+        let settings = [
+            ("HINT_AFTER", "1s"),
+            ("RETRY_BASE", "200ms"),
+            ("RETRY_CAP", "1s"),
+            ("OUTAGE_RETRY", "1s"),
+            ("SWITCH_CACHE", "200ms"),
+            ("STORAGE_TIMEOUT", "3s"),
+        ];
+        let hurried = flags.into_iter().fold(self, |builder, (name, value)| builder.flag(name, value));
+        settings.into_iter().fold(hurried, |builder, (name, value)| builder.set(name, value))
+    }
 }
 
-/// A running function app. Several may share a database and queues: that is several instances.
+/// A running function app. Several may share a database and queues: that is several instances. Dereferences to its
+/// [`Endpoint`].
 pub struct FunctionApp {
     root: PathBuf,
-    port: Port,
+    endpoint: Endpoint,
+    _port: Port,
     settings: BTreeMap<String, String>,
     flags: Vec<String>,
     process: Option<Process>,
-    client: reqwest::Client,
+}
+
+impl Deref for FunctionApp {
+    type Target = Endpoint;
+
+    fn deref(&self) -> &Endpoint {
+        &self.endpoint
+    }
 }
 
 impl FunctionApp {
@@ -117,70 +164,6 @@ impl FunctionApp {
             config: read("colloquy.toml"),
             host: serde_json::from_str(&read("host.json")).expect("host.json is JSON"),
         }
-    }
-
-    // --- HTTP ------------------------------------------------------------------------------------------------------
-
-    pub fn port(&self) -> u16 {
-        self.port.number()
-    }
-
-    /// The address of a path such as `/api/health`.
-    pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port())
-    }
-
-    pub async fn get(&self, path: &str) -> reqwest::Response {
-        let answer = self.client.get(self.url(path)).send().await;
-        answer.unwrap_or_else(|error| panic!("GET {path}: {error:?}"))
-    }
-
-    /// A delivery to `/api/webhooks/{source}`, with these headers and `application/json`.
-    pub async fn deliver(
-        &self,
-        source: &str,
-        headers: &[(&str, &str)],
-        body: impl Into<Vec<u8>>,
-    ) -> reqwest::Response {
-        let answer = self.try_deliver(source, headers, body).await;
-        answer.unwrap_or_else(|error| panic!("POST to {source}: {error:?}"))
-    }
-
-    /// The same where the app may be down.
-    pub async fn try_deliver(
-        &self,
-        source: &str,
-        headers: &[(&str, &str)],
-        body: impl Into<Vec<u8>>,
-    ) -> reqwest::Result<reqwest::Response> {
-        let mut request = self.client.post(self.url(&format!("/api/webhooks/{source}"))).body(body.into());
-        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
-            request = request.header("content-type", "application/json");
-        }
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        request.send().await
-    }
-
-    /// An event signed as Stripe signs it, now.
-    pub async fn deliver_stripe(&self, body: &str) -> reqwest::Response {
-        let signature = self.stripe_signature(body);
-        self.deliver("stripe", &[("stripe-signature", &signature)], body).await
-    }
-
-    /// The value of `stripe-signature` for a body, made now.
-    pub fn stripe_signature(&self, body: &str) -> String {
-        sign_stripe(
-            self.setting("WEBHOOK_SECRET_STRIPE"),
-            jiff::Timestamp::now().as_second(),
-            body.as_bytes(),
-        )
-    }
-
-    /// The value of a setting the app was given.
-    pub fn setting(&self, name: &str) -> &str {
-        self.settings.get(name).unwrap_or_else(|| panic!("the app has no setting {name}"))
     }
 
     // --- Commands --------------------------------------------------------------------------------------------------
@@ -214,7 +197,7 @@ impl FunctionApp {
     /// Waits until `GET /api/health/live` is answered with 200.
     pub async fn await_ready(&self) {
         eventually("GET /api/health/live to be answered with 200", SOON, async || {
-            let answer = self.client.get(self.url("/api/health/live")).send().await;
+            let answer = self.client().get(self.url("/api/health/live")).send().await;
             answer.is_ok_and(|answer| answer.status() == 200)
         })
         .await;
@@ -270,6 +253,11 @@ impl FunctionApp {
         }
     }
 
+    /// Changes a setting for the next start.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.settings.insert(name.to_owned(), value.to_owned());
+    }
+
     /// Starts it again on the same port, after [`Self::kill`] or [`Self::stop`], and waits until it answers.
     pub async fn start_again(&mut self) {
         self.spawn();
@@ -284,6 +272,11 @@ impl FunctionApp {
     /// The process itself, for what has no name here.
     pub fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("a running devhost")
+    }
+
+    /// What the app was given, for a program of one's own.
+    pub fn settings(&self) -> &BTreeMap<String, String> {
+        &self.settings
     }
 
     /// The app root: change a function folder, `host.json` or `colloquy.toml` before [`Self::start_again`].
@@ -329,6 +322,8 @@ pub fn settings(
     set("QUEUE_JOBS", &storage.jobs);
     set("QUEUE_CALLBACKS", &storage.callbacks);
     set("BLOB_CONTAINER", &storage.container);
+    // Whoever shares queues is an instance of the same app, and no other app's.
+    set("AzureFunctionsWebHost__hostid", storage.container.trim_start_matches("t-"));
     set("ENCRYPTION_KEY", &STANDARD.encode([7; 32]));
     // Discard: a test without a consumer sends its callbacks nowhere.
     set("CONSUMER_URL", "http://127.0.0.1:9/");
@@ -374,12 +369,6 @@ fn lay_out(root: &Path, host: &Value, config: &str) {
 
 fn read(name: &str) -> String {
     std::fs::read_to_string(repository().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
-
-/// Without redirects and proxies: what the app answers is what a test sees.
-fn client() -> reqwest::Client {
-    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
-    client.timeout(Duration::from_secs(30)).build().expect("a client")
 }
 
 fn name_of(pid: u32) -> String {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use super::process::mortal;
 use super::{Port, Process, SOON, Surroundings, eventually};
@@ -9,6 +10,9 @@ use super::{Port, Process, SOON, Surroundings, eventually};
 /// The well-known development account; not a secret.
 const ACCOUNT: &str = "devstoreaccount1";
 const KEY: &str = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+/// Node reads a thousand files first, and other tests keep the disk and the processor busy.
+const STARTED: Duration = Duration::from_secs(60);
 
 /// Start, stop, kill, start again: the ports and what was stored stay.
 pub struct PrivateAzurite {
@@ -48,7 +52,7 @@ impl PrivateAzurite {
             command.arg(format!("--{name}Port")).arg(port.number().to_string());
         }
         self.process = Some(Process::start("azurite", command));
-        eventually("Azurite", SOON, async || self.blob.answers() && self.queue.answers()).await;
+        eventually("Azurite", STARTED, async || self.blob.answers() && self.queue.answers()).await;
     }
 
     /// SIGTERM, as a machine going down sends it: the store is written first.

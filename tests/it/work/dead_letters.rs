@@ -1,0 +1,131 @@
+//! Work and messages that were given up, and how they come back.
+
+use colloquy::events::message::{self, EventMessage};
+use serde_json::json;
+
+use super::{dead_letters, deliver, event};
+use crate::support::{Consumer, FunctionApp, SOON, TestDatabase, TestStorage, eventually};
+
+/// Processed events.
+const PROCESSED: &str = "SELECT count(*) FROM events WHERE state = 'processed'";
+
+/// A delivery as it stands on the queue.
+fn queued(source: &str, body: &str) -> String {
+    let text = json!({
+        "delivery": format!("dlv_{}", uuid::Uuid::now_v7()), "source": source, "request_id": "request-of-a-test-02",
+        "received_at": jiff::Timestamp::now(), "verdict": { "scheme": "stripe" },
+        "headers": [["content-type", "application/json"]], "body_bytes": body.len(), "body": { "text": body },
+    });
+    let message: EventMessage = serde_json::from_value(text).expect("a message");
+    message::encode(&message).expect("its text")
+}
+
+#[tokio::test]
+async fn a_poisoned_message_comes_home_as_a_dead_letter_and_its_replay_is_processed_once() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let consumer = Consumer::start().await;
+    let app = FunctionApp::of(&database, &storage).hurried().consumer(&consumer).start().await;
+    // Where the host puts what ended its process in every try.
+    storage.put(&format!("{}-poison", storage.events), &queued("stripe", &event("evt_1"))).await;
+    let mut letters = Vec::new();
+    eventually("a dead letter", SOON, async || {
+        letters = dead_letters(&app).await;
+        letters.len() == 1
+    })
+    .await;
+    assert_eq!(letters[0]["kind"], "message");
+    assert_eq!(letters[0]["reason_code"], "message_poisoned");
+    assert_eq!(letters[0]["source"], "stripe");
+    assert_eq!(letters[0]["queue"], storage.events.as_str());
+    assert_eq!(database.count(PROCESSED).await, 0);
+
+    let replayed = app.json(&["dead-letters", "replay", "--kind", "message", "--json"]).await;
+    assert_eq!(replayed["replayed"], 1);
+    eventually("the event", SOON, async || database.count(PROCESSED).await == 1).await;
+    eventually("its callback", SOON, async || consumer.accepted().len() == 1).await;
+    assert!(dead_letters(&app).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_message_nobody_can_read_ends_as_a_dead_letter_and_may_be_discarded() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let builder = FunctionApp::of(&database, &storage).hurried();
+    let builder = builder.host("/extensions/queues/maxDequeueCount", json!(2));
+    let app = builder.host("/extensions/queues/visibilityTimeout", json!("00:00:00")).start().await;
+    for queue in [&storage.events, &storage.jobs, &storage.callbacks] {
+        storage.put(queue, "v9 of a later version").await;
+    }
+    let mut letters = Vec::new();
+    eventually("three dead letters", SOON, async || {
+        letters = dead_letters(&app).await;
+        letters.len() == 3
+    })
+    .await;
+    assert!(letters.iter().all(|letter| letter["reason_code"] == "message_version_unknown"), "{letters:?}");
+
+    let without_reason = app.command(&["dead-letters", "discard", "--all"]).await;
+    assert!(!without_reason.status.success(), "to discard takes a reason");
+    let discarded = app.json(&["dead-letters", "discard", "--all", "--reason", "a test's", "--json"]).await;
+    assert_eq!(discarded["discarded"], 3);
+    assert!(dead_letters(&app).await.is_empty());
+    let all = app.json(&["dead-letters", "list", "--all", "--json"]).await;
+    assert!(all.as_array().unwrap().iter().all(|letter| letter["state"] == "discarded"));
+}
+
+#[tokio::test]
+async fn a_hint_on_the_poison_queue_is_dropped_since_its_row_is_the_truth() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let app = FunctionApp::of(&database, &storage).hurried().start().await;
+    let poison = format!("{}-poison", storage.jobs);
+    storage.put(&poison, &format!(r#"v1 {{"id":"job_{}"}}"#, uuid::Uuid::now_v7())).await;
+    eventually("an empty poison queue", SOON, async || storage.is_empty().await).await;
+    assert!(dead_letters(&app).await.is_empty());
+}
+
+#[tokio::test]
+async fn deliveries_of_a_source_that_is_no_longer_configured_wait_as_dead_letters_for_its_return() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let mut app = FunctionApp::of(&database, &storage).hurried().start().await;
+    storage.put(&storage.events, &queued("shop", &event("evt_1"))).await;
+    let mut letters = Vec::new();
+    eventually("a dead letter", SOON, async || {
+        letters = dead_letters(&app).await;
+        letters.len() == 1
+    })
+    .await;
+    assert_eq!(letters[0]["reason_code"], "delivery_given_up");
+    assert!(letters[0]["reason"].as_str().unwrap().contains("`shop`"), "{}", letters[0]);
+
+    app.stop().await;
+    let path = app.root().join("colloquy.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{config}\n[sources.shop]\nkind = \"stripe\"\n")).unwrap();
+    app.set("WEBHOOK_SECRET_SHOP", "whsec_of_the_shop");
+    app.start_again().await;
+    let id = letters[0]["id"].as_str().unwrap();
+    assert!(app.command(&["dead-letters", "replay", id]).await.status.success());
+    eventually("the event", SOON, async || database.count(PROCESSED).await == 1).await;
+    assert!(dead_letters(&app).await.is_empty());
+}
+
+#[tokio::test]
+async fn many_dead_letters_are_replayed_by_filter_and_a_dry_run_changes_nothing() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let consumer = Consumer::start().await;
+    consumer.always(crate::support::Answer::Status(500));
+    let builder = FunctionApp::of(&database, &storage).hurried().consumer(&consumer);
+    let app = builder.set("CALLBACK_SCHEDULE", "0s").start().await;
+    for n in 0..3 {
+        deliver(&app, &format!("evt_{n}")).await;
+    }
+    eventually("three dead letters", SOON, async || dead_letters(&app).await.len() == 3).await;
+    consumer.always(crate::support::Answer::Status(200));
+    let filter = ["dead-letters", "replay", "--kind", "callback", "--code", "callback_refused"];
+    assert!(app.command(&[&filter[..], &["--dry-run"]].concat()).await.status.success());
+    assert_eq!(dead_letters(&app).await.len(), 3);
+    let bare = app.command(&["dead-letters", "replay"]).await;
+    assert!(!bare.status.success(), "everything is replayed only if one says so");
+    let replayed = app.json(&[&filter[..], &["--json"]].concat()).await;
+    assert_eq!(replayed["replayed"], 3);
+    eventually("three callbacks", SOON, async || consumer.accepted().len() == 3).await;
+}
