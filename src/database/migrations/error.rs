@@ -89,12 +89,6 @@ impl MigrationError {
     }
 }
 
-impl From<DatabaseError> for MigrationError {
-    fn from(error: DatabaseError) -> Self {
-        Self::Database(Box::new(error))
-    }
-}
-
 fn describe(holder: Option<&Holder>) -> String {
     holder.map_or_else(|| "it has just ended".to_owned(), |holder| holder.to_string().replace('\n', "; "))
 }
