@@ -96,6 +96,13 @@ fn quoted(value: &Value) -> Value {
     Value::String(value.to_string())
 }
 
+/// A date inside an object: .NET's seven digits at most, in local time of `zone`.
+pub fn local_date(at: Timestamp, zone: &TimeZone) -> String {
+    let ticks = at.as_nanosecond().div_euclid(100) * 100;
+    let at = Timestamp::from_nanosecond(ticks).unwrap_or(at);
+    at.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.f%:z").to_string()
+}
+
 /// A date as metadata carries it: seconds only, with the offset written out.
 fn date(at: Timestamp) -> Value {
     Value::String(at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string())

@@ -22,7 +22,7 @@ pub fn of_binding<'a>(answer: &'a Answer, binding: &str) -> &'a Value {
 pub fn queue_messages(value: &Value, binary: bool) -> Result<Vec<Vec<u8>>, String> {
     match value {
         Value::Null => Ok(Vec::new()),
-        Value::Array(elements) => elements.iter().map(|element| one_message(element)).collect(),
+        Value::Array(elements) => elements.iter().map(one_message).collect(),
         Value::String(text) if !binary => match decode(text) {
             Some(bytes) => Ok(vec![bytes]),
             None => text_messages(text),

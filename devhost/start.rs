@@ -17,7 +17,7 @@ use crate::args::StartArgs;
 use crate::handler::Supervisor;
 use crate::log::{self, Event};
 use crate::settings::Settings;
-use app::App;
+use app::{App, Host};
 
 const DEFAULT_PORT: u16 = 7071;
 /// How long invocations that fail because the host stops may take to give their messages back.
@@ -59,7 +59,15 @@ pub async fn run(args: StartArgs) -> anyhow::Result<ExitCode> {
         tasks.clone(),
     );
     let supervision = tasks.spawn(supervisor.run(stop.clone()));
-    app.start(handler, listener, base(address), &settings, &args.bends, &tasks, &stop)?;
+    app.start(Host {
+        handler,
+        listener,
+        base: base(address),
+        settings: &settings,
+        bends: &args.bends,
+        tasks: &tasks,
+        stop: &stop,
+    })?;
 
     let result = until_end(supervision, &stop).await;
     stop.cancel();
@@ -69,6 +77,7 @@ pub async fn run(args: StartArgs) -> anyhow::Result<ExitCode> {
             "some invocations could not be settled in time; their messages become visible when their leases lapse",
         );
     }
+    log::information("Stopped");
     result
 }
 
@@ -91,7 +100,6 @@ async fn until_end(
         }
     };
     ended.context("the supervision of the handler ended badly")??;
-    log::information("Stopped");
     Ok(ExitCode::SUCCESS)
 }
 

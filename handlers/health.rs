@@ -116,8 +116,6 @@ async fn schema(services: &Services) -> Result<String, String> {
 async fn storage(services: &Services) -> Result<String, String> {
     match services.events_queue().properties().await {
         Ok(properties) => Ok(format!("about {} deliveries queued", properties.approximate_count)),
-        // The first put makes it.
-        Err(colloquy::azure::StorageError::NotFound { .. }) => Ok("the queue is not made yet".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -45,6 +45,10 @@ BEGIN
           AND child.relname < parent || to_char(date_trunc('month', before, 'UTC') AT TIME ZONE 'UTC', '"_"YYYY"_"MM')
     LOOP
         EXECUTE format('SELECT EXISTS (SELECT 1 FROM %I)', partition) INTO filled;
+        CONTINUE WHEN filled;
+        -- Asked again behind the lock that dropping needs anyway: a late delivery may have come in between.
+        EXECUTE format('LOCK TABLE ONLY %I IN ACCESS EXCLUSIVE MODE', parent);
+        EXECUTE format('SELECT EXISTS (SELECT 1 FROM %I)', partition) INTO filled;
         IF NOT filled THEN
             EXECUTE format('DROP TABLE %I', partition);
             dropped := dropped + 1;
@@ -248,4 +252,4 @@ CREATE TABLE api_audit (
 
 SELECT ensure_month_partition(parent, at)
 FROM unnest(ARRAY['deliveries', 'events', 'api_audit']) AS parent,
-     unnest(ARRAY[now() - interval '1 month', now(), now() + interval '32 days']) AS at;
+     unnest(ARRAY[now() - interval '1 month', now(), date_trunc('month', now(), 'UTC') + interval '32 days']) AS at;

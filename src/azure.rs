@@ -33,4 +33,4 @@ pub use storage::Storage;
 pub use tokens::{Credential, ManagedIdentity, Token, TokenError, TokenSource};
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -146,4 +146,3 @@ fn sampler(sampling: Sampling) -> Sampler {
     };
     if sampling.follow_parent { Sampler::ParentBased(Box::new(own)) } else { own }
 }
-

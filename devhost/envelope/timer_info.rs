@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use super::{Members, Node, Sys, body};
+use super::{Members, Node, Sys, body, local_date};
 
 /// When a timer last ran and runs next. `last` is `None` until its first run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub fn timer_info(
 }
 
 fn status_members(status: &ScheduleStatus, zone: &TimeZone) -> Members {
-    let local = |at: Timestamp| at.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.f%:z").to_string();
+    let local = |at: Timestamp| local_date(at, zone);
     // .NET's default date, which carries no offset.
     let last = status.last.map_or_else(|| "0001-01-01T00:00:00".to_owned(), local);
     Members::default()

@@ -59,7 +59,10 @@ fn die_with_devhost(command: &mut Command) {
     let devhost = std::process::id();
     // SAFETY: between fork and exec only prctl and getppid are called, both async-signal-safe, and the closure
     // allocates nothing.
-    #[expect(unsafe_code, reason = "pre_exec is unsafe by nature; the closure only makes async-signal-safe calls")]
+    #[expect(
+        unsafe_code,
+        reason = "pre_exec is unsafe by nature; the closure only makes async-signal-safe calls"
+    )]
     unsafe {
         command.pre_exec(move || {
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {

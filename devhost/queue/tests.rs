@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use jiff::Timestamp;
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use super::*;
 
@@ -71,13 +72,16 @@ impl Messages for MemoryQueue {
 struct Runner {
     success: bool,
     takes: Duration,
+    /// One permit lets one run end.
+    gate: Semaphore,
     now: AtomicUsize,
     most: AtomicUsize,
 }
 
 impl Runner {
     fn new(success: bool, takes: Duration) -> Arc<Self> {
-        Arc::new(Runner { success, takes, now: AtomicUsize::new(0), most: AtomicUsize::new(0) })
+        let gate = Semaphore::new(Semaphore::MAX_PERMITS);
+        Arc::new(Runner { success, takes, gate, now: AtomicUsize::new(0), most: AtomicUsize::new(0) })
     }
 }
 
@@ -87,6 +91,7 @@ impl RunMessage for Runner {
             let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
             self.most.fetch_max(now, Ordering::SeqCst);
             sleep(self.takes).await;
+            self.gate.acquire().await.unwrap().forget();
             self.now.fetch_sub(1, Ordering::SeqCst);
             if self.success { Ok(()) } else { Err(StorageFailure::Other("failed".to_owned())) }
         })
@@ -140,9 +145,25 @@ const LEASE: Duration = Duration::from_secs(600);
 #[tokio::test]
 async fn success_deletes_and_concurrency_is_batch_plus_threshold() {
     let queue = MemoryQueue::new("events", (0..20).map(|_| message("aGk=", 1)).collect());
-    let (poison, runner) =
-        (MemoryQueue::new("events-poison", vec![]), Runner::new(true, Duration::from_millis(5)));
+    let poison = MemoryQueue::new("events-poison", vec![]);
+    let runner = Arc::new(Runner {
+        success: true,
+        takes: Duration::ZERO,
+        gate: Semaphore::new(0),
+        now: AtomicUsize::new(0),
+        most: AtomicUsize::new(0),
+    });
+    let running = async |count: usize| {
+        while runner.now.load(Ordering::SeqCst) != count {
+            tokio::task::yield_now().await;
+        }
+    };
     let stop = start(&queue, &poison, &runner, LEASE);
+    // A batch of two; one leaves, which is the threshold, so another batch is fetched.
+    running(2).await;
+    runner.gate.add_permits(1);
+    running(3).await;
+    runner.gate.add_permits(19);
     queue.until(|queue| (queue.deleted.lock().unwrap().len() == 20).then_some(())).await;
     assert_eq!(runner.most.load(Ordering::SeqCst), 3);
     assert!(poison.put.lock().unwrap().is_empty());

@@ -26,6 +26,18 @@ const BODY_LIMIT_SETTING: &str = "FUNCTIONS_REQUEST_BODY_SIZE_LIMIT";
 /// 100 MiB, the host's own.
 const BODY_LIMIT: u64 = 104_857_600;
 
+/// What an app is started in.
+pub struct Host<'a> {
+    pub handler: Handler,
+    pub listener: TcpListener,
+    /// The public address, without a slash at the end.
+    pub base: String,
+    pub settings: &'a Settings,
+    pub bends: &'a Bends,
+    pub tasks: &'a TaskTracker,
+    pub stop: &'a CancellationToken,
+}
+
 pub struct App {
     pub config: HostConfig,
     functions: Vec<Arc<Function>>,
@@ -74,16 +86,8 @@ impl App {
     }
 
     /// Starts the HTTP front and a listener for each queue and timer function.
-    pub fn start(
-        self,
-        handler: Handler,
-        listener: TcpListener,
-        base: String,
-        settings: &Settings,
-        bends: &Bends,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> anyhow::Result<()> {
+    pub fn start(self, host: Host<'_>) -> anyhow::Result<()> {
+        let Host { handler, listener, base, settings, bends, tasks, stop } = host;
         let invoker =
             Invoker::new(handler, self.config.function_timeout).context("cannot make an HTTP client")?;
         let accounts = Accounts::new(settings);

@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::schedule::{Clock, Schedule};
-use crate::envelope::ScheduleStatus;
+use crate::envelope::{ScheduleStatus, local_date};
 
 /// Reads the status blob; anything unreadable counts as never recorded.
 pub fn parse(bytes: &[u8]) -> Option<ScheduleStatus> {
@@ -16,7 +16,7 @@ pub fn parse(bytes: &[u8]) -> Option<ScheduleStatus> {
 
 /// The content of the status blob.
 pub fn format(status: &ScheduleStatus, zone: &TimeZone) -> String {
-    let local = |at: Timestamp| at.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%.f%:z").to_string();
+    let local = |at: Timestamp| local_date(at, zone);
     let last = status.last.map_or_else(|| "0001-01-01T00:00:00".to_owned(), local);
     json!({"Last": last, "Next": local(status.next), "LastUpdated": local(status.last_updated)}).to_string()
 }

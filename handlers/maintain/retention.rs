@@ -55,8 +55,8 @@ pub async fn delete_expired_deliveries(services: &Services) -> anyhow::Result<us
     let batch = services.config.work.maintain_batch;
     let mut total = 0;
     for (name, service) in &services.sources {
-        let days = u64::from(service.source.retention_days());
-        let before = ago(Duration::from_secs(days * 24 * 3600));
+        let kept = service.source.retention().unwrap_or(services.config.work.event_retention);
+        let before = ago(kept);
         for _ in 0..MOST_BATCHES {
             let expired = maintenance::expired_deliveries(&client, name, before, batch.into()).await?;
             for blob in expired.iter().filter_map(|delivery| delivery.body_blob.as_deref()) {

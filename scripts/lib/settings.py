@@ -37,7 +37,7 @@ class Settings:
             self._once(f"CALLBACK_SECRET_{suffix(name)}", standard_secret)
         self._once("ENCRYPTION_KEY", lambda: encoded(32))
         self._once("COLLOQUY_DEV_MODEL", lambda: "demo")
-        self._once("COLLOQUY_DEV_API_KEY", lambda: secrets.token_hex(32))
+        self._once("COLLOQUY_DEV_API_KEY", lambda: "clq_" + secrets.token_urlsafe(32))
         self._api_keys()
         self._once("APP_ENV", lambda: "dev")
         self._once("FUNCTIONS_WORKER_RUNTIME", lambda: "custom")

@@ -94,15 +94,15 @@ impl StorageError {
     /// Stable name of the kind of failure, for logs, metrics and programs.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Unreachable { .. } => "storage-unreachable",
-            Self::Timeout { .. } => "storage-timeout",
-            Self::Busy { .. } => "storage-busy",
-            Self::Denied { .. } => "storage-denied",
-            Self::NoToken { .. } => "storage-no-token",
-            Self::TooLarge { .. } => "storage-message-too-large",
-            Self::NotFound { .. } => "storage-not-found",
-            Self::Refused { .. } => "storage-refused",
-            Self::Malformed { .. } => "storage-malformed",
+            Self::Unreachable { .. } => "storage_unreachable",
+            Self::Timeout { .. } => "storage_timeout",
+            Self::Busy { .. } => "storage_busy",
+            Self::Denied { .. } => "storage_denied",
+            Self::NoToken { .. } => "storage_no_token",
+            Self::TooLarge { .. } => "storage_message_too_large",
+            Self::NotFound { .. } => "storage_not_found",
+            Self::Refused { .. } => "storage_refused",
+            Self::Malformed { .. } => "storage_malformed",
         }
     }
 

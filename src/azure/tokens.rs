@@ -77,12 +77,12 @@ impl TokenError {
     /// Stable name of the kind of failure.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Unreachable { .. } => "token-unreachable",
-            Self::Timeout { .. } => "token-timeout",
-            Self::Refused { .. } => "token-refused",
-            Self::Malformed { .. } => "token-malformed",
-            Self::Developer => "token-developer",
-            Self::Client => "token-client",
+            Self::Unreachable { .. } => "token_unreachable",
+            Self::Timeout { .. } => "token_timeout",
+            Self::Refused { .. } => "token_refused",
+            Self::Malformed { .. } => "token_malformed",
+            Self::Developer => "token_developer",
+            Self::Client => "token_client",
         }
     }
 

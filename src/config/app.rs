@@ -65,7 +65,7 @@ pub struct SourceConfig {
     pub tolerance_seconds: Option<u32>,
     /// How long a key stays claimed, in seconds. Default: the kind's (400 days for most).
     pub key_lifetime_seconds: Option<u64>,
-    /// How long events are kept, in days. Default 90.
+    /// How long events are kept, in days. Default: `EVENT_RETENTION`.
     pub retention_days: Option<u32>,
     /// Set to stop the source without a switch.
     pub stopped: Option<Stop>,

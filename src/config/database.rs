@@ -38,7 +38,8 @@ const PASSWORD: Setting = Setting::new(
 const TRACK_USAGE: Setting = Setting::new(
     "DB_TRACK_USAGE",
     "true, false",
-    "Whether usage is written to the database. false keeps serving what does not need it.",
+    "Whether the conversation server writes usage to the database; false keeps serving what does not need it. The \
+     function handlers write none.",
 )
 .default("true");
 const CA_FILE: Setting = Setting::new(

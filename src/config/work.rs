@@ -54,8 +54,6 @@ const JOB_MAX_AGE: Setting = Setting::new(
     "Age after which a job is given up even if only outages kept it from finishing.",
 )
 .default("24h");
-const JOB_RETENTION: Setting =
-    Setting::new("JOB_RETENTION", "time", "How long finished jobs are kept.").default("30d");
 const CALLBACK_SCHEDULE: Setting = Setting::new(
     "CALLBACK_SCHEDULE",
     "times, comma-separated",
@@ -78,8 +76,6 @@ const CALLBACK_RETRY_AFTER: Setting = Setting::new(
     "Longest Retry-After of a consumer that is honoured; a longer one is cut to this.",
 )
 .default("24h");
-const CALLBACK_RETENTION: Setting =
-    Setting::new("CALLBACK_RETENTION", "time", "How long finished callbacks are kept.").default("30d");
 const DEAD_LETTER_RETENTION: Setting = Setting::new(
     "DEAD_LETTER_RETENTION",
     "time",
@@ -123,12 +119,10 @@ pub(super) const SETTINGS: &[Setting] = &[
     EVENT_RETENTION,
     JOB_MAX_ATTEMPTS,
     JOB_MAX_AGE,
-    JOB_RETENTION,
     CALLBACK_SCHEDULE,
     CALLBACK_TIMEOUT,
     CALLBACK_RESPONSE,
     CALLBACK_RETRY_AFTER,
-    CALLBACK_RETENTION,
     DEAD_LETTER_RETENTION,
     MAINTAIN_BATCH,
     HINT_AFTER,
@@ -154,7 +148,6 @@ pub struct WorkLimits {
     pub event_retention: Duration,
     pub job_max_attempts: u32,
     pub job_max_age: Duration,
-    pub job_retention: Duration,
     /// Delay before each attempt, counted from the attempt before; never empty.
     pub callback_schedule: Vec<Duration>,
     /// Limit of one attempt.
@@ -163,7 +156,6 @@ pub struct WorkLimits {
     pub callback_response_max_bytes: u64,
     /// Longest `Retry-After` honoured.
     pub callback_retry_after_max: Duration,
-    pub callback_retention: Duration,
     pub dead_letter_retention: Duration,
     /// Rows one sweep takes at a time.
     pub maintain_batch: u32,
@@ -189,7 +181,6 @@ impl WorkLimits {
             event_retention: reader.positive_duration(&EVENT_RETENTION),
             job_max_attempts: reader.number_u32(&JOB_MAX_ATTEMPTS, 1, 1_000),
             job_max_age: reader.positive_duration(&JOB_MAX_AGE),
-            job_retention: reader.positive_duration(&JOB_RETENTION),
             callback_schedule: reader.required(
                 &CALLBACK_SCHEDULE,
                 "times with their units, separated by commas, such as 0s,5s,5m",
@@ -198,7 +189,6 @@ impl WorkLimits {
             callback_timeout: reader.positive_duration(&CALLBACK_TIMEOUT),
             callback_response_max_bytes: reader.number(&CALLBACK_RESPONSE, 0, 1 << 20),
             callback_retry_after_max: reader.duration(&CALLBACK_RETRY_AFTER),
-            callback_retention: reader.positive_duration(&CALLBACK_RETENTION),
             dead_letter_retention: reader.positive_duration(&DEAD_LETTER_RETENTION),
             maintain_batch: reader.number_u32(&MAINTAIN_BATCH, 1, 10_000),
             hint_after: reader.duration(&HINT_AFTER),

@@ -124,7 +124,10 @@ impl Client {
     }
 
     /// The same with further settings for this transaction, e.g. `SET LOCAL synchronous_commit = off`.
-    pub async fn transaction_with(&mut self, set_local: &'static str) -> Result<Transaction<'_>, DatabaseError> {
+    pub async fn transaction_with(
+        &mut self,
+        set_local: &'static str,
+    ) -> Result<Transaction<'_>, DatabaseError> {
         let limit = self.session.limit.as_millis();
         let begin = format!(
             "BEGIN; SET LOCAL statement_timeout = {limit}; \

@@ -121,9 +121,9 @@ impl AsyncWrite for FailingStream {
 pub(super) struct NoTokens;
 
 impl TokenProvider for NoTokens {
-    fn token(
-        &self,
-    ) -> Pin<Box<dyn Future<Output = Result<secrecy::SecretString, TokenError>> + Send + '_>> {
-        Box::pin(async { Err(TokenError("DB_AUTH_MODE=entra, but this process has no credential".to_owned())) })
+    fn token(&self) -> Pin<Box<dyn Future<Output = Result<secrecy::SecretString, TokenError>> + Send + '_>> {
+        Box::pin(async {
+            Err(TokenError("DB_AUTH_MODE=entra, but this process has no credential".to_owned()))
+        })
     }
 }

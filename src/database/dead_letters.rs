@@ -29,7 +29,7 @@ pub async fn replay(
         "WITH letter AS (
             SELECT dead_letters.id, subject_id FROM dead_letters
             JOIN {table} ON {table}.id = subject_id AND {table}.state = 'dead'
-            WHERE dead_letters.id = $1 AND dead_letters.state = 'open' AND kind = '{kind}'
+            WHERE dead_letters.id = $1 AND dead_letters.state = 'open' AND dead_letters.kind = '{kind}'
             FOR UPDATE
         ), settled AS (
             UPDATE dead_letters SET state = 'replayed', resolved_at = now(), resolution = $2
@@ -38,8 +38,8 @@ pub async fn replay(
             INSERT INTO api_audit (id, actor, action, subject, detail)
             SELECT $3, $4, 'dead_letter.replay', 'dl_' || letter.id, jsonb_build_object('reason', $2) FROM letter
         )
-        UPDATE {table} SET state = 'pending', attempts = 0, outages = 0, due_at = now(), started_at = now(),
-               hinted_at = now(), finished_at = NULL
+        UPDATE {table} SET state = 'pending', claim_id = NULL, attempts = 0, outages = 0, due_at = now(),
+               started_at = now(), hinted_at = now(), finished_at = NULL
         FROM letter WHERE {table}.id = letter.subject_id AND {table}.state = 'dead'
         RETURNING {table}.id"
     );

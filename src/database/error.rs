@@ -30,7 +30,9 @@ pub enum DatabaseError {
     Token { server: String, source: TokenError },
 
     /// Nothing answered, or the TLS handshake failed.
-    #[error("cannot connect to PostgreSQL at {server}: {reason}. Check that it runs and can be reached from here")]
+    #[error(
+        "cannot connect to PostgreSQL at {server}: {reason}. Check that it runs and can be reached from here"
+    )]
     Unreachable { server: String, reason: String },
 
     /// The server answered and refused the connection.
@@ -180,12 +182,7 @@ impl DatabaseError {
                 Self::SchemaTooOld { statement, state, reason }
             }
             code if unavailable(code.code()) || fatal => Self::Unavailable { statement, state, reason },
-            _ => Self::Statement {
-                statement,
-                state,
-                reason,
-                constraint: db.constraint().map(str::to_owned),
-            },
+            _ => Self::Statement { statement, state, reason, constraint: db.constraint().map(str::to_owned) },
         }
     }
 

@@ -14,7 +14,9 @@ const PARTITIONED: [&str; 3] = ["deliveries", "events", "api_audit"];
 pub async fn ensure_partitions(client: &mut Client, at: Timestamp) -> Result<usize, DatabaseError> {
     const SQL: &str = "
         SELECT ensure_month_partition(parent, at) AS made
-        FROM unnest($1::text[]) AS parent, unnest(ARRAY[$2, $2 + interval '32 days']) AS at";
+        FROM unnest($1::text[]) AS parent,
+             -- From the month's start: from its end, 32 days may reach over the whole of February.
+             unnest(ARRAY[$2, date_trunc('month', $2, 'UTC') + interval '32 days']) AS at";
     let transaction = client.transaction_with("SET LOCAL lock_timeout = '2s'").await?;
     let params = [(&PARTITIONED.as_slice() as _, Type::TEXT_ARRAY), (&at as _, Type::TIMESTAMPTZ)];
     let rows = transaction.query("maintenance.ensure_partitions", SQL, &params).await?;

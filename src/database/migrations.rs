@@ -137,11 +137,14 @@ pub async fn run(
         waited_ms: millis(waited),
     };
     for migration in plan.pending {
-        tell(progress, Progress::Starting {
-            version: migration.version(),
-            name: migration.name().to_owned(),
-            transactional: migration.transactional(),
-        });
+        tell(
+            progress,
+            Progress::Starting {
+                version: migration.version(),
+                name: migration.name().to_owned(),
+                transactional: migration.transactional(),
+            },
+        );
         let started = Instant::now();
         apply::apply(&session, migration, options).await?;
         let done = Applied {
@@ -176,9 +179,7 @@ fn current(applied: &[Entry]) -> i32 {
 fn refuse_newer(migrations: &Migrations, newer: &[Entry]) -> Result<(), MigrationError> {
     match newer.last() {
         None => Ok(()),
-        Some(entry) => {
-            Err(MigrationError::Newer { database: entry.version, program: migrations.latest() })
-        }
+        Some(entry) => Err(MigrationError::Newer { database: entry.version, program: migrations.latest() }),
     }
 }
 

@@ -99,7 +99,7 @@ impl DatabaseSettings {
     }
 }
 
-/// A parsed URL: where to connect, and whether TLS is used on the way.
+/// A parsed URL. Whether TLS is used on the way stands in `config` (`Require` or `Disable`, nothing between).
 #[derive(Clone)]
 pub(super) struct Target {
     pub config: tokio_postgres::Config,
@@ -128,8 +128,8 @@ impl Target {
         if config.get_user().is_none() {
             return Err(wrong("names no user".to_owned()));
         }
-        let local = config.get_hosts().iter().all(is_local)
-            && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
+        let local =
+            config.get_hosts().iter().all(is_local) && config.get_hostaddrs().iter().all(IpAddr::is_loopback);
         let tls = match config.get_ssl_mode() {
             SslMode::Disable if !local => {
                 return Err(wrong(

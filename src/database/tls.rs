@@ -20,8 +20,9 @@ pub(super) fn connector(ca_file: Option<&Path>) -> Result<MakeRustlsConnect, Set
         None => Vec::new(),
     };
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = Verifier::new_with_extra_roots(extra, Arc::clone(&provider))
-        .map_err(|error| wrong(format!("and the system's certificate store give no usable authority: {error}")))?;
+    let verifier = Verifier::new_with_extra_roots(extra, Arc::clone(&provider)).map_err(|error| {
+        wrong(format!("and the system's certificate store give no usable authority: {error}"))
+    })?;
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| wrong(format!("cannot be used, TLS is not available: {error}")))?

@@ -106,16 +106,19 @@ pub async fn claim(
     };
     let sql = format!(
         "WITH due AS (
-            SELECT id, state, attempts - CASE state WHEN 'leased' THEN 1 ELSE 0 END AS tried,
-                   attempts - CASE state WHEN 'leased' THEN 1 ELSE 0 END >= $4
+            SELECT id, state, attempts - given_up AS tried,
+                   attempts - given_up >= $4
                        OR coalesce(started_at + make_interval(secs => $5) < now(), false) AS exhausted
-            FROM {table}
+            FROM {table},
+                 -- Also when a sweep freed the lease first; whoever retries has settled its attempt and left no ticket.
+                 LATERAL (SELECT coalesce((claim_id = ANY($2))::int, 0) AS given_up) ticket
             WHERE id = $1
               AND (state = 'pending' AND due_at <= now() OR state = 'leased' AND claim_id = ANY($2))
               {target_enabled}
-            FOR UPDATE SKIP LOCKED
+            FOR UPDATE OF {table} SKIP LOCKED
         ), dead AS (
-            UPDATE {table} SET state = 'dead', finished_at = now(), lease_until = NULL,
+            -- A death has an epoch of its own: a replayed row may grow too old before anyone claims it.
+            UPDATE {table} SET state = 'dead', epoch = epoch + 1, finished_at = now(), lease_until = NULL,
                    error_code = coalesce(error_code, 'process_lost'),
                    error = coalesce(error, 'the process ended in every attempt before it could say why')
             FROM due WHERE {table}.id = due.id AND {table}.state = due.state AND due.exhausted
@@ -262,7 +265,7 @@ pub async fn retry(
 ) -> Result<bool, DatabaseError> {
     let counted = if outage { "attempts = attempts - 1, outages = outages + 1" } else { "outages = 0" };
     let sql = format!(
-        "UPDATE {} SET state = 'pending', lease_until = NULL, {counted}, hinted_at = now(),
+        "UPDATE {} SET state = 'pending', lease_until = NULL, claim_id = NULL, {counted}, hinted_at = now(),
                 due_at = now() + make_interval(secs => $3), error_code = $4, error = $5
          WHERE id = $1 AND epoch = $2 AND state = 'leased'",
         table(lease.kind)

@@ -53,9 +53,9 @@ pub fn render(event: &CallbackEvent) -> Result<Vec<u8>, serde_json::Error> {
     })
 }
 
-/// A signing key is not `whsec_` and base64 of 24 to 64 bytes.
+/// A signing key is not base64 of 24 to 64 bytes, with or without `whsec_` before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("expected `whsec_` followed by base64 of 24 to 64 bytes")]
+#[error("expected base64 of 24 to 64 bytes, with or without `whsec_` before it")]
 pub struct SigningKeyError;
 
 /// A target's signing keys. While keys rotate, every one of them signs.
@@ -69,7 +69,8 @@ impl Signer {
         let keys = secrets
             .into_iter()
             .map(|secret| {
-                let text = secret.expose_secret().strip_prefix("whsec_").ok_or(SigningKeyError)?;
+                let text = secret.expose_secret();
+                let text = text.strip_prefix("whsec_").unwrap_or(text);
                 let key = BASE64_STANDARD.decode(text).map_err(|_| SigningKeyError)?;
                 if !(24..=64).contains(&key.len()) {
                     return Err(SigningKeyError);
@@ -136,7 +137,7 @@ mod tests {
         let alone = Signer::new([&old]).unwrap().sign(id, at, b"{}");
         assert_eq!(both.split(' ').count(), 2);
         assert_eq!(both.split(' ').nth(1), Some(alone.as_str()));
-        for bad in ["", "MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAw", "whsec_short", "whsec_c2hvcnQ="] {
+        for bad in ["", "whsec_", "whsec_short", "whsec_c2hvcnQ=", "c2hvcnQ="] {
             assert!(Signer::new([&SecretString::from(bad)]).is_err(), "{bad}");
         }
     }

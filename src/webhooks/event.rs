@@ -1,6 +1,7 @@
 //! What a verified delivery becomes: what is kept, what is answered, and the events inside.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -34,9 +35,8 @@ pub enum Outcome {
 }
 
 /// What of a delivery is stored, and the answer owed once it is.
-#[derive(Debug)]
 pub struct Kept {
-    /// Every header by lower-case name, in order; values that may be secret say `[redacted]`.
+    /// Headers by lower-case name, those that splitting needs first; values that may be secret say `[redacted]`.
     pub headers: Vec<(String, String)>,
     /// The body, byte for byte except for extracted secrets.
     pub body: Bytes,
@@ -48,6 +48,19 @@ pub struct Kept {
     pub reply: Reply,
 }
 
+// Payloads are nobody's business in a log; their sizes may help.
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept")
+            .field("headers", &self.headers.len())
+            .field("body_bytes", &self.body.len())
+            .field("secrets", &self.secrets.len())
+            .field("events", &self.events)
+            .field("status", &self.reply.status)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A secret that stood in a body, where `[redacted]` stands now.
 #[derive(Clone, Debug)]
 pub struct ExtractedSecret {
@@ -57,7 +70,7 @@ pub struct ExtractedSecret {
 }
 
 /// A delivery as it was kept: all that splitting may depend on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Stored<'a> {
     /// [`Kept::headers`].
     pub headers: &'a [(String, String)],
@@ -74,11 +87,11 @@ impl<'a> Stored<'a> {
 }
 
 /// One event of a delivery.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct IncomingEvent {
     /// Place in the delivery, from 0.
     pub position: u32,
-    /// What makes it the same event when it comes again: unique per source. At most [`MAX_KEY_CHARS`]
+    /// What makes it the same event when it comes again: unique per source. At most `MAX_KEY_CHARS`
     /// printable characters.
     pub key: String,
     /// Differs if the same key comes with another content.
@@ -93,6 +106,17 @@ pub struct IncomingEvent {
     pub json: bool,
     /// How long the key stays claimed.
     pub key_lifetime: Duration,
+}
+
+impl fmt::Debug for IncomingEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IncomingEvent")
+            .field("position", &self.position)
+            .field("key", &self.key)
+            .field("event_type", &self.event_type)
+            .field("payload_bytes", &self.payload.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// The delivery is authentic but not what its sender's conventions promise.

@@ -163,7 +163,8 @@ pub(super) fn at_pointer<'a>(json: &'a [u8], pointer: &str) -> Result<Option<&'a
                 None => None,
             },
             Some(b'[') => {
-                let index = token.parse::<usize>().ok();
+                // `01` is no index (RFC 6901).
+                let index = token.parse::<usize>().ok().filter(|index| index.to_string() == token);
                 let all = elements(value.get().as_bytes(), "a member")?;
                 index.and_then(|index| all.get(index).copied())
             }

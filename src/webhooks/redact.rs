@@ -8,6 +8,7 @@ use http::HeaderMap;
 
 use super::event::{ExtractedSecret, Malformed};
 use super::json;
+use super::sources::SecretPlace;
 
 /// Stands for a value that is not kept.
 pub const REDACTED: &str = "[redacted]";
@@ -35,8 +36,13 @@ fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// All headers by lower-case name, values only of harmless ones and of those the adapter needs.
-pub(super) fn headers(headers: &HeaderMap, kept: &[String]) -> Vec<(String, String)> {
+/// All headers by lower-case name, those the adapter needs first; values only of these and of harmless ones, and never
+/// of `credential`, the header that carries one.
+pub(super) fn headers(
+    headers: &HeaderMap,
+    kept: &[String],
+    credential: Option<&str>,
+) -> Vec<(String, String)> {
     let needed = |name: &str| kept.iter().any(|pattern| matches(pattern, name));
     let mut all: Vec<_> = headers.iter().collect();
     // A flood of foreign headers must not push out those that splitting needs.
@@ -44,7 +50,8 @@ pub(super) fn headers(headers: &HeaderMap, kept: &[String]) -> Vec<(String, Stri
     all.into_iter()
         .take(MAX_HEADERS)
         .map(|(name, value)| {
-            let keep = HARMLESS.contains(&name.as_str()) || needed(name.as_str());
+            let harmless = HARMLESS.contains(&name.as_str()) || needed(name.as_str());
+            let keep = harmless && credential != Some(name.as_str());
             let text = if keep { String::from_utf8_lossy(value.as_bytes()) } else { REDACTED.into() };
             (name.as_str().to_owned(), truncated(&text).to_owned())
         })
@@ -69,14 +76,11 @@ pub(super) fn identity_headers_are_usable(headers: &HeaderMap, kept: &[String]) 
     Ok(())
 }
 
-/// The body without the string values at `pointers`, byte for byte the same otherwise, and those values.
-pub(super) fn body(
-    body: &Bytes,
-    pointers: &[&'static str],
-) -> Result<(Bytes, Vec<ExtractedSecret>), Malformed> {
+/// The body without the values at `places`, byte for byte the same otherwise, and those values that are needed.
+pub(super) fn body(body: &Bytes, places: &[SecretPlace]) -> Result<(Bytes, Vec<ExtractedSecret>), Malformed> {
     let mut body = body.clone();
     let mut secrets = Vec::new();
-    for &pointer in pointers {
+    for &SecretPlace { pointer, needed } in places {
         let Some(value) = json::at_pointer(&body, pointer)? else { continue };
         let raw = value.get();
         // Anything but a string is no secret we know; it is taken out all the same.
@@ -88,7 +92,9 @@ pub(super) fn body(
         without.extend_from_slice(REDACTED.as_bytes());
         without.push(b'"');
         without.extend_from_slice(&body[start + raw.len()..]);
-        secrets.push(ExtractedSecret { pointer, value: text.into() });
+        if needed {
+            secrets.push(ExtractedSecret { pointer, value: text.into() });
+        }
         body = without.into();
     }
     Ok((body, secrets))

@@ -150,6 +150,19 @@ impl Scheme {
         })
     }
 
+    /// The header that carries a secret as it is, in lower case.
+    pub fn credential_header(&self) -> Option<&str> {
+        match self {
+            Self::Credential(credential) => credential.header(),
+            Self::Entra(_) => Some("authorization"),
+            Self::Stripe(_)
+            | Self::StandardWebhooks(_)
+            | Self::Github(_)
+            | Self::Espocrm(_)
+            | Self::Hmac(_) => None,
+        }
+    }
+
     pub fn jwks_url(&self) -> Option<&str> {
         match self {
             Self::Entra(rules) => Some(rules.jwks_url()),

@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use jiff::Timestamp;
 
 use super::delivery::VerifiedDelivery;
-use super::event::{Collector, IncomingEvent, Kept, Malformed, Outcome, Reply, Stored};
+use super::event::{Collector, IncomingEvent, Kept, Malformed, Outcome, Reply, Stored, fingerprint, hex};
 use super::problem::{Problem, ProblemKind};
 use super::redact;
 use super::schemes::Scheme;
@@ -57,7 +57,7 @@ pub enum SourceError {
 }
 
 /// A request that [`Source::verify`] accepts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Signed {
     /// Lower-case names; `content-type` among them.
     pub headers: Vec<(String, String)>,
@@ -66,6 +66,13 @@ pub struct Signed {
 }
 
 // Both may carry the secret itself.
+impl fmt::Debug for Signed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Signed").field("headers", &names).finish_non_exhaustive()
+    }
+}
+
 impl Signed {
     pub(super) fn header(name: &str, value: impl Into<String>) -> Self {
         Self { headers: vec![(name.to_owned(), value.into())], query: None }
@@ -79,13 +86,16 @@ pub enum SignError {
     Entra(String),
 }
 
+/// It becomes an event's type and part of its key.
+const MAX_PATH_CHARS: usize = 200;
+
 /// One sender, ready to verify and to take deliveries apart.
 pub struct Source {
     name: String,
     kind: SourceKind,
     limits: Limits,
     rate_per_minute: u32,
-    retention_days: u32,
+    retention: Option<Duration>,
     stopped: Option<Stop>,
     key_lifetime: Option<Duration>,
     pub(super) tolerance_seconds: i64,
@@ -114,6 +124,16 @@ impl Source {
             });
         }
         let scheme = Scheme::new(name, config, auth, secrets, &mut errors);
+        let identity = config.event.as_ref().and_then(|event| event.key_header.as_deref());
+        let credential = scheme.as_ref().and_then(Scheme::credential_header);
+        if identity.is_some_and(|name| credential.is_some_and(|other| other.eq_ignore_ascii_case(name))) {
+            errors.push(SourceError::Setting {
+                name: name.to_owned(),
+                setting: "event.key_header",
+                problem: "names the header that carries the credential, which is the same for every event"
+                    .to_owned(),
+            });
+        }
         let content_types: Vec<String> = match &config.content_types {
             Some(types) => types.iter().map(|t| t.trim().to_ascii_lowercase()).collect(),
             None => defaults.content_types.iter().map(|&t| t.to_owned()).collect(),
@@ -135,7 +155,7 @@ impl Source {
                     content_types,
                 },
                 rate_per_minute: config.rate_per_minute,
-                retention_days: config.retention_days.unwrap_or(90),
+                retention: config.retention_days.map(|days| Duration::from_secs(u64::from(days) * 24 * 3600)),
                 stopped: config.stopped,
                 key_lifetime: config.key_lifetime_seconds.map(Duration::from_secs),
                 tolerance_seconds: i64::try_from(config.tolerance().as_secs()).unwrap_or(i64::MAX),
@@ -169,9 +189,9 @@ impl Source {
         self.rate_per_minute
     }
 
-    /// How long events are kept, in days.
-    pub fn retention_days(&self) -> u32 {
-        self.retention_days
+    /// How long events are kept; `None` leaves it to `EVENT_RETENTION`.
+    pub fn retention(&self) -> Option<Duration> {
+        self.retention
     }
 
     /// What `colloquy.toml` says; a switch may say otherwise.
@@ -240,13 +260,20 @@ impl Source {
         if delivery.body.is_empty() {
             return Err(Malformed::shape("the body is empty"));
         }
+        let unusable =
+            |path: &str| path.chars().count() > MAX_PATH_CHARS || path.chars().any(char::is_control);
+        if delivery.event_path.as_deref().is_some_and(unusable) {
+            return Err(Malformed::shape(format!(
+                "the event's name in the path is longer than {MAX_PATH_CHARS} characters or not printable"
+            )));
+        }
         if let Some(reply) = self.adapter.validation(delivery)? {
             return Ok(Outcome::Answer(reply));
         }
         let kept_names = self.adapter.kept_headers();
         redact::identity_headers_are_usable(&delivery.headers, &kept_names)?;
-        let headers = redact::headers(&delivery.headers, &kept_names);
-        let (body, secrets) = redact::body(&delivery.body, self.adapter.secret_pointers())?;
+        let headers = redact::headers(&delivery.headers, &kept_names, self.scheme.credential_header());
+        let (body, secrets) = redact::body(&delivery.body, &self.adapter.secret_places(&delivery.body)?)?;
         let stored = Stored { headers: &headers, body: &body, event_path: delivery.event_path.as_deref() };
         let events = self.split(stored)?.len();
         let reply = self.adapter.acknowledge(&body)?;
@@ -272,8 +299,12 @@ impl Source {
     }
 
     /// Signs as the sender would, with the first secret. `webhooks send` and tests use it.
+    ///
+    /// Where an id travels in a header it is made from the body: the same body signed again is the same delivery sent
+    /// again.
     pub fn sign(&self, body: &[u8], now: Timestamp, event_path: Option<&str>) -> Result<Signed, SignError> {
-        let id = format!("msg_{}", uuid::Uuid::now_v7().simple());
+        let hash = fingerprint([event_path.unwrap_or_default().as_bytes(), body]);
+        let id = format!("msg_{}", &hex(&hash)[..32]);
         let mut signed =
             self.scheme.sign(&id, body, now).ok_or_else(|| SignError::Entra(self.name.clone()))?;
         self.adapter.sender_headers(body, &id, event_path, &mut signed.headers);

@@ -24,9 +24,9 @@ mod stripe;
 
 /// How long a key named by its sender stays claimed: longer than any sender's retry or manual resend.
 const NAMED: Duration = Duration::from_secs(400 * 24 * 3600);
-/// How long a content hash stays claimed: EspoCRM's four attempts are ten minutes apart, and no sender here
-/// without ids retries for longer. Beyond it, equal content is a new event.
-const CONTENT: Duration = Duration::from_secs(45 * 60);
+/// How long a content hash stays claimed. EspoCRM's four attempts are ten minutes apart, each at the next run of its
+/// cron, and no sender here without ids retries for longer. Beyond it, equal content is a new event.
+const CONTENT: Duration = Duration::from_secs(60 * 60);
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -74,6 +74,15 @@ impl Defaults {
     }
 }
 
+/// A secret in a body.
+#[derive(Clone, Copy)]
+pub(super) struct SecretPlace {
+    /// JSON pointer.
+    pub pointer: &'static str,
+    /// Whether it is needed later, and so kept encrypted.
+    pub needed: bool,
+}
+
 /// One sender's conventions.
 pub(super) trait Adapter: Send + Sync {
     fn defaults(&self) -> Defaults;
@@ -97,9 +106,9 @@ pub(super) trait Adapter: Send + Sync {
         Vec::new()
     }
 
-    /// JSON pointers to secrets in the body; they are taken out before anything is stored.
-    fn secret_pointers(&self) -> &'static [&'static str] {
-        &[]
+    /// Where secrets stand in this body; they are taken out before anything is stored.
+    fn secret_places(&self, _body: &Bytes) -> Result<Vec<SecretPlace>, Malformed> {
+        Ok(Vec::new())
     }
 
     /// The answer to `OPTIONS`, if the sender asks before it sends.
@@ -117,7 +126,7 @@ pub(super) trait Adapter: Send + Sync {
         Ok(None)
     }
 
-    /// Headers the sender sets besides its proof. `id` is fresh for each call.
+    /// Headers the sender sets besides its proof. `id` is the same for the same body.
     fn sender_headers(
         &self,
         _body: &[u8],

@@ -1,1 +1,20 @@
-
+mod adversarial;
+mod azure;
+mod credentials;
+mod docs;
+mod entra;
+mod espocrm;
+mod event_grid;
+mod github;
+mod hmac;
+mod problems;
+mod properties;
+mod runpod;
+mod sailpoint;
+mod sealing;
+mod senders;
+mod source;
+mod standard_webhooks;
+mod stripe;
+mod support;
+mod vectors;

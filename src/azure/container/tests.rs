@@ -164,7 +164,7 @@ async fn a_leased_blob_keeps_its_content_and_is_not_deleted() {
     assert_eq!(container.get("lock").await.unwrap().as_deref(), Some(b"kept".as_slice()));
     assert_eq!(container.put_new("lock", Bytes::new(), "text/plain").await.unwrap(), Creation::Exists);
     let error = container.delete("lock").await.unwrap_err();
-    assert_eq!(error.code(), "storage-refused", "{error}");
+    assert_eq!(error.code(), "storage_refused", "{error}");
     assert!(container.release_lease("lock", &lease).await.unwrap());
     container.delete("lock").await.unwrap();
 }

@@ -61,21 +61,21 @@ async fn no_failure_shows_the_signature() {
     }
     let storage = account_at(&garbage.url, limit);
     let error = storage.queue("events").receive(1, Duration::from_secs(1)).await.unwrap_err();
-    assert_eq!(error.code(), "storage-malformed");
+    assert_eq!(error.code(), "storage_malformed");
     assert_scrubbed(&error);
 }
 
 #[tokio::test]
 async fn failures_are_classed_by_what_to_do_about_them() {
     for (status, service_code, code, outage) in [
-        (401, "InvalidAuthenticationInfo", "storage-denied", true),
-        (403, "AuthorizationPermissionMismatch", "storage-denied", true),
-        (404, "ResourceNotFound", "storage-not-found", false),
-        (409, "QueueBeingDeleted", "storage-busy", true),
-        (400, "InvalidResourceName", "storage-refused", false),
-        (412, "ConditionNotMet", "storage-refused", false),
-        (429, "TooManyRequests", "storage-busy", true),
-        (500, "InternalError", "storage-busy", true),
+        (401, "InvalidAuthenticationInfo", "storage_denied", true),
+        (403, "AuthorizationPermissionMismatch", "storage_denied", true),
+        (404, "ResourceNotFound", "storage_not_found", false),
+        (409, "QueueBeingDeleted", "storage_busy", true),
+        (400, "InvalidResourceName", "storage_refused", false),
+        (412, "ConditionNotMet", "storage_refused", false),
+        (429, "TooManyRequests", "storage_busy", true),
+        (500, "InternalError", "storage_busy", true),
     ] {
         let server = StandIn::start(move |_, _| Reply::storage_error(status, service_code)).await;
         let storage = account_at(&server.url, Duration::from_secs(5));

@@ -216,7 +216,7 @@ async fn a_wrong_key_is_denied() {
     settings.auth = crate::azure::StorageAuth::Sas { account, key };
     let error =
         crate::azure::Storage::new(settings).unwrap().queue("events").put("x", NOW).await.unwrap_err();
-    assert_eq!(error.code(), "storage-denied", "{error}");
+    assert_eq!(error.code(), "storage_denied", "{error}");
 }
 
 #[tokio::test]

@@ -287,7 +287,7 @@ async fn failures_say_what_to_do_and_hold_no_secret() {
         let server =
             StandIn::start(move |_, seen| Reply::status(status, format!("the-header {}", seen.uri))).await;
         let error = Time::new().source(&server.url, client_id).token(SCOPE).await.unwrap_err();
-        assert_eq!(error.code(), "token-refused");
+        assert_eq!(error.code(), "token_refused");
         assert!(error.to_string().contains(advice), "{error}");
         assert!(!shown(&error).contains("the-header"), "{error:?}");
     }
@@ -299,11 +299,11 @@ async fn failures_say_what_to_do_and_hold_no_secret() {
     ] {
         let server = StandIn::start(move |_, _| Reply::status(200, answered)).await;
         let error = Time::new().source(&server.url, None).token(SCOPE).await.unwrap_err();
-        assert_eq!(error.code(), "token-malformed", "{answered}");
+        assert_eq!(error.code(), "token_malformed", "{answered}");
         assert!(!shown(&error).contains("secret"), "{error:?}");
     }
     let error = Time::new().source(&nowhere().await, None).token(SCOPE).await.unwrap_err();
-    assert_eq!(error.code(), "token-unreachable");
+    assert_eq!(error.code(), "token_unreachable");
     assert!(error.to_string().contains("AZURE_CREDENTIAL=developer") && !shown(&error).contains("127.0.0.1"));
 }
 
@@ -329,7 +329,7 @@ async fn storage_without_a_token_says_so_and_sends_nothing() {
     let settings = StorageSettings::from_service_uris(&secure, &secure, tokens.clone()).unwrap();
     let error = Storage::new(settings).unwrap().queue("events").put("x", Duration::ZERO).await.unwrap_err();
     let StorageError::NoToken { source, .. } = &error else { panic!("{error:?}") };
-    assert_eq!(source.code(), "token-refused");
+    assert_eq!(source.code(), "token_refused");
     assert!(error.is_outage());
     assert!(error.to_string().contains("AZURE_CLIENT_ID"), "{error}");
     assert_eq!(identity_endpoint.seen().len(), 1);

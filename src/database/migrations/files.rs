@@ -116,8 +116,7 @@ fn validated(file: refinery::Migration) -> Result<Migration, MigrationError> {
 }
 
 fn controls_transaction(statement: &Statement<'_>) -> bool {
-    const WORDS: [&str; 8] =
-        ["begin", "start", "commit", "end", "rollback", "abort", "savepoint", "prepare"];
+    const WORDS: [&str; 8] = ["begin", "start", "commit", "end", "rollback", "abort", "savepoint", "prepare"];
     let word = statement.first_word();
     WORDS.iter().any(|control| word.eq_ignore_ascii_case(control))
 }

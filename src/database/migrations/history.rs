@@ -15,8 +15,7 @@ pub(super) const CREATE: &str = "CREATE TABLE IF NOT EXISTS refinery_schema_hist
     checksum varchar(255)
 )";
 
-pub(super) const APPLIED: &str =
-    "SELECT version, name::text AS name, checksum::text AS checksum FROM refinery_schema_history ORDER BY version";
+pub(super) const APPLIED: &str = "SELECT version, name::text AS name, checksum::text AS checksum FROM refinery_schema_history ORDER BY version";
 
 pub(super) const VERSION: &str = "SELECT max(version) AS version FROM refinery_schema_history";
 

@@ -121,8 +121,14 @@ pub struct DryRun {
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum Progress {
     /// Another runner is at work.
-    Waiting { holder: Holder },
-    Starting { version: i32, name: String, transactional: bool },
+    Waiting {
+        holder: Holder,
+    },
+    Starting {
+        version: i32,
+        name: String,
+        transactional: bool,
+    },
     Applied(Applied),
 }
 
@@ -162,9 +168,10 @@ impl fmt::Display for Report {
 
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows = self.pending.iter().map(|due| {
-            (due.version, &due.name, format!("due{}", outside(due.transactional)))
-        });
+        let rows = self
+            .pending
+            .iter()
+            .map(|due| (due.version, &due.name, format!("due{}", outside(due.transactional))));
         table(f, rows)?;
         match self.state {
             State::UpToDate => write!(f, "Up to date: the schema is at version {}.", self.current),

@@ -12,7 +12,8 @@ use crate::database::error::DatabaseError;
 use crate::database::pool::Database;
 
 /// How soon the server notices, in the middle of a statement, that its client is gone.
-const CLIENT_CHECK: Duration = Duration::from_secs(1);
+/// An odd number, so that a pooler that ignores options is not taken for a server that has this as its default.
+const CLIENT_CHECK: Duration = Duration::from_millis(1_013);
 
 pub(super) struct Session {
     pub client: ClientWrapper,
@@ -45,7 +46,8 @@ impl Session {
 
     /// A pooler told to ignore start-up options has ignored them.
     async fn refuse_pooler(&self) -> Result<(), MigrationError> {
-        let sql = "SELECT setting::int8 AS value FROM pg_settings WHERE name = 'client_connection_check_interval'";
+        let sql =
+            "SELECT setting::int8 AS value FROM pg_settings WHERE name = 'client_connection_check_interval'";
         let rows = self.query("migrations.settings", sql, &[]).await?;
         let value = rows.first().map(|row| row.column::<i64>("value")).transpose()?;
         if value == i64::try_from(CLIENT_CHECK.as_millis()).ok() {

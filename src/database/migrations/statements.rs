@@ -53,7 +53,8 @@ pub(super) fn split(sql: &str) -> Vec<Statement<'_>> {
         start.get_or_insert(at);
         at += match byte {
             b'\'' => {
-                let escapes = last_word.eq_ignore_ascii_case("e") && at > 0 && bytes[at - 1].is_ascii_alphabetic();
+                let escapes =
+                    last_word.eq_ignore_ascii_case("e") && at > 0 && bytes[at - 1].is_ascii_alphabetic();
                 quoted(rest, '\'', escapes)
             }
             b'"' => quoted(rest, '"', false),
@@ -140,11 +141,19 @@ mod tests {
         assert_eq!(texts("SELECT 'a;''b;'; SELECT \";\"\"\";"), ["SELECT 'a;''b;'", "SELECT \";\"\"\""]);
         assert_eq!(texts(r"SELECT E'\';'; SELECT '\'; x"), [r"SELECT E'\';'", r"SELECT '\'", "x"]);
         assert_eq!(texts("-- a; b\n/* c; /* d; */ */ SELECT 1 -- e;\n;;"), ["SELECT 1 -- e;"]);
-        assert_eq!(texts("DO $$ BEGIN x; END $$; DO $a$ $$; $a$;"), ["DO $$ BEGIN x; END $$", "DO $a$ $$; $a$"]);
+        assert_eq!(
+            texts("DO $$ BEGIN x; END $$; DO $a$ $$; $a$;"),
+            ["DO $$ BEGIN x; END $$", "DO $a$ $$; $a$"]
+        );
         assert_eq!(texts("SELECT $1; SELECT a$b; SELECT 'ü;'"), ["SELECT $1", "SELECT a$b", "SELECT 'ü;'"]);
         assert_eq!(
-            texts("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END; x"),
-            ["CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END", "x"]
+            texts(
+                "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END; x"
+            ),
+            [
+                "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END",
+                "x"
+            ]
         );
         assert_eq!(texts("  -- nothing\n ; "), Vec::<&str>::new());
         assert_eq!(texts("SELECT 'never closed; x"), ["SELECT 'never closed; x"]);

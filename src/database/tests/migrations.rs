@@ -8,7 +8,8 @@ use super::support::{TestDatabase, eventually};
 use crate::database::migrations::{self, MigrationError, Migrations, Options, Progress, State};
 use crate::database::{Database, DatabaseSettings};
 
-const FIRST: (&str, &str) = ("V0001__create_people", "CREATE TABLE people (id bigint PRIMARY KEY, name text);");
+const FIRST: (&str, &str) =
+    ("V0001__create_people", "CREATE TABLE people (id bigint PRIMARY KEY, name text);");
 const SECOND: (&str, &str) =
     ("V0002__add_age", "ALTER TABLE people ADD COLUMN age int;\nCREATE TABLE places (id bigint);");
 const INDEX: (&str, &str) = (
@@ -17,8 +18,10 @@ const INDEX: (&str, &str) = (
      COMMENT ON INDEX people_name IS 'one; only';\n",
 );
 /// Changes the schema, then sits there.
-const STUCK: (&str, &str) =
-    ("V0002__stuck", "ALTER TABLE people ADD COLUMN age int;\nSELECT pg_sleep(600);\nCREATE TABLE places ();");
+const STUCK: (&str, &str) = (
+    "V0002__stuck",
+    "ALTER TABLE people ADD COLUMN age int;\nSELECT pg_sleep(600);\nCREATE TABLE places ();",
+);
 
 fn known(files: &[(&str, &str)]) -> Migrations {
     Migrations::from_files(files).expect("good files")
@@ -116,7 +119,10 @@ async fn edited_renamed_and_skipped_files_are_refused() {
         assert!(matches!(error, MigrationError::Edited { version: 1, .. }), "{error}");
         let error = migrations::check(&database, &known(&files)).await.expect_err("refused");
         assert_eq!(error.code(), "migration_edited");
-        assert!(migrations::is_due(&database, &known(&files)).await.expect("an answer"), "so that it is said");
+        assert!(
+            migrations::is_due(&database, &known(&files)).await.expect("an answer"),
+            "so that it is said"
+        );
     }
 
     let session = test.session().await;
@@ -152,7 +158,8 @@ async fn a_failing_migration_names_its_line_and_leaves_the_old_schema_whole() {
     run(&database, &[FIRST]).await.expect("a run");
     let before = columns(&test.session().await).await;
 
-    let bad = ("V0002__bad", "ALTER TABLE people ADD COLUMN age int;\n\n-- ü\nALTER TABLE nowhere ADD y int;\n");
+    let bad =
+        ("V0002__bad", "ALTER TABLE people ADD COLUMN age int;\n\n-- ü\nALTER TABLE nowhere ADD y int;\n");
     let error = run(&database, &[FIRST, bad]).await.expect_err("it fails");
     assert!(matches!(error, MigrationError::Failed { version: 2, undone: true, .. }), "{error}");
     assert!(!error.is_outage());
@@ -210,7 +217,8 @@ async fn a_rehearsal_runs_everything_it_can_and_keeps_nothing() {
     assert_eq!(migrations::schema_version(&database).await.expect("a version"), 0);
 
     let bad = [FIRST, ("V0002__bad", "ALTER TABLE nowhere ADD x int")];
-    let error = migrations::dry_run(&database, &known(&bad), &options(), &|_| {}).await.expect_err("it fails");
+    let error =
+        migrations::dry_run(&database, &known(&bad), &options(), &|_| {}).await.expect_err("it fails");
     assert_eq!(error.code(), "migration_failed");
     assert_eq!(run(&database, &files).await.expect("a run").applied.len(), 4);
 }
@@ -312,7 +320,8 @@ async fn a_pooler_in_place_of_the_direct_connection_is_recognised() {
 async fn refinery_itself_reads_our_history_and_finds_nothing_to_do() {
     let test = TestDatabase::create().await;
     run(&test.database(), &[FIRST, SECOND]).await.expect("a run");
-    let files = [FIRST, SECOND].map(|(name, sql)| refinery::Migration::unapplied(name, sql).expect("a migration"));
+    let files =
+        [FIRST, SECOND].map(|(name, sql)| refinery::Migration::unapplied(name, sql).expect("a migration"));
     let runner = refinery::Runner::new(&files);
     let mut session = test.session().await;
     let report = runner.run_async(&mut session).await.expect("a run of refinery's");

@@ -171,7 +171,10 @@ async fn conflicts_violations_and_a_missing_table_are_told_apart() {
     let database = test.database();
     let mut client = database.client().await.expect("a client");
     client
-        .batch_execute("setup", "CREATE TABLE t (n int CONSTRAINT once PRIMARY KEY); INSERT INTO t VALUES (1)")
+        .batch_execute(
+            "setup",
+            "CREATE TABLE t (n int CONSTRAINT once PRIMARY KEY); INSERT INTO t VALUES (1)",
+        )
         .await
         .expect("a table");
 

@@ -78,6 +78,15 @@ impl Credential {
         }
     }
 
+    /// The header that carries it, in lower case; none where it stands in the query.
+    pub fn header(&self) -> Option<&str> {
+        match &self.place {
+            Place::Bearer | Place::Basic => Some("authorization"),
+            Place::Header(name) => Some(name.as_str()),
+            Place::Query(_) => None,
+        }
+    }
+
     pub fn verify(&self, delivery: &Delivery) -> Result<&str, VerifyError> {
         let presented = self.presented(delivery)?;
         let presented = hash(&presented);

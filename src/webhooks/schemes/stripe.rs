@@ -23,11 +23,10 @@ pub fn verify<'k>(
     let mut candidates: Vec<[u8; 32]> = Vec::with_capacity(2);
     for pair in value.split(',') {
         match pair.split_once('=') {
-            Some(("t", text)) => {
-                if time.replace(text).is_some() {
-                    return Err(VerifyError::bad("the time of signing occurs more than once"));
-                }
+            Some(("t", _)) if time.is_some() => {
+                return Err(VerifyError::bad("the time of signing occurs more than once"));
             }
+            Some(("t", text)) => time = Some(text),
             Some(("v1", text)) => candidates.extend(lower_hex(text.as_bytes())),
             _ => {}
         }

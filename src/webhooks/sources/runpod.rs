@@ -1,6 +1,8 @@
 //! RunPod: one job status a delivery. A job reports more than once, so the status belongs to the key.
 
-use super::{Adapter, Defaults, MIB};
+use bytes::Bytes;
+
+use super::{Adapter, Defaults, MIB, SecretPlace};
 use crate::config::app::AuthConfig;
 use crate::webhooks::event::{Collector, Found, Identity, Malformed, Stored, fingerprint};
 use crate::webhooks::json::Object;
@@ -14,8 +16,8 @@ impl Adapter for Runpod {
     }
 
     /// The status document repeats the address, and with it the token.
-    fn secret_pointers(&self) -> &'static [&'static str] {
-        &["/webhook"]
+    fn secret_places(&self, _body: &Bytes) -> Result<Vec<SecretPlace>, Malformed> {
+        Ok(vec![SecretPlace { pointer: "/webhook", needed: false }])
     }
 
     fn split(&self, stored: &Stored<'_>, events: &mut Collector) -> Result<(), Malformed> {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use url::Url;
 
-use super::{Adapter, Defaults, MIB};
+use super::{Adapter, Defaults, MIB, SecretPlace};
 use crate::config::app::{AuthConfig, SailpointConfig};
 use crate::webhooks::event::{Collector, Found, Identity, Malformed, Reply, Stored, fingerprint};
 use crate::webhooks::json::Object;
@@ -53,6 +53,10 @@ impl Sailpoint {
 
     fn metadata<'a>(&self, body: &'a [u8]) -> Result<Option<Metadata<'a>>, Malformed> {
         let Some(object) = Object::parse(body, "the body")?.object("_metadata")? else { return Ok(None) };
+        // Nobody waits for the answer, whatever else is said.
+        if object.text("triggerType")?.is_some_and(|kind| is_fire_and_forget(&kind)) {
+            return Ok(Some(Metadata { object, mode: None }));
+        }
         let mode = match object.text("responseMode")?.as_deref().map(str::to_ascii_uppercase).as_deref() {
             Some("SYNC") => Some(ResponseMode::Sync),
             Some("ASYNC") => Some(ResponseMode::Async),
@@ -87,13 +91,20 @@ impl Sailpoint {
     }
 }
 
+/// `FIRE_AND_FORGET` in the API, `fireAndForget` in deliveries.
+fn is_fire_and_forget(trigger_type: &str) -> bool {
+    trigger_type.replace(['_', '-'], "").eq_ignore_ascii_case("fireandforget")
+}
+
 impl Adapter for Sailpoint {
     fn defaults(&self) -> Defaults {
         Defaults::credential(MIB, &["application/json"], AuthConfig::Bearer {})
     }
 
-    fn secret_pointers(&self) -> &'static [&'static str] {
-        &["/_metadata/secret"]
+    /// Of use only to complete an invocation that the answer leaves open.
+    fn secret_places(&self, body: &Bytes) -> Result<Vec<SecretPlace>, Malformed> {
+        let needed = self.metadata(body)?.is_some_and(|metadata| !self.decided(metadata.mode));
+        Ok(vec![SecretPlace { pointer: "/_metadata/secret", needed }])
     }
 
     /// SailPoint sends nothing again, whatever the answer.
