@@ -86,20 +86,17 @@ async fn an_outage_of_the_database_costs_no_attempt_however_long_it_lasts() {
     let mut postgres = PrivatePostgres::start().await;
     let (database, storage) = (TestDatabase::within(&postgres).await, TestStorage::create());
     let consumer = Consumer::start().await;
-    let app = hurried(&database, &storage, &consumer).set("RETRY_CAP", "300ms").start().await;
+    let app =
+        hurried(&database, &storage, &consumer).set("RETRY_CAP", "300ms").set("DB_CONNECT_TIMEOUT", "2s");
+    let app = app.start().await;
     let mut senders = Senders::new();
     senders.send_each_once(&[&app], 3).await;
     postgres.stop().await;
-    // Three attempts at an event, as far apart as they may be, take 0.6 s.
-    senders.send_each_once(&[&app], 10).await;
-    eventually(
-        "every new delivery to be put off often enough to be dead if that counted",
-        PATIENCE,
-        async || {
-            let log = app.log();
-            log.iter().filter(|line| line.contains("event_put_off")).count() >= 40
-        },
-    )
+    senders.send_each_once(&[&app], 4).await;
+    eventually("all four to be put off more often than an event may fail", PATIENCE, async || {
+        let fourth = |line: &&String| line.contains("event_put_off") && line.contains(r#""deferrals":4,"#);
+        app.log().iter().filter(fourth).count() >= 4
+    })
     .await;
     postgres.start_again().await;
     Ledger::new(&database, &storage, &consumer, senders.accepted()).balances(PATIENCE).await;
