@@ -57,7 +57,7 @@ pub enum MigrationError {
     InvalidIndex { version: i32, name: String, indexes: Vec<String> },
 
     #[error(transparent)]
-    Database(Box<DatabaseError>),
+    Database(#[from] DatabaseError),
 }
 
 impl MigrationError {
