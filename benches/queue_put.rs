@@ -2,6 +2,12 @@
 //!
 //! Needs an Azurite: `COLLOQUY_TEST_AZURITE=<connection string> cargo bench --bench queue_put`.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a benchmark is told where to run, and prints"
+)]
+
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;

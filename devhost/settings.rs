@@ -64,9 +64,10 @@ impl Settings {
             values.extend(parse_env_file(path, &text)?);
         }
         // Names or values that are not UTF-8 cannot be app settings; the handler still inherits them.
+        #[expect(clippy::disallowed_methods, reason = "the host's environment is the app's settings")]
+        let inherited = std::env::vars_os();
         values.extend(
-            std::env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+            inherited.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
         );
         Ok(Settings { values, local_port: local.host.local_http_port, wants_cors: local.host.cors.is_some() })
     }

@@ -20,7 +20,9 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('partition:' || partition, 0));
-    IF to_regclass(partition) IS NOT NULL THEN
+    -- Not to_regclass again: this session may remember that there was none.
+    IF EXISTS (SELECT FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
+               WHERE inhparent = to_regclass(parent) AND child.relname = partition) THEN
         RETURN false;
     END IF;
     EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', partition, parent);

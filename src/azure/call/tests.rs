@@ -108,7 +108,7 @@ async fn a_call_is_one_span_and_no_log_at_any_level_holds_a_secret() {
         "otel.name=\"queue.put\"",
         "storage.resource=events",
         "otel.name=\"blob.get\"",
-        "error.type=\"storage-denied\"",
+        "error.type=\"storage_denied\"",
         // The layers beneath were heard too.
         "hyper_util::client",
         "otel.status_code=\"ERROR\"",

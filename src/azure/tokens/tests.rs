@@ -253,7 +253,7 @@ async fn only_one_waits_for_an_early_refresh_and_its_failure_is_logged_once() {
     assert_eq!(server.seen().len(), 2);
     let shown = logged.finish();
     assert_eq!(shown.matches("could not be replaced").count(), 1, "{shown}");
-    assert!(shown.contains("error.code=\"token-refused\"") && !shown.contains("the-token"), "{shown}");
+    assert!(shown.contains("error.code=\"token_refused\"") && !shown.contains("the-token"), "{shown}");
 }
 
 #[tokio::test]

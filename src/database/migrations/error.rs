@@ -35,7 +35,7 @@ pub enum MigrationError {
 
     /// Another runner did not finish in time.
     #[error("another runner has held the migration lock for the whole wait of {waited:?}: {}. \
-             `function-handlers migrate --who-holds` shows it, `--terminate` ends it", describe(.holder.as_ref()))]
+             `function-handlers migrate --who-holds` shows it, `--terminate` ends it", describe(.holder.as_deref()))]
     Busy { waited: Duration, holder: Option<Box<Holder>> },
 
     /// The "direct" connection goes through a pooler, where a session's lock belongs to nobody.
@@ -47,7 +47,7 @@ pub enum MigrationError {
 
     /// A statement failed. `undone`: the migration ran in a transaction, and the old schema is whole.
     #[error("migration V{version:04}__{name}{}: {source}. {}", at(*.line), outcome(*.undone))]
-    Failed { version: i32, name: String, line: Option<usize>, undone: bool, source: DatabaseError },
+    Failed { version: i32, name: String, line: Option<usize>, undone: bool, source: Box<DatabaseError> },
 
     /// An index built outside a transaction came out unusable.
     #[error(
@@ -67,7 +67,7 @@ impl MigrationError {
             Self::Busy { .. } => true,
             Self::Database(error) => error.is_outage(),
             Self::Failed { source, .. } => {
-                source.is_retryable() && !matches!(source, DatabaseError::SchemaTooOld { .. })
+                source.is_retryable() && !matches!(**source, DatabaseError::SchemaTooOld { .. })
             }
             _ => false,
         }
@@ -89,7 +89,7 @@ impl MigrationError {
     }
 }
 
-fn describe(holder: Option<&Box<Holder>>) -> String {
+fn describe(holder: Option<&Holder>) -> String {
     holder.map_or_else(|| "it has just ended".to_owned(), |holder| holder.to_string().replace('\n', "; "))
 }
 

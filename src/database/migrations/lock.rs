@@ -123,11 +123,9 @@ pub(super) async fn acquire(
             let holder = holder(session).await?.map(Box::new);
             return Err(MigrationError::Busy { waited, holder });
         }
-        if !told {
-            if let Some(holder) = holder(session).await? {
-                progress(Progress::Waiting { holder });
-                told = true;
-            }
+        if !told && let Some(holder) = holder(session).await? {
+            progress(Progress::Waiting { holder });
+            told = true;
         }
         tokio::time::sleep(ASK_EVERY.min(limit - waited)).await;
     }

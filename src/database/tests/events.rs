@@ -153,7 +153,7 @@ async fn deliveries_handed_over_late_and_out_of_order_are_judged_by_their_arriva
 async fn held_events_have_no_work_until_they_are_released_once() {
     let (test, database) = TestDatabase::migrated().await;
     let client = client(&database).await;
-    let incoming = [Incoming::new("a"), Incoming::new("b"), Incoming::new("c")];
+    let incoming = [Incoming::at("a", -3), Incoming::at("b", -2), Incoming::at("c", -1)];
     for held in &incoming {
         held.store_as(&client, EventState::Held, &Plan::default()).await.expect("held");
     }
