@@ -15,6 +15,8 @@ fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
+type Case<'a> = (&'a str, &'a str, Vec<(&'a str, &'a str)>, &'a str, u16, &'a str);
+
 /// A refusal as RFC 9457 and the documentation have it. Gives its `detail`.
 async fn assert_refused(what: &str, answer: reqwest::Response, status: u16, slug: &str) -> String {
     assert_eq!(answer.status(), status, "{what}");
@@ -46,7 +48,7 @@ async fn every_refusal_has_its_status_and_its_type() {
     let nameless = r#"{"type":"invoice.paid"}"#;
     let nameless_signature = app.stripe_signature(nameless);
 
-    type Case<'a> = (&'a str, &'a str, Vec<(&'a str, &'a str)>, &'a str, u16, &'a str);
+    // What it is, the source, headers, body; then status and type.
     let cases: [Case<'_>; 10] = [
         ("an unknown source", "nobody", vec![("stripe-signature", &good)], body, 404, "unknown-source"),
         ("no signature", "stripe", vec![], body, 401, "bad-signature"),

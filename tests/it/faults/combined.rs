@@ -6,7 +6,8 @@ use super::hurried;
 use super::ledger::Ledger;
 use super::senders::Senders;
 use crate::support::{
-    Consumer, FunctionApp, Handler, PrivateAzurite, PrivatePostgres, TestDatabase, TestStorage, repository,
+    Answer, Consumer, FunctionApp, Handler, PrivateAzurite, PrivatePostgres, TestDatabase, TestStorage,
+    repository,
 };
 
 /// Longer than a lease ([`super::hurried`] has 3 s).
@@ -52,6 +53,8 @@ async fn after_all_faults_at_once_every_accepted_event_had_its_effect_exactly_on
     let database = TestDatabase::within(&postgres).await;
     let storage = TestStorage::within(&azurite.connection_string());
     let consumer = Consumer::start().await;
+    // Slow enough for faults to hit callbacks that are under way.
+    consumer.always(Answer::After(Duration::from_millis(200), Box::new(Answer::Status(200))));
     let builder = || hurried(&database, &storage, &consumer).set("RETRY_CAP", "300ms");
     let mut hosts = Hosts { one: builder().start().await, other: builder().start().await };
     // Upkeep beside the hosts' own: hosts of one app take turns at a timer, these do not.

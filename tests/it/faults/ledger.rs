@@ -72,7 +72,7 @@ impl<'a> Ledger<'a> {
                 0,
                 row("SELECT count(*) FROM callbacks WHERE state <> 'delivered'").await,
             ),
-            ("events the consumer accepted", events, count(callbacks.keys().collect::<BTreeSet<_>>())),
+            ("events the consumer accepted", events, count(callbacks.keys())),
             ("of these, under one webhook-id", events, i64::try_from(one_id).unwrap_or(i64::MAX)),
             ("callbacks with a wrong signature", 0, self.forged()),
             ("dead letters", 0, row("SELECT count(*) FROM dead_letters").await),
@@ -89,7 +89,7 @@ impl<'a> Ledger<'a> {
             .filter(|row| self.accepted.deliveries.contains(&row.get::<_, String>(0)))
             .map(|row| row.get(1))
             .collect();
-        (count(&stored), count(stored.iter().filter(|times| **times > 1).collect::<Vec<_>>()))
+        (count(&stored), count(stored.iter().filter(|times| **times > 1)))
     }
 
     /// The `webhook-id`s under which the consumer accepted each event.
@@ -103,13 +103,7 @@ impl<'a> Ledger<'a> {
     }
 
     fn forged(&self) -> i64 {
-        count(
-            self.consumer
-                .callbacks()
-                .iter()
-                .filter(|callback| callback.verified.is_err())
-                .collect::<Vec<_>>(),
-        )
+        count(self.consumer.callbacks().iter().filter(|callback| callback.verified.is_err()))
     }
 
     fn table(&self, lines: &[Line]) -> String {
