@@ -1,5 +1,6 @@
 //! The operator's commands. Tables for people, `--json` for programs; each says what it changed.
 
+mod backfill;
 mod callbacks;
 mod check;
 mod dead_letters;
@@ -47,6 +48,8 @@ pub enum Command {
     /// Stop and start sources without a deployment.
     #[command(subcommand)]
     Sources(sources::Sources),
+    /// Begin a backfill: a job that changes many rows in steps and goes on where it was cut.
+    Backfill(backfill::Backfill),
     /// Every setting there is, with its default.
     Settings(settings::Settings),
 }
@@ -61,6 +64,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::DeadLetters(letters) => dead_letters::run(&*services()?, letters).await,
         Command::Callbacks(callbacks) => callbacks::run(&*services()?, callbacks).await,
         Command::Sources(sources) => sources::run(&*services()?, sources).await,
+        Command::Backfill(backfill) => backfill::run(&*services()?, backfill).await,
         Command::Settings(settings) => Ok(settings::run(&settings)),
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use colloquy::database::events as inbox;
+use colloquy::database::backfills::{self, SealedDelivery};
 use colloquy::database::work::{ClaimLimits, ClaimedEvent, ClaimedWork};
+use colloquy::database::{DatabaseError, events as inbox};
 use colloquy::events::message::JobHint;
 use colloquy::functions::{Invocation, Outcome, QueueMessage};
 use colloquy::ids::DeliveryId;
@@ -13,6 +14,7 @@ use colloquy::jobs::kinds::JobKind;
 use colloquy::jobs::sender::Destination;
 use colloquy::jobs::state::{Failure, WorkKind};
 use colloquy::telemetry::metrics;
+use colloquy::webhooks::sealing::Sealer;
 use http::HeaderMap;
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -47,13 +49,15 @@ impl Worker for Jobs {
     }
 
     async fn attempt(&self, services: &Services, claimed: &ClaimedWork) -> End {
-        let Some(event) = &claimed.event else {
-            return End::GiveUp(Failure::new("event_gone", "its event is past its retention"));
-        };
-        match JobKind::of(&claimed.object) {
-            Some(JobKind::CountEvent) => End::DoneCounting,
-            Some(JobKind::CompleteInvocation) => complete_invocation(services, claimed, event).await,
-            None => again(
+        let gone = || End::GiveUp(Failure::new("event_gone", "its event is past its retention"));
+        match (JobKind::of(&claimed.object), &claimed.event) {
+            (Some(JobKind::ResealSecrets), _) => reseal_secrets(services, claimed).await,
+            (Some(JobKind::CountEvent), Some(_)) => End::DoneCounting,
+            (Some(JobKind::CompleteInvocation), Some(event)) => {
+                complete_invocation(services, claimed, event).await
+            }
+            (Some(JobKind::CountEvent | JobKind::CompleteInvocation), None) => gone(),
+            (None, _) => again(
                 services,
                 claimed,
                 Failure::new(
@@ -137,5 +141,63 @@ async fn forget(services: &Services, claimed: &ClaimedWork, delivery: DeliveryId
         Ok(()) => End::Done,
         // Completing twice is refused by SailPoint and harmless; a secret left behind is not.
         Err(error) => outage(services, claimed, Failure::new("secret_not_forgotten", error.to_string())),
+    }
+}
+
+/// One step of the backfill that follows a new `ENCRYPTION_KEY`: the next deliveries with secrets, each encrypted anew.
+/// Cut anywhere and run again, it does the same; what no key opens is named and left as it is.
+async fn reseal_secrets(services: &Services, claimed: &ClaimedWork) -> End {
+    let Some(sealer) = &services.sealer else {
+        return End::GiveUp(Failure::new("encryption_key_missing", "set ENCRYPTION_KEY and replay"));
+    };
+    match reseal_step(services, sealer, claimed).await {
+        Ok(Some(last)) => End::Onward(json!({ "after": last })),
+        Ok(None) => End::Done,
+        Err(error) if error.is_outage() => {
+            outage(services, claimed, Failure::new(error.code(), error.to_string()))
+        }
+        Err(error) => again(services, claimed, Failure::new(error.code(), error.to_string())),
+    }
+}
+
+/// Gives the last delivery of the step; `None` when there are no more.
+async fn reseal_step(
+    services: &Services,
+    sealer: &Sealer,
+    claimed: &ClaimedWork,
+) -> Result<Option<DeliveryId>, DatabaseError> {
+    let client = services.database.client().await?;
+    let checkpoint = backfills::checkpoint(&client, claimed.id).await?;
+    let after = checkpoint.and_then(|checkpoint| checkpoint["after"].as_str()?.parse().ok());
+    let batch = i64::from(services.config.work.maintain_batch);
+    let deliveries = backfills::sealed_deliveries(&client, after, batch).await?;
+    for delivery in &deliveries {
+        if let Some(sealed) = resealed(sealer, delivery) {
+            backfills::reseal(&client, delivery, &sealed).await?;
+        }
+    }
+    Ok(deliveries.last().map(|delivery| delivery.id))
+}
+
+/// A delivery's secrets under the current key; `None` if they are already, or cannot be opened.
+fn resealed(sealer: &Sealer, delivery: &SealedDelivery) -> Option<serde_json::Value> {
+    let old: Vec<String> = serde_json::from_value(delivery.sealed.clone()).ok()?;
+    let context = delivery.id.to_string();
+    if old.iter().all(|sealed| sealer.is_current(&context, sealed)) {
+        return None;
+    }
+    let new: Result<Vec<String>, _> = old
+        .iter()
+        .map(|sealed| sealer.open(&context, sealed).and_then(|secret| sealer.seal(&context, &secret)))
+        .collect();
+    match new {
+        Ok(new) => Some(json!(new)),
+        Err(error) => {
+            tracing::error!(
+                code = "secret_unreadable", %error, delivery = %delivery.id,
+                "a secret cannot be encrypted anew; bring its key back as ENCRYPTION_KEY__<LABEL>"
+            );
+            None
+        }
     }
 }

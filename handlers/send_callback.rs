@@ -48,10 +48,10 @@ impl Worker for Callbacks {
                 format!("target `{}` is not in colloquy.toml; add it and replay", claimed.object),
             ));
         };
-        let Some(event) = &claimed.event else {
+        let (Some(event), Some(event_id)) = (&claimed.event, claimed.event_id) else {
             return End::GiveUp(Failure::new("event_gone", "its event is past its retention"));
         };
-        let body = match render(services, claimed, event).await {
+        let body = match render(services, EventId(event_id), event).await {
             Ok(body) => body,
             Err(PayloadTrouble::Gone(failure)) => return End::GiveUp(failure),
             Err(PayloadTrouble::Outage(failure)) => return outage(services, claimed, failure),
@@ -68,13 +68,9 @@ impl Worker for Callbacks {
     }
 }
 
-async fn render(
-    services: &Services,
-    claimed: &ClaimedWork,
-    event: &ClaimedEvent,
-) -> Result<Bytes, PayloadTrouble> {
+async fn render(services: &Services, id: EventId, event: &ClaimedEvent) -> Result<Bytes, PayloadTrouble> {
     let event = CallbackEvent {
-        id: EventId(claimed.event_id),
+        id,
         source: event.source.clone(),
         event_type: event.event_type.clone(),
         received_at: event.received_at,

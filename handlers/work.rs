@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use colloquy::database::backfills;
 use colloquy::database::work::{self, Claim, ClaimLimits, ClaimedWork, Lease, Ticket};
 use colloquy::database::{Client, DatabaseError};
 use colloquy::functions::{Invocation, Outcome};
@@ -21,6 +22,8 @@ pub enum End {
     Done,
     /// Done, and the event is counted in the same statement.
     DoneCounting,
+    /// A step of a backfill is done; the next begins at its checkpoint.
+    Onward(serde_json::Value),
     /// Tried again after a delay. `outage`: the attempt does not count.
     Again {
         delay: Duration,
@@ -210,21 +213,25 @@ async fn write(client: &Client, lease: Lease, end: &End) -> Result<bool, Databas
     match end {
         End::Done => work::finish(client, lease).await,
         End::DoneCounting => work::finish_counting(client, lease).await,
+        End::Onward(checkpoint) => backfills::advance(client, lease, checkpoint).await,
         End::Again { delay, outage, failure } => work::retry(client, lease, *delay, *outage, failure).await,
         End::GiveUp(failure) => work::give_up(client, lease, failure).await,
     }
 }
 
 async fn after(services: &Services, lease: Lease, end: &End) -> Outcome {
-    match end {
-        End::Done | End::DoneCounting => {}
-        End::Again { delay, .. } => {
-            let queue = services.work_queue(lease.kind);
-            if let Err(error) = hints::put_hint(&queue, lease.kind, lease.id, Vec::new(), 0, *delay).await {
-                tracing::warn!(code = error.code(), %error, "a hint could not be sent; `maintain` sends it again");
-            }
+    let delay = match end {
+        End::Done | End::DoneCounting => return Outcome::Done,
+        End::Onward(_) => Duration::ZERO,
+        End::Again { delay, .. } => *delay,
+        End::GiveUp(failure) => {
+            metrics::dead_letter(lease.kind.as_str(), failure.code);
+            return Outcome::Done;
         }
-        End::GiveUp(failure) => metrics::dead_letter(lease.kind.as_str(), failure.code),
+    };
+    let queue = services.work_queue(lease.kind);
+    if let Err(error) = hints::put_hint(&queue, lease.kind, lease.id, Vec::new(), 0, delay).await {
+        tracing::warn!(code = error.code(), %error, "a hint could not be sent; `maintain` sends it again");
     }
     Outcome::Done
 }
@@ -242,7 +249,7 @@ async fn abandon(services: &Services, holder: Holder) -> Outcome {
 impl End {
     fn outcome(&self) -> &'static str {
         match self {
-            Self::Done | Self::DoneCounting => "done",
+            Self::Done | Self::DoneCounting | Self::Onward(_) => "done",
             Self::Again { outage: true, .. } => "outage",
             Self::Again { .. } => "failed",
             Self::GiveUp(_) => "given_up",
@@ -252,6 +259,7 @@ impl End {
     fn log(&self) {
         match self {
             Self::Done | Self::DoneCounting => tracing::info!(code = "work_done", "done"),
+            Self::Onward(_) => tracing::info!(code = "work_step_done", "a step is done"),
             Self::Again { delay, failure, .. } => tracing::warn!(
                 code = failure.code,
                 reason = failure.message,

@@ -127,7 +127,8 @@ CREATE TABLE jobs (
     id              uuid        PRIMARY KEY,
     version         smallint    NOT NULL DEFAULT 1,
     kind            text        NOT NULL,
-    event_id        uuid        NOT NULL,
+    -- Null for a backfill, which comes of no event.
+    event_id        uuid,
     run             integer     NOT NULL,
     route           text        NOT NULL,
     state           text        NOT NULL DEFAULT 'pending'
@@ -148,8 +149,12 @@ CREATE TABLE jobs (
     error_code      text,
     error           text,
     trace_parent    text,
+    -- How far a job that runs in steps has come.
+    checkpoint      jsonb,
     UNIQUE (event_id, run, route)
 );
+-- One backfill of a kind at a time.
+CREATE UNIQUE INDEX jobs_backfill ON jobs (kind) WHERE event_id IS NULL AND state IN ('pending', 'leased');
 CREATE INDEX jobs_due ON jobs (due_at) WHERE state = 'pending';
 CREATE INDEX jobs_leased ON jobs (lease_until) WHERE state = 'leased';
 CREATE INDEX jobs_finished ON jobs (finished_at) WHERE state = 'succeeded';

@@ -4,6 +4,7 @@
 //! pooler in transaction mode. `docs/database.md` has the rules that follow from it.
 
 mod auth;
+pub mod backfills;
 pub mod callbacks;
 mod client;
 mod connect;

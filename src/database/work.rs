@@ -53,9 +53,10 @@ pub struct ClaimedWork {
     pub attempts: i32,
     pub outages: i32,
     pub trace_parent: Option<String>,
-    pub event_id: Uuid,
+    /// `None` for a backfill.
+    pub event_id: Option<Uuid>,
     pub run: i32,
-    /// `None` when retention has taken the event away.
+    /// `None` when retention has taken the event away, and for a backfill.
     pub event: Option<ClaimedEvent>,
 }
 

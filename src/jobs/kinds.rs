@@ -7,22 +7,25 @@ pub enum JobKind {
     CountEvent,
     /// Completes an ASYNC SailPoint invocation with the configured output, then forgets its secret.
     CompleteInvocation,
+    /// Encrypts kept secrets anew with the current key, a batch a step. A backfill: begun by a command, not a route.
+    ResealSecrets,
 }
 
 impl JobKind {
-    pub const ALL: [Self; 2] = [Self::CountEvent, Self::CompleteInvocation];
+    pub const ALL: [Self; 3] = [Self::CountEvent, Self::CompleteInvocation, Self::ResealSecrets];
 
     /// As it stands in `colloquy.toml`, SQL and commands.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::CountEvent => "count-event",
             Self::CompleteInvocation => "complete-invocation",
+            Self::ResealSecrets => "reseal-secrets",
         }
     }
 
-    /// Every name, for checking `colloquy.toml`.
+    /// The kinds a route of `colloquy.toml` may name.
     pub fn names() -> [&'static str; 2] {
-        Self::ALL.map(Self::as_str)
+        [Self::CountEvent, Self::CompleteInvocation].map(Self::as_str)
     }
 
     /// The kind of a name; `None` for a row written by a newer version or a kind that is gone.

@@ -83,22 +83,37 @@ impl Sealer {
         Ok(format!("v1.{label}.{}", URL_SAFE_NO_PAD.encode(sealed)))
     }
 
+    /// Whether a value is sealed with the key that seals now. Its label alone does not tell: a new key may stand under
+    /// an old label.
+    pub fn is_current(&self, context: &str, sealed: &str) -> bool {
+        open_with(self.keys.iter().take(1), context, sealed).is_ok()
+    }
+
     /// The value sealed under the same `context`.
     pub fn open(&self, context: &str, sealed: &str) -> Result<SecretString, SealError> {
-        let (label, text) =
-            sealed.strip_prefix("v1.").and_then(|rest| rest.split_once('.')).ok_or(SealError::Unknown)?;
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| SealError::Unknown)?;
-        let (nonce, ciphertext) = bytes.split_at_checked(NONCE_LEN).ok_or(SealError::Unknown)?;
-        // A key may have been relabelled since: the label only says which to try first.
-        let (named, others): (Vec<_>, Vec<_>) = self.keys.iter().partition(|(l, _)| l == label);
-        for (_, key) in named.into_iter().chain(others) {
-            let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealError::Unknown)?;
-            let mut buffer = ciphertext.to_vec();
-            if let Ok(plain) = key.open_in_place(nonce, Aad::from(context), &mut buffer) {
-                let text = String::from_utf8(plain.to_vec()).map_err(|_| SealError::Unknown)?;
-                return Ok(text.into());
-            }
-        }
-        Err(SealError::Open { label: label.to_owned() })
+        open_with(self.keys.iter(), context, sealed)
     }
+}
+
+/// Opens with any of these keys.
+fn open_with<'k>(
+    keys: impl Iterator<Item = &'k (String, RandomizedNonceKey)>,
+    context: &str,
+    sealed: &str,
+) -> Result<SecretString, SealError> {
+    let (label, text) =
+        sealed.strip_prefix("v1.").and_then(|rest| rest.split_once('.')).ok_or(SealError::Unknown)?;
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| SealError::Unknown)?;
+    let (nonce, ciphertext) = bytes.split_at_checked(NONCE_LEN).ok_or(SealError::Unknown)?;
+    // A key may have been relabelled since: the label only says which to try first.
+    let (named, others): (Vec<_>, Vec<_>) = keys.partition(|(l, _)| l == label);
+    for (_, key) in named.into_iter().chain(others) {
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealError::Unknown)?;
+        let mut buffer = ciphertext.to_vec();
+        if let Ok(plain) = key.open_in_place(nonce, Aad::from(context), &mut buffer) {
+            let text = String::from_utf8(plain.to_vec()).map_err(|_| SealError::Unknown)?;
+            return Ok(text.into());
+        }
+    }
+    Err(SealError::Open { label: label.to_owned() })
 }

@@ -1,5 +1,6 @@
 //! What follows from events: callbacks, jobs, dead letters, and sources that are held.
 
+mod backfill;
 mod callbacks;
 mod dead_letters;
 mod held;

@@ -1,0 +1,45 @@
+//! `backfill reseal-secrets`.
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use colloquy::database::backfills;
+use colloquy::database::dead_letters::{self, Actor};
+use colloquy::ids::JobId;
+use colloquy::jobs::kinds::JobKind;
+use colloquy::jobs::state::WorkKind;
+
+use crate::services::Services;
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    /// Encrypt kept secrets anew with the current ENCRYPTION_KEY, so that the old one can go.
+    ResealSecrets,
+}
+
+#[derive(Args)]
+pub struct Backfill {
+    kind: Kind,
+    /// Why; kept in the audit trail.
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+pub async fn run(services: &Services, command: Backfill) -> anyhow::Result<ExitCode> {
+    let kind = match command.kind {
+        Kind::ResealSecrets => JobKind::ResealSecrets.as_str(),
+    };
+    let id = JobId::new();
+    let client = services.database.client().await?;
+    if !backfills::begin(&client, id, kind).await? {
+        println!("A backfill `{kind}` is under way already.");
+        return Ok(ExitCode::FAILURE);
+    }
+    let name = super::actor();
+    let actor = Actor { name: &name, reason: command.reason.as_deref() };
+    dead_letters::audit(&client, actor, "backfill.begin", &id.to_string()).await?;
+    drop(client);
+    services.hint_all(WorkKind::Job, vec![id.0]).await;
+    println!("{id} begins: `{kind}`, in the background.");
+    Ok(ExitCode::SUCCESS)
+}
