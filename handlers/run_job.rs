@@ -21,7 +21,7 @@ use serde_json::json;
 
 use crate::payload::{self, PayloadTrouble};
 use crate::services::Services;
-use crate::work::{self, End, Hinted, Worker};
+use crate::work::{self, End, Hinted, Worker, outage};
 
 /// Takes a hint at a job.
 pub async fn run_job(
@@ -79,12 +79,6 @@ fn again(services: &Services, claimed: &ClaimedWork, failure: Failure) -> End {
         return End::GiveUp(failure);
     }
     End::Again { delay: services.backoff.delay(attempts), outage: false, failure }
-}
-
-fn outage(services: &Services, claimed: &ClaimedWork, failure: Failure) -> End {
-    let delay =
-        services.backoff.delay(claimed.outages.unsigned_abs() + 1).min(services.config.work.outage_retry);
-    End::Again { delay, outage: true, failure }
 }
 
 /// Tells SailPoint the outcome of an ASYNC invocation, then forgets the secret that proved it.

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 
 use crate::payload::{self, PayloadTrouble};
 use crate::services::{Services, Target};
-use crate::work::{self, End, Hinted, Worker};
+use crate::work::{self, End, Hinted, Worker, outage};
 
 /// Takes a hint at a callback.
 pub async fn send_callback(
@@ -158,10 +158,4 @@ async fn disable(services: &Services, claimed: &ClaimedWork) -> End {
         Err(error) => tracing::warn!(code = error.code(), %error, "a callback target could not be disabled"),
     }
     End::Again { delay: Duration::ZERO, outage: true, failure }
-}
-
-fn outage(services: &Services, claimed: &ClaimedWork, failure: Failure) -> End {
-    let delay =
-        services.backoff.delay(claimed.outages.unsigned_abs() + 1).min(services.config.work.outage_retry);
-    End::Again { delay, outage: true, failure }
 }

@@ -101,6 +101,13 @@ pub async fn take<W: Worker>(
     }
 }
 
+/// Something the work needs is away: tried again soon, and nothing is counted.
+pub fn outage(services: &Services, claimed: &ClaimedWork, failure: Failure) -> End {
+    let delay =
+        services.backoff.delay(claimed.outages.unsigned_abs() + 1).min(services.config.work.outage_retry);
+    End::Again { delay, outage: true, failure }
+}
+
 /// The database did not answer: the hint comes back later, and nothing is counted.
 async fn put_off<W: Worker>(services: &Services, hint: Hinted, error: &DatabaseError) -> Outcome {
     metrics::database_error(error.code());
