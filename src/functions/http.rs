@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Serialize;
 
 /// What every problem's `type` starts with; the code follows.
-pub const PROBLEM_TYPE: &str = "urn:problem-type:";
+pub const PROBLEM_TYPE: &str = "/problems/";
 
 pub(super) type BodyStream = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send + Sync>>;
 

@@ -111,7 +111,7 @@ impl Answer {
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
         let problem = self.json();
         assert_eq!(problem["status"], self.status, "{problem}");
-        let code = problem["type"].as_str().and_then(|t| t.strip_prefix("urn:problem-type:"));
+        let code = problem["type"].as_str().and_then(|t| t.strip_prefix("/problems/"));
         code.unwrap_or_else(|| panic!("no type in {problem}")).to_owned()
     }
 
