@@ -250,26 +250,6 @@ pub struct TargetConfig {
 }
 
 impl SourceConfig {
-    /// The smallest source of a kind: every option at its default.
-    pub fn of(kind: SourceKind) -> Self {
-        Self {
-            kind,
-            auth: None,
-            max_body_bytes: None,
-            max_events: None,
-            content_types: None,
-            rate_per_minute: 0,
-            tolerance_seconds: None,
-            key_lifetime_seconds: None,
-            retention_days: None,
-            stopped: None,
-            hmac: None,
-            event: None,
-            sailpoint: None,
-            subscriptions: Vec::new(),
-        }
-    }
-
     /// How far a signed timestamp may lie from arrival, either way.
     pub fn tolerance(&self) -> Duration {
         Duration::from_secs(u64::from(self.tolerance_seconds.unwrap_or(300)))

@@ -124,19 +124,6 @@ impl DeadLetterState {
     }
 }
 
-/// What an attempt came to.
-#[derive(Debug)]
-pub enum AttemptEnd {
-    /// Done, with what is to be written in the finishing transaction.
-    Done,
-    /// Failed; tried again unless the attempts are used up.
-    Failed(Failure),
-    /// Something we depend on (PostgreSQL, storage) could not be reached. Does not count as an attempt.
-    Outage(Failure),
-    /// Trying again cannot help.
-    Hopeless(Failure),
-}
-
 /// Why an attempt did not succeed: a stable code, and a sentence for the operator without payload or secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
