@@ -19,6 +19,8 @@ pub mod events;
 pub mod functions;
 pub mod ids;
 pub mod jobs;
+pub mod llm;
+pub mod openresponses;
 pub mod tasks;
 pub mod telemetry;
 pub mod webhooks;

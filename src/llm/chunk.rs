@@ -1,0 +1,60 @@
+//! The pieces a model's answer comes in, the same for every provider.
+
+use std::sync::Arc;
+
+/// A piece of an answer. The log of a turn is a sequence of these, and every viewer's events follow from them alone,
+/// so that a stream can be resumed anywhere, by any process, under the same sequence numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// More of the answer's text.
+    Text(Arc<str>),
+    /// More of a refusal.
+    Refusal(Arc<str>),
+    /// More of the reasoning's summary; a new `part` begins the next paragraph.
+    ReasoningSummary { part: u16, delta: Arc<str> },
+    /// More of the raw reasoning.
+    ReasoningText(Arc<str>),
+    /// What the provider wants back next time (encrypted reasoning, a signature). Ends the reasoning item.
+    ReasoningEncrypted(Arc<str>),
+    /// A tool call begins. `index` tells parallel calls of one answer apart.
+    ToolCall { index: u16, call_id: Arc<str>, name: Arc<str> },
+    /// More of a call's arguments.
+    ToolArguments { index: u16, delta: Arc<str> },
+}
+
+/// What a provider's stream says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upstream {
+    Chunk(Chunk),
+    /// Tokens so far; a later count replaces an earlier one.
+    Usage(TokenUsage),
+    /// Why the model stopped. Usage may still follow; the end of the stream is the end.
+    Finish(Finish),
+}
+
+/// Why a model stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Finish {
+    /// It was done.
+    Stop,
+    /// It wants tools to be called.
+    ToolCalls,
+    /// `max_output_tokens`, or the model's own limit.
+    Length,
+    /// The provider's filter cut it.
+    ContentFilter,
+}
+
+/// Tokens as we count them: `input` includes what was read from and written to the provider's cache, `output`
+/// includes reasoning. (Anthropic reports cache tokens beside the input; its adapter adds them.)
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenUsage {
+    pub input: u64,
+    /// Part of `input` read from the provider's cache.
+    pub cached: u64,
+    /// Part of `input` written to the provider's cache.
+    pub cache_written: u64,
+    pub output: u64,
+    /// Part of `output`.
+    pub reasoning: u64,
+}

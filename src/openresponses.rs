@@ -1,0 +1,32 @@
+//! The wire types of Open Responses (`openresponses-openapi.json`, version 2026-04-24), and what OpenAI's own API
+//! adds around them.
+//!
+//! Input is read tolerantly where the protocol is loose (a message without `type`, content as a bare string) and
+//! kept in one canonical form, [`Item`]: what is stored, sent to providers and shown again is the same.
+
+mod content;
+mod error;
+mod event;
+mod item;
+mod request;
+mod response;
+
+pub use content::{Content, ContentPart, Detail};
+pub use error::{ApiError, ErrorType};
+pub use event::{Encoded, Event};
+pub use item::{
+    Compaction, FunctionCall, FunctionCallOutput, InputItem, Item, ItemStatus, Message, Output, Phase,
+    Reasoning, Resolved, Role, Summary,
+};
+pub use request::{
+    AllowedTool, CompactRequest, ContextManagement, ConversationRef, CreateResponse, Effort, Include, Input,
+    JsonSchema, ReasoningParams, SpecificTool, StreamOptions, SummaryKind, TextFormat, TextParams, Tool,
+    ToolChoice, ToolMode, Truncation, Verbosity, check_metadata, parse,
+};
+pub use response::{
+    ConversationOf, IncompleteDetails, InputTokensDetails, OutputTokensDetails, ReasoningEcho, Response,
+    ResponseError, ResponseStatus, TextEcho, Usage,
+};
+
+#[cfg(test)]
+mod tests;
