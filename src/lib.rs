@@ -14,6 +14,7 @@
 pub mod access;
 pub mod azure;
 pub mod config;
+pub mod conversation;
 pub mod database;
 pub mod events;
 pub mod functions;

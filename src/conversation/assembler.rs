@@ -1,0 +1,492 @@
+//! From the pieces of an answer to output items and the protocol's events.
+//!
+//! The same pieces give the same events under the same sequence numbers, in whichever process and however often:
+//! ids are derived from the response's, and nothing here looks at a clock. That is what makes a stream resumable.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::llm::Chunk;
+use crate::openresponses::{
+    ContentPart, Event, FunctionCall, IncompleteDetails, Item, ItemStatus, Message, Reasoning, Response,
+    ResponseError, ResponseStatus, Role, Summary, Usage,
+};
+
+/// How a turn ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct End {
+    /// A final one.
+    pub status: ResponseStatus,
+    /// With `incomplete`: `max_output_tokens`, `content_filter`, `interrupted`.
+    pub incomplete_reason: Option<String>,
+    /// With `failed`.
+    pub error: Option<ResponseError>,
+    pub usage: Option<Usage>,
+    /// Unix seconds; only with `completed`.
+    pub completed_at: Option<i64>,
+}
+
+/// Builds items from chunks, telling every event to a sink as it goes.
+#[derive(Debug)]
+pub struct Assembler {
+    response: Response,
+    response_id: Uuid,
+    show_encrypted: bool,
+    sequence: u64,
+    items: Vec<Arc<Item>>,
+    open: Vec<Open>,
+    next_index: u32,
+}
+
+/// An item that more may come for.
+#[derive(Debug)]
+struct Open {
+    index: u32,
+    id: String,
+    body: Body,
+}
+
+#[derive(Debug)]
+enum Body {
+    Message {
+        parts: Vec<ContentPart>,
+        current: Option<(PartKind, String)>,
+    },
+    Reasoning {
+        summary: Vec<Summary>,
+        current: Option<(u16, String)>,
+        text: Option<String>,
+        encrypted: Option<Arc<str>>,
+    },
+    Call {
+        index: u16,
+        call_id: Arc<str>,
+        name: Arc<str>,
+        arguments: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PartKind {
+    Text,
+    Refusal,
+}
+
+/// Where events go: their sequence number, and what they say.
+pub trait Sink {
+    fn event(&mut self, sequence_number: u64, event: &Event<'_>);
+}
+
+impl<F: FnMut(u64, &Event<'_>)> Sink for F {
+    fn event(&mut self, sequence_number: u64, event: &Event<'_>) {
+        self(sequence_number, event);
+    }
+}
+
+/// Nobody looks: the items alone are wanted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoSink;
+
+impl Sink for NoSink {
+    fn event(&mut self, _: u64, _: &Event<'_>) {}
+}
+
+/// The id of the item at `index` of a response: derived, so that a replay names it alike.
+pub fn item_uuid(response: Uuid, index: u32) -> Uuid {
+    let mut hash = Sha256::new();
+    hash.update(response.as_bytes());
+    hash.update(index.to_be_bytes());
+    let digest = hash.finalize();
+    let mut bytes = *response.as_bytes();
+    bytes[6..].copy_from_slice(&digest[..10]);
+    bytes[6] = (bytes[6] & 0x0f) | 0x70;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    Uuid::from_bytes(bytes)
+}
+
+impl Assembler {
+    /// `response` as it was when the turn began. `show_encrypted`: whether events carry encrypted reasoning.
+    pub fn new(response: Response, response_id: Uuid, show_encrypted: bool) -> Self {
+        Self {
+            response,
+            response_id,
+            show_encrypted,
+            sequence: 0,
+            items: Vec::new(),
+            open: Vec::new(),
+            next_index: 0,
+        }
+    }
+
+    /// The response as it stands, without items that are still open.
+    pub fn response(&self) -> &Response {
+        &self.response
+    }
+
+    /// The items so far that are closed, as they are stored.
+    pub fn items(&self) -> &[Arc<Item>] {
+        &self.items
+    }
+
+    /// The events before the first piece. A background turn was queued first.
+    pub fn begin(&mut self, sink: &mut impl Sink) {
+        if self.response.background {
+            self.response.status = ResponseStatus::Queued;
+            self.lifecycle("response.created", sink);
+            self.lifecycle("response.queued", sink);
+            self.response.status = ResponseStatus::InProgress;
+        } else {
+            self.lifecycle("response.created", sink);
+        }
+        self.lifecycle("response.in_progress", sink);
+    }
+
+    /// The events of one piece.
+    pub fn push(&mut self, chunk: &Chunk, sink: &mut impl Sink) {
+        match chunk {
+            Chunk::Text(delta) => self.part(PartKind::Text, delta, sink),
+            Chunk::Refusal(delta) => self.part(PartKind::Refusal, delta, sink),
+            Chunk::ReasoningSummary { part, delta } => self.summary(*part, delta, sink),
+            Chunk::ReasoningText(delta) => self.reasoning_text(delta, sink),
+            Chunk::ReasoningEncrypted(content) => {
+                let at = self.reasoning(sink);
+                if let Body::Reasoning { encrypted, .. } = &mut self.open[at].body {
+                    *encrypted = Some(Arc::clone(content));
+                }
+                self.close(at, ItemStatus::Completed, sink);
+            }
+            Chunk::ToolCall { index, call_id, name } => self.call(*index, call_id, name, sink),
+            Chunk::ToolArguments { index, delta } => self.arguments(*index, delta, sink),
+        }
+    }
+
+    /// The events of the end, and the response as it ended.
+    pub fn finish(mut self, end: &End, sink: &mut impl Sink) -> (Response, Vec<Arc<Item>>) {
+        let status = match end.status {
+            ResponseStatus::Completed => ItemStatus::Completed,
+            _ => ItemStatus::Incomplete,
+        };
+        while !self.open.is_empty() {
+            self.close(0, status, sink);
+        }
+        self.response.status = end.status;
+        self.response.completed_at = end.completed_at;
+        self.response.error = end.error.clone();
+        self.response.usage = end.usage;
+        self.response.incomplete_details =
+            end.incomplete_reason.clone().map(|reason| IncompleteDetails { reason });
+        self.response.output = if self.show_encrypted {
+            self.items.clone()
+        } else {
+            self.items.iter().map(without_encrypted).collect()
+        };
+        // The protocol has no event for a cancelled turn: it ends the stream as one cut short, the status telling why.
+        let kind = match end.status {
+            ResponseStatus::Completed => "response.completed",
+            ResponseStatus::Failed => "response.failed",
+            _ => "response.incomplete",
+        };
+        self.lifecycle(kind, sink);
+        (self.response, self.items)
+    }
+
+    fn lifecycle(&mut self, kind: &'static str, sink: &mut impl Sink) {
+        sink.event(self.sequence, &Event::Lifecycle { kind, response: &self.response });
+        self.sequence += 1;
+    }
+
+    /// Opens an item and tells so. Gives its place among the open ones.
+    fn open(&mut self, prefix: &str, body: Body, sink: &mut impl Sink) -> usize {
+        let index = self.next_index;
+        self.next_index += 1;
+        let id = format!("{prefix}_{}", item_uuid(self.response_id, index).simple());
+        let open = Open { index, id, body };
+        let item = open.item(ItemStatus::InProgress);
+        sink.event(
+            self.sequence,
+            &Event::Item { kind: "response.output_item.added", output_index: index, item: &item },
+        );
+        self.sequence += 1;
+        self.open.push(open);
+        self.open.len() - 1
+    }
+
+    /// Closes what a piece of another kind ends: everything but what `keep` says.
+    fn close_others(&mut self, keep: impl Fn(&Body) -> bool, sink: &mut impl Sink) {
+        while let Some(at) = self.open.iter().position(|open| !keep(&open.body)) {
+            self.close(at, ItemStatus::Completed, sink);
+        }
+    }
+
+    fn part(&mut self, kind: PartKind, delta: &str, sink: &mut impl Sink) {
+        self.close_others(|body| matches!(body, Body::Message { .. }), sink);
+        let at = if self.open.is_empty() {
+            self.open("msg", Body::Message { parts: Vec::new(), current: None }, sink)
+        } else {
+            0
+        };
+        let open = &mut self.open[at];
+        let Body::Message { parts, current } = &mut open.body else { return };
+        if current.as_ref().is_some_and(|(present, _)| *present != kind) {
+            close_part(&open.id, open.index, parts, current, &mut self.sequence, sink);
+        }
+        let content_index = index_of(parts.len());
+        let (_, text) = current.get_or_insert_with(|| {
+            let part = part_of(kind, String::new());
+            let event = Event::ContentPart {
+                kind: "response.content_part.added",
+                item_id: &open.id,
+                output_index: open.index,
+                content_index,
+                part: &part,
+            };
+            sink.event(self.sequence, &event);
+            self.sequence += 1;
+            (kind, String::new())
+        });
+        text.push_str(delta);
+        let (item_id, output_index) = (open.id.as_str(), open.index);
+        let event = match kind {
+            PartKind::Text => {
+                Event::OutputTextDelta { item_id, output_index, content_index, delta, logprobs: [] }
+            }
+            PartKind::Refusal => Event::RefusalDelta { item_id, output_index, content_index, delta },
+        };
+        sink.event(self.sequence, &event);
+        self.sequence += 1;
+    }
+
+    fn reasoning(&mut self, sink: &mut impl Sink) -> usize {
+        self.close_others(|body| matches!(body, Body::Reasoning { .. }), sink);
+        if self.open.is_empty() {
+            let body = Body::Reasoning { summary: Vec::new(), current: None, text: None, encrypted: None };
+            self.open("rs", body, sink)
+        } else {
+            0
+        }
+    }
+
+    fn summary(&mut self, part: u16, delta: &str, sink: &mut impl Sink) {
+        let at = self.reasoning(sink);
+        let open = &mut self.open[at];
+        let Body::Reasoning { summary, current, .. } = &mut open.body else { return };
+        if current.as_ref().is_some_and(|(present, _)| *present != part) {
+            close_summary(&open.id, open.index, summary, current, &mut self.sequence, sink);
+        }
+        let summary_index = index_of(summary.len());
+        let (_, text) = current.get_or_insert_with(|| {
+            let empty = Summary::SummaryText { text: String::new() };
+            let event = Event::SummaryPart {
+                kind: "response.reasoning_summary_part.added",
+                item_id: &open.id,
+                output_index: open.index,
+                summary_index,
+                part: &empty,
+            };
+            sink.event(self.sequence, &event);
+            self.sequence += 1;
+            (part, String::new())
+        });
+        text.push_str(delta);
+        let event = Event::SummaryDelta { item_id: &open.id, output_index: open.index, summary_index, delta };
+        sink.event(self.sequence, &event);
+        self.sequence += 1;
+    }
+
+    fn reasoning_text(&mut self, delta: &str, sink: &mut impl Sink) {
+        let at = self.reasoning(sink);
+        let open = &mut self.open[at];
+        let Body::Reasoning { text, .. } = &mut open.body else { return };
+        let text = text.get_or_insert_with(|| {
+            let part = ContentPart::ReasoningText { text: String::new() };
+            let event = Event::ContentPart {
+                kind: "response.content_part.added",
+                item_id: &open.id,
+                output_index: open.index,
+                content_index: 0,
+                part: &part,
+            };
+            sink.event(self.sequence, &event);
+            self.sequence += 1;
+            String::new()
+        });
+        text.push_str(delta);
+        let event =
+            Event::ReasoningDelta { item_id: &open.id, output_index: open.index, content_index: 0, delta };
+        sink.event(self.sequence, &event);
+        self.sequence += 1;
+    }
+
+    fn call(&mut self, index: u16, call_id: &Arc<str>, name: &Arc<str>, sink: &mut impl Sink) {
+        // Calls of one answer may come interleaved; only the same index again is another call.
+        self.close_others(|body| matches!(body, Body::Call { index: open, .. } if *open != index), sink);
+        let body = Body::Call {
+            index,
+            call_id: Arc::clone(call_id),
+            name: Arc::clone(name),
+            arguments: String::new(),
+        };
+        self.open("fc", body, sink);
+    }
+
+    fn arguments(&mut self, index: u16, delta: &str, sink: &mut impl Sink) {
+        for open in &mut self.open {
+            if let Body::Call { index: present, arguments, .. } = &mut open.body
+                && *present == index
+            {
+                arguments.push_str(delta);
+                let event = Event::ArgumentsDelta { item_id: &open.id, output_index: open.index, delta };
+                sink.event(self.sequence, &event);
+                self.sequence += 1;
+                return;
+            }
+        }
+    }
+
+    /// Closes the open item at `at`, with the events that belong to it.
+    fn close(&mut self, at: usize, status: ItemStatus, sink: &mut impl Sink) {
+        let mut open = self.open.remove(at);
+        match &mut open.body {
+            Body::Message { parts, current } => {
+                close_part(&open.id, open.index, parts, current, &mut self.sequence, sink);
+            }
+            Body::Reasoning { summary, current, text, .. } => {
+                close_summary(&open.id, open.index, summary, current, &mut self.sequence, sink);
+                if let Some(text) = text {
+                    let part = ContentPart::ReasoningText { text: text.clone() };
+                    let (item_id, output_index) = (open.id.as_str(), open.index);
+                    let done = Event::ReasoningDone { item_id, output_index, content_index: 0, text };
+                    sink.event(self.sequence, &done);
+                    let kind = "response.content_part.done";
+                    let part =
+                        Event::ContentPart { kind, item_id, output_index, content_index: 0, part: &part };
+                    sink.event(self.sequence + 1, &part);
+                    self.sequence += 2;
+                }
+            }
+            Body::Call { name, arguments, .. } => {
+                let event =
+                    Event::ArgumentsDone { item_id: &open.id, output_index: open.index, name, arguments };
+                sink.event(self.sequence, &event);
+                self.sequence += 1;
+            }
+        }
+        let index = open.index;
+        let item = Arc::new(open.item(status));
+        let shown = if self.show_encrypted { Arc::clone(&item) } else { without_encrypted(&item) };
+        let event = Event::Item { kind: "response.output_item.done", output_index: index, item: &shown };
+        sink.event(self.sequence, &event);
+        self.sequence += 1;
+        // Calls that came interleaved may close in another order than they opened.
+        let place = usize::try_from(index).unwrap_or(usize::MAX).min(self.items.len());
+        self.items.insert(place, item);
+    }
+}
+
+impl Open {
+    fn item(&self, status: ItemStatus) -> Item {
+        let id = self.id.clone();
+        match &self.body {
+            Body::Message { parts, .. } => Item::Message(Message {
+                id,
+                status,
+                role: Role::Assistant,
+                content: parts.clone(),
+                phase: None,
+            }),
+            Body::Reasoning { summary, text, encrypted, .. } => Item::Reasoning(Reasoning {
+                id,
+                summary: summary.clone(),
+                content: text
+                    .iter()
+                    .filter(|_| status != ItemStatus::InProgress)
+                    .map(|text| ContentPart::ReasoningText { text: text.clone() })
+                    .collect(),
+                encrypted_content: encrypted.as_deref().map(str::to_owned),
+                status: Some(status),
+            }),
+            Body::Call { call_id, name, arguments, .. } => Item::FunctionCall(FunctionCall {
+                id,
+                call_id: call_id.to_string(),
+                name: name.to_string(),
+                arguments: arguments.clone(),
+                status,
+            }),
+        }
+    }
+}
+
+/// An item as it is shown to those who did not ask for encrypted reasoning.
+pub fn without_encrypted(item: &Arc<Item>) -> Arc<Item> {
+    match &**item {
+        Item::Reasoning(reasoning) if reasoning.encrypted_content.is_some() => {
+            Arc::new(Item::Reasoning(Reasoning { encrypted_content: None, ..reasoning.clone() }))
+        }
+        _ => Arc::clone(item),
+    }
+}
+
+fn index_of(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+fn part_of(kind: PartKind, text: String) -> ContentPart {
+    match kind {
+        PartKind::Text => ContentPart::output_text(text),
+        PartKind::Refusal => ContentPart::Refusal { refusal: text },
+    }
+}
+
+fn close_part(
+    item_id: &str,
+    output_index: u32,
+    parts: &mut Vec<ContentPart>,
+    current: &mut Option<(PartKind, String)>,
+    sequence: &mut u64,
+    sink: &mut impl Sink,
+) {
+    let Some((kind, text)) = current.take() else { return };
+    let content_index = index_of(parts.len());
+    let done = match kind {
+        PartKind::Text => {
+            Event::OutputTextDone { item_id, output_index, content_index, text: &text, logprobs: [] }
+        }
+        PartKind::Refusal => Event::RefusalDone { item_id, output_index, content_index, refusal: &text },
+    };
+    sink.event(*sequence, &done);
+    let part = part_of(kind, text);
+    let kind = "response.content_part.done";
+    sink.event(
+        *sequence + 1,
+        &Event::ContentPart { kind, item_id, output_index, content_index, part: &part },
+    );
+    *sequence += 2;
+    parts.push(part);
+}
+
+fn close_summary(
+    item_id: &str,
+    output_index: u32,
+    summary: &mut Vec<Summary>,
+    current: &mut Option<(u16, String)>,
+    sequence: &mut u64,
+    sink: &mut impl Sink,
+) {
+    let Some((_, text)) = current.take() else { return };
+    let summary_index = index_of(summary.len());
+    let done = Event::SummaryDone { item_id, output_index, summary_index, text: &text };
+    sink.event(*sequence, &done);
+    let part = Summary::SummaryText { text };
+    let kind = "response.reasoning_summary_part.done";
+    sink.event(
+        *sequence + 1,
+        &Event::SummaryPart { kind, item_id, output_index, summary_index, part: &part },
+    );
+    *sequence += 2;
+    summary.push(part);
+}
+
+#[cfg(test)]
+mod tests;

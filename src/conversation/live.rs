@@ -1,0 +1,234 @@
+//! A turn as it runs: its pieces in memory, and those who watch.
+//!
+//! A viewer is a cursor over the pieces. It has no buffer of its own: a slow one only reads later what is kept anyway,
+//! for as long as the turn is kept.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::BytesMut;
+use tokio::sync::watch;
+
+use super::assembler::{Assembler, End};
+use crate::llm::Chunk;
+use crate::openresponses::{Encoded, Event, Response};
+
+/// What the owner of a turn and its viewers share.
+#[derive(Debug)]
+pub struct Live {
+    state: Mutex<State>,
+    /// Counts changes; every viewer waits on it.
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    chunks: Vec<Chunk>,
+    /// How many of them may be seen: those that are durable, or all.
+    shown: usize,
+    end: Option<Arc<End>>,
+    cut: Option<Cut>,
+    viewers: usize,
+    unlogged: bool,
+}
+
+/// Why viewers are sent away although the turn goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Another process has the turn now.
+    LostLease,
+    /// This process is stopping.
+    Draining,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self { state: Mutex::default(), changed: watch::Sender::new(0) }
+    }
+}
+
+impl Live {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while holding it cannot have left it half-changed: every change is one assignment or push.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self) {
+        self.changed.send_modify(|version| *version = version.wrapping_add(1));
+    }
+
+    /// Keeps pieces without showing them yet. Gives how many there are now.
+    pub fn keep(&self, chunks: impl IntoIterator<Item = Chunk>) -> usize {
+        let mut state = self.state();
+        state.chunks.extend(chunks);
+        state.chunks.len()
+    }
+
+    /// Shows the first `upto` pieces.
+    pub fn show(&self, upto: usize) {
+        {
+            let mut state = self.state();
+            state.shown = state.shown.max(upto.min(state.chunks.len()));
+        }
+        self.tell();
+    }
+
+    /// Keeps pieces and shows all there are.
+    pub fn keep_and_show(&self, chunks: impl IntoIterator<Item = Chunk>) {
+        {
+            let mut state = self.state();
+            state.chunks.extend(chunks);
+            state.shown = state.chunks.len();
+        }
+        self.tell();
+    }
+
+    /// Shows everything and the end. The first end stands.
+    pub fn end(&self, end: End) {
+        {
+            let mut state = self.state();
+            state.shown = state.chunks.len();
+            state.end.get_or_insert_with(|| Arc::new(end));
+        }
+        self.tell();
+    }
+
+    /// Sends every viewer away.
+    pub fn cut(&self, why: Cut) {
+        self.state().cut.get_or_insert(why);
+        self.tell();
+    }
+
+    /// The stream goes on although the log hangs: what is seen from here cannot be resumed after a crash.
+    pub fn set_unlogged(&self) {
+        self.state().unlogged = true;
+        self.tell();
+    }
+
+    pub fn ended(&self) -> Option<Arc<End>> {
+        self.state().end.clone()
+    }
+
+    /// How many are watching.
+    pub fn viewers(&self) -> usize {
+        self.state().viewers
+    }
+
+    /// Told of every change: a piece shown, a viewer come or gone, the end.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// All pieces so far, shown or not.
+    pub fn chunks(&self) -> Vec<Chunk> {
+        self.state().chunks.clone()
+    }
+}
+
+/// One who watches a turn.
+#[derive(Debug)]
+pub struct Viewer {
+    live: Arc<Live>,
+    changed: watch::Receiver<u64>,
+    assembler: Option<Assembler>,
+    form: Encoded,
+    /// Events up to this number were seen before.
+    after: Option<u64>,
+    seen: usize,
+    begun: bool,
+    told_unlogged: bool,
+}
+
+/// What a viewer got.
+#[derive(Debug, PartialEq)]
+pub enum Seen {
+    /// More may follow.
+    More,
+    /// That was the last event; the response as it ended.
+    End(Box<Response>),
+    /// Nothing more comes from this process; the stream can be resumed.
+    Cut(Cut),
+}
+
+impl PartialEq for Response {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id && self.status == other.status
+    }
+}
+
+impl Viewer {
+    /// Watches from the event after number `after`, or from the first.
+    pub fn new(live: Arc<Live>, assembler: Assembler, form: Encoded, after: Option<u64>) -> Self {
+        let changed = live.changes();
+        live.state().viewers += 1;
+        Self {
+            live,
+            changed,
+            assembler: Some(assembler),
+            form,
+            after,
+            seen: 0,
+            begun: false,
+            told_unlogged: false,
+        }
+    }
+
+    /// Appends to `out` everything that may be seen and was not yet. Does not wait.
+    pub fn poll(&mut self, out: &mut BytesMut) -> Seen {
+        self.changed.borrow_and_update();
+        let Some(assembler) = &mut self.assembler else { return Seen::Cut(Cut::Draining) };
+        let (new, end, cut, unlogged) = {
+            let state = self.live.state();
+            let new = state.chunks.get(self.seen..state.shown).unwrap_or_default().to_vec();
+            (new, state.end.clone(), state.cut, state.unlogged)
+        };
+        let (form, after) = (self.form, self.after);
+        let mut sink = |number: u64, event: &Event<'_>| {
+            if after.is_none_or(|after| number > after) {
+                event.write(number, form, out);
+                if form == Encoded::Json {
+                    out.extend_from_slice(b"\n");
+                }
+            }
+        };
+        if !self.begun {
+            self.begun = true;
+            assembler.begin(&mut sink);
+        }
+        for chunk in &new {
+            assembler.push(chunk, &mut sink);
+        }
+        self.seen += new.len();
+        if let Some(end) = end {
+            let finished = self.assembler.take().map(|assembler| assembler.finish(&end, &mut sink));
+            return match finished {
+                Some((response, _)) => Seen::End(Box::new(response)),
+                None => Seen::Cut(Cut::Draining),
+            };
+        }
+        if unlogged && !self.told_unlogged {
+            self.told_unlogged = true;
+            if form == Encoded::Sse {
+                out.extend_from_slice(b": unlogged\n\n");
+            }
+        }
+        cut.map_or(Seen::More, Seen::Cut)
+    }
+
+    /// Waits until there may be more to see.
+    pub async fn changed(&mut self) {
+        // The sender lives as long as the `Live` this viewer holds.
+        drop(self.changed.changed().await);
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        let mut state = self.live.state();
+        state.viewers = state.viewers.saturating_sub(1);
+        drop(state);
+        self.live.tell();
+    }
+}
+
+#[cfg(test)]
+mod tests;

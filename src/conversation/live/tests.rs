@@ -1,0 +1,77 @@
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use uuid::Uuid;
+
+use super::*;
+use crate::openresponses::{CreateResponse, ResponseStatus};
+
+fn assembler(id: Uuid) -> Assembler {
+    Assembler::new(Response::begun(&CreateResponse::default(), "resp_1".into(), "demo".into(), 1), id, false)
+}
+
+fn end() -> End {
+    End {
+        status: ResponseStatus::Completed,
+        incomplete_reason: None,
+        error: None,
+        usage: None,
+        completed_at: Some(2),
+    }
+}
+
+fn text(text: &str) -> Chunk {
+    Chunk::Text(text.into())
+}
+
+#[test]
+fn only_what_is_shown_is_seen() {
+    let (live, id) = (Arc::new(Live::default()), Uuid::now_v7());
+    let mut viewer = Viewer::new(Arc::clone(&live), assembler(id), Encoded::Sse, None);
+    let mut out = BytesMut::new();
+    live.keep([text("durable"), text("not yet")]);
+    live.show(1);
+    assert_eq!(viewer.poll(&mut out), Seen::More);
+    let seen = String::from_utf8(out.to_vec()).unwrap();
+    assert!(seen.contains("durable") && !seen.contains("not yet"), "{seen}");
+    live.end(end());
+    assert!(matches!(viewer.poll(&mut out), Seen::End(_)));
+    assert!(String::from_utf8(out.to_vec()).unwrap().contains("not yet"));
+}
+
+#[test]
+fn a_stream_cut_anywhere_resumes_without_gap_or_double() {
+    let (live, id) = (Arc::new(Live::default()), Uuid::now_v7());
+    live.keep_and_show(["a", "b", "c", "d"].map(text));
+    live.end(end());
+    let watch = |after| {
+        let mut viewer = Viewer::new(Arc::clone(&live), assembler(id), Encoded::Json, after);
+        let mut out = BytesMut::new();
+        assert!(matches!(viewer.poll(&mut out), Seen::End(_)));
+        String::from_utf8(out.to_vec()).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let whole = watch(None);
+    for cut in 0..whole.len() {
+        let resumed = watch(Some(u64::try_from(cut).unwrap()));
+        assert_eq!(resumed, whole[cut + 1..]);
+    }
+}
+
+#[tokio::test]
+async fn viewers_are_counted_and_woken() {
+    let (live, id) = (Arc::new(Live::default()), Uuid::now_v7());
+    let mut viewer = Viewer::new(Arc::clone(&live), assembler(id), Encoded::Sse, None);
+    let other = Viewer::new(Arc::clone(&live), assembler(id), Encoded::Sse, None);
+    assert_eq!(live.viewers(), 2);
+    drop(other);
+    assert_eq!(live.viewers(), 1);
+    let mut out = BytesMut::new();
+    viewer.poll(&mut out);
+    let waiting = tokio::spawn(async move {
+        viewer.changed().await;
+        let mut out = BytesMut::new();
+        viewer.poll(&mut out)
+    });
+    live.cut(Cut::Draining);
+    assert_eq!(waiting.await.unwrap(), Seen::Cut(Cut::Draining));
+}
