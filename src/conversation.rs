@@ -1,7 +1,9 @@
 //! Conversations: turns, their logs, what viewers see of them, the context window. No SQL and no HTTP.
 
 pub mod assembler;
+pub mod combinations;
 pub mod live;
+pub mod window;
 
 pub use assembler::{Assembler, End};
 pub use live::{Live, Viewer};

@@ -3,16 +3,17 @@
 use std::fmt::Write;
 
 use super::reader::Setting;
-use super::{access, database, host, load, secrets, storage, telemetry, work};
+use super::{access, database, host, load, secrets, server, storage, telemetry, work};
 
 /// Every setting, by the heading it stands under in `docs/settings.md`.
-pub fn catalogue() -> [(&'static str, &'static [Setting]); 8] {
+pub fn catalogue() -> [(&'static str, &'static [Setting]); 9] {
     [
         ("Where it runs", host::SETTINGS),
         ("Structure", load::SETTINGS),
         ("Database", database::SETTINGS),
         ("Storage, queues and identity", storage::SETTINGS),
         ("Work", work::SETTINGS),
+        ("The conversation server", server::SETTINGS),
         ("Secrets by name", secrets::SETTINGS),
         ("Access", access::SETTINGS),
         ("Logs, traces, metrics", telemetry::SETTINGS),

@@ -10,6 +10,7 @@ use super::host::{self, AppEnvironment};
 use super::mistake::{ConfigErrors, Mistake};
 use super::reader::{Reader, Setting};
 use super::secrets::{CallbackSecrets, EncryptionKeys, WebhookSecrets};
+use super::server::ServerConfig;
 use super::storage::{IdentityConfig, QueueNames, StorageAccess, StorageConfig};
 use super::telemetry::{InsightsAuth, TelemetryConfig};
 use super::work::WorkLimits;
@@ -25,7 +26,7 @@ pub(super) const SETTINGS: &[Setting] = &[CONFIG_FILE];
 /// `colloquy.toml` as it was when this was built.
 const COMPILED_IN: &str = include_str!("../../colloquy.toml");
 
-/// Every setting of the function handlers.
+/// Every setting of both binaries.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub environment: AppEnvironment,
@@ -34,6 +35,7 @@ pub struct Config {
     pub identity: IdentityConfig,
     pub queues: QueueNames,
     pub work: WorkLimits,
+    pub server: ServerConfig,
     pub telemetry: TelemetryConfig,
     pub access: AccessConfig,
     pub webhook_secrets: WebhookSecrets,
@@ -68,6 +70,7 @@ impl Config {
             identity: IdentityConfig::read(&reader, app_environment),
             queues: QueueNames::read(&reader),
             work: WorkLimits::read(&reader),
+            server: ServerConfig::read(&reader, app_environment),
             telemetry: TelemetryConfig::read(&reader, app_environment),
             access: AccessConfig::read(&reader),
             webhook_secrets: WebhookSecrets::read(&reader),

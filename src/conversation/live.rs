@@ -26,6 +26,7 @@ struct State {
     /// How many of them may be seen: those that are durable, or all.
     shown: usize,
     end: Option<Arc<End>>,
+    result: Option<Arc<Response>>,
     cut: Option<Cut>,
     viewers: usize,
     unlogged: bool,
@@ -82,14 +83,34 @@ impl Live {
         self.tell();
     }
 
-    /// Shows everything and the end. The first end stands.
-    pub fn end(&self, end: End) {
+    /// Shows everything and the end, and keeps the response as it ended. The first end stands.
+    pub fn end(&self, end: End, result: Response) {
         {
             let mut state = self.state();
             state.shown = state.chunks.len();
-            state.end.get_or_insert_with(|| Arc::new(end));
+            if state.end.is_none() {
+                state.end = Some(Arc::new(end));
+                state.result = Some(Arc::new(result));
+            }
         }
         self.tell();
+    }
+
+    /// The response as it ended.
+    pub fn result(&self) -> Option<Arc<Response>> {
+        self.state().result.clone()
+    }
+
+    /// Why viewers were sent away, if they were.
+    pub fn was_cut(&self) -> Option<Cut> {
+        self.state().cut
+    }
+
+    /// Counts as a viewer for as long as what it gives lives.
+    pub fn watch(self: &Arc<Self>) -> Watching {
+        self.state().viewers += 1;
+        self.tell();
+        Watching(Arc::clone(self))
     }
 
     /// Sends every viewer away.
@@ -124,10 +145,24 @@ impl Live {
     }
 }
 
-/// One who watches a turn.
+/// Somebody is watching.
+#[derive(Debug)]
+pub struct Watching(Arc<Live>);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.viewers = state.viewers.saturating_sub(1);
+        drop(state);
+        self.0.tell();
+    }
+}
+
+/// One who watches a turn event by event.
 #[derive(Debug)]
 pub struct Viewer {
     live: Arc<Live>,
+    _watching: Watching,
     changed: watch::Receiver<u64>,
     assembler: Option<Assembler>,
     form: Encoded,
@@ -159,8 +194,8 @@ impl Viewer {
     /// Watches from the event after number `after`, or from the first.
     pub fn new(live: Arc<Live>, assembler: Assembler, form: Encoded, after: Option<u64>) -> Self {
         let changed = live.changes();
-        live.state().viewers += 1;
         Self {
+            _watching: live.watch(),
             live,
             changed,
             assembler: Some(assembler),
@@ -218,15 +253,6 @@ impl Viewer {
     pub async fn changed(&mut self) {
         // The sender lives as long as the `Live` this viewer holds.
         drop(self.changed.changed().await);
-    }
-}
-
-impl Drop for Viewer {
-    fn drop(&mut self) {
-        let mut state = self.live.state();
-        state.viewers = state.viewers.saturating_sub(1);
-        drop(state);
-        self.live.tell();
     }
 }
 

@@ -20,6 +20,10 @@ fn end() -> End {
     }
 }
 
+fn ended(id: Uuid) -> Response {
+    assembler(id).finish(&end(), &mut crate::conversation::assembler::NoSink).0
+}
+
 fn text(text: &str) -> Chunk {
     Chunk::Text(text.into())
 }
@@ -34,7 +38,7 @@ fn only_what_is_shown_is_seen() {
     assert_eq!(viewer.poll(&mut out), Seen::More);
     let seen = String::from_utf8(out.to_vec()).unwrap();
     assert!(seen.contains("durable") && !seen.contains("not yet"), "{seen}");
-    live.end(end());
+    live.end(end(), ended(id));
     assert!(matches!(viewer.poll(&mut out), Seen::End(_)));
     assert!(String::from_utf8(out.to_vec()).unwrap().contains("not yet"));
 }
@@ -43,7 +47,7 @@ fn only_what_is_shown_is_seen() {
 fn a_stream_cut_anywhere_resumes_without_gap_or_double() {
     let (live, id) = (Arc::new(Live::default()), Uuid::now_v7());
     live.keep_and_show(["a", "b", "c", "d"].map(text));
-    live.end(end());
+    live.end(end(), ended(id));
     let watch = |after| {
         let mut viewer = Viewer::new(Arc::clone(&live), assembler(id), Encoded::Json, after);
         let mut out = BytesMut::new();

@@ -1,0 +1,166 @@
+//! Requests as routes see them, and what goes back.
+
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use colloquy::openresponses::{ApiError, ErrorType};
+use futures_util::{Stream, StreamExt};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use serde::Serialize;
+use warp::reply::Response;
+
+/// The id that finds a request in answers, logs and rows.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// One request, its body still on the wire.
+pub struct Request {
+    pub method: Method,
+    pub path: String,
+    pub query: String,
+    pub headers: HeaderMap,
+    pub body: Body,
+}
+
+/// A body, and how much of it is taken.
+pub struct Body {
+    stream: std::pin::Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send + Sync>>,
+    limit: usize,
+    patience: Duration,
+}
+
+impl Body {
+    pub fn new<B: Buf>(
+        stream: impl Stream<Item = Result<B, warp::Error>> + Send + Sync + 'static,
+        limit: usize,
+        patience: Duration,
+    ) -> Self {
+        let stream = stream.map(|piece| piece.map(|mut piece| piece.copy_to_bytes(piece.remaining())));
+        Self { stream: Box::pin(stream), limit, patience }
+    }
+}
+
+impl Request {
+    /// The whole body.
+    ///
+    /// Errors: 413 beyond `REQUEST_BODY_MAX`, 408 if it takes longer than `REQUEST_BODY_TIMEOUT`, 400 if it breaks off.
+    pub async fn bytes(&mut self) -> Result<Bytes, ApiError> {
+        let limit = self.body.limit;
+        let declared = self.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        if declared.is_some_and(|length| length > limit) {
+            return Err(too_large(limit));
+        }
+        let stream = &mut self.body.stream;
+        let collected = async {
+            let Some(first) = stream.next().await else { return Ok(Bytes::new()) };
+            let first = first.map_err(|_| broken_off())?;
+            if declared == Some(first.len()) {
+                return Ok(first);
+            }
+            let mut whole = BytesMut::with_capacity(declared.unwrap_or(first.len()));
+            whole.extend_from_slice(&first);
+            while let Some(piece) = stream.next().await {
+                whole.extend_from_slice(&piece.map_err(|_| broken_off())?);
+                if whole.len() > limit {
+                    return Err(too_large(limit));
+                }
+            }
+            Ok(whole.freeze())
+        };
+        let late = || {
+            let message = format!(
+                "The body did not arrive within {} s (REQUEST_BODY_TIMEOUT).",
+                self.body.patience.as_secs()
+            );
+            ApiError::new(StatusCode::REQUEST_TIMEOUT, ErrorType::InvalidRequestError, "body_timeout", message)
+        };
+        tokio::time::timeout(self.body.patience, collected).await.map_err(|_| late())?
+    }
+
+    /// The body of a JSON endpoint; 415 if it says it is something else.
+    pub async fn json_bytes(&mut self) -> Result<Bytes, ApiError> {
+        let kind = self.headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
+        if let Some(kind) = kind {
+            let media = kind.split(';').next().unwrap_or_default().trim();
+            if !media.eq_ignore_ascii_case("application/json") {
+                return Err(ApiError::new(
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    ErrorType::InvalidRequestError,
+                    "unsupported_content_type",
+                    "Unsupported content type: send 'application/json'.",
+                ));
+            }
+        }
+        self.bytes().await
+    }
+
+    /// Parameters of the query, decoded, in order.
+    pub fn params(&self) -> impl Iterator<Item = (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)> {
+        url::form_urlencoded::parse(self.query.as_bytes())
+    }
+
+    /// One parameter of the query.
+    pub fn param(&self, name: &str) -> Option<String> {
+        self.params().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    }
+}
+
+fn too_large(limit: usize) -> ApiError {
+    ApiError::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorType::InvalidRequestError,
+        "request_too_large",
+        format!("The body is larger than {limit} bytes (REQUEST_BODY_MAX)."),
+    )
+}
+
+fn broken_off() -> ApiError {
+    ApiError::new(
+        StatusCode::BAD_REQUEST,
+        ErrorType::InvalidRequestError,
+        "body_incomplete",
+        "The body broke off.",
+    )
+}
+
+/// 200 with a JSON body.
+pub fn json(value: &impl Serialize) -> Response {
+    with_status(StatusCode::OK, value)
+}
+
+/// A JSON body under a status.
+pub fn with_status(status: StatusCode, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(body) => bytes(status, body.into()),
+        Err(error) => {
+            tracing::error!(code = "answer.unwritable", %error, "an answer could not be written as JSON");
+            refusal(&ApiError::internal())
+        }
+    }
+}
+
+/// A body that is JSON already.
+pub fn bytes(status: StatusCode, body: Bytes) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+/// An error in OpenAI's shape, with the headers its SDKs go by.
+pub fn refusal(error: &ApiError) -> Response {
+    let body = serde_json::to_vec(&error.body()).unwrap_or_default();
+    let mut response = bytes(error.status, body.into());
+    let headers = response.headers_mut();
+    if let Some(delay) = error.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(delay.as_millis().div_ceil(1_000) as u64));
+        headers.insert(RETRY_AFTER_MS, HeaderValue::from(delay.as_millis() as u64));
+    }
+    if let Some(yes) = error.should_retry {
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static(if yes { "true" } else { "false" }));
+    }
+    response
+}
