@@ -14,8 +14,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::maintain;
-use crate::request_id;
 use crate::services::Services;
+use colloquy::request_id;
 
 /// What a probe waits for at most.
 const PATIENCE: Duration = Duration::from_secs(5);

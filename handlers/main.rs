@@ -11,7 +11,6 @@ mod payload;
 mod process_event;
 mod receive_webhook;
 mod registrations;
-mod request_id;
 mod run_job;
 mod send_callback;
 mod services;

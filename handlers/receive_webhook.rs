@@ -20,8 +20,8 @@ use http::{HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 use tracing::Instrument;
 
-use crate::request_id::{self, RequestId};
 use crate::services::{Services, SourceService};
+use colloquy::request_id::{self, RequestId};
 
 /// Answers one request of a sender.
 pub async fn receive_webhook(

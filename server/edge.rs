@@ -27,7 +27,6 @@ const WRITE_STALL: Duration = Duration::from_secs(60);
 pub struct Limits {
     pub head_max: usize,
     pub head_timeout: Duration,
-    pub connections: usize,
 }
 
 /// Connections open now, of those allowed.

@@ -155,6 +155,9 @@ pub fn refusal(error: &ApiError) -> Response {
     let body = serde_json::to_vec(&error.body()).unwrap_or_default();
     let mut response = bytes(error.status, body.into());
     let headers = response.headers_mut();
+    for (name, value) in &error.headers {
+        headers.insert(name, value.clone());
+    }
     if let Some(delay) = error.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(delay.as_millis().div_ceil(1_000) as u64));
         headers.insert(RETRY_AFTER_MS, HeaderValue::from(delay.as_millis() as u64));

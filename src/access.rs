@@ -3,6 +3,8 @@
 //! A key is 256 random bits behind `clq_`. Only its SHA-256 is configured (`AUTH_API_KEYS`); at that entropy a salt
 //! adds nothing. Keys from the setting work with the database down.
 
+mod principal;
+
 use std::fmt;
 
 use base64::Engine;
@@ -15,6 +17,8 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use crate::config::{AccessConfig, ApiKeyConfig, Scope};
+
+pub use principal::Principal;
 
 /// What every key begins with, so that scanners and people recognise one.
 pub const KEY_PREFIX: &str = "clq_";

@@ -22,6 +22,7 @@ pub mod ids;
 pub mod jobs;
 pub mod llm;
 pub mod openresponses;
+pub mod request_id;
 pub mod tasks;
 pub mod telemetry;
 pub mod webhooks;

@@ -12,7 +12,7 @@ mod request;
 mod response;
 
 pub use content::{Content, ContentPart, Detail};
-pub use error::{ApiError, ErrorType};
+pub use error::{ApiError, ErrorType, excerpt};
 pub use event::{Encoded, Event};
 pub use item::{
     Compaction, FunctionCall, FunctionCallOutput, InputItem, Item, ItemStatus, Message, Output, Phase,

@@ -201,7 +201,7 @@ impl Assembler {
     fn open(&mut self, prefix: &str, body: Body, sink: &mut impl Sink) -> usize {
         let index = self.next_index;
         self.next_index += 1;
-        let id = format!("{prefix}_{}", item_uuid(self.response_id, index).simple());
+        let id = format!("{prefix}_{}", item_uuid(self.response_id, index));
         let open = Open { index, id, body };
         let item = open.item(ItemStatus::InProgress);
         sink.event(

@@ -2,7 +2,7 @@
 //!
 //! One table: the code goes by it, `docs/protocol.md` shows it, and a test tries every combination.
 
-use crate::openresponses::{ApiError, CreateResponse};
+use crate::openresponses::{ApiError, CreateResponse, excerpt};
 
 /// How a request came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +89,18 @@ impl Combination {
 
 /// Checks a request against the table.
 pub fn check(request: &CreateResponse, transport: Transport) -> Result<(), ApiError> {
+    match (transport, request.kind.as_deref()) {
+        (Transport::Http, Some(_)) => {
+            return Err(ApiError::invalid("unknown_parameter", "type", "Unknown parameter: 'type'."));
+        }
+        (Transport::WebSocket, None) => return Err(ApiError::missing("type")),
+        (Transport::WebSocket, Some(kind)) if kind != "response.create" => {
+            let message =
+                format!("Invalid value: '{}'. Supported values are: 'response.create'.", excerpt(kind));
+            return Err(ApiError::invalid_value("type", message));
+        }
+        _ => {}
+    }
     if transport == Transport::WebSocket {
         let sent = [
             ("stream", request.stream.is_some()),
@@ -179,9 +191,12 @@ mod tests {
     fn a_socket_takes_no_fields_of_http() {
         for field in ["stream", "background"] {
             let body = format!(r#"{{"model": "demo", "input": "hi", "{field}": false}}"#);
-            let request = CreateResponse::parse(body.as_bytes()).unwrap();
-            assert_eq!(check(&request, Transport::WebSocket).unwrap_err().param.as_deref(), Some(field));
+            let mut request = CreateResponse::parse(body.as_bytes()).unwrap();
             assert!(check(&request, Transport::Http).is_ok());
+            assert_eq!(check(&request, Transport::WebSocket).unwrap_err().param.as_deref(), Some("type"));
+            request.kind = Some("response.create".into());
+            assert_eq!(check(&request, Transport::WebSocket).unwrap_err().param.as_deref(), Some(field));
+            assert_eq!(check(&request, Transport::Http).unwrap_err().param.as_deref(), Some("type"));
         }
     }
 

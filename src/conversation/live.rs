@@ -143,6 +143,20 @@ impl Live {
     pub fn chunks(&self) -> Vec<Chunk> {
         self.state().chunks.clone()
     }
+
+    /// The pieces behind the first `from`, shown or not.
+    pub fn chunks_from(&self, from: usize) -> Vec<Chunk> {
+        self.state().chunks.get(from..).unwrap_or_default().to_vec()
+    }
+
+    /// How many pieces there are, shown or not.
+    pub fn len(&self) -> usize {
+        self.state().chunks.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// Somebody is watching.

@@ -10,25 +10,16 @@ use crate::openresponses::{ApiError, Item, Truncation};
 /// An item of the past, and what it costs to show.
 #[derive(Clone, Debug)]
 pub struct Past {
-    /// Its place on the thread.
-    pub position: i64,
+    /// Tokens of everything before it on its thread, shown or not. Counted from the thread's start, so that a cut at a
+    /// multiple of something stays where it is while the thread grows.
+    pub tokens_before: u64,
     pub tokens: u64,
     pub item: Arc<Item>,
 }
 
-/// What fits.
-#[derive(Debug)]
-pub struct Window {
-    /// Of the past, oldest first.
-    pub items: Vec<Arc<Item>>,
-    /// From where on the thread is shown: the next turn begins from here.
-    pub from: i64,
-    /// Tokens of `items`.
-    pub tokens: u64,
-}
-
-/// Chooses what is shown of `past` (oldest first), beside `fixed` tokens of instructions, tools and new input, leaving
-/// `answer` tokens for what the model says, in a window of `size` tokens.
+/// Chooses what is shown of `past`: the end of a thread, oldest first. Beside it stand `fixed` tokens of instructions,
+/// tools and new input, and `answer` tokens are left for what the model says, in a window of `size` tokens. Gives how
+/// many of the oldest are left out.
 ///
 /// Errors: 400 `context_length_exceeded` if it does not fit and nothing may be left out, or if not even the new input
 /// fits.
@@ -38,48 +29,28 @@ pub fn fit(
     answer: u64,
     size: u64,
     truncation: Truncation,
-) -> Result<Window, ApiError> {
-    let total: u64 = past.iter().map(|past| past.tokens).sum();
+) -> Result<usize, ApiError> {
+    let total = past.iter().map(|past| past.tokens).sum::<u64>()
+        + past.first().map_or(0, |first| first.tokens_before);
     let room = size.saturating_sub(answer).saturating_sub(fixed);
     if total <= room && fixed + answer <= size {
-        return Ok(whole(past, 0, total));
+        return Ok(0);
     }
     if truncation == Truncation::Disabled || fixed + answer > size {
         return Err(exceeded(total + fixed, answer, size));
     }
-    let step = (size / 4).max(1);
-    let excess = total - room;
     // More than need be, so that the next turns can keep this cut.
-    let mut drop = excess.next_multiple_of(step).min(total);
+    let step = (size / 4).max(1);
+    let mut cut = total.saturating_sub(room).next_multiple_of(step);
     loop {
-        let start = together(past, start_after(past, drop));
-        let left: u64 = past[start..].iter().map(|past| past.tokens).sum();
-        if left <= room {
-            return Ok(whole(past, start, left));
+        let start = past.iter().position(|past| past.tokens_before >= cut).unwrap_or(past.len());
+        let start = together(past, start);
+        // What was deleted counts in `tokens_before`, but takes no room.
+        if past[start..].iter().map(|past| past.tokens).sum::<u64>() <= room {
+            return Ok(start);
         }
-        drop = (drop + step).min(total);
+        cut += step;
     }
-}
-
-fn whole(past: &[Past], start: usize, tokens: u64) -> Window {
-    let from = past.get(start).map_or_else(
-        || past.last().map_or(0, |last| last.position + 1),
-        // Nothing left out: whatever comes before, should there be anything, is not shown either.
-        |first| first.position,
-    );
-    Window { items: past[start..].iter().map(|past| Arc::clone(&past.item)).collect(), from, tokens }
-}
-
-/// The first item that is kept when at least `drop` tokens go.
-fn start_after(past: &[Past], drop: u64) -> usize {
-    let mut gone = 0;
-    for (at, past) in past.iter().enumerate() {
-        if gone >= drop {
-            return at;
-        }
-        gone += past.tokens;
-    }
-    past.len()
 }
 
 /// Moves a cut forward until it parts no tool call from its output, and no reasoning from what it led to.

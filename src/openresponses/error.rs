@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -37,12 +37,23 @@ pub struct ApiError {
     pub retry_after: Option<Duration>,
     /// Becomes `x-should-retry`, which OpenAI's SDKs obey above their own rules.
     pub should_retry: Option<bool>,
+    /// Further headers of the answer: `Allow`, rate limits.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl ApiError {
     pub fn new(status: StatusCode, kind: ErrorType, code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { status, kind, code, message, param: None, retry_after: None, should_retry: None }
+        Self {
+            status,
+            kind,
+            code,
+            message,
+            param: None,
+            retry_after: None,
+            should_retry: None,
+            headers: Vec::new(),
+        }
     }
 
     /// 400 on the field `param`.
@@ -105,6 +116,13 @@ impl ApiError {
     #[must_use]
     pub fn should_retry(mut self, yes: bool) -> Self {
         self.should_retry = Some(yes);
+        self
+    }
+
+    /// The same, with one more header.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
         self
     }
 

@@ -12,41 +12,78 @@ use super::item::InputItem;
 ///
 /// Only what has a default in the protocol is optional in meaning; everything is `Option` here, so that what was
 /// left out can be told from what was said.
-#[derive(Clone, Debug, Default, Deserialize)]
+///
+/// Written, it is what is kept with a stored turn, to be shown and to be run again: everything but what is stored
+/// elsewhere (the input, what goes before) or matters only while the caller waits.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct CreateResponse {
+    /// Only over a WebSocket: `response.create`.
+    #[serde(rename = "type", skip_serializing)]
+    pub kind: Option<String>,
+    #[serde(skip_serializing)]
     pub model: Option<String>,
+    #[serde(skip_serializing)]
     pub input: Option<Input>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub instructions: Option<String>,
+    #[serde(skip_serializing)]
     pub previous_response_id: Option<String>,
+    #[serde(skip_serializing)]
     pub conversation: Option<ConversationRef>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub include: Option<Vec<Include>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tools: Option<Vec<Tool>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub tool_choice: Option<ToolChoice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub parallel_tool_calls: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tool_calls: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<BTreeMap<String, String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<TextParams>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<ReasoningParams>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub top_p: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub presence_penalty: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub frequency_penalty: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub top_logprobs: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_output_tokens: Option<u32>,
+    #[serde(skip_serializing)]
     pub stream: Option<bool>,
+    #[serde(skip_serializing)]
     pub stream_options: Option<StreamOptions>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub background: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub truncation: Option<Truncation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub context_management: Option<Vec<ContextManagement>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub service_tier: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub safety_identifier: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_cache_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_cache_retention: Option<String>,
     /// Deprecated at OpenAI in favour of `safety_identifier` and `prompt_cache_key`; taken as the former.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// Ours: what happens to the turn when the last viewer leaves, `continue` or `cancel`.
+    #[serde(skip_serializing)]
     pub on_disconnect: Option<String>,
 }
 
@@ -75,7 +112,7 @@ impl ConversationRef {
 }
 
 /// What is shown only on request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Include {
     #[serde(rename = "reasoning.encrypted_content")]
     ReasoningEncryptedContent,
@@ -138,7 +175,7 @@ pub enum AllowedTool {
     Function { name: String },
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextParams {
     pub format: Option<TextFormat>,
@@ -173,7 +210,7 @@ pub enum Verbosity {
     High,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReasoningParams {
     pub effort: Option<Effort>,
@@ -218,7 +255,7 @@ pub enum Truncation {
 }
 
 /// Compaction by itself, once the context is longer than the threshold.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ContextManagement {
     Compaction { compact_threshold: Option<u32> },

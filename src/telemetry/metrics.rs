@@ -223,6 +223,47 @@ pub fn access_refused(code: &str) {
     count(Metric::AccessRefused, 1, &[code]);
 }
 
+/// A request to the conversation server was answered, or its answer begun.
+pub fn request(route: &str, status: u16, elapsed: Duration) {
+    time(Metric::Requests, elapsed, &[route, &status.to_string()]);
+}
+
+/// Connections to the conversation server: open ones, and how many may be.
+pub fn connections(open: usize, limit: usize) {
+    gauge(Metric::ConnectionsOpen, open as f64, &[]);
+    gauge(Metric::ConnectionsLimit, limit as f64, &[]);
+}
+
+/// A connection was refused because there were too many.
+pub fn connection_refused() {
+    count(Metric::ConnectionsRefused, 1, &[]);
+}
+
+/// Turns in flight.
+pub fn turns_open(n: usize) {
+    gauge(Metric::TurnsOpen, n as f64, &[]);
+}
+
+/// A turn ended: its final status, and what ended it.
+pub fn turn_ended(status: &str, reason: &str) {
+    count(Metric::TurnsEnded, 1, &[status, reason]);
+}
+
+/// A turn of a dead process was taken over: `ended`, or `restarted`.
+pub fn turn_taken_over(outcome: &str) {
+    count(Metric::TurnsTakenOver, 1, &[outcome]);
+}
+
+/// One grouped append returned.
+pub fn log_append(elapsed: Duration) {
+    time(Metric::LogAppend, elapsed, &[]);
+}
+
+/// An append took longer than `LOG_PATIENCE`.
+pub fn log_stalled() {
+    count(Metric::LogStalled, 1, &[]);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use crate::openresponses::{
     ContentPart, FunctionCall, FunctionCallOutput, ItemStatus, Message, Output, Role,
 };
 
-fn message(position: i64, tokens: u64) -> Past {
+fn message(before: u64, tokens: u64) -> Past {
     let item = Item::Message(Message {
         id: String::new(),
         status: ItemStatus::Completed,
@@ -13,10 +13,10 @@ fn message(position: i64, tokens: u64) -> Past {
         content: vec![ContentPart::InputText { text: "x".into() }],
         phase: None,
     });
-    Past { position, tokens, item: Arc::new(item) }
+    Past { tokens_before: before, tokens, item: Arc::new(item) }
 }
 
-fn call(position: i64, call_id: &str) -> Past {
+fn call(before: u64, call_id: &str) -> Past {
     let item = Item::FunctionCall(FunctionCall {
         id: String::new(),
         call_id: call_id.into(),
@@ -24,80 +24,86 @@ fn call(position: i64, call_id: &str) -> Past {
         arguments: "{}".into(),
         status: ItemStatus::Completed,
     });
-    Past { position, tokens: 10, item: Arc::new(item) }
+    Past { tokens_before: before, tokens: 10, item: Arc::new(item) }
 }
 
-fn output(position: i64, call_id: &str) -> Past {
+fn output(before: u64, call_id: &str) -> Past {
     let item = Item::FunctionCallOutput(FunctionCallOutput {
         id: String::new(),
         call_id: call_id.into(),
         output: Output::Text("1".into()),
         status: ItemStatus::Completed,
     });
-    Past { position, tokens: 10, item: Arc::new(item) }
+    Past { tokens_before: before, tokens: 10, item: Arc::new(item) }
+}
+
+fn messages(count: u64, tokens: u64) -> Vec<Past> {
+    (0..count).map(|at| message(at * tokens, tokens)).collect()
+}
+
+fn shown(past: &[Past]) -> u64 {
+    past.iter().map(|past| past.tokens).sum()
 }
 
 #[test]
 fn what_fits_is_shown_whole() {
-    let past: Vec<_> = (0..10).map(|position| message(position, 10)).collect();
-    let window = fit(&past, 50, 50, 200, Truncation::Disabled).unwrap();
-    assert_eq!((window.items.len(), window.from, window.tokens), (10, 0, 100));
+    assert_eq!(fit(&messages(10, 10), 50, 50, 200, Truncation::Disabled).unwrap(), 0);
 }
 
 #[test]
 fn what_does_not_fit_is_refused_unless_it_may_be_cut() {
-    let past: Vec<_> = (0..10).map(|position| message(position, 20)).collect();
+    let past = messages(10, 20);
     let error = fit(&past, 50, 50, 200, Truncation::Disabled).unwrap_err();
     assert_eq!((error.code, error.status.as_u16()), ("context_length_exceeded", 400));
-    let window = fit(&past, 50, 50, 200, Truncation::Auto).unwrap();
-    assert!(window.tokens <= 100);
+    let start = fit(&past, 50, 50, 200, Truncation::Auto).unwrap();
+    assert!(shown(&past[start..]) <= 100);
     assert!(fit(&[], 180, 50, 200, Truncation::Auto).is_err(), "the new input alone is too long");
 }
 
 #[test]
 fn the_cut_stays_for_several_turns() {
-    let mut past: Vec<Past> = Vec::new();
+    let past = messages(200, 10);
     let mut cuts = Vec::new();
-    for position in 0..200 {
-        past.push(message(position, 10));
-        let window = fit(&past, 20, 20, 400, Truncation::Auto).unwrap();
-        past.retain(|past| past.position >= window.from);
-        if cuts.last() != Some(&window.from) {
-            cuts.push(window.from);
+    for turn in 1..=past.len() {
+        // As the database gives it: the newest, a little more than the window holds.
+        let loaded = &past[turn.saturating_sub(41)..turn];
+        let start = fit(loaded, 20, 20, 400, Truncation::Auto).unwrap();
+        let cut = loaded.get(start).map(|past| past.tokens_before);
+        if cuts.last() != Some(&cut) {
+            cuts.push(cut);
         }
     }
     // A quarter of the window is ten items: 200 turns, of which the first 36 need no cut.
-    assert!(cuts.len() <= 19, "{cuts:?}");
+    assert!(cuts.len() <= 18, "{cuts:?}");
 }
 
 proptest! {
-    /// Whatever the thread: what is shown fits, is its end, and holds no output without its call.
+    /// Whatever the thread: what is shown fits, and holds no output without its call.
     #[test]
     fn a_window_is_a_whole_end(kinds in prop::collection::vec(0..3_u8, 1..60), size in 120..600_u64) {
-        let mut past = Vec::new();
+        let mut past: Vec<Past> = Vec::new();
         for kind in kinds {
-            let position = i64::try_from(past.len()).unwrap();
+            let before = u64::try_from(past.len()).unwrap() * 10;
             match kind {
-                0 => past.push(message(position, 10)),
+                0 => past.push(message(before, 10)),
                 1 => {
-                    past.push(call(position, &position.to_string()));
-                    past.push(output(position + 1, &position.to_string()));
+                    past.push(call(before, &before.to_string()));
+                    past.push(output(before + 10, &before.to_string()));
                 }
                 _ => {
-                    past.push(call(position, &format!("a{position}")));
-                    past.push(call(position + 1, &format!("b{position}")));
-                    past.push(output(position + 2, &format!("b{position}")));
-                    past.push(output(position + 3, &format!("a{position}")));
+                    past.push(call(before, &format!("a{before}")));
+                    past.push(call(before + 10, &format!("b{before}")));
+                    past.push(output(before + 20, &format!("b{before}")));
+                    past.push(output(before + 30, &format!("a{before}")));
                 }
             }
         }
-        let window = fit(&past, 30, 30, size, Truncation::Auto).unwrap();
-        prop_assert!(window.tokens + 60 <= size);
-        let shown: Vec<_> = past.iter().filter(|past| past.position >= window.from).collect();
-        prop_assert_eq!(shown.len(), window.items.len());
-        for item in &window.items {
-            if let Item::FunctionCallOutput(output) = &**item {
-                let has = window.items.iter().any(|other| matches!(&**other, Item::FunctionCall(call) if call.call_id == output.call_id));
+        let start = fit(&past, 30, 30, size, Truncation::Auto).unwrap();
+        let shown_items = &past[start..];
+        prop_assert!(shown(shown_items) + 60 <= size);
+        for past in shown_items {
+            if let Item::FunctionCallOutput(output) = &*past.item {
+                let has = shown_items.iter().any(|other| matches!(&*other.item, Item::FunctionCall(call) if call.call_id == output.call_id));
                 prop_assert!(has, "an output lost its call");
             }
         }

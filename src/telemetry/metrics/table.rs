@@ -99,6 +99,24 @@ metrics! {
         "Migrations of this build that the database has not seen";
     Swept, "colloquy.maintain.swept", Kind::Counter, "{item}", ["sweep"],
         "Rows and messages that upkeep took, by sweep";
+    Requests, "http.server.request.duration", Kind::Histogram(SECONDS), "s", ["route", "status"],
+        "Time from a request to the conversation server until its answer began";
+    ConnectionsOpen, "colloquy.connections.open", Kind::Gauge, "{connection}", [],
+        "Connections to the conversation server that are open";
+    ConnectionsLimit, "colloquy.connections.limit", Kind::Gauge, "{connection}", [],
+        "Most connections the conversation server takes";
+    ConnectionsRefused, "colloquy.connections.refused", Kind::Counter, "{connection}", [],
+        "Connections refused because there were too many";
+    TurnsOpen, "colloquy.turns.open", Kind::Gauge, "{turn}", [],
+        "Turns in flight in this process";
+    TurnsEnded, "colloquy.turns.ended", Kind::Counter, "{turn}", ["status", "reason"],
+        "Turns that ended, by status and why";
+    TurnsTakenOver, "colloquy.turns.taken_over", Kind::Counter, "{turn}", ["outcome"],
+        "Turns of dead processes that this one took over";
+    LogAppend, "colloquy.log.append.duration", Kind::Histogram(SECONDS), "s", [],
+        "Time of one grouped append to the logs of turns";
+    LogStalled, "colloquy.log.stalled", Kind::Counter, "{append}", [],
+        "Appends that took longer than LOG_PATIENCE, so that streams went on unlogged";
     AccessRefused, "colloquy.access.refused", Kind::Counter, "{request}", ["code"],
         "Callers refused, by reason";
 }

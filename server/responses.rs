@@ -1,0 +1,198 @@
+//! `/v1/responses`: create, retrieve, follow, cancel, delete, list its input.
+
+use std::sync::Arc;
+
+use colloquy::conversation::combinations::Transport;
+use colloquy::conversation::engine::{Call, Turn};
+use colloquy::database::responses::Order;
+use colloquy::openresponses::{ApiError, CreateResponse, Encoded, excerpt};
+use http::{HeaderMap, StatusCode};
+use serde_json::json;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use warp::reply::Response;
+
+use crate::app::App;
+use crate::http::{Request, with_status};
+use crate::stream;
+
+/// `POST /v1/responses`.
+pub async fn create(app: &Arc<App>, mut request: Request) -> Result<Response, ApiError> {
+    let who = app.authenticate(&request.headers).await?;
+    let body = request.json_bytes().await?;
+    let parameters = CreateResponse::parse(&body)?;
+    let admitted = app.admit(&who)?;
+    let (streamed, background) =
+        (parameters.stream.unwrap_or(false), parameters.background.unwrap_or(false));
+    let call = call(&request.headers, Transport::Http, &body)?;
+    drop(body);
+    let turn = app.engine.create(&who, parameters, call).await?;
+    let mut response = if streamed {
+        app.engine.viewed(&who, &turn).await?;
+        let viewer = turn.viewer(Encoded::Sse, None);
+        refused_early(app, &turn).await?;
+        stream::sse(viewer, app.config.server.heartbeat)
+    } else if background {
+        crate::http::json(&app.engine.get(&who, &turn.id.to_string(), false).await?)
+    } else {
+        let watching = turn.live.watch();
+        refused_early(app, &turn).await?;
+        let limits = &app.config.server;
+        let answer = stream::json(Arc::clone(&turn.live), limits.json_keep_alive, limits.heartbeat).await;
+        drop(watching);
+        answer?
+    };
+    admitted.describe(response.headers_mut());
+    Ok(response)
+}
+
+/// A refusal that comes soon has a status of its own; one that comes late is told in the stream.
+async fn refused_early(app: &App, turn: &Turn) -> Result<(), ApiError> {
+    turn.opened(app.config.server.heartbeat).await
+}
+
+/// What a request says about itself.
+pub fn call(headers: &HeaderMap, transport: Transport, body: &[u8]) -> Result<Call, ApiError> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let idempotency_key = text("idempotency-key").filter(|key| !key.is_empty()).map(str::to_owned);
+    if idempotency_key.as_ref().is_some_and(|key| key.len() > 255) {
+        return Err(ApiError::invalid("idempotency_key_too_long", "Idempotency-Key", "At most 255 characters."));
+    }
+    let is_retry = text("x-stainless-retry-count").is_some_and(|count| count != "0");
+    Ok(Call { transport, idempotency_key, is_retry, digest: Sha256::digest(body).into(), local: None })
+}
+
+/// `GET /v1/responses/{id}`, also as a stream.
+pub async fn get(app: &Arc<App>, request: Request, id: &str) -> Result<Response, ApiError> {
+    let who = app.authenticate(&request.headers).await?;
+    let mut streamed = false;
+    let mut after = None;
+    let mut encrypted = false;
+    for (name, value) in request.params() {
+        match &*name {
+            "stream" => streamed = flag("stream", &value)?,
+            "starting_after" => {
+                let message = format!("Invalid 'starting_after': expected a sequence number, not '{}'.", excerpt(&value));
+                let number = value.parse::<u64>();
+                after = Some(number.map_err(|_| ApiError::invalid_value("starting_after", message))?);
+            }
+            "include" | "include[]" => encrypted |= value == "reasoning.encrypted_content",
+            "include_obfuscation" => {}
+            other => return Err(unknown_parameter(other)),
+        }
+    }
+    if after.is_some() && !streamed {
+        let message = "'starting_after' needs 'stream' to be true.";
+        return Err(ApiError::invalid_value("starting_after", message));
+    }
+    if streamed {
+        let viewer = app.engine.follow(&who, id, Encoded::Sse, after, encrypted).await?;
+        return Ok(stream::sse(viewer, app.config.server.heartbeat));
+    }
+    Ok(crate::http::json(&app.engine.get(&who, id, encrypted).await?))
+}
+
+/// `DELETE /v1/responses/{id}`.
+pub async fn delete(app: &Arc<App>, request: Request, id: &str) -> Result<Response, ApiError> {
+    let who = app.authenticate(&request.headers).await?;
+    app.engine.delete(&who, id).await?;
+    app.audit(&who, "response.delete", id);
+    Ok(with_status(StatusCode::OK, &json!({ "id": id, "object": "response", "deleted": true })))
+}
+
+/// `POST /v1/responses/{id}/cancel`.
+pub async fn cancel(app: &Arc<App>, request: Request, id: &str) -> Result<Response, ApiError> {
+    let who = app.authenticate(&request.headers).await?;
+    let response = app.engine.cancel(&who, id).await?;
+    app.audit(&who, "response.cancel", id);
+    Ok(crate::http::json(&response))
+}
+
+/// `GET /v1/responses/{id}/input_items`.
+pub async fn input_items(app: &Arc<App>, request: Request, id: &str) -> Result<Response, ApiError> {
+    let who = app.authenticate(&request.headers).await?;
+    let page = Page::of(&request)?;
+    let items = app.engine.input_items(&who, id, page.after.as_deref(), page.limit, page.order).await?;
+    Ok(list(items.entries.iter().map(|entry| entry.data.as_str()), items.has_more))
+}
+
+/// What a list is asked for with.
+pub struct Page {
+    pub after: Option<String>,
+    /// 1 to 100.
+    pub limit: u32,
+    pub order: Order,
+}
+
+impl Page {
+    /// From the query. Parameters that are none of a list's are refused.
+    pub fn of(request: &Request) -> Result<Self, ApiError> {
+        Self::with(request, |name, _| Err(unknown_parameter(name)))
+    }
+
+    /// The same, with further parameters.
+    pub fn with(
+        request: &Request,
+        mut other: impl FnMut(&str, &str) -> Result<(), ApiError>,
+    ) -> Result<Self, ApiError> {
+        let mut page = Self { after: None, limit: 20, order: Order::Descending };
+        for (name, value) in request.params() {
+            match &*name {
+                "after" => page.after = Some(value.into_owned()),
+                "limit" => {
+                    let limit = value.parse().ok().filter(|limit| (1..=100).contains(limit));
+                    let message = format!("Invalid 'limit': expected 1 to 100, not '{}'.", excerpt(&value));
+                    page.limit = limit.ok_or_else(|| ApiError::invalid_value("limit", message))?;
+                }
+                "order" => {
+                    page.order = match &*value {
+                        "asc" => Order::Ascending,
+                        "desc" => Order::Descending,
+                        _ => return Err(ApiError::invalid_value("order", "Supported values are: 'asc' and 'desc'.")),
+                    }
+                }
+                "include" | "include[]" => {}
+                name => other(name, &value)?,
+            }
+        }
+        Ok(page)
+    }
+}
+
+/// A list of items that are JSON already.
+pub fn list<'a>(items: impl Iterator<Item = &'a str>, has_more: bool) -> Response {
+    let data: Vec<&RawValue> = items.filter_map(|json| serde_json::from_str(json).ok()).collect();
+    let id = |item: Option<&&RawValue>| {
+        #[derive(serde::Deserialize)]
+        struct Id<'a> {
+            #[serde(borrow)]
+            id: std::borrow::Cow<'a, str>,
+        }
+        item.and_then(|item| serde_json::from_str::<Id<'_>>(item.get()).ok()).map(|id| id.id.into_owned())
+    };
+    crate::http::json(&json!({
+        "object": "list",
+        "first_id": id(data.first()),
+        "last_id": id(data.last()),
+        "has_more": has_more,
+        "data": data,
+    }))
+}
+
+pub fn unknown_parameter(name: &str) -> ApiError {
+    let name = excerpt(name);
+    ApiError::invalid("unknown_parameter", &name, format!("Unknown parameter: '{name}'."))
+}
+
+fn flag(name: &str, value: &str) -> Result<bool, ApiError> {
+    match value {
+        "true" | "True" | "1" => Ok(true),
+        "false" | "False" | "0" => Ok(false),
+        _ => Err(ApiError::invalid_value(name, format!("Invalid '{name}': expected true or false."))),
+    }
+}
+
+/// `POST /v1/responses/compact`.
+pub async fn compact(_: &Arc<App>, _: Request) -> Result<Response, ApiError> {
+    Err(ApiError::internal())
+}

@@ -1,0 +1,291 @@
+//! `/v1/responses` over a WebSocket: turns one after the other, each asked for by a `response.create`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use colloquy::access::Principal;
+use colloquy::conversation::combinations::Transport;
+use colloquy::conversation::engine::{Call, Local, Turn};
+use colloquy::conversation::live::{Cut, Seen, Viewer};
+use colloquy::openresponses::{ApiError, CreateResponse, Encoded, ErrorType};
+use futures_util::{SinkExt, StreamExt};
+use http::header::{CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, sleep_until};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
+use warp::reply::Response;
+
+use crate::app::App;
+use crate::browser;
+use crate::http::refusal;
+
+/// A browser cannot send headers: its key comes as a subprotocol behind this.
+pub const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
+/// Buffers stay small: an idle connection costs what it holds.
+const BUFFER: usize = 2 * 1024;
+
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// Whether a request asks for a WebSocket on the path that has one.
+pub fn is_upgrade(request: &hyper::Request<Incoming>) -> bool {
+    let websocket = request.headers().get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    websocket && request.method() == http::Method::GET && request.uri().path() == "/v1/responses"
+}
+
+/// Answers the handshake, and serves the connection behind it.
+pub async fn accept(app: Arc<App>, request: hyper::Request<Incoming>) -> Response {
+    match handshake(app, request).await {
+        Ok(response) => response,
+        Err(error) => refusal(&error),
+    }
+}
+
+async fn handshake(app: Arc<App>, mut request: hyper::Request<Incoming>) -> Result<Response, ApiError> {
+    let headers = request.headers();
+    if let Some(origin) = headers.get(ORIGIN)
+        && !browser::allows(&app.config.server.cors, origin)
+    {
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            ErrorType::PermissionError,
+            "origin_not_allowed",
+            "Pages of this origin may not connect. Its operator adds it to CORS_ORIGINS.",
+        ));
+    }
+    let bad = |message: &str| {
+        ApiError::new(StatusCode::BAD_REQUEST, ErrorType::InvalidRequestError, "bad_handshake", message)
+    };
+    if headers.get("sec-websocket-version").is_none_or(|version| version != "13") {
+        return Err(bad("Sec-WebSocket-Version must be 13.")
+            .header(http::header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")));
+    }
+    let key = headers.get(SEC_WEBSOCKET_KEY).ok_or_else(|| bad("Sec-WebSocket-Key is missing."))?;
+    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| bad("Sec-WebSocket-Key."))?;
+    let (token, protocol) = protocols(headers);
+    let who = app.authenticate_socket(headers, token).await?;
+
+    let mut response = Response::new("".into());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let answer = response.headers_mut();
+    answer.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    answer.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    answer.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(protocol) = protocol {
+        answer.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    let upgrade = hyper::upgrade::on(&mut request);
+    let tasks = app.tasks.clone();
+    tasks.spawn("websocket", async move {
+        match upgrade.await {
+            Ok(upgraded) => serve(app, who, upgraded).await,
+            Err(error) => tracing::debug!(code = "connection.broken", %error, "an upgrade did not happen"),
+        }
+    });
+    Ok(response)
+}
+
+/// The key among the offered subprotocols, and the one to choose: browsers fail a connection that chooses none.
+fn protocols(headers: &HeaderMap) -> (Option<&str>, Option<HeaderValue>) {
+    let offered = headers
+        .get_all(SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(',').map(str::trim));
+    let (mut token, mut chosen) = (None, None);
+    for protocol in offered {
+        match protocol.strip_prefix(KEY_PROTOCOL) {
+            Some(key) => token = Some(key),
+            None if chosen.is_none() => chosen = HeaderValue::from_str(protocol).ok(),
+            None => {}
+        }
+    }
+    (token, chosen)
+}
+
+/// One connection and what it remembers.
+struct Session {
+    app: Arc<App>,
+    who: Principal,
+    /// The turn before, if it was not stored.
+    local: Option<Arc<Local>>,
+    deadline: Instant,
+}
+
+async fn serve(app: Arc<App>, who: Principal, upgraded: Upgraded) {
+    let limit = app.config.server.body_max;
+    let config = WebSocketConfig::default()
+        .read_buffer_size(BUFFER)
+        .write_buffer_size(0)
+        .max_write_buffer_size(limit.max(BUFFER))
+        .max_message_size(Some(limit))
+        .max_frame_size(Some(limit));
+    let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+    let deadline = Instant::now() + app.config.server.socket_lifetime;
+    let mut session = Session { app, who, local: None, deadline };
+    let close = session.run(&mut socket).await;
+    if let Some(frame) = close {
+        // The peer may be gone already.
+        drop(tokio::time::timeout(Duration::from_secs(5), socket.close(Some(frame))).await);
+    }
+}
+
+/// How one wait on a connection ended.
+enum Event {
+    Text(String),
+    /// Anything that shows life, or nothing worth an answer.
+    Alive,
+    Silence,
+    TooOld,
+    Stopping,
+    Gone,
+}
+
+impl Session {
+    /// Serves until either side ends it. Gives the frame to close with.
+    async fn run(&mut self, socket: &mut Socket) -> Option<CloseFrame> {
+        loop {
+            match self.wait(socket).await {
+                Event::Text(text) => {
+                    if let Err(close) = self.turn(socket, text).await {
+                        return close;
+                    }
+                }
+                Event::Alive => {}
+                Event::Silence => socket.send(Message::Ping(bytes::Bytes::new())).await.ok()?,
+                Event::TooOld => {
+                    send_error(socket, &too_old()).await.ok()?;
+                    return Some(close(CloseCode::Policy, "websocket_connection_limit_reached"));
+                }
+                Event::Stopping => return Some(close(CloseCode::Restart, "the server restarts; connect again")),
+                Event::Gone => return None,
+            }
+        }
+    }
+
+    async fn wait(&self, socket: &mut Socket) -> Event {
+        let heartbeat = self.app.config.server.heartbeat;
+        let stopping = self.app.stopping.cancelled();
+        tokio::select! {
+            biased;
+            () = stopping => Event::Stopping,
+            () = sleep_until(self.deadline) => Event::TooOld,
+            message = tokio::time::timeout(heartbeat, socket.next()) => match message {
+                Err(_) => Event::Silence,
+                Ok(message) => event(message),
+            },
+        }
+    }
+
+    /// One turn, from its request to its last event. `Err` ends the connection.
+    async fn turn(&mut self, socket: &mut Socket, text: String) -> Result<(), Option<CloseFrame>> {
+        let turn = match self.create(&text).await {
+            Ok(turn) => turn,
+            Err(error) => {
+                // What the failed turn referred to is not to be relied on any more.
+                self.local = None;
+                return send_error(socket, &error).await.map_err(|_| None);
+            }
+        };
+        drop(text);
+        let mut viewer = turn.viewer(Encoded::Json, None);
+        let ended = self.follow(socket, &mut viewer, &turn).await;
+        match ended? {
+            true if turn.held.is_none() => self.local = Some(Arc::new(self.remembered(&turn))),
+            true => self.local = None,
+            false => {}
+        }
+        Ok(())
+    }
+
+    async fn create(&mut self, text: &str) -> Result<Arc<Turn>, ApiError> {
+        let request = CreateResponse::parse(text.as_bytes())?;
+        self.app.admit(&self.who)?;
+        let call = Call {
+            transport: Transport::WebSocket,
+            idempotency_key: None,
+            is_retry: false,
+            digest: Sha256::digest(text.as_bytes()).into(),
+            local: self.local.clone(),
+        };
+        let turn = self.app.engine.create(&self.who, request, call).await?;
+        self.app.engine.viewed(&self.who, &turn).await?;
+        Ok(turn)
+    }
+
+    /// Sends the turn's events. `true`: it came to its end. Messages that come meanwhile are refused: one turn at a time.
+    async fn follow(&self, socket: &mut Socket, viewer: &mut Viewer, turn: &Turn) -> Result<bool, Option<CloseFrame>> {
+        if let Err(error) = turn.opened(self.app.config.server.heartbeat).await {
+            send_error(socket, &error).await.map_err(|_| None)?;
+            return Ok(false);
+        }
+        let heartbeat = self.app.config.server.heartbeat;
+        let mut out = BytesMut::new();
+        loop {
+            let seen = viewer.poll(&mut out);
+            let lines = out.split();
+            for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                let text = String::from_utf8_lossy(line).into_owned();
+                socket.feed(Message::text(text)).await.map_err(|_| None)?;
+            }
+            socket.flush().await.map_err(|_| None)?;
+            match seen {
+                Seen::End(_) => return Ok(true),
+                Seen::Cut(Cut::Draining) => return Err(Some(close(CloseCode::Restart, "the server restarts; resume the response"))),
+                Seen::Cut(Cut::LostLease) => return Err(Some(close(CloseCode::Again, "another process has the response; resume it"))),
+                Seen::More => {}
+            }
+            tokio::select! {
+                biased;
+                () = viewer.changed() => {}
+                message = tokio::time::timeout(heartbeat, socket.next()) => match message.map(event) {
+                    Err(_) => socket.send(Message::Ping(bytes::Bytes::new())).await.map_err(|_| None)?,
+                    Ok(Event::Gone) => return Err(None),
+                    Ok(Event::Text(_)) => send_error(socket, &in_flight()).await.map_err(|_| None)?,
+                    Ok(_) => {}
+                },
+            }
+        }
+    }
+
+    /// What a turn that is not stored leaves to the next one of this connection.
+    fn remembered(&self, turn: &Turn) -> Local {
+        Local { id: turn.id, items: turn.remembered() }
+    }
+}
+
+fn event(message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>) -> Event {
+    match message {
+        Some(Ok(Message::Text(text))) => Event::Text(text.to_string()),
+        Some(Ok(Message::Close(_)) | Err(_)) | None => Event::Gone,
+        // Pongs; and binary messages, which the protocol has none of.
+        Some(Ok(_)) => Event::Alive,
+    }
+}
+
+async fn send_error(socket: &mut Socket, error: &ApiError) -> Result<(), tokio_tungstenite::tungstenite::Error> {
+    let message = json!({ "type": "error", "status": error.status.as_u16(), "error": error.payload() });
+    socket.send(Message::text(message.to_string())).await
+}
+
+fn close(code: CloseCode, reason: &'static str) -> CloseFrame {
+    CloseFrame { code, reason: reason.into() }
+}
+
+fn too_old() -> ApiError {
+    let message = "This connection has reached its lifetime (WEBSOCKET_LIFETIME). Open a new one to go on.";
+    ApiError::new(StatusCode::BAD_REQUEST, ErrorType::InvalidRequestError, "websocket_connection_limit_reached", message)
+}
+
+fn in_flight() -> ApiError {
+    let message = "A response is in progress on this connection. Wait for its end, or open another connection.";
+    ApiError::new(StatusCode::CONFLICT, ErrorType::InvalidRequestError, "response_in_progress", message)
+}

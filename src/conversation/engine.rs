@@ -1,0 +1,133 @@
+//! Turns in one process: begun, run, watched, stopped, handed over.
+//!
+//! A turn belongs to one process at a time, by a lease with an epoch. The process reads the provider, keeps what comes
+//! as a log of chunks, and lets any number of viewers follow it. Nobody who watches owns anything: leaving is not
+//! stopping.
+
+mod create;
+mod input;
+mod leases;
+mod read;
+mod run;
+mod tail;
+mod turn;
+mod writer;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::database::{Client, Database, DatabaseError};
+use crate::ids::ResponseId;
+use crate::llm::router::Router;
+use crate::openresponses::ApiError;
+use crate::tasks::Tasks;
+
+pub use create::{Call, Local};
+pub use read::{InputItems, Stored};
+pub use turn::{OnDisconnect, StopReason, Turn};
+
+use writer::Writer;
+
+/// Limits of turns.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long a turn is held without renewal.
+    pub lease: Duration,
+    /// How long a stream waits for its log.
+    pub log_patience: Duration,
+    /// How long a turn without viewers goes on.
+    pub disconnect_grace: Duration,
+    /// Most turns without viewers.
+    pub unwatched_max: usize,
+    /// Most turns at once.
+    pub turns_max: usize,
+    /// How long a finished turn's chunks stay in memory.
+    pub kept: Duration,
+    /// How long a finished turn's log stays in the database.
+    pub log_retention: Duration,
+    /// How long a provider's answer is waited for, all attempts together, until its first event.
+    pub open_deadline: Duration,
+}
+
+/// The turns of this process.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    /// This process, among those that share the database.
+    instance: Uuid,
+    router: Router,
+    database: Database,
+    limits: Limits,
+    tasks: Tasks,
+    writer: Writer,
+    turns: Mutex<HashMap<ResponseId, Arc<Turn>>>,
+    foreign: tail::Tailer,
+}
+
+impl Engine {
+    /// An engine without turns. Its background work runs in `tasks` until they are stopped.
+    pub fn new(router: Router, database: Database, limits: Limits, tasks: Tasks) -> Self {
+        let writer = Writer::start(&database, limits.log_patience, &tasks);
+        let foreign = tail::Tailer::start(&database, &tasks);
+        let inner = Inner {
+            instance: Uuid::now_v7(),
+            router,
+            database,
+            limits,
+            tasks,
+            writer,
+            turns: Mutex::default(),
+            foreign,
+        };
+        let engine = Self(Arc::new(inner));
+        engine.keep_leases();
+        engine
+    }
+
+    /// Models and their providers.
+    pub fn router(&self) -> &Router {
+        &self.0.router
+    }
+
+    /// How many turns are in flight here.
+    pub fn open_turns(&self) -> usize {
+        self.turns().values().filter(|turn| turn.live.ended().is_none()).count()
+    }
+
+    /// Turns in flight here: id, model, age, viewers, what is awaited.
+    pub fn dump(&self) -> Vec<turn::Snapshot> {
+        self.turns().values().map(|turn| turn.snapshot()).collect()
+    }
+
+    fn turns(&self) -> MutexGuard<'_, HashMap<ResponseId, Arc<Turn>>> {
+        // Every change is one insert or remove.
+        self.0.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The turn, if this process runs it or ran it a moment ago.
+    fn local(&self, owner: &str, id: ResponseId) -> Option<Arc<Turn>> {
+        self.turns().get(&id).filter(|turn| turn.owner == owner).cloned()
+    }
+
+    async fn client(&self) -> Result<Client, ApiError> {
+        self.0.database.client().await.map_err(away)
+    }
+}
+
+/// What a caller is told of a failed database call. Logged here, once.
+pub(crate) fn away(error: DatabaseError) -> ApiError {
+    crate::telemetry::metrics::database_error(error.code());
+    if error.is_outage() {
+        tracing::warn!(code = error.code(), %error, "the database could not be reached");
+        return ApiError::unavailable(
+            "database_unavailable",
+            "Stored conversations cannot be reached at the moment. Requests with 'store': false go on.",
+        );
+    }
+    tracing::error!(code = error.code(), %error, "a database call failed");
+    ApiError::internal()
+}

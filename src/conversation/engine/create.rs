@@ -1,0 +1,352 @@
+//! From a request to a running turn.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::input::{Entry, OwnItem, check_outputs, entries, no_such_item};
+use super::turn::{NewTurn, OnDisconnect, Turn};
+use super::{Engine, away};
+use crate::access::Principal;
+use crate::conversation::combinations::{self, Transport};
+use crate::conversation::window::{self, Past};
+use crate::database::threads::{self, Anchor, NewItem, Window};
+use crate::database::turns::{self, Begun, Held, Idempotency};
+use crate::ids::{ConversationId, ResponseId};
+use crate::llm::router::Alias;
+use crate::llm::{ModelRequest, estimate, fields};
+use crate::openresponses::{ApiError, CreateResponse, Include, Item, Response, excerpt};
+
+/// How a request came, beside what it says.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub transport: Transport,
+    /// `Idempotency-Key`.
+    pub idempotency_key: Option<String>,
+    /// An SDK says that it sent the same before.
+    pub is_retry: bool,
+    /// A digest of the body.
+    pub digest: [u8; 32],
+    /// What a WebSocket remembers of the turn before, if that was not stored.
+    pub local: Option<Arc<Local>>,
+}
+
+/// A turn that only its connection remembers.
+#[derive(Debug)]
+pub struct Local {
+    pub id: ResponseId,
+    /// Everything up to its end.
+    pub items: Vec<Arc<Item>>,
+}
+
+/// What a turn is shown of the past.
+struct Before {
+    window: Option<Window>,
+    items: Vec<Arc<Item>>,
+}
+
+/// Positions of a window that are read at most. Far more than any model's window holds in practice.
+pub(super) const WINDOW_ITEMS: i32 = 10_000;
+
+impl Engine {
+    /// Begins a turn, or finds the one that an earlier try of the same request began.
+    ///
+    /// Errors: 400 on the field at fault, 404 for what is not there, 429 and 503 where there is no room.
+    pub async fn create(
+        &self,
+        who: &Principal,
+        mut request: CreateResponse,
+        call: Call,
+    ) -> Result<Arc<Turn>, ApiError> {
+        request.validate()?;
+        combinations::check(&request, call.transport)?;
+        let alias = self.alias(request.model.as_deref())?;
+        for deployment in alias.deployments() {
+            fields::check(&request, deployment.provider())?;
+        }
+        self.room()?;
+        if let Some(turn) = self.repeated(who, &call) {
+            return Ok(turn);
+        }
+        let input = entries(request.input.take())?;
+        let request = Arc::new(request);
+        let (before, mut own) = futures_util::try_join!(
+            self.before(who, &request, &alias, call.local.as_deref()),
+            self.resolve(who, input)
+        )?;
+        if own.is_empty() && before.items.is_empty() {
+            return Err(ApiError::missing("input"));
+        }
+        let all = || before.items.iter().chain(own.iter().map(|own| &own.item));
+        check_outputs(all().map(|item| &**item))?;
+        let model = ModelRequest { params: Arc::clone(&request), items: all().cloned().collect() };
+
+        let id = ResponseId::new();
+        let turn = if request.stores() {
+            self.begin(who, id, &request, &call, before.window.as_ref(), &mut own, &alias).await?
+        } else {
+            self.unstored(who, id, &request, &alias, &call, &model.items)
+        };
+        let turn = match turn {
+            Beginning::New(turn) => turn,
+            Beginning::Repeated(id) => return self.attach(who, id).await,
+        };
+        self.turns().insert(turn.id, Arc::clone(&turn));
+        self.remember(who, &call, turn.id);
+        self.run(Arc::clone(&turn), alias, model);
+        Ok(turn)
+    }
+
+    fn alias(&self, model: Option<&str>) -> Result<Arc<Alias>, ApiError> {
+        let name = model.ok_or_else(|| ApiError::missing("model"))?;
+        self.0.router.alias(name).ok_or_else(|| {
+            let message = format!("The model '{}' does not exist. GET /v1/models lists those there are.", excerpt(name));
+            let mut error = ApiError::invalid("model_not_found", "model", message);
+            error.status = http::StatusCode::NOT_FOUND;
+            error
+        })
+    }
+
+    fn room(&self) -> Result<(), ApiError> {
+        if self.open_turns() < self.0.limits.turns_max {
+            return Ok(());
+        }
+        let message = "The server has as many turns in flight as it may (TURNS_MAX).";
+        Err(ApiError::unavailable("turns_limit", message))
+    }
+
+    /// What goes before, oldest first, as much as the model's window holds.
+    async fn before(
+        &self,
+        who: &Principal,
+        request: &CreateResponse,
+        alias: &Alias,
+        local: Option<&Local>,
+    ) -> Result<Before, ApiError> {
+        let anchor = if let Some(id) = request.previous_response_id.as_deref() {
+            let parsed = id.parse::<ResponseId>().ok();
+            if let Some(local) = local.filter(|local| Some(local.id) == parsed) {
+                if request.stores() {
+                    let message = "The previous response was not stored, so nothing stored can follow it.";
+                    return Err(ApiError::invalid_value("previous_response_id", message));
+                }
+                return Ok(Before { window: None, items: local.items.clone() });
+            }
+            Anchor::Response(parsed.ok_or_else(|| no_previous(id))?)
+        } else if let Some(conversation) = &request.conversation {
+            let id = conversation.id();
+            Anchor::Conversation(id.parse().map_err(|_| ApiError::not_found("Conversation", id).on("conversation"))?)
+        } else {
+            return Ok(Before { window: None, items: Vec::new() });
+        };
+        let client = self.client().await?;
+        let size = alias.context_window();
+        let most = i64::try_from(size).unwrap_or(i64::MAX);
+        let window =
+            threads::load_window(&client, &who.owner, anchor, WINDOW_ITEMS, most).await.map_err(away)?;
+        drop(client);
+        let window = window.ok_or_else(|| match (&request.previous_response_id, &request.conversation) {
+            (Some(id), _) => no_previous(id),
+            (None, Some(conversation)) => {
+                ApiError::not_found("Conversation", conversation.id()).on("conversation")
+            }
+            (None, None) => ApiError::internal(),
+        })?;
+        if window.response_state.is_some_and(|state| !state.is_final()) {
+            let message = "The previous response is still being generated. Wait for its end, or cancel it.";
+            return Err(ApiError::invalid("previous_response_in_progress", "previous_response_id", message));
+        }
+        if window.active_response.is_some() {
+            return Err(locked());
+        }
+        let past = past(&window)?;
+        let fixed = estimate::fixed(request);
+        let answer = u64::from(request.max_output_tokens.unwrap_or(alias.reserved_output()));
+        let start = window::fit(&past, fixed, answer, size, request.truncation.unwrap_or_default())?;
+        let items = past[start..].iter().map(|past| Arc::clone(&past.item)).collect();
+        Ok(Before { window: Some(window), items })
+    }
+
+    /// Puts stored items in the place of references.
+    async fn resolve(&self, who: &Principal, entries: Vec<Entry>) -> Result<Vec<OwnItem>, ApiError> {
+        let wanted: Vec<_> = entries
+            .iter()
+            .filter_map(|entry| match entry {
+                Entry::Reference { uuid, .. } => Some(*uuid),
+                Entry::New(_) => None,
+            })
+            .collect();
+        let mut found = std::collections::HashMap::new();
+        if !wanted.is_empty() {
+            let client = self.client().await?;
+            for stored in threads::items_by_id(&client, &who.owner, &wanted).await.map_err(away)? {
+                let item: Item = parse_item(&stored.data)?;
+                found.insert(stored.id, Arc::new(item));
+            }
+        }
+        let own = entries.into_iter().map(|entry| match entry {
+            Entry::New(own) => Ok(own),
+            Entry::Reference { uuid, place } => match found.get(&uuid) {
+                // A copy with an id of its own: an item has one place.
+                Some(item) => OwnItem::new((**item).clone(), uuid::Uuid::now_v7()),
+                None => Err(no_such_item(&uuid.to_string(), &place)),
+            },
+        });
+        own.collect()
+    }
+
+    fn unstored(
+        &self,
+        who: &Principal,
+        id: ResponseId,
+        request: &Arc<CreateResponse>,
+        alias: &Alias,
+        call: &Call,
+        items: &[Arc<Item>],
+    ) -> Beginning {
+        let begun = Response::begun(request, id.to_string(), alias.name().to_owned(), Timestamp::now().as_second());
+        let context = if call.transport == Transport::WebSocket { items.to_vec() } else { Vec::new() };
+        Beginning::New(Arc::new(self.turn(who, id, None, None, begun, request, context)))
+    }
+
+    /// The first commit of a stored turn.
+    #[expect(clippy::too_many_arguments, reason = "one caller, and each is a part of one statement")]
+    async fn begin(
+        &self,
+        who: &Principal,
+        id: ResponseId,
+        request: &Arc<CreateResponse>,
+        call: &Call,
+        window: Option<&Window>,
+        own: &mut [OwnItem],
+        alias: &Alias,
+    ) -> Result<Beginning, ApiError> {
+        let parameters = serde_json::to_string(&**request).map_err(|error| {
+            tracing::error!(code = "request.unwritable", %error, "a request could not be written as JSON");
+            ApiError::internal()
+        })?;
+        let input: Vec<NewItem<'_>> = own.iter().map(OwnItem::row).collect();
+        let conversation = window.and_then(|window| window.conversation);
+        let previous = request.previous_response_id.as_deref().and_then(|id| id.parse().ok());
+        let turn = turns::NewTurn {
+            id,
+            owner: &who.owner,
+            api_key: Some(&who.key),
+            place: window.map_or(threads::Place::New, |window| window.place),
+            conversation,
+            previous_response: previous,
+            holder: self.0.instance,
+            lease: self.0.limits.lease,
+            queued: false,
+            model: alias.name(),
+            request: &parameters,
+            background: request.background.unwrap_or(false),
+            stream: request.stream.unwrap_or(false) || call.transport == Transport::WebSocket,
+            on_disconnect: request.on_disconnect.as_deref(),
+            input: &input,
+            idempotency: call
+                .idempotency_key
+                .as_deref()
+                .map(|key| Idempotency { key, request_hash: &call.digest }),
+        };
+        let client = self.client().await?;
+        match turns::begin(&client, &turn).await.map_err(away)? {
+            Begun::Begun { created_at } => {
+                let held = Held { response: id, epoch: 1 };
+                let begun =
+                    Response::begun(request, id.to_string(), alias.name().to_owned(), created_at.as_second());
+                let turn = self.turn(who, id, Some(held), conversation, begun, request, Vec::new());
+                Ok(Beginning::New(Arc::new(turn)))
+            }
+            Begun::Repeated { response, same_request: true } => Ok(Beginning::Repeated(response)),
+            Begun::Repeated { same_request: false, .. } => Err(ApiError::new(
+                http::StatusCode::CONFLICT,
+                crate::openresponses::ErrorType::ConflictError,
+                "idempotency_key_reused",
+                "The Idempotency-Key was used before with another request. Use a new key.",
+            )
+            .should_retry(false)),
+            Begun::Locked => Err(locked()),
+            Begun::NotFound => Err(ApiError::not_found("Conversation", "").on("conversation")),
+            Begun::Conflict => Err(changed_meanwhile()),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what a turn is made of")]
+    fn turn(
+        &self,
+        who: &Principal,
+        id: ResponseId,
+        held: Option<Held>,
+        conversation: Option<ConversationId>,
+        begun: Response,
+        request: &CreateResponse,
+        context: Vec<Arc<Item>>,
+    ) -> Turn {
+        let default = if begun.background { "continue" } else { "cancel" };
+        let on_disconnect = match request.on_disconnect.as_deref().unwrap_or(default) {
+            "continue" => OnDisconnect::Continue,
+            _ => OnDisconnect::Cancel,
+        };
+        Turn::new(NewTurn {
+            id,
+            owner: who.owner.clone(),
+            key: who.key.clone(),
+            held,
+            conversation,
+            begun,
+            show_encrypted: request.includes(Include::ReasoningEncryptedContent),
+            on_disconnect,
+            context,
+        })
+    }
+}
+
+/// How beginning a turn went.
+enum Beginning {
+    New(Arc<Turn>),
+    /// An earlier try of the same request began it.
+    Repeated(ResponseId),
+}
+
+/// The window's items, oldest first.
+pub(super) fn past(window: &Window) -> Result<Vec<Past>, ApiError> {
+    let item = |stored: &threads::StoredItem| {
+        Ok(Past {
+            tokens_before: u64::try_from(stored.tokens_before).unwrap_or_default(),
+            tokens: u64::try_from(stored.tokens).unwrap_or_default(),
+            item: Arc::new(parse_item(&stored.data)?),
+        })
+    };
+    window.items.iter().rev().map(item).collect()
+}
+
+/// An item as it was stored.
+pub(super) fn parse_item(json: &str) -> Result<Item, ApiError> {
+    serde_json::from_str(json).map_err(|error| {
+        tracing::error!(code = "item.unreadable", line = error.line(), "a stored item cannot be read; a newer version may have written it");
+        ApiError::internal()
+    })
+}
+
+fn no_previous(id: &str) -> ApiError {
+    let message = format!("Previous response with id '{}' not found.", excerpt(id));
+    ApiError::invalid("previous_response_not_found", "previous_response_id", message)
+}
+
+fn locked() -> ApiError {
+    let message = "Another turn of this conversation is in progress. Wait for its end, or cancel it.";
+    ApiError::invalid("conversation_locked", "conversation", message)
+}
+
+/// 409, which SDKs answer by trying again.
+fn changed_meanwhile() -> ApiError {
+    ApiError::new(
+        http::StatusCode::CONFLICT,
+        crate::openresponses::ErrorType::ConflictError,
+        "thread_changed",
+        "The conversation changed while this request began. Please try again.",
+    )
+    .retry_after(Duration::from_millis(100))
+}

@@ -1,0 +1,271 @@
+//! Turns as their owner finds them later: read, followed, stopped, deleted. From this process's memory where it has
+//! them, else from the database.
+
+use std::sync::Arc;
+
+use super::input::item_uuid;
+use super::turn::{NewTurn, OnDisconnect, StopReason, Turn};
+use super::{Engine, away};
+use crate::access::Principal;
+use crate::conversation::assembler::{End, without_encrypted};
+use crate::conversation::Viewer;
+use crate::database::responses::{self, Order, Page, PageOf, StoredResponse};
+use crate::database::threads::StoredItem;
+use crate::ids::ResponseId;
+use crate::llm::Chunk;
+use crate::openresponses::{
+    ApiError, ContentPart, ConversationOf, CreateResponse, Encoded, IncompleteDetails, Item, Response, Summary, excerpt,
+};
+
+/// A page of a turn's own input.
+pub type InputItems = Page<StoredItem>;
+
+/// A response, found.
+pub enum Stored {
+    /// It runs, or ran a moment ago, in this process.
+    Local(Arc<Turn>),
+    Record(Box<Response>),
+}
+
+impl Engine {
+    /// The response as it stands.
+    pub async fn get(&self, who: &Principal, id: &str, show_encrypted: bool) -> Result<Response, ApiError> {
+        let parsed = parse_id(id)?;
+        if let Some(turn) = self.local(&who.owner, parsed) {
+            if let Some(result) = turn.live.result() {
+                if turn.held.is_some() {
+                    return Ok((*result).clone());
+                }
+            } else if turn.held.is_some() && turn.live.was_cut().is_none() {
+                return Ok(turn.begun.clone());
+            }
+        }
+        let client = self.client().await?;
+        let stored = responses::get_with_output(&client, &who.owner, parsed).await.map_err(away)?;
+        resource(&stored.ok_or_else(|| not_found(id))?, show_encrypted)
+    }
+
+    /// Follows a response's events from after number `after`, wherever it runs or ran.
+    pub async fn follow(
+        &self,
+        who: &Principal,
+        id: &str,
+        form: Encoded,
+        after: Option<u64>,
+        show_encrypted: bool,
+    ) -> Result<Viewer, ApiError> {
+        let parsed = parse_id(id)?;
+        let turn = self.find(who, id, parsed, after).await?;
+        self.viewed(who, &turn).await?;
+        let assembler =
+            crate::conversation::Assembler::new(turn.begun.clone(), turn.id.0, show_encrypted || turn.show_encrypted);
+        Ok(Viewer::new(Arc::clone(&turn.live), assembler, form, after))
+    }
+
+    async fn find(&self, who: &Principal, id: &str, parsed: ResponseId, after: Option<u64>) -> Result<Arc<Turn>, ApiError> {
+        if let Some(turn) = self.local(&who.owner, parsed).filter(|turn| turn.live.was_cut().is_none()) {
+            // One that is not stored cannot be found again, here as anywhere.
+            return if turn.held.is_some() { Ok(turn) } else { Err(not_found(id)) };
+        }
+        let client = self.client().await?;
+        let stored = responses::get_with_output(&client, &who.owner, parsed).await.map_err(away)?;
+        drop(client);
+        let stored = stored.ok_or_else(|| not_found(id))?;
+        let turn = Arc::new(adopted(&who.owner, &stored)?);
+        if stored.log_kept {
+            self.0.foreign.follow(Arc::clone(&turn));
+        } else if after.is_some() {
+            let message = "The events of this response are no longer kept. Retrieve it without 'stream'.";
+            return Err(ApiError::invalid("stream_expired", "starting_after", message));
+        } else {
+            let response = resource(&stored, true)?;
+            turn.live.keep_and_show(response.output.iter().flat_map(|item| chunks_of(item)));
+            turn.live.end(end_of(&response), response);
+        }
+        Ok(turn)
+    }
+
+    /// Says, before anything is shown, that somebody sees the turn: it is not run again then.
+    pub async fn viewed(&self, who: &Principal, turn: &Turn) -> Result<(), ApiError> {
+        if !turn.background || turn.held.is_none() || turn.live.ended().is_some() || !turn.set_viewed() {
+            return Ok(());
+        }
+        let client = self.client().await?;
+        responses::mark_viewed(&client, &who.owner, turn.id).await.map_err(away)
+    }
+
+    /// Finds the turn that an earlier try of the same request began.
+    pub(super) async fn attach(&self, who: &Principal, id: ResponseId) -> Result<Arc<Turn>, ApiError> {
+        let turn = self.find(who, &id.to_string(), id, None).await?;
+        turn.set_opened(Ok(()));
+        Ok(turn)
+    }
+
+    /// Asks a turn to stop and gives the response as it then is. Asking again gives the same.
+    pub async fn cancel(&self, who: &Principal, id: &str) -> Result<Response, ApiError> {
+        let parsed = parse_id(id)?;
+        let client = self.client().await?;
+        let asked = responses::request_cancel(&client, &who.owner, parsed).await.map_err(away)?;
+        drop(client);
+        let asked = asked.ok_or_else(|| not_found(id))?;
+        if asked.state.is_final() {
+            return self.get(who, id, false).await;
+        }
+        if let Some(turn) = self.local(&who.owner, parsed) {
+            turn.stop(StopReason::Cancelled);
+        }
+        // Elsewhere the holder hears of it with its next append or renewal.
+        let turn = self.find(who, id, parsed, None).await?;
+        let patience = std::time::Duration::from_secs(10);
+        let mut changes = turn.live.changes();
+        let ended = async {
+            while turn.live.result().is_none() && turn.live.was_cut().is_none() {
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        drop(tokio::time::timeout(patience, ended).await);
+        match turn.live.result() {
+            Some(response) => Ok((*response).clone()),
+            None => self.get(who, id, false).await,
+        }
+    }
+
+    /// Deletes a response: it is not there any more from now on.
+    pub async fn delete(&self, who: &Principal, id: &str) -> Result<(), ApiError> {
+        let parsed = parse_id(id)?;
+        let client = self.client().await?;
+        let deleted = responses::delete(&client, &who.owner, parsed).await.map_err(away)?;
+        deleted.ok_or_else(|| not_found(id))?;
+        if let Some(turn) = self.turns().remove(&parsed) {
+            turn.stop(StopReason::Cancelled);
+        }
+        Ok(())
+    }
+
+    /// The items a turn was given itself.
+    pub async fn input_items(
+        &self,
+        who: &Principal,
+        id: &str,
+        after: Option<&str>,
+        limit: u32,
+        order: Order,
+    ) -> Result<InputItems, ApiError> {
+        let parsed = parse_id(id)?;
+        let after = after.map(|after| {
+            let message = format!("No item with id '{}' in this list.", excerpt(after));
+            item_uuid(after).ok_or_else(|| ApiError::invalid_value("after", message))
+        });
+        let page = PageOf { after: after.transpose()?, limit, order };
+        let client = self.client().await?;
+        let items = responses::input_items(&client, &who.owner, parsed, page).await.map_err(away)?;
+        items.ok_or_else(|| not_found(id))
+    }
+}
+
+fn parse_id(id: &str) -> Result<ResponseId, ApiError> {
+    // The bare UUID is for operators.
+    if !id.starts_with("resp_") {
+        return Err(not_found(id));
+    }
+    id.parse().map_err(|_| not_found(id))
+}
+
+fn not_found(id: &str) -> ApiError {
+    ApiError::not_found("Response", id)
+}
+
+/// The request as it was stored.
+pub(super) fn request_of(json: &str) -> Result<CreateResponse, ApiError> {
+    serde_json::from_str(json).map_err(|error| {
+        tracing::error!(code = "request.unreadable", line = error.line(), "a stored request cannot be read; a newer version may have written it");
+        ApiError::internal()
+    })
+}
+
+/// A stored turn as the response that began it.
+fn begun(stored: &StoredResponse, request: &CreateResponse) -> Response {
+    Response {
+        background: stored.background,
+        store: true,
+        previous_response_id: stored.previous_response.map(|id| id.to_string()),
+        conversation: stored.conversation.map(|id| ConversationOf { id: id.to_string() }),
+        ..Response::begun(request, stored.id.to_string(), stored.model.clone(), stored.created_at.as_second())
+    }
+}
+
+fn adopted(owner: &str, stored: &StoredResponse) -> Result<Turn, ApiError> {
+    let request = request_of(&stored.request)?;
+    let show_encrypted = request.includes(crate::openresponses::Include::ReasoningEncryptedContent);
+    let begun = begun(stored, &request);
+    Ok(Turn::new(NewTurn {
+        id: stored.id,
+        owner: owner.to_owned(),
+        key: String::new(),
+        held: Some(crate::database::turns::Held { response: stored.id, epoch: stored.epoch }),
+        conversation: stored.conversation,
+        begun,
+        show_encrypted,
+        on_disconnect: OnDisconnect::Continue,
+        context: Vec::new(),
+    }))
+}
+
+/// A stored turn as the resource.
+fn resource(stored: &StoredResponse, show_encrypted: bool) -> Result<Response, ApiError> {
+    let request = request_of(&stored.request)?;
+    let mut response = begun(stored, &request);
+    response.status = stored.state;
+    response.incomplete_details = stored.incomplete_reason.clone().map(|reason| IncompleteDetails { reason });
+    response.error = stored.error.as_deref().and_then(|json| serde_json::from_str(json).ok());
+    response.usage = stored.usage.as_deref().and_then(|json| serde_json::from_str(json).ok());
+    if stored.state == crate::openresponses::ResponseStatus::Completed {
+        response.completed_at = stored.completed_at.map(jiff::Timestamp::as_second);
+    }
+    for json in &stored.output {
+        let item = Arc::new(super::create::parse_item(json)?);
+        response.output.push(if show_encrypted { item } else { without_encrypted(&item) });
+    }
+    Ok(response)
+}
+
+fn end_of(response: &Response) -> End {
+    End {
+        status: response.status,
+        incomplete_reason: response.incomplete_details.as_ref().map(|details| details.reason.clone()),
+        error: response.error.clone(),
+        usage: response.usage,
+        completed_at: response.completed_at,
+    }
+}
+
+/// An item as the pieces it might have come in, when the real ones are no longer kept.
+fn chunks_of(item: &Item) -> Vec<Chunk> {
+    match item {
+        Item::Message(message) => message
+            .content
+            .iter()
+            .filter_map(|part| match part {
+                ContentPart::OutputText { text, .. } => Some(Chunk::Text(text.as_str().into())),
+                ContentPart::Refusal { refusal } => Some(Chunk::Refusal(refusal.as_str().into())),
+                _ => None,
+            })
+            .collect(),
+        Item::FunctionCall(call) => vec![
+            Chunk::ToolCall { index: 0, call_id: call.call_id.as_str().into(), name: call.name.as_str().into() },
+            Chunk::ToolArguments { index: 0, delta: call.arguments.as_str().into() },
+        ],
+        Item::Reasoning(reasoning) => {
+            let mut chunks: Vec<Chunk> = (0_u16..)
+                .zip(&reasoning.summary)
+                .map(|(part, Summary::SummaryText { text })| Chunk::ReasoningSummary { part, delta: text.as_str().into() })
+                .collect();
+            chunks.extend(reasoning.content.iter().filter_map(|part| Some(Chunk::ReasoningText(part.text()?.into()))));
+            chunks.extend(reasoning.encrypted_content.as_deref().map(|sealed| Chunk::ReasoningEncrypted(sealed.into())));
+            chunks
+        }
+        Item::FunctionCallOutput(_) | Item::Compaction(_) => Vec::new(),
+    }
+}

@@ -1,0 +1,329 @@
+//! The life of a turn: the provider's pieces come in, go to the log and to viewers, and there is an end in any case.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use jiff::Timestamp;
+
+use super::input::OwnItem;
+use super::turn::{OnDisconnect, StopReason, Turn};
+use super::{Engine, away};
+use crate::conversation::assembler::{Assembler, End, NoSink, item_uuid};
+use crate::conversation::live::{Cut, Live};
+use crate::database::turns::{self, Ended, Finish};
+use crate::llm::router::{Alias, OpenStream};
+use crate::llm::{Finish as Stop, LlmError, ModelRequest, TokenUsage, Upstream};
+use crate::openresponses::{
+    InputTokensDetails, OutputTokensDetails, ResponseError, ResponseStatus, Usage,
+};
+use crate::telemetry::metrics;
+
+/// What ended a turn, before it is written down.
+#[derive(Debug)]
+enum Outcome {
+    Finished(Stop),
+    Failed(LlmError),
+    Stopped(StopReason),
+}
+
+impl Engine {
+    /// Runs the turn in the background until its end is stored and shown.
+    pub(super) fn run(&self, turn: Arc<Turn>, alias: Arc<Alias>, request: ModelRequest) {
+        let engine = self.clone();
+        self.0.tasks.spawn("turn", async move {
+            metrics::turns_open(engine.open_turns());
+            let mut usage = None;
+            let outcome = engine.converse(&turn, &alias, &request, &mut usage).await;
+            turn.set_opened(match &outcome {
+                Outcome::Failed(error) => Err(error.to_api()),
+                _ => Ok(()),
+            });
+            engine.end(&turn, outcome, usage).await;
+            metrics::turns_open(engine.open_turns());
+            // Viewers that come back a moment later need no database.
+            tokio::time::sleep(engine.0.limits.kept).await;
+            engine.turns().remove(&turn.id);
+        });
+    }
+
+    /// Reads the provider until it is done, fails, or the turn is to stop.
+    async fn converse(
+        &self,
+        turn: &Arc<Turn>,
+        alias: &Arc<Alias>,
+        request: &ModelRequest,
+        usage: &mut Option<TokenUsage>,
+    ) -> Outcome {
+        let deadline = Instant::now() + self.0.limits.open_deadline;
+        let mut stop = std::pin::pin!(stop(turn, self.0.limits.disconnect_grace));
+        let opened = tokio::select! {
+            biased;
+            reason = stop.as_mut() => return Outcome::Stopped(reason),
+            opened = self.0.router.open(alias, request, deadline) => opened,
+        };
+        let mut stream = match opened.result {
+            Ok(stream) => stream,
+            Err(error) => return Outcome::Failed(error),
+        };
+        turn.set_opened(Ok(()));
+        let mut finish = None;
+        loop {
+            let first = tokio::select! {
+                biased;
+                reason = stop.as_mut() => return Outcome::Stopped(reason),
+                next = stream.next() => next,
+            };
+            let mut chunks = Vec::new();
+            let mut end = None;
+            let mut next = Some(first);
+            // What has come already goes on together.
+            while let Some(event) = next.take() {
+                match event {
+                    Some(Ok(Upstream::Chunk(chunk))) => chunks.push(chunk),
+                    Some(Ok(Upstream::Usage(tokens))) => *usage = Some(tokens),
+                    Some(Ok(Upstream::Finish(reason))) => finish = Some(reason),
+                    Some(Err(error)) => end = Some(Outcome::Failed(error)),
+                    None => end = Some(Outcome::Finished(finish.unwrap_or(Stop::Stop))),
+                }
+                if end.is_none() {
+                    next = ready(&mut stream);
+                }
+            }
+            self.pass_on(turn, chunks);
+            if let Some(end) = end {
+                return end;
+            }
+        }
+    }
+
+    /// Shows pieces, once they are durable if the turn is stored.
+    fn pass_on(&self, turn: &Arc<Turn>, chunks: Vec<crate::llm::Chunk>) {
+        if chunks.is_empty() {
+            return;
+        }
+        if turn.held.is_none() || turn.unlogged.load(Ordering::Relaxed) {
+            turn.live.keep_and_show(chunks);
+        } else {
+            turn.live.keep(chunks);
+        }
+        if turn.held.is_some() {
+            self.0.writer.notify(turn);
+        }
+    }
+
+    /// Writes the end down and shows it.
+    async fn end(&self, turn: &Arc<Turn>, outcome: Outcome, usage: Option<TokenUsage>) {
+        let unfinished_by_drain = matches!(outcome, Outcome::Stopped(StopReason::Draining));
+        if matches!(outcome, Outcome::Stopped(StopReason::LostLease)) {
+            turn.live.cut(Cut::LostLease);
+            metrics::turn_ended("lost", "lost_lease");
+            return;
+        }
+        if unfinished_by_drain && turn.background && !turn.was_viewed() && turn.held.is_some() {
+            // Nobody saw anything of it: another process runs it again.
+            turn.live.cut(Cut::Draining);
+            self.release(turn).await;
+            metrics::turn_ended("released", "draining");
+            return;
+        }
+        let (end, reason) = describe(turn, &outcome, usage);
+        if let Outcome::Failed(error) = &outcome {
+            tracing::warn!(code = error.code, response_id = %turn.id, %error, "a turn failed");
+        }
+        let (end, lost) = match turn.held {
+            Some(_) => self.store_end(turn, end).await,
+            None => (end, false),
+        };
+        if lost {
+            turn.live.cut(Cut::LostLease);
+            metrics::turn_ended("lost", "lost_lease");
+            return;
+        }
+        metrics::turn_ended(end.status.as_str(), reason);
+        let (response, _) = self.assemble(turn).finish(&end, &mut NoSink);
+        turn.live.end(end, response);
+    }
+
+    /// Everything kept so far, put together.
+    fn assemble(&self, turn: &Turn) -> Assembler {
+        let mut assembler = Assembler::new(turn.begun.clone(), turn.id.0, turn.show_encrypted);
+        assembler.begin(&mut NoSink);
+        for chunk in turn.live.chunks() {
+            assembler.push(&chunk, &mut NoSink);
+        }
+        assembler
+    }
+
+    /// The last commit of a stored turn, tried until it lasts or the turn is lost. Gives the end as it was stored, and
+    /// whether the turn was lost.
+    pub(super) async fn store_end(&self, turn: &Arc<Turn>, mut end: End) -> (End, bool) {
+        const PAUSE: Duration = Duration::from_millis(100);
+        const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+        let mut pause = PAUSE;
+        let Some(held) = turn.held else { return (end, false) };
+        self.flush(turn).await;
+        let (_, items) = self.assemble(turn).finish(&end, &mut NoSink);
+        let own: Vec<OwnItem> = items
+            .iter()
+            .zip(0_u32..)
+            .filter_map(|(item, index)| OwnItem::of(Arc::clone(item), item_uuid(turn.id.0, index)).ok())
+            .collect();
+        let output: Vec<_> = own.iter().map(OwnItem::row).collect();
+        let error = end.error.as_ref().and_then(|error| serde_json::to_string(error).ok());
+        let usage = end.usage.as_ref().and_then(|usage| serde_json::to_string(usage).ok());
+        let finish = Finish {
+            held,
+            state: end.status,
+            output: &output,
+            incomplete_reason: end.incomplete_reason.as_deref(),
+            error: error.as_deref(),
+            usage: usage.as_deref(),
+            title: None,
+            keep_log: self.0.limits.log_retention,
+            drop_failed_input: false,
+        };
+        loop {
+            let stored = async {
+                let client = self.0.database.client().await?;
+                turns::finish(&client, &finish).await
+            };
+            match stored.await {
+                Ok(Ended::As { state, completed_at } | Ended::Already { state, completed_at }) => {
+                    become_stored(&mut end, state, completed_at);
+                    return (end, false);
+                }
+                Ok(Ended::Lost) => return (end, true),
+                Err(error) if error.is_outage() => {
+                    metrics::database_error(error.code());
+                    tracing::warn!(code = error.code(), %error, response_id = %turn.id, "a turn's end could not be stored yet");
+                    if turn.stop_reason() == Some(StopReason::LostLease) {
+                        return (end, true);
+                    }
+                }
+                Err(error) => {
+                    drop(away(error));
+                    // Another process, perhaps another version, will find it when the lease has run out.
+                    return (end, true);
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Waits until the log has everything: what is resumed later is replayed from it and must lead to what is stored.
+    /// As long as the database is away, the end could not be stored either.
+    async fn flush(&self, turn: &Arc<Turn>) {
+        let mut changes = turn.live.changes();
+        loop {
+            changes.borrow_and_update();
+            let done = turn.logged.load(Ordering::Acquire) >= turn.live.len()
+                || turn.unloggable.load(Ordering::Acquire)
+                || turn.stop_reason() == Some(StopReason::LostLease);
+            if done {
+                return;
+            }
+            self.0.writer.notify(turn);
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                _ = turn.lost_lease() => return,
+            }
+        }
+    }
+}
+
+/// The next event, if it is there already.
+fn ready(stream: &mut OpenStream) -> Option<Option<Result<Upstream, LlmError>>> {
+    stream.next().now_or_never()
+}
+
+/// Completes when the turn is to stop: because it was told to, or because nobody has watched it for `grace`.
+async fn stop(turn: &Turn, grace: Duration) -> StopReason {
+    let left = async {
+        match turn.on_disconnect {
+            OnDisconnect::Continue => std::future::pending().await,
+            OnDisconnect::Cancel => deserted(&turn.live, grace).await,
+        }
+    };
+    tokio::select! {
+        biased;
+        reason = turn.stopped() => reason,
+        () = left => StopReason::Disconnected,
+    }
+}
+
+/// Completes once nobody has watched for `grace`.
+async fn deserted(live: &Live, grace: Duration) {
+    let mut changes = live.changes();
+    loop {
+        changes.borrow_and_update();
+        if live.viewers() > 0 {
+            if changes.changed().await.is_err() {
+                return;
+            }
+            continue;
+        }
+        let deadline = tokio::time::Instant::now() + grace;
+        loop {
+            match tokio::time::timeout_at(deadline, changes.changed()).await {
+                Err(_) => return,
+                Ok(_) if live.viewers() > 0 => break,
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+/// The end of a turn, and what to call its cause.
+fn describe(turn: &Turn, outcome: &Outcome, usage: Option<TokenUsage>) -> (End, &'static str) {
+    let usage = usage.map(shown);
+    let end = |status, reason: Option<&str>| End {
+        status,
+        incomplete_reason: reason.map(str::to_owned),
+        error: None,
+        usage,
+        completed_at: (status == ResponseStatus::Completed).then(|| Timestamp::now().as_second()),
+    };
+    match outcome {
+        Outcome::Finished(Stop::Stop | Stop::ToolCalls) => (end(ResponseStatus::Completed, None), "finished"),
+        Outcome::Finished(Stop::Length) => {
+            (end(ResponseStatus::Incomplete, Some("max_output_tokens")), "max_output_tokens")
+        }
+        Outcome::Finished(Stop::ContentFilter) => {
+            (end(ResponseStatus::Incomplete, Some("content_filter")), "content_filter")
+        }
+        Outcome::Failed(error) => {
+            let shown = error.to_api();
+            let error = ResponseError { code: shown.code.to_owned(), message: shown.message };
+            (End { error: Some(error), ..end(ResponseStatus::Failed, None) }, "failed")
+        }
+        Outcome::Stopped(StopReason::Cancelled) => (end(ResponseStatus::Cancelled, None), "cancelled"),
+        Outcome::Stopped(StopReason::Disconnected) => (end(ResponseStatus::Cancelled, None), "disconnected"),
+        Outcome::Stopped(StopReason::Draining | StopReason::LostLease) => {
+            debug_assert!(turn.stop_reason().is_some());
+            (end(ResponseStatus::Incomplete, Some("interrupted")), "draining")
+        }
+    }
+}
+
+/// Makes an end agree with what was stored: a cancel beats a late completion.
+pub(super) fn become_stored(end: &mut End, state: ResponseStatus, completed_at: Timestamp) {
+    if end.status != state {
+        end.incomplete_reason = None;
+        end.error = None;
+    }
+    end.status = state;
+    end.completed_at = (state == ResponseStatus::Completed).then(|| completed_at.as_second());
+}
+
+fn shown(usage: TokenUsage) -> Usage {
+    Usage {
+        input_tokens: usage.input,
+        output_tokens: usage.output,
+        total_tokens: usage.input + usage.output,
+        input_tokens_details: InputTokensDetails { cached_tokens: usage.cached },
+        output_tokens_details: OutputTokensDetails { reasoning_tokens: usage.reasoning },
+    }
+}

@@ -1,0 +1,167 @@
+//! Turns that run in another process, followed from their log. One reader per process asks for all of them at once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::leases::ended_elsewhere;
+use super::turn::Turn;
+use crate::conversation::assembler::End;
+use crate::conversation::live::Cut;
+use crate::conversation::log;
+use crate::database::turn_log::{self, LogCursor, LogSlice};
+use crate::database::{Database, DatabaseError};
+use crate::ids::ResponseId;
+use crate::tasks::Tasks;
+use crate::telemetry::metrics;
+
+/// How often logs are read while somebody follows one that still grows.
+const PERIOD: Duration = Duration::from_millis(100);
+/// While the database is away.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Everything that is followed.
+#[derive(Clone)]
+pub struct Tailer(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    followed: Mutex<HashMap<ResponseId, Vec<Followed>>>,
+    begun: Notify,
+}
+
+struct Followed {
+    turn: Arc<Turn>,
+    from_part: i32,
+    restarts: Option<i16>,
+}
+
+impl Tailer {
+    pub fn start(database: &Database, tasks: &Tasks) -> Self {
+        let tailer = Self(Arc::default());
+        tasks.spawn("log tailer", tailer.clone().read(database.clone()));
+        tailer
+    }
+
+    /// Fills the turn's `live` from the log until its end, or until nobody watches any more.
+    pub fn follow(&self, turn: Arc<Turn>) {
+        self.followed().entry(turn.id).or_default().push(Followed { turn, from_part: 0, restarts: None });
+        self.0.begun.notify_one();
+    }
+
+    fn followed(&self) -> MutexGuard<'_, HashMap<ResponseId, Vec<Followed>>> {
+        self.0.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn read(self, database: Database) {
+        loop {
+            let wanted = self.wanted();
+            if wanted.is_empty() {
+                self.0.begun.notified().await;
+                continue;
+            }
+            match ask(&database, &wanted).await {
+                Ok(slices) => {
+                    if self.pass_on(&wanted, slices) {
+                        // There was more than one read gives.
+                        continue;
+                    }
+                    // A new follower does not wait for the others' period.
+                    drop(tokio::time::timeout(PERIOD, self.0.begun.notified()).await);
+                }
+                Err(error) => {
+                    metrics::database_error(error.code());
+                    tracing::warn!(code = error.code(), %error, "logs of turns could not be read; viewers wait");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// From which part on each is wanted: of those who follow one turn, the one furthest behind decides.
+    fn wanted(&self) -> Vec<(ResponseId, String, i32)> {
+        let mut followed = self.followed();
+        followed.retain(|_, list| {
+            // Only the map and the viewers hold a turn; one that ended or that nobody follows is done with.
+            list.retain(|one| {
+                one.turn.live.ended().is_none()
+                    && one.turn.live.was_cut().is_none()
+                    && (one.from_part == 0 || one.turn.live.viewers() > 0 || Arc::strong_count(&one.turn) > 1)
+            });
+            !list.is_empty()
+        });
+        followed
+            .iter()
+            .filter_map(|(id, list)| {
+                let from = list.iter().map(|one| one.from_part).min()?;
+                Some((*id, list.first()?.turn.owner.clone(), from))
+            })
+            .collect()
+    }
+
+    /// Gives what was read to those who follow. `true` if there is more to read at once.
+    fn pass_on(&self, wanted: &[(ResponseId, String, i32)], slices: Vec<LogSlice>) -> bool {
+        let mut followed = self.followed();
+        let mut more = false;
+        let mut gone: Vec<ResponseId> = wanted.iter().map(|(id, ..)| *id).collect();
+        for slice in slices {
+            gone.retain(|id| *id != slice.response);
+            more |= slice.has_more;
+            for one in followed.get_mut(&slice.response).into_iter().flatten() {
+                one.take(&slice);
+            }
+        }
+        for id in gone {
+            // Deleted while it was followed.
+            for one in followed.remove(&id).into_iter().flatten() {
+                one.turn.live.cut(Cut::LostLease);
+            }
+        }
+        more
+    }
+}
+
+async fn ask(database: &Database, wanted: &[(ResponseId, String, i32)]) -> Result<Vec<LogSlice>, DatabaseError> {
+    let cursors: Vec<LogCursor<'_>> = wanted
+        .iter()
+        .map(|(response, owner, from_part)| LogCursor { owner, response: *response, from_part: *from_part })
+        .collect();
+    let client = database.client().await?;
+    turn_log::read_logs(&client, &cursors).await
+}
+
+impl Followed {
+    fn take(&mut self, slice: &LogSlice) {
+        if self.restarts.is_some_and(|restarts| restarts != slice.restarts) {
+            // Run again from its start: what was shown is no longer part of it.
+            self.turn.live.cut(Cut::LostLease);
+            return;
+        }
+        self.restarts = Some(slice.restarts);
+        for (part, data) in slice.parts.iter().filter(|(part, _)| *part >= self.from_part) {
+            match log::unpack(data) {
+                Ok(chunks) => self.turn.live.keep_and_show(chunks),
+                Err(error) => {
+                    tracing::error!(code = "log.unreadable", %error, response_id = %self.turn.id, "a part of a turn's log cannot be read");
+                    self.turn.live.cut(Cut::LostLease);
+                    return;
+                }
+            }
+            self.from_part = part + 1;
+        }
+        if slice.state.is_final() && !slice.has_more {
+            let end = End {
+                status: slice.state,
+                incomplete_reason: slice.incomplete_reason.clone(),
+                error: slice.error.as_deref().and_then(|json| serde_json::from_str(json).ok()),
+                usage: slice.usage.as_deref().and_then(|json| serde_json::from_str(json).ok()),
+                completed_at: None,
+            };
+            let at = slice.completed_at.unwrap_or_default();
+            let (end, response) = ended_elsewhere(&self.turn, end, slice.state, at);
+            self.turn.live.end(end, response);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! One turn, as the process that runs it sees it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::conversation::{Assembler, Live, Viewer};
+use crate::database::turns::Held;
+use crate::ids::{ConversationId, ResponseId};
+use crate::openresponses::{ApiError, Encoded, Item, Response};
+
+/// Why a turn is to stop before its model is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StopReason {
+    /// Nobody is watching any more.
+    Disconnected,
+    /// Somebody said so.
+    Cancelled,
+    /// This process stops.
+    Draining,
+    /// Another process has it: nothing may be written any more.
+    LostLease,
+}
+
+/// What happens when the last viewer leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDisconnect {
+    Continue,
+    /// After a grace.
+    Cancel,
+}
+
+/// A turn that runs here, or ran here a moment ago.
+#[derive(Debug)]
+pub struct Turn {
+    pub id: ResponseId,
+    pub owner: String,
+    /// The name of the caller's key.
+    pub key: String,
+    /// `None`: not stored.
+    pub held: Option<Held>,
+    pub conversation: Option<ConversationId>,
+    pub live: Arc<Live>,
+    /// The response as it was when the turn began.
+    pub begun: Response,
+    pub show_encrypted: bool,
+    pub on_disconnect: OnDisconnect,
+    pub background: bool,
+    pub(super) started: Instant,
+    stop: watch::Sender<Option<StopReason>>,
+    opened: watch::Sender<Option<Result<(), ApiError>>>,
+    /// How many chunks are in the log, and the number of its next part.
+    pub(super) logged: AtomicUsize,
+    pub(super) parts: AtomicUsize,
+    /// Whether the writer knows that there is more to log.
+    pub(super) dirty: AtomicBool,
+    pub(super) unlogged: AtomicBool,
+    /// The log refuses the turn for another reason than an outage; nobody waits for it any more.
+    pub(super) unloggable: AtomicBool,
+    viewed: AtomicBool,
+    /// What the model was shown, where only the connection remembers it.
+    context: Vec<Arc<Item>>,
+}
+
+/// What an operator sees of a turn.
+#[derive(Clone, Debug, Serialize)]
+pub struct Snapshot {
+    pub id: ResponseId,
+    pub model: String,
+    pub stored: bool,
+    pub background: bool,
+    pub age_seconds: u64,
+    pub viewers: usize,
+    pub chunks: usize,
+    pub logged: usize,
+    /// `model`, `log`, or `nothing` once it ended.
+    pub awaits: &'static str,
+}
+
+/// What a turn is made of.
+pub(super) struct NewTurn {
+    pub id: ResponseId,
+    pub owner: String,
+    pub key: String,
+    pub held: Option<Held>,
+    pub conversation: Option<ConversationId>,
+    pub begun: Response,
+    pub show_encrypted: bool,
+    pub on_disconnect: OnDisconnect,
+    /// What the model is shown, if only the connection remembers it.
+    pub context: Vec<Arc<Item>>,
+}
+
+impl Turn {
+    pub(super) fn new(new: NewTurn) -> Self {
+        let NewTurn { id, owner, key, held, conversation, begun, show_encrypted, on_disconnect, context } = new;
+        Self {
+            id,
+            owner,
+            key,
+            held,
+            conversation,
+            live: Arc::default(),
+            background: begun.background,
+            begun,
+            show_encrypted,
+            on_disconnect,
+            started: Instant::now(),
+            stop: watch::Sender::new(None),
+            opened: watch::Sender::new(None),
+            logged: AtomicUsize::new(0),
+            parts: AtomicUsize::new(0),
+            dirty: AtomicBool::new(false),
+            unlogged: AtomicBool::new(false),
+            unloggable: AtomicBool::new(false),
+            viewed: AtomicBool::new(false),
+            context,
+        }
+    }
+
+    /// Somebody who follows the turn from the event after number `after`, or from the first.
+    pub fn viewer(&self, form: Encoded, after: Option<u64>) -> Viewer {
+        let assembler = Assembler::new(self.begun.clone(), self.id.0, self.show_encrypted);
+        Viewer::new(Arc::clone(&self.live), assembler, form, after)
+    }
+
+    /// Everything up to the turn's end, for the next turn of the same connection.
+    pub fn remembered(&self) -> Vec<Arc<Item>> {
+        let mut items = self.context.clone();
+        items.extend(self.live.result().into_iter().flat_map(|response| response.output.clone()));
+        items
+    }
+
+    /// Says that somebody sees the turn. `true` the first time.
+    pub(super) fn set_viewed(&self) -> bool {
+        !self.viewed.swap(true, Ordering::Relaxed)
+    }
+
+    pub(super) fn was_viewed(&self) -> bool {
+        self.viewed.load(Ordering::Relaxed)
+    }
+
+    /// Asks the turn to stop. Of several reasons the strongest stands.
+    pub fn stop(&self, reason: StopReason) {
+        self.stop.send_if_modified(|present| {
+            let stronger = present.is_none_or(|present| present < reason);
+            if stronger {
+                *present = Some(reason);
+            }
+            stronger
+        });
+    }
+
+    /// Completes once the turn is to stop.
+    pub(super) async fn stopped(&self) -> StopReason {
+        let mut stop = self.stop.subscribe();
+        let reason = stop.wait_for(Option::is_some).await.ok().and_then(|reason| *reason);
+        match reason {
+            Some(reason) => reason,
+            // The sender is ours, so this cannot be.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Completes once another process has the turn.
+    pub(super) async fn lost_lease(&self) {
+        let mut stop = self.stop.subscribe();
+        if stop.wait_for(|reason| *reason == Some(StopReason::LostLease)).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    pub(super) fn stop_reason(&self) -> Option<StopReason> {
+        *self.stop.borrow()
+    }
+
+    /// Says whether the provider began to answer.
+    pub(super) fn set_opened(&self, result: Result<(), ApiError>) {
+        self.opened.send_if_modified(|present| {
+            let first = present.is_none();
+            if first {
+                *present = Some(result);
+            }
+            first
+        });
+    }
+
+    /// Waits until the provider began to answer, and at most so long: a caller can then still be told of a refusal by a
+    /// status of its own. `Ok` also if it is not known yet.
+    pub async fn opened(&self, patience: Duration) -> Result<(), ApiError> {
+        let mut opened = self.opened.subscribe();
+        let known = tokio::time::timeout(patience, opened.wait_for(Option::is_some)).await;
+        match known {
+            Ok(Ok(result)) => result.clone().unwrap_or(Ok(())),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let (chunks, logged) = (self.live.len(), self.logged.load(Ordering::Relaxed));
+        Snapshot {
+            id: self.id,
+            model: self.begun.model.clone(),
+            stored: self.held.is_some(),
+            background: self.background,
+            age_seconds: self.started.elapsed().as_secs(),
+            viewers: self.live.viewers(),
+            chunks,
+            logged,
+            awaits: if self.live.ended().is_some() {
+                "nothing"
+            } else if self.held.is_some() && logged < chunks {
+                "log"
+            } else {
+                "model"
+            },
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The one writer of a process: everything that all turns have to log, as one statement, as soon as the one before has
+//! returned. One round trip of delay for each chunk, and no timer.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use super::turn::{StopReason, Turn};
+use crate::conversation::log;
+use crate::database::turn_log::{self, Append, Appended};
+use crate::database::{Database, DatabaseError};
+use crate::ids::ResponseId;
+use crate::tasks::Tasks;
+use crate::telemetry::metrics;
+
+/// Where turns say that they have something to log.
+#[derive(Clone)]
+pub struct Writer(mpsc::UnboundedSender<Arc<Turn>>);
+
+/// A run of a turn's chunks on its way into the log.
+struct Pending {
+    turn: Arc<Turn>,
+    part: i32,
+    data: String,
+    /// Chunks up to here are logged with it.
+    upto: usize,
+}
+
+impl Writer {
+    pub fn start(database: &Database, patience: Duration, tasks: &Tasks) -> Self {
+        // A turn is in it once at most, so it is as bounded as the turns are.
+        let (sender, receiver) = mpsc::unbounded_channel();
+        tasks.spawn("log writer", write(database.clone(), patience, receiver));
+        Self(sender)
+    }
+
+    /// The turn has chunks that are not logged.
+    pub fn notify(&self, turn: &Arc<Turn>) {
+        if !turn.dirty.swap(true, Ordering::AcqRel) && self.0.send(Arc::clone(turn)).is_err() {
+            tracing::error!(code = "log.writer_gone", "the log's writer has ended; turns go on unlogged");
+        }
+    }
+}
+
+async fn write(database: Database, patience: Duration, mut dirty: mpsc::UnboundedReceiver<Arc<Turn>>) {
+    /// Turns of one statement at most.
+    const BATCH: usize = 1_000;
+    let mut turns = Vec::new();
+    while dirty.recv_many(&mut turns, BATCH).await > 0 {
+        let batch: Vec<Pending> = turns.drain(..).filter_map(pending).collect();
+        if !batch.is_empty() {
+            store(&database, patience, batch).await;
+        }
+    }
+}
+
+/// What of a turn is not logged yet.
+fn pending(turn: Arc<Turn>) -> Option<Pending> {
+    // Cleared first: what comes from here on notifies again.
+    turn.dirty.store(false, Ordering::Release);
+    let from = turn.logged.load(Ordering::Acquire);
+    let chunks = turn.live.chunks_from(from);
+    if chunks.is_empty() || turn.live.ended().is_some() {
+        return None;
+    }
+    let part = i32::try_from(turn.parts.load(Ordering::Relaxed)).unwrap_or(i32::MAX);
+    Some(Pending { part, data: log::pack(&chunks), upto: from + chunks.len(), turn })
+}
+
+/// Appends a batch, however long that takes, and shows it when it is durable, or when patience ends.
+async fn store(database: &Database, patience: Duration, mut batch: Vec<Pending>) {
+    const PAUSE: Duration = Duration::from_millis(50);
+    const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+    let started = Instant::now();
+    let mut pause = PAUSE;
+    let mut told = false;
+    loop {
+        let appending = append(database, &batch);
+        let mut appending = std::pin::pin!(appending);
+        let left = patience.saturating_sub(started.elapsed());
+        let result = match tokio::time::timeout(left, appending.as_mut()).await {
+            Ok(result) => result,
+            Err(_) => {
+                go_unlogged(&batch, &mut told);
+                appending.await
+            }
+        };
+        match result {
+            Ok(appended) => {
+                metrics::log_append(started.elapsed());
+                batch.drain(..).for_each(|pending| settle(pending, &appended));
+                return;
+            }
+            Err(error) if error.is_outage() => {
+                metrics::database_error(error.code());
+                tracing::debug!(code = error.code(), %error, "an append to the log is tried again");
+            }
+            Err(error) => {
+                metrics::database_error(error.code());
+                tracing::error!(code = error.code(), %error, "turns could not be logged; they go on unlogged");
+                batch.iter().for_each(|pending| pending.turn.unloggable.store(true, Ordering::Release));
+                go_unlogged(&batch, &mut told);
+                return;
+            }
+        }
+        if started.elapsed() >= patience {
+            go_unlogged(&batch, &mut told);
+        }
+        // Turns that have ended meanwhile were stored whole by their finish, or have lost their lease.
+        batch.retain(|pending| pending.turn.live.ended().is_none());
+        if batch.is_empty() {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+async fn append(
+    database: &Database,
+    batch: &[Pending],
+) -> Result<std::collections::HashMap<ResponseId, Appended>, DatabaseError> {
+    let client = database.client().await?;
+    let parts: Vec<Append<'_>> = batch
+        .iter()
+        .filter_map(|pending| {
+            Some(Append { held: pending.turn.held?, part: pending.part, data: &pending.data })
+        })
+        .collect();
+    turn_log::append(&client, &parts).await
+}
+
+fn settle(pending: Pending, appended: &std::collections::HashMap<ResponseId, Appended>) {
+    let Pending { turn, part, upto, .. } = pending;
+    match appended.get(&turn.id) {
+        Some(Appended { stored: true, cancel_requested }) => {
+            turn.logged.store(upto, Ordering::Release);
+            turn.parts.store(usize::try_from(part + 1).unwrap_or(usize::MAX), Ordering::Relaxed);
+            turn.live.show(upto);
+            if turn.live.len() <= upto {
+                turn.unlogged.store(false, Ordering::Relaxed);
+            }
+            if *cancel_requested {
+                turn.stop(StopReason::Cancelled);
+            }
+        }
+        _ if turn.live.ended().is_some() => {}
+        _ => turn.stop(StopReason::LostLease),
+    }
+}
+
+/// Lets the streams go on although the log hangs.
+fn go_unlogged(batch: &[Pending], told: &mut bool) {
+    if !std::mem::replace(told, true) {
+        metrics::log_stalled();
+        let turns: HashSet<_> = batch.iter().map(|pending| pending.turn.id).collect();
+        tracing::warn!(
+            code = "log.stalled",
+            turns = turns.len(),
+            "the log of turns hangs for longer than LOG_PATIENCE; their streams go on and cannot be resumed elsewhere \
+             until it has caught up",
+        );
+    }
+    for pending in batch {
+        pending.turn.unlogged.store(true, Ordering::Relaxed);
+        pending.turn.live.set_unlogged();
+        pending.turn.live.show(usize::MAX);
+    }
+}
