@@ -190,9 +190,7 @@ impl<'de> Deserialize<'de> for RunOf {
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<RunOf, A::Error> {
                 let kind: Cow<'de, str> = seq.next_element()?.ok_or_else(|| A::Error::custom("no kind"))?;
                 let number: u16 = match &*kind {
-                    "s" | "c" | "a" => {
-                        seq.next_element()?.ok_or_else(|| A::Error::custom("no number"))?
-                    }
+                    "s" | "c" | "a" => seq.next_element()?.ok_or_else(|| A::Error::custom("no number"))?,
                     _ => 0,
                 };
                 let mut chunks = Vec::new();

@@ -15,11 +15,11 @@ fn chunk() -> impl Strategy<Value = Chunk> {
     let number = prop_oneof![0..3_u16, Just(u16::MAX)];
     prop_oneof![
         4 => text().prop_map(Chunk::Text),
-        text().prop_map(Chunk::Refusal),
-        (number.clone(), text()).prop_map(|(part, delta)| Chunk::ReasoningSummary { part, delta }),
-        text().prop_map(Chunk::ReasoningText),
-        text().prop_map(Chunk::ReasoningEncrypted),
-        (number.clone(), text(), text())
+        1 => text().prop_map(Chunk::Refusal),
+        1 => (number.clone(), text()).prop_map(|(part, delta)| Chunk::ReasoningSummary { part, delta }),
+        1 => text().prop_map(Chunk::ReasoningText),
+        1 => text().prop_map(Chunk::ReasoningEncrypted),
+        1 => (number.clone(), text(), text())
             .prop_map(|(index, call_id, name)| Chunk::ToolCall { index, call_id, name }),
         2 => (number, text()).prop_map(|(index, delta)| Chunk::ToolArguments { index, delta }),
     ]
@@ -53,8 +53,7 @@ fn runs_are_shared_and_boundaries_kept() {
         Chunk::ToolArguments { index: 0, delta: "{\"a\":".into() },
         Chunk::ToolArguments { index: 1, delta: "{}".into() },
     ];
-    let packed =
-        r#"[1,["t","Hel","lo",""],["c",0,"call_1","add"],["a",0,"{\"a\":"],["a",1,"{}"]]"#;
+    let packed = r#"[1,["t","Hel","lo",""],["c",0,"call_1","add"],["a",0,"{\"a\":"],["a",1,"{}"]]"#;
     assert_eq!(pack(&chunks), packed);
     assert_eq!(pack(&[]), "[1]");
     assert_eq!(unpack("[1]").expect("readable"), []);
