@@ -17,7 +17,7 @@ mod begin;
 mod finish;
 mod takeover;
 
-pub use begin::{Begun, NewTurn, begin, start};
+pub use begin::{Begun, Idempotency, NewTurn, begin, start};
 pub use finish::{Ended, Finish, finish};
 pub use takeover::{Lapsed, MAX_RESTARTS, lapsed};
 
