@@ -332,18 +332,18 @@ async fn trim_locked(transaction: &Transaction<'_>, locked: Vec<Row>) -> Result<
                 head_position = cut.head, head_tokens = coalesce(cut.tokens, t.head_tokens),
                 head_response = CASE WHEN cut.head = t.head_position THEN t.head_response ELSE cut.response END
             FROM needed CROSS JOIN LATERAL (
-                SELECT greatest(forked, shown, base_position) AS upto
+                SELECT greatest(needed.forked, needed.shown, needed.base_position) AS upto
             ) last CROSS JOIN LATERAL (
-                SELECT CASE WHEN whole OR last.upto >= now_head.head_position THEN now_head.head_position
+                SELECT CASE WHEN needed.whole OR last.upto >= now_head.head_position THEN now_head.head_position
                             ELSE last.upto END AS head,
                        (SELECT min(gone.tokens_before) FROM gone
-                        WHERE gone.thread_id = needed.id AND NOT whole AND gone.position > last.upto) AS tokens,
+                        WHERE gone.thread_id = needed.id AND NOT needed.whole AND gone.position > last.upto) AS tokens,
                        (SELECT r.id FROM responses r
                         WHERE r.thread_id = needed.id AND coalesce(r.output_to, r.input_to) = last.upto AND {LIVE}
                         ORDER BY r.id DESC LIMIT 1) AS response
                 FROM threads now_head WHERE now_head.id = needed.id
             ) cut
-            WHERE t.id = needed.id AND (whole OR forked IS NOT NULL OR shown IS NOT NULL)
+            WHERE t.id = needed.id AND (needed.whole OR needed.forked IS NOT NULL OR needed.shown IS NOT NULL)
         ), bases AS (
             UPDATE threads t SET trim_at = now()
             FROM removed WHERE t.id = removed.base_thread AND t.id <> ALL ($1)
