@@ -3,6 +3,7 @@
 pub mod assembler;
 pub mod combinations;
 pub mod live;
+pub mod log;
 pub mod window;
 
 pub use assembler::{Assembler, End};

@@ -94,6 +94,14 @@ id!(
     /// One piece of work that was given up, with its reason.
     DeadLetterId, "dl"
 );
+id!(
+    /// One turn: a request to a model and what came of it.
+    ResponseId, "resp"
+);
+id!(
+    /// One conversation: a thread of items with a name.
+    ConversationId, "conv"
+);
 
 id!(
     /// One turn: a request to a model and what came of it.

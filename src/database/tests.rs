@@ -1,11 +1,17 @@
 //! On real PostgreSQL, and through real PgBouncer, always: each test has a database of its own.
 
 mod auth;
+mod conversations;
 mod events;
 mod maintenance;
 mod migrations;
 mod pool;
+mod retention;
 mod settings;
 mod support;
+mod talk;
+mod threads;
 mod tls;
+mod turn_log;
+mod turns;
 mod work;

@@ -1,0 +1,278 @@
+//! Conversations: threads with a name, on which one turn at a time may run.
+//!
+//! Another owner's and a deleted one are the same as none.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::responses::{Order, Page, PageOf, paged};
+use super::threads::{ItemColumns, NewItem};
+use super::{Columns, DatabaseError, Param, Row, Statements, Type};
+use crate::ids::{ConversationId, ResponseId};
+
+mod items;
+
+pub use items::{Added, add_items, delete_item, get_item, list_items};
+
+/// A conversation that is to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct NewConversation<'a> {
+    pub id: ConversationId,
+    pub owner: &'a str,
+    pub title: Option<&'a str>,
+    /// A JSON object.
+    pub metadata: &'a str,
+    pub items: &'a [NewItem<'a>],
+}
+
+/// A conversation that is stored.
+#[derive(Clone, Debug)]
+pub struct Conversation {
+    pub id: ConversationId,
+    pub thread: Uuid,
+    pub title: Option<String>,
+    /// A JSON object.
+    pub metadata: String,
+    /// The turn that runs on it, if one does.
+    pub active_response: Option<ResponseId>,
+    pub created_at: Timestamp,
+    /// Of its title, metadata or items.
+    pub updated_at: Timestamp,
+}
+
+/// Of `conversations c`.
+const COLUMNS: &str =
+    "c.id, c.thread_id, c.title, c.metadata::text AS metadata, c.active_response, c.created_at, c.updated_at";
+
+/// Makes a conversation, with its first items.
+pub async fn create(
+    client: &impl Statements,
+    new: &NewConversation<'_>,
+) -> Result<Conversation, DatabaseError> {
+    let sql = format!(
+        "WITH thread AS (
+            INSERT INTO threads (id, owner, head_position, head_tokens) VALUES ($1, $2, $3, $4)
+        ), stored AS (
+            INSERT INTO items (thread_id, position, id, kind, role, tokens, tokens_before, data)
+            SELECT $1, i.nth, i.id, i.kind, i.role, i.tokens, i.tokens_before, i.data
+            FROM unnest($5::uuid[], $6::text[], $7::text[], $8::int4[], $9::int8[], $10::text[])
+                WITH ORDINALITY AS i (id, kind, role, tokens, tokens_before, data, nth)
+        ), c AS (
+            INSERT INTO conversations (id, owner, thread_id, title, metadata) VALUES ($11, $2, $1, $12, $13::json)
+            RETURNING *
+        )
+        SELECT {COLUMNS} FROM c"
+    );
+    let items = ItemColumns::of(new.items);
+    let (thread, count) = (Uuid::now_v7(), items.count());
+    let title = new.title.map(text);
+    let params: [Param<'_>; 13] = [
+        (&thread, Type::UUID),
+        (&new.owner, Type::TEXT),
+        (&count, Type::INT4),
+        (&items.total, Type::INT8),
+        (&items.ids, Type::UUID_ARRAY),
+        (&items.kinds, Type::TEXT_ARRAY),
+        (&items.roles, Type::TEXT_ARRAY),
+        (&items.tokens, Type::INT4_ARRAY),
+        (&items.tokens_before, Type::INT8_ARRAY),
+        (&items.data, Type::TEXT_ARRAY),
+        (&new.id.0, Type::UUID),
+        (&title, Type::TEXT),
+        (&new.metadata, Type::TEXT),
+    ];
+    conversation(&client.query_one("conversations.create", &sql, &params).await?)
+}
+
+/// One conversation.
+pub async fn get(
+    client: &impl Statements,
+    owner: &str,
+    id: ConversationId,
+) -> Result<Option<Conversation>, DatabaseError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM conversations c WHERE c.id = $1 AND c.owner = $2 AND c.deleted_at IS NULL"
+    );
+    let params = [(&id.0 as _, Type::UUID), (&owner as _, Type::TEXT)];
+    let row = client.query_opt("conversations.get", &sql, &params).await?;
+    row.as_ref().map(conversation).transpose()
+}
+
+/// What to change of a conversation; `None` leaves it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Update<'a> {
+    /// `Some(None)` takes the title away.
+    pub title: Option<Option<&'a str>>,
+    /// A JSON object, in place of the one before.
+    pub metadata: Option<&'a str>,
+}
+
+/// Changes a conversation. `None`: there is no such conversation.
+pub async fn update(
+    client: &impl Statements,
+    owner: &str,
+    id: ConversationId,
+    update: Update<'_>,
+) -> Result<Option<Conversation>, DatabaseError> {
+    let sql = format!(
+        "UPDATE conversations c
+         SET title = CASE WHEN $3 THEN $4 ELSE c.title END, metadata = coalesce($5::json, c.metadata),
+             updated_at = now()
+         WHERE c.id = $1 AND c.owner = $2 AND c.deleted_at IS NULL
+         RETURNING {COLUMNS}"
+    );
+    let title = update.title.flatten().map(text);
+    let params: [Param<'_>; 5] = [
+        (&id.0, Type::UUID),
+        (&owner, Type::TEXT),
+        (&update.title.is_some(), Type::BOOL),
+        (&title, Type::TEXT),
+        (&update.metadata, Type::TEXT),
+    ];
+    let row = client.query_opt("conversations.update", &sql, &params).await?;
+    row.as_ref().map(conversation).transpose()
+}
+
+/// Deletes a conversation: it and its turns are not there any more from now on, and a running turn is asked to stop.
+/// Its items go with the next [`threads::trim`](super::threads::trim), as far as no fork stands on them. `None`: there
+/// is no such conversation; else its thread.
+pub async fn delete(
+    client: &impl Statements,
+    owner: &str,
+    id: ConversationId,
+) -> Result<Option<Uuid>, DatabaseError> {
+    // The turn before the conversation: whoever finishes it locks them in this order.
+    const SQL: &str = "
+        WITH stopped AS (
+            UPDATE responses r SET cancel_requested_at = coalesce(r.cancel_requested_at, now())
+            FROM conversations c
+            WHERE c.id = $1 AND c.owner = $2 AND c.deleted_at IS NULL AND r.id = c.active_response
+              AND r.state IN ('queued', 'in_progress')
+            RETURNING r.id
+        ), gone AS (
+            UPDATE conversations c SET deleted_at = now()
+            FROM (SELECT count(*) FROM stopped) first
+            WHERE c.id = $1 AND c.owner = $2 AND c.deleted_at IS NULL
+            RETURNING c.thread_id
+        ), flagged AS (
+            UPDATE threads t SET trim_at = now() FROM gone WHERE t.id = gone.thread_id
+        )
+        SELECT thread_id FROM gone";
+    let params = [(&id.0 as _, Type::UUID), (&owner as _, Type::TEXT)];
+    let row = client.query_opt("conversations.delete", SQL, &params).await?;
+    row.map(|row| row.column("thread_id")).transpose()
+}
+
+/// The owner's conversations by when they were made; with `search`, those whose title contains it in any case.
+pub async fn list(
+    client: &impl Statements,
+    owner: &str,
+    page: PageOf<ConversationId>,
+    search: Option<&str>,
+) -> Result<Page<Conversation>, DatabaseError> {
+    let (beyond, direction) = match page.order {
+        Order::Ascending => (">", "ASC"),
+        Order::Descending => ("<", "DESC"),
+    };
+    let sql = format!(
+        "SELECT {COLUMNS} FROM conversations c
+         WHERE c.owner = $1 AND c.deleted_at IS NULL AND ($2::uuid IS NULL OR c.id {beyond} $2)
+           AND ($3::text IS NULL OR position(lower($3) IN lower(c.title)) > 0)
+         ORDER BY c.id {direction} LIMIT $4"
+    );
+    let after = page.after.map(|id| id.0);
+    let search = search.map(text);
+    let params: [Param<'_>; 4] = [
+        (&owner, Type::TEXT),
+        (&after, Type::UUID),
+        (&search, Type::TEXT),
+        (&i64::from(page.limit).saturating_add(1), Type::INT8),
+    ];
+    let rows = client.query("conversations.list", &sql, &params).await?;
+    Ok(paged(rows.iter().map(conversation).collect::<Result<_, _>>()?, page.limit))
+}
+
+/// A fork that is to be made of a conversation.
+#[derive(Clone, Copy, Debug)]
+pub struct Fork<'a> {
+    pub source: ConversationId,
+    /// The last item that both have. `None`: all of it, except the input of a turn that still runs.
+    pub at: Option<Uuid>,
+    pub id: ConversationId,
+    /// `None`: the source's.
+    pub title: Option<&'a str>,
+    /// A JSON object. `None`: the source's.
+    pub metadata: Option<&'a str>,
+}
+
+/// Makes a conversation that shares another's items up to one of them and goes on by itself. `None`: there is no such
+/// conversation, or no such item in it.
+pub async fn fork(
+    client: &impl Statements,
+    owner: &str,
+    fork: &Fork<'_>,
+) -> Result<Option<Conversation>, DatabaseError> {
+    // What is deleted from the source afterwards stays here, and the other way about.
+    let place = match fork.at {
+        Some(_) => {
+            "SELECT source.*, i.position AS at, i.tokens_before + i.tokens AS tokens
+             FROM source CROSS JOIN LATERAL thread_lineage(source.thread, source.head_position) l
+             JOIN items i ON i.thread_id = l.thread_id AND i.position > l.above AND i.position <= l.upto
+             WHERE i.id = $4 AND i.position <> ALL (source.hidden)"
+        }
+        None => {
+            "SELECT source.*, source.idle_position AS at, coalesce(last.tokens_before + last.tokens, 0) AS tokens
+             FROM source LEFT JOIN LATERAL thread_window(source.thread, source.idle_position, 1, 0) last ON true"
+        }
+    };
+    let sql = format!(
+        "WITH source AS (
+            SELECT s.title, s.metadata, t.id AS thread, t.hidden, t.head_position,
+                   coalesce(r.input_from - 1, t.head_position) AS idle_position
+            FROM conversations s JOIN threads t ON t.id = s.thread_id
+            LEFT JOIN responses r ON r.id = s.active_response AND r.state IN ('queued', 'in_progress')
+            WHERE s.id = $1 AND s.owner = $2 AND s.deleted_at IS NULL
+            FOR SHARE OF t
+        ), place AS (
+            {place}
+        ), thread AS (
+            INSERT INTO threads (id, owner, base_thread, base_position, head_position, head_tokens, hidden)
+            SELECT $3, $2, place.thread, place.at, place.at, place.tokens, place.hidden FROM place
+            RETURNING id
+        ), c AS (
+            INSERT INTO conversations (id, owner, thread_id, title, metadata)
+            SELECT $5, $2, thread.id, coalesce($6, place.title), coalesce($7::json, place.metadata) FROM thread, place
+            RETURNING *
+        )
+        SELECT {COLUMNS} FROM c"
+    );
+    let (thread, title) = (Uuid::now_v7(), fork.title.map(text));
+    let params: [Param<'_>; 7] = [
+        (&fork.source.0, Type::UUID),
+        (&owner, Type::TEXT),
+        (&thread, Type::UUID),
+        (&fork.at, Type::UUID),
+        (&fork.id.0, Type::UUID),
+        (&title, Type::TEXT),
+        (&fork.metadata, Type::TEXT),
+    ];
+    let row = client.query_opt("conversations.fork", &sql, &params).await?;
+    row.as_ref().map(conversation).transpose()
+}
+
+fn conversation(row: &Row) -> Result<Conversation, DatabaseError> {
+    Ok(Conversation {
+        id: ConversationId(row.column("id")?),
+        thread: row.column("thread_id")?,
+        title: row.column("title")?,
+        metadata: row.column("metadata")?,
+        active_response: row.column::<Option<Uuid>>("active_response")?.map(ResponseId),
+        created_at: row.column("created_at")?,
+        updated_at: row.column("updated_at")?,
+    })
+}
+
+/// PostgreSQL takes no NUL in text.
+fn text(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}

@@ -1,0 +1,175 @@
+//! The items of a conversation, those it inherited by a fork included.
+
+use super::*;
+use crate::database::Transaction;
+use crate::database::threads::{StoredItem, item};
+
+/// What adding items came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Added {
+    Added,
+    /// A turn runs on the conversation; its output follows its input without anything between.
+    Locked,
+    /// There is no such conversation.
+    NotFound,
+}
+
+/// Puts items behind the last one.
+pub async fn add_items(
+    client: &impl Statements,
+    owner: &str,
+    id: ConversationId,
+    items: &[NewItem<'_>],
+) -> Result<Added, DatabaseError> {
+    const SQL: &str = "
+        WITH conversation AS (
+            SELECT c.id, c.thread_id, c.active_response FROM conversations c
+            WHERE c.id = $1 AND c.owner = $2 AND c.deleted_at IS NULL
+            FOR NO KEY UPDATE OF c
+        ), free AS (
+            SELECT id, thread_id FROM conversation
+            WHERE active_response IS NULL
+               OR EXISTS (SELECT FROM responses r
+                          WHERE r.id = active_response AND r.state NOT IN ('queued', 'in_progress'))
+        ), grown AS (
+            UPDATE threads t SET head_position = head_position + $3, head_tokens = head_tokens + $4
+            FROM free WHERE t.id = free.thread_id
+            RETURNING t.id, t.head_position, t.head_tokens
+        ), stored AS (
+            INSERT INTO items (thread_id, position, id, kind, role, tokens, tokens_before, data)
+            SELECT grown.id, grown.head_position - $3 + i.nth::int4, i.id, i.kind, i.role, i.tokens,
+                   grown.head_tokens - $4 + i.tokens_before, i.data
+            FROM grown, unnest($5::uuid[], $6::text[], $7::text[], $8::int4[], $9::int8[], $10::text[])
+                WITH ORDINALITY AS i (id, kind, role, tokens, tokens_before, data, nth)
+        ), touched AS (
+            UPDATE conversations c SET updated_at = now() FROM free WHERE c.id = free.id
+        )
+        SELECT EXISTS (SELECT FROM conversation) AS found, EXISTS (SELECT FROM free) AS free";
+    let items = ItemColumns::of(items);
+    let count = items.count();
+    let params: [Param<'_>; 10] = [
+        (&id.0, Type::UUID),
+        (&owner, Type::TEXT),
+        (&count, Type::INT4),
+        (&items.total, Type::INT8),
+        (&items.ids, Type::UUID_ARRAY),
+        (&items.kinds, Type::TEXT_ARRAY),
+        (&items.roles, Type::TEXT_ARRAY),
+        (&items.tokens, Type::INT4_ARRAY),
+        (&items.tokens_before, Type::INT8_ARRAY),
+        (&items.data, Type::TEXT_ARRAY),
+    ];
+    let row = client.query_one("conversations.add_items", SQL, &params).await?;
+    Ok(match (row.column("found")?, row.column("free")?) {
+        (true, true) => Added::Added,
+        (true, false) => Added::Locked,
+        (false, _) => Added::NotFound,
+    })
+}
+
+/// The conversation and the threads its items are on.
+const LINEAGE: &str = "
+    conversation AS (
+        SELECT t.id, t.head_position, t.hidden
+        FROM conversations c JOIN threads t ON t.id = c.thread_id
+        WHERE c.id = $1 AND c.owner = $2 AND c.deleted_at IS NULL
+    ), lineage AS (
+        SELECT l.thread_id, l.above, l.upto
+        FROM conversation CROSS JOIN LATERAL thread_lineage(conversation.id, conversation.head_position) l
+    ), named AS (
+        SELECT i.id, i.position, i.tokens, i.tokens_before, i.data, i.thread_id
+        FROM conversation, lineage l
+        JOIN items i ON i.thread_id = l.thread_id AND i.id = $3 AND i.position > l.above AND i.position <= l.upto
+        WHERE i.position <> ALL (conversation.hidden)
+    )";
+
+/// The conversation's items. `None`: there is no such conversation. An `after` that is not in it gives them from the
+/// start.
+pub async fn list_items(
+    client: &impl Statements,
+    owner: &str,
+    id: ConversationId,
+    page: PageOf<Uuid>,
+) -> Result<Option<Page<StoredItem>>, DatabaseError> {
+    let (beyond, direction) = match page.order {
+        Order::Ascending => (">", "ASC"),
+        Order::Descending => ("<", "DESC"),
+    };
+    let sql = format!(
+        "WITH {LINEAGE}
+        SELECT entry.* FROM conversation LEFT JOIN LATERAL (
+            SELECT near.* FROM lineage l CROSS JOIN LATERAL (
+                SELECT i.id, i.position, i.tokens, i.tokens_before, i.data FROM items i
+                WHERE i.thread_id = l.thread_id AND i.position > l.above AND i.position <= l.upto
+                  AND i.position <> ALL (conversation.hidden)
+                  AND coalesce(i.position {beyond} (SELECT position FROM named), true)
+                ORDER BY i.position {direction} LIMIT $4
+            ) near
+            ORDER BY near.position {direction} LIMIT $4
+        ) entry ON true ORDER BY entry.position {direction}"
+    );
+    let params: [Param<'_>; 4] = [
+        (&id.0, Type::UUID),
+        (&owner, Type::TEXT),
+        (&page.after, Type::UUID),
+        (&i64::from(page.limit).saturating_add(1), Type::INT8),
+    ];
+    let rows = client.query("conversations.list_items", &sql, &params).await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let mut entries = Vec::new();
+    for row in &rows {
+        if row.column::<Option<Uuid>>("id")?.is_some() {
+            entries.push(item(row)?);
+        }
+    }
+    Ok(Some(paged(entries, page.limit)))
+}
+
+/// One item of a conversation.
+pub async fn get_item(
+    client: &impl Statements,
+    owner: &str,
+    id: ConversationId,
+    item_id: Uuid,
+) -> Result<Option<StoredItem>, DatabaseError> {
+    let sql = format!("WITH {LINEAGE} SELECT * FROM named");
+    let params = [(&id.0 as _, Type::UUID), (&owner as _, Type::TEXT), (&item_id as _, Type::UUID)];
+    let row = client.query_opt("conversations.get_item", &sql, &params).await?;
+    row.as_ref().map(item).transpose()
+}
+
+/// Takes an item out of a conversation; forks that were made before keep it. `None`: there is no such conversation or
+/// item; else the conversation as it is now. Two statements: what the first one locks, the second one must see.
+pub async fn delete_item(
+    transaction: &Transaction<'_>,
+    owner: &str,
+    id: ConversationId,
+    item_id: Uuid,
+) -> Result<Option<Conversation>, DatabaseError> {
+    const LOCK: &str = "
+        SELECT t.id FROM conversations c JOIN threads t ON t.id = c.thread_id
+        WHERE c.id = $1 AND c.owner = $2 AND c.deleted_at IS NULL
+        FOR UPDATE OF t";
+    let sql = format!(
+        "WITH {LINEAGE}, gone AS (
+            DELETE FROM items i USING named, conversation
+            WHERE named.thread_id = conversation.id
+              AND i.thread_id = named.thread_id AND i.position = named.position
+              AND NOT EXISTS (SELECT FROM threads f
+                              WHERE f.base_thread = named.thread_id AND f.base_position >= named.position)
+            RETURNING i.position
+        ), hid AS (
+            UPDATE threads t SET hidden = t.hidden || named.position
+            FROM named, conversation
+            WHERE t.id = conversation.id AND NOT EXISTS (SELECT FROM gone)
+        )
+        UPDATE conversations c SET updated_at = now() FROM named WHERE c.id = $1
+        RETURNING {COLUMNS}"
+    );
+    let params = [(&id.0 as _, Type::UUID), (&owner as _, Type::TEXT), (&item_id as _, Type::UUID)];
+    transaction.query("conversations.delete_item_lock", LOCK, &params[..2]).await?;
+    let row = transaction.query_opt("conversations.delete_item", &sql, &params).await?;
+    row.as_ref().map(conversation).transpose()
+}

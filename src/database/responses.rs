@@ -1,0 +1,266 @@
+//! Turns as their owner sees them: read, stopped, deleted.
+//!
+//! Another owner's, a deleted one, and one of a deleted conversation are the same as none.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::threads::{StoredItem, item};
+use super::{Columns, DatabaseError, Row, Statements, Type};
+use crate::ids::{ConversationId, ResponseId};
+use crate::openresponses::ResponseStatus;
+
+/// What is wanted of `responses r` to be there for its owner, beside `r.owner`.
+pub(super) const LIVE: &str = "r.deleted_at IS NULL AND NOT EXISTS (
+    SELECT FROM conversations gone WHERE gone.id = r.conversation_id AND gone.deleted_at IS NOT NULL)";
+
+/// A turn that is stored.
+#[derive(Clone, Debug)]
+pub struct StoredResponse {
+    pub id: ResponseId,
+    pub thread: Uuid,
+    pub conversation: Option<ConversationId>,
+    pub previous_response: Option<ResponseId>,
+    pub state: ResponseStatus,
+    pub epoch: i64,
+    /// The alias that was asked for.
+    pub model: String,
+    /// The request without its input, as JSON.
+    pub request: String,
+    pub background: bool,
+    pub stream: bool,
+    pub incomplete_reason: Option<String>,
+    /// JSON.
+    pub error: Option<String>,
+    /// JSON.
+    pub usage: Option<String>,
+    pub created_at: Timestamp,
+    pub completed_at: Option<Timestamp>,
+    pub cancel_requested: bool,
+    /// Whether its log can still be read.
+    pub log_kept: bool,
+    /// Its output items as JSON, in order. Only [`get_with_output`] fills it, and only once the turn has ended.
+    pub output: Vec<String>,
+}
+
+/// The order of a list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Oldest first.
+    Ascending,
+    /// Newest first.
+    #[default]
+    Descending,
+}
+
+/// Which part of a list.
+#[derive(Clone, Copy, Debug)]
+pub struct PageOf<C> {
+    /// Goes on behind this one.
+    pub after: Option<C>,
+    pub limit: u32,
+    pub order: Order,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    pub entries: Vec<T>,
+    pub has_more: bool,
+}
+
+/// One turn, without its output.
+pub async fn get(
+    client: &impl Statements,
+    owner: &str,
+    id: ResponseId,
+) -> Result<Option<StoredResponse>, DatabaseError> {
+    read(client, "responses.get", "NULL::text[]", owner, id).await
+}
+
+/// One turn with its output items, in one round trip.
+pub async fn get_with_output(
+    client: &impl Statements,
+    owner: &str,
+    id: ResponseId,
+) -> Result<Option<StoredResponse>, DatabaseError> {
+    const OUTPUT: &str = "(SELECT array_agg(i.data ORDER BY i.position)
+        FROM threads t JOIN items i ON i.thread_id = t.id AND i.position BETWEEN r.output_from AND r.output_to
+        WHERE t.id = r.thread_id AND i.position <> ALL (t.hidden))";
+    read(client, "responses.get_with_output", OUTPUT, owner, id).await
+}
+
+async fn read(
+    client: &impl Statements,
+    name: &'static str,
+    output: &str,
+    owner: &str,
+    id: ResponseId,
+) -> Result<Option<StoredResponse>, DatabaseError> {
+    let sql = format!(
+        "SELECT r.id, r.thread_id, r.conversation_id, r.previous_response_id, r.state, r.epoch, r.model,
+                r.request::text AS request, r.background, r.stream_requested, r.incomplete_reason,
+                r.error::text AS error, r.usage::text AS usage, r.created_at, r.completed_at,
+                r.cancel_requested_at IS NOT NULL AS cancel, coalesce(r.log_until > now(), true) AS log_kept,
+                {output} AS output
+         FROM responses r WHERE r.id = $1 AND r.owner = $2 AND {LIVE}"
+    );
+    let row = client.query_opt(name, &sql, &[(&id.0, Type::UUID), (&owner, Type::TEXT)]).await?;
+    row.as_ref().map(response).transpose()
+}
+
+fn response(row: &Row) -> Result<StoredResponse, DatabaseError> {
+    Ok(StoredResponse {
+        id: ResponseId(row.column("id")?),
+        thread: row.column("thread_id")?,
+        conversation: row.column::<Option<Uuid>>("conversation_id")?.map(ConversationId),
+        previous_response: row.column::<Option<Uuid>>("previous_response_id")?.map(ResponseId),
+        state: status(row.column("state")?)?,
+        epoch: row.column("epoch")?,
+        model: row.column("model")?,
+        request: row.column("request")?,
+        background: row.column("background")?,
+        stream: row.column("stream_requested")?,
+        incomplete_reason: row.column("incomplete_reason")?,
+        error: row.column("error")?,
+        usage: row.column("usage")?,
+        created_at: row.column("created_at")?,
+        completed_at: row.column("completed_at")?,
+        cancel_requested: row.column("cancel")?,
+        log_kept: row.column("log_kept")?,
+        output: row.column::<Option<Vec<String>>>("output")?.unwrap_or_default(),
+    })
+}
+
+/// The turn's own input items. `None`: there is no such turn. An `after` that is none of them gives them from the start.
+pub async fn input_items(
+    client: &impl Statements,
+    owner: &str,
+    id: ResponseId,
+    page: PageOf<Uuid>,
+) -> Result<Option<Page<StoredItem>>, DatabaseError> {
+    let (beyond, direction) = match page.order {
+        Order::Ascending => (">", "ASC"),
+        Order::Descending => ("<", "DESC"),
+    };
+    let sql = format!(
+        "WITH turn AS (
+            SELECT r.thread_id, r.input_from, r.input_to, t.hidden
+            FROM responses r JOIN threads t ON t.id = r.thread_id
+            WHERE r.id = $1 AND r.owner = $2 AND {LIVE}
+        ), cursor AS (
+            SELECT i.position FROM turn JOIN items i ON i.thread_id = turn.thread_id AND i.id = $3
+        )
+        SELECT i.* FROM turn LEFT JOIN LATERAL (
+            SELECT id, position, tokens, tokens_before, data FROM items
+            WHERE thread_id = turn.thread_id AND position BETWEEN turn.input_from AND turn.input_to
+              AND position <> ALL (turn.hidden)
+              AND coalesce(position {beyond} (SELECT position FROM cursor), true)
+            ORDER BY position {direction} LIMIT $4
+        ) i ON true ORDER BY i.position {direction}"
+    );
+    let params = [
+        (&id.0 as _, Type::UUID),
+        (&owner as _, Type::TEXT),
+        (&page.after as _, Type::UUID),
+        (&i64::from(page.limit).saturating_add(1) as _, Type::INT8),
+    ];
+    let rows = client.query("responses.input_items", &sql, &params).await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let mut entries = Vec::new();
+    for row in &rows {
+        if row.column::<Option<Uuid>>("id")?.is_some() {
+            entries.push(item(row)?);
+        }
+    }
+    Ok(Some(paged(entries, page.limit)))
+}
+
+/// A page from one entry more than it may have.
+pub(super) fn paged<T>(mut entries: Vec<T>, limit: u32) -> Page<T> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let has_more = entries.len() > limit;
+    entries.truncate(limit);
+    Page { entries, has_more }
+}
+
+/// What [`request_cancel`] met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CancelRequested {
+    /// How far the turn had come. A final state stays as it is.
+    pub state: ResponseStatus,
+    pub background: bool,
+}
+
+/// Asks a turn to stop; its holder hears of it with its next append or renewal. Asking again changes nothing.
+/// `None`: there is no such turn.
+pub async fn request_cancel(
+    client: &impl Statements,
+    owner: &str,
+    id: ResponseId,
+) -> Result<Option<CancelRequested>, DatabaseError> {
+    let sql = format!(
+        "WITH asked AS (
+            UPDATE responses r SET cancel_requested_at = now()
+            WHERE r.id = $1 AND r.owner = $2 AND r.state IN ('queued', 'in_progress')
+              AND r.cancel_requested_at IS NULL AND {LIVE}
+            RETURNING r.id
+        )
+        SELECT r.state, r.background FROM responses r
+        WHERE r.id = $1 AND r.owner = $2 AND {LIVE} AND (SELECT count(*) FROM asked) >= 0"
+    );
+    let params = [(&id.0 as _, Type::UUID), (&owner as _, Type::TEXT)];
+    let Some(row) = client.query_opt("responses.request_cancel", &sql, &params).await? else {
+        return Ok(None);
+    };
+    Ok(Some(CancelRequested { state: status(row.column("state")?)?, background: row.column("background")? }))
+}
+
+/// Deletes a turn: it is not there any more from now on, its log goes, and a running one is asked to stop. Its items
+/// go with the next [`threads::trim`](super::threads::trim), as far as nothing else stands on them. `None`: there is no
+/// such turn; else its thread.
+pub async fn delete(
+    client: &impl Statements,
+    owner: &str,
+    id: ResponseId,
+) -> Result<Option<Uuid>, DatabaseError> {
+    let sql = format!(
+        "WITH gone AS (
+            UPDATE responses r
+            SET deleted_at = now(),
+                cancel_requested_at = CASE WHEN r.state IN ('queued', 'in_progress')
+                                           THEN coalesce(r.cancel_requested_at, now()) ELSE r.cancel_requested_at END
+            WHERE r.id = $1 AND r.owner = $2 AND {LIVE}
+            RETURNING r.id, r.thread_id
+        ), log AS (
+            DELETE FROM response_events e USING gone WHERE e.response_id = gone.id
+        ), flagged AS (
+            UPDATE threads t SET trim_at = now() FROM gone WHERE t.id = gone.thread_id
+        )
+        SELECT thread_id FROM gone"
+    );
+    let params = [(&id.0 as _, Type::UUID), (&owner as _, Type::TEXT)];
+    let row = client.query_opt("responses.delete", &sql, &params).await?;
+    row.map(|row| row.column("thread_id")).transpose()
+}
+
+/// Somebody is about to see the turn's events: from now on it is not run again after a crash. Call it before showing
+/// any.
+pub async fn mark_viewed(client: &impl Statements, owner: &str, id: ResponseId) -> Result<(), DatabaseError> {
+    const SQL: &str =
+        "UPDATE responses SET viewed_at = now() WHERE id = $1 AND owner = $2 AND viewed_at IS NULL";
+    client.execute("responses.mark_viewed", SQL, &[(&id.0, Type::UUID), (&owner, Type::TEXT)]).await?;
+    Ok(())
+}
+
+/// A state from its word in SQL.
+pub(super) fn status(word: &str) -> Result<ResponseStatus, DatabaseError> {
+    use ResponseStatus::{Cancelled, Completed, Failed, InProgress, Incomplete, Queued};
+    let known = [Queued, InProgress, Completed, Incomplete, Failed, Cancelled];
+    known.into_iter().find(|state| state.as_str() == word).ok_or_else(|| DatabaseError::Unexpected {
+        statement: "state",
+        reason: "a state this version does not know; a newer one wrote it".to_owned(),
+    })
+}

@@ -1,0 +1,102 @@
+//! What time makes superfluous of conversations and turns. Every sweep is bounded, and any number of them may run.
+
+use jiff::Timestamp;
+
+use super::{Client, Columns, DatabaseError, Statements, Type};
+
+/// Makes the day partitions of the logs from `from` on. Gives how many were missing.
+pub async fn ensure_log_partitions(
+    client: &impl Statements,
+    from: Timestamp,
+    days: u32,
+) -> Result<usize, DatabaseError> {
+    const SQL: &str = "
+        SELECT ensure_day_partition('response_events', $1 + make_interval(hours => 24 * day)) AS made
+        FROM generate_series(0, $2 - 1) AS day";
+    let days = i32::try_from(days).unwrap_or(i32::MAX);
+    let params = [(&from as _, Type::TIMESTAMPTZ), (&days as _, Type::INT4)];
+    let rows = client.query("retention.ensure_log_partitions", SQL, &params).await?;
+    let mut made = 0;
+    for row in &rows {
+        made += usize::from(row.column::<bool>("made")?);
+    }
+    Ok(made)
+}
+
+/// Drops the day partitions of the logs that end before `before`, except those of which a turn still runs or a log is
+/// still to be kept. Gives their number.
+pub async fn drop_old_logs(client: &mut Client, before: Timestamp) -> Result<i32, DatabaseError> {
+    let transaction = client.transaction_with("SET LOCAL lock_timeout = '2s'").await?;
+    let row = transaction
+        .query_one(
+            "retention.drop_old_logs",
+            "SELECT drop_old_response_events($1) AS dropped",
+            &[(&before, Type::TIMESTAMPTZ)],
+        )
+        .await?;
+    transaction.commit().await?;
+    row.column("dropped")
+}
+
+/// What makes a turn's row superfluous. A turn that still runs never is.
+#[derive(Clone, Copy, Debug)]
+pub enum Superfluous {
+    /// It began before this.
+    BegunBefore(Timestamp),
+    /// Its owner deleted it.
+    Deleted,
+    /// Its conversation was deleted.
+    OfDeletedConversations,
+}
+
+/// Deletes rows of turns with their logs, oldest first, and flags their threads for
+/// [`threads::trim_flagged`](super::threads::trim_flagged). Gives how many went.
+pub async fn delete_responses(
+    client: &impl Statements,
+    which: Superfluous,
+    limit: i64,
+) -> Result<u64, DatabaseError> {
+    let (from, order) = match which {
+        Superfluous::BegunBefore(_) => ("responses r WHERE r.id < uuid_floor($2)", "r.id"),
+        Superfluous::Deleted => ("responses r WHERE r.deleted_at IS NOT NULL", "r.deleted_at"),
+        Superfluous::OfDeletedConversations => (
+            "conversations c JOIN responses r ON r.conversation_id = c.id WHERE c.deleted_at IS NOT NULL",
+            "c.deleted_at",
+        ),
+    };
+    let sql = format!(
+        "WITH old AS (
+            SELECT r.id, r.thread_id FROM {from} AND r.state NOT IN ('queued', 'in_progress')
+            ORDER BY {order} LIMIT $1 FOR UPDATE OF r SKIP LOCKED
+        ), log AS (
+            DELETE FROM response_events e USING old WHERE e.response_id = old.id
+        ), touched AS (
+            SELECT id FROM threads WHERE id IN (SELECT thread_id FROM old) ORDER BY id FOR NO KEY UPDATE
+        ), flagged AS (
+            UPDATE threads t SET trim_at = coalesce(t.trim_at, now()) FROM touched WHERE t.id = touched.id
+        )
+        DELETE FROM responses r USING old WHERE r.id = old.id"
+    );
+    let before = match which {
+        Superfluous::BegunBefore(before) => Some(before),
+        Superfluous::Deleted | Superfluous::OfDeletedConversations => None,
+    };
+    let params = [(&limit as _, Type::INT8), (&before as _, Type::TIMESTAMPTZ)];
+    client.execute("retention.delete_responses", &sql, &params).await
+}
+
+/// Deletes rows of deleted conversations that have no turns left. Gives how many went.
+pub async fn delete_conversations(client: &impl Statements, limit: i64) -> Result<u64, DatabaseError> {
+    const SQL: &str = "
+        WITH old AS (
+            SELECT c.id, c.thread_id FROM conversations c
+            WHERE c.deleted_at IS NOT NULL AND NOT EXISTS (SELECT FROM responses r WHERE r.conversation_id = c.id)
+            ORDER BY c.deleted_at LIMIT $1 FOR UPDATE OF c SKIP LOCKED
+        ), touched AS (
+            SELECT id FROM threads WHERE id IN (SELECT thread_id FROM old) ORDER BY id FOR NO KEY UPDATE
+        ), flagged AS (
+            UPDATE threads t SET trim_at = coalesce(t.trim_at, now()) FROM touched WHERE t.id = touched.id
+        )
+        DELETE FROM conversations c USING old WHERE c.id = old.id";
+    client.execute("retention.delete_conversations", SQL, &[(&limit, Type::INT8)]).await
+}

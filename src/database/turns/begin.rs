@@ -1,0 +1,251 @@
+//! The first commit of a turn.
+
+use super::*;
+
+/// A turn that is to begin, under epoch 1.
+#[derive(Clone, Debug)]
+pub struct NewTurn<'a> {
+    pub id: ResponseId,
+    pub owner: &'a str,
+    /// The name of the key it was asked for with.
+    pub api_key: Option<&'a str>,
+    /// From the window this turn answers to.
+    pub place: Place,
+    /// If the place is a conversation's: it takes one turn at a time.
+    pub conversation: Option<ConversationId>,
+    pub previous_response: Option<ResponseId>,
+    /// The instance that runs it.
+    pub holder: Uuid,
+    pub lease: Duration,
+    /// It waits for [`start`]; else it is in progress at once.
+    pub queued: bool,
+    /// The alias that was asked for.
+    pub model: &'a str,
+    /// The request without its input, as JSON.
+    pub request: &'a str,
+    pub background: bool,
+    pub stream: bool,
+    pub on_disconnect: Option<&'a str>,
+    pub input: &'a [NewItem<'a>],
+    /// What makes a repeated request find the first one's turn.
+    pub idempotency: Option<Idempotency<'a>>,
+}
+
+/// A key that is unique per owner for as long as the turn is kept, and a digest of the request it came with.
+#[derive(Clone, Copy, Debug)]
+pub struct Idempotency<'a> {
+    pub key: &'a str,
+    pub request_hash: &'a [u8],
+}
+
+/// What beginning a turn came to. Everything but `Begun` has changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begun {
+    Begun {
+        created_at: Timestamp,
+    },
+    /// There is a turn with this idempotency key already. `same_request`: it came with the same digest.
+    Repeated {
+        response: ResponseId,
+        same_request: bool,
+    },
+    /// Another turn runs on the conversation.
+    Locked,
+    /// The conversation is not there any more.
+    NotFound,
+    /// The thread is not as it was when the window was loaded: load it again.
+    Conflict,
+}
+
+/// Begins a turn: makes, forks or continues its thread, locks its conversation, stores its input and its row under
+/// epoch 1. One statement, so one round trip and one commit.
+///
+/// Run it on a [`Client`](crate::database::Client): of two that come at once with one idempotency key the second runs
+/// into the unique index, which would spoil a transaction; it is answered with a second statement here.
+pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun, DatabaseError> {
+    let thread = match turn.place {
+        Place::New => {
+            "INSERT INTO threads (id, owner, head_position, head_response, head_tokens)
+             SELECT $20, $2, $16, $1, $17 FROM gate
+             RETURNING id"
+        }
+        // The lock keeps the items from being trimmed away while this makes them needed.
+        Place::Fork { .. } => {
+            "INSERT INTO threads (id, owner, base_thread, base_position, head_position, head_response, head_tokens,
+                                  hidden)
+             SELECT $20, $2, base.id, $21, $16, $1, $17, base.hidden FROM base
+             RETURNING id"
+        }
+        Place::Append { .. } => {
+            "UPDATE threads t SET head_position = $16, head_response = $1, head_tokens = $17
+             FROM gate
+             WHERE t.id = $20 AND t.owner = $2 AND t.head_position = $21 AND t.head_response IS NOT DISTINCT FROM $22
+               AND NOT EXISTS (SELECT FROM responses WHERE id = $22 AND state IN ('queued', 'in_progress'))
+             RETURNING t.id"
+        }
+    };
+    let base = match turn.place {
+        Place::Fork { .. } => {
+            ", base AS (
+                SELECT t.id, t.hidden FROM gate, threads t
+                WHERE t.id = $22 AND t.owner = $2 AND t.head_position >= $21
+                FOR SHARE OF t
+            )"
+        }
+        Place::New | Place::Append { .. } => "",
+    };
+    // Joins, not conditions with subqueries: a row that had to be waited for is judged again by its join.
+    let (conversation, gate) = match turn.conversation {
+        Some(_) => (
+            ", conversation AS (
+                SELECT c.id, c.active_response FROM open, conversations c
+                WHERE c.id = $18 AND c.owner = $2 AND c.deleted_at IS NULL
+                FOR NO KEY UPDATE OF c
+            )",
+            "SELECT id FROM conversation
+             WHERE active_response IS NULL
+                OR EXISTS (SELECT FROM responses r
+                           WHERE r.id = active_response AND r.state NOT IN ('queued', 'in_progress'))",
+        ),
+        None => ("", "SELECT $18::uuid AS id FROM open"),
+    };
+    let (lock, found) = match turn.conversation {
+        Some(_) => (
+            ", locked AS (
+                UPDATE conversations c SET active_response = $1, updated_at = now()
+                FROM thread WHERE c.id = $18
+            )",
+            "EXISTS (SELECT FROM conversation)",
+        ),
+        None => ("", "true"),
+    };
+    // The spend slice joins here: one more CTE that inserts `FROM turn` opens the attempt in the same commit.
+    let sql = format!(
+        "WITH taken AS (
+            SELECT id, request_hash FROM responses WHERE owner = $2 AND idempotency_key = $14
+        ), open AS (
+            SELECT WHERE NOT EXISTS (SELECT FROM taken)
+        ){conversation}, gate AS (
+            {gate}
+        ){base}, thread AS (
+            {thread}
+        ){lock}, turn AS (
+            INSERT INTO responses (id, owner, api_key, thread_id, conversation_id, previous_response_id, state,
+                                   lease_until, holder, model, request, background, stream_requested, on_disconnect,
+                                   input_from, input_to, started_at, idempotency_key, request_hash)
+            SELECT $1, $2, $3, thread.id, $18, $4, $5, now() + make_interval(secs => $6), $7, $8, $9::json, $10, $11,
+                   $12, $13, $16, CASE WHEN $5 = 'in_progress' THEN now() END, $14, $15
+            FROM thread
+            RETURNING id, created_at
+        ), stored AS (
+            INSERT INTO items (thread_id, position, id, kind, role, response_id, tokens, tokens_before, data)
+            SELECT thread.id, $13 + i.nth::int4 - 1, i.id, i.kind, i.role, $1, i.tokens, $19 + i.tokens_before, i.data
+            FROM thread, unnest($23::uuid[], $24::text[], $25::text[], $26::int4[], $27::int8[], $28::text[])
+                WITH ORDINALITY AS i (id, kind, role, tokens, tokens_before, data, nth)
+        )
+        SELECT turn.created_at, taken.id AS taken, coalesce(taken.request_hash = $15, false) AS same_request,
+               {found} AS found, EXISTS (SELECT FROM gate) AS free
+        FROM (SELECT) one LEFT JOIN turn ON true LEFT JOIN taken ON true"
+    );
+    let items = ItemColumns::of(turn.input);
+    let input_from = turn.place.next_position();
+    let input_to = input_from - 1 + items.count();
+    let tokens_before = turn.place.tokens();
+    let head_tokens = tokens_before + items.total;
+    let state = if turn.queued { ResponseStatus::Queued } else { ResponseStatus::InProgress }.as_str();
+    let (thread, position, other) = match turn.place {
+        Place::New => (Uuid::now_v7(), 0, None),
+        Place::Append { thread, head_position, head_response, .. } => {
+            (thread, head_position, head_response.map(|id| id.0))
+        }
+        Place::Fork { base, base_position, .. } => (Uuid::now_v7(), base_position, Some(base)),
+    };
+    let lease = turn.lease.as_secs_f64();
+    let previous = turn.previous_response.map(|id| id.0);
+    let conversation = turn.conversation.map(|id| id.0);
+    let key = turn.idempotency.map(|idempotency| idempotency.key);
+    let hash = turn.idempotency.map(|idempotency| idempotency.request_hash);
+    let params: [Param<'_>; 28] = [
+        (&turn.id.0, Type::UUID),
+        (&turn.owner, Type::TEXT),
+        (&turn.api_key, Type::TEXT),
+        (&previous, Type::UUID),
+        (&state, Type::TEXT),
+        (&lease, Type::FLOAT8),
+        (&turn.holder, Type::UUID),
+        (&turn.model, Type::TEXT),
+        (&turn.request, Type::TEXT),
+        (&turn.background, Type::BOOL),
+        (&turn.stream, Type::BOOL),
+        (&turn.on_disconnect, Type::TEXT),
+        (&input_from, Type::INT4),
+        (&key, Type::TEXT),
+        (&hash, Type::BYTEA),
+        (&input_to, Type::INT4),
+        (&head_tokens, Type::INT8),
+        (&conversation, Type::UUID),
+        (&tokens_before, Type::INT8),
+        (&thread, Type::UUID),
+        (&position, Type::INT4),
+        (&other, Type::UUID),
+        (&items.ids, Type::UUID_ARRAY),
+        (&items.kinds, Type::TEXT_ARRAY),
+        (&items.roles, Type::TEXT_ARRAY),
+        (&items.tokens, Type::INT4_ARRAY),
+        (&items.tokens_before, Type::INT8_ARRAY),
+        (&items.data, Type::TEXT_ARRAY),
+    ];
+    let row = match client.query_one("turns.begin", &sql, &params).await {
+        Err(error) if error.constraint() == Some("responses_idempotency") => {
+            return repeated(client, turn, error).await;
+        }
+        answer => answer?,
+    };
+    if let Some(created_at) = row.column("created_at")? {
+        return Ok(Begun::Begun { created_at });
+    }
+    if let Some(taken) = row.column("taken")? {
+        return Ok(Begun::Repeated {
+            response: ResponseId(taken),
+            same_request: row.column("same_request")?,
+        });
+    }
+    Ok(match (row.column("found")?, row.column("free")?) {
+        (false, _) => Begun::NotFound,
+        (true, false) => Begun::Locked,
+        (true, true) => Begun::Conflict,
+    })
+}
+
+/// Who had the idempotency key, when it came in between. `error` stands if it is gone again.
+async fn repeated(
+    client: &impl Statements,
+    turn: &NewTurn<'_>,
+    error: DatabaseError,
+) -> Result<Begun, DatabaseError> {
+    const SQL: &str = "
+        SELECT id, coalesce(request_hash = $3, false) AS same_request
+        FROM responses WHERE owner = $1 AND idempotency_key = $2";
+    let Some(idempotency) = turn.idempotency else { return Err(error) };
+    let params = [
+        (&turn.owner as _, Type::TEXT),
+        (&idempotency.key as _, Type::TEXT),
+        (&idempotency.request_hash as _, Type::BYTEA),
+    ];
+    match client.query_opt("turns.repeated", SQL, &params).await? {
+        Some(row) => Ok(Begun::Repeated {
+            response: ResponseId(row.column("id")?),
+            same_request: row.column("same_request")?,
+        }),
+        None => Err(error),
+    }
+}
+
+/// A queued turn is in progress now. `false`: it is lost, or somebody asked for it to stop.
+pub async fn start(client: &impl Statements, held: Held) -> Result<bool, DatabaseError> {
+    const SQL: &str = "
+        UPDATE responses SET state = 'in_progress', started_at = now()
+        WHERE id = $1 AND epoch = $2 AND state = 'queued' AND cancel_requested_at IS NULL";
+    let params = [(&held.response.0 as _, Type::UUID), (&held.epoch as _, Type::INT8)];
+    Ok(client.execute("turns.start", SQL, &params).await? == 1)
+}

@@ -1,0 +1,120 @@
+//! The last commit of a turn.
+
+use super::*;
+
+/// How a turn ended.
+#[derive(Clone, Debug)]
+pub struct Finish<'a> {
+    pub held: Held,
+    /// A final one. A turn that was asked to stop becomes cancelled whatever is said here.
+    pub state: ResponseStatus,
+    pub output: &'a [NewItem<'a>],
+    pub incomplete_reason: Option<&'a str>,
+    /// As shown, in JSON. Left out if the turn becomes cancelled, like the reason above.
+    pub error: Option<&'a str>,
+    /// As shown, in JSON.
+    pub usage: Option<&'a str>,
+    /// For a conversation that has none yet.
+    pub title: Option<&'a str>,
+    /// How long its log stays readable.
+    pub keep_log: Duration,
+    /// If it becomes `failed`: its input leaves the thread, so that trying again does not say it twice. (Its
+    /// `input_items` are empty then.)
+    pub drop_failed_input: bool,
+}
+
+/// What finishing came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It ended as this: what was asked for, or cancelled.
+    As { state: ResponseStatus, completed_at: Timestamp },
+    /// It had ended as this under the same epoch: an earlier call, whose answer was lost, had lasted.
+    Already { state: ResponseStatus, completed_at: Timestamp },
+    /// Somebody else has it, or it is gone. Nothing was changed.
+    Lost,
+}
+
+/// Ends a turn: state, output in one block behind its input, thread head, conversation unlocked. One statement, which
+/// may stand in a [`Transaction`](crate::database::Transaction) with others. Output of a turn that was deleted
+/// meanwhile is not kept.
+pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<Ended, DatabaseError> {
+    let drop_input = if finish.drop_failed_input && finish.state == ResponseStatus::Failed {
+        ", dropped AS (
+            DELETE FROM items i USING turn
+            WHERE turn.state = 'failed' AND i.thread_id = turn.thread_id
+              AND i.position BETWEEN turn.input_from AND turn.input_to
+            RETURNING i.tokens
+        ), undone AS (
+            UPDATE threads t SET head_position = turn.input_from - 1, head_response = turn.previous_response_id,
+                   head_tokens = head_tokens - (SELECT coalesce(sum(tokens), 0) FROM dropped)
+            FROM turn WHERE turn.state = 'failed' AND t.id = turn.thread_id AND t.head_response = turn.id
+        )"
+    } else {
+        ""
+    };
+    let condition = if drop_input.is_empty() { "true" } else { "turn.state <> 'failed'" };
+    let sql = format!(
+        "WITH turn AS (
+            UPDATE responses r
+            SET state = CASE WHEN cancel_requested_at IS NULL THEN $3 ELSE 'cancelled' END,
+                incomplete_reason = CASE WHEN cancel_requested_at IS NULL THEN $4 END,
+                error = CASE WHEN cancel_requested_at IS NULL THEN $5::json END,
+                usage = $6::json, completed_at = now(), log_until = now() + make_interval(secs => $7),
+                output_from = input_to + 1,
+                output_to = input_to + CASE WHEN deleted_at IS NULL THEN $8 ELSE 0 END
+            WHERE id = $1 AND epoch = $2 AND state IN ('queued', 'in_progress')
+            RETURNING id, owner, state, thread_id, conversation_id, previous_response_id, input_from, input_to,
+                      output_from, output_to, completed_at
+        ), grown AS (
+            UPDATE threads t SET head_position = turn.output_to,
+                   head_tokens = head_tokens + CASE WHEN turn.output_to >= turn.output_from THEN $9 ELSE 0 END
+            FROM turn WHERE {condition} AND t.id = turn.thread_id AND t.head_response = turn.id
+            RETURNING t.id, head_tokens
+        ), stored AS (
+            INSERT INTO items (thread_id, position, id, kind, role, response_id, tokens, tokens_before, data)
+            SELECT grown.id, turn.output_from + i.nth::int4 - 1, i.id, i.kind, i.role, turn.id, i.tokens,
+                   grown.head_tokens - $9 + i.tokens_before, i.data
+            FROM turn, grown, unnest($10::uuid[], $11::text[], $12::text[], $13::int4[], $14::int8[], $15::text[])
+                WITH ORDINALITY AS i (id, kind, role, tokens, tokens_before, data, nth)
+            WHERE turn.output_to >= turn.output_from
+        ), unlocked AS (
+            UPDATE conversations c SET active_response = NULL, updated_at = now(), title = coalesce(c.title, $16)
+            FROM turn WHERE c.id = turn.conversation_id AND c.active_response = turn.id
+        ){drop_input}
+        SELECT state, completed_at, true AS now FROM turn
+        UNION ALL
+        SELECT state, completed_at, false FROM responses
+        WHERE id = $1 AND epoch = $2 AND state NOT IN ('queued', 'in_progress')"
+    );
+    let items = ItemColumns::of(finish.output);
+    let (count, total) = (items.count(), items.total);
+    let state = finish.state.as_str();
+    let keep_log = finish.keep_log.as_secs_f64();
+    // PostgreSQL takes no NUL in text.
+    let title = finish.title.map(|title| title.replace('\0', "\u{fffd}"));
+    let params: [Param<'_>; 16] = [
+        (&finish.held.response.0, Type::UUID),
+        (&finish.held.epoch, Type::INT8),
+        (&state, Type::TEXT),
+        (&finish.incomplete_reason, Type::TEXT),
+        (&finish.error, Type::TEXT),
+        (&finish.usage, Type::TEXT),
+        (&keep_log, Type::FLOAT8),
+        (&count, Type::INT4),
+        (&total, Type::INT8),
+        (&items.ids, Type::UUID_ARRAY),
+        (&items.kinds, Type::TEXT_ARRAY),
+        (&items.roles, Type::TEXT_ARRAY),
+        (&items.tokens, Type::INT4_ARRAY),
+        (&items.tokens_before, Type::INT8_ARRAY),
+        (&items.data, Type::TEXT_ARRAY),
+        (&title, Type::TEXT),
+    ];
+    let Some(row) = client.query_opt("turns.finish", &sql, &params).await? else { return Ok(Ended::Lost) };
+    let (state, completed_at) = (status(row.column("state")?)?, row.column("completed_at")?);
+    Ok(if row.column("now")? {
+        Ended::As { state, completed_at }
+    } else {
+        Ended::Already { state, completed_at }
+    })
+}
