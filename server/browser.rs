@@ -3,8 +3,9 @@
 use colloquy::config::{AppEnvironment, Origins};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, CONTENT_SECURITY_POLICY,
-    ORIGIN, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    CONTENT_SECURITY_POLICY, ORIGIN, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, VARY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use warp::reply::Response;
@@ -80,7 +81,10 @@ mod tests {
             allow(&mut headers, &origins, Some(&HeaderValue::from_static(origin)));
             headers.get(ACCESS_CONTROL_ALLOW_ORIGIN).cloned()
         };
-        assert_eq!(answered("https://chat.example.com"), Some(HeaderValue::from_static("https://chat.example.com")));
+        assert_eq!(
+            answered("https://chat.example.com"),
+            Some(HeaderValue::from_static("https://chat.example.com"))
+        );
         for other in ["https://chat.example.com.evil.test", "http://chat.example.com", "null", ""] {
             assert_eq!(answered(other), None, "{other}");
         }

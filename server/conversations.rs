@@ -166,10 +166,8 @@ async fn update(app: &Arc<App>, mut request: Request, id: &str) -> Result<Respon
     let parsed = conversation_id(id)?;
     check_title(change.title.as_ref().and_then(|title| title.as_deref()))?;
     let metadata = metadata(change.metadata.as_ref())?;
-    let update = Update {
-        title: change.title.as_ref().map(|title| title.as_deref()),
-        metadata: metadata.as_deref(),
-    };
+    let update =
+        Update { title: change.title.as_ref().map(|title| title.as_deref()), metadata: metadata.as_deref() };
     let client = app.client().await?;
     let changed = store::update(&client, &who.owner, parsed, update).await.map_err(App::away)?;
     let changed = changed.ok_or_else(|| not_found(id))?;
@@ -245,7 +243,7 @@ async fn add(app: &Arc<App>, mut request: Request, id: &str) -> Result<Response,
     let rows: Vec<NewItem<'_>> = items.iter().map(OwnItem::row).collect();
     let client = app.client().await?;
     match store::add_items(&client, &who.owner, parsed, &rows).await.map_err(App::away)? {
-        Added::Done => Ok(list(items.iter().map(|item| item.json.as_str()), false)),
+        Added::Added => Ok(list(items.iter().map(|item| item.json.as_str()), false)),
         Added::Locked => Err(ApiError::invalid(
             "conversation_locked",
             "conversation",
@@ -266,7 +264,9 @@ async fn get_item(app: &Arc<App>, request: Request, id: &str, item: &str) -> Res
 async fn delete_item(app: &Arc<App>, request: Request, id: &str, item: &str) -> Result<Response, ApiError> {
     let (who, parsed, uuid) = named(app, &request, id, item).await?;
     let mut client = app.client().await?;
-    let left = store::delete_item(&mut client, &who.owner, parsed, uuid).await.map_err(App::away)?;
+    let transaction = client.transaction().await.map_err(App::away)?;
+    let left = store::delete_item(&transaction, &who.owner, parsed, uuid).await.map_err(App::away)?;
+    transaction.commit().await.map_err(App::away)?;
     let left = left.ok_or_else(|| no_item(item))?;
     app.audit(&who, "conversation.item.delete", item);
     answer(&left)

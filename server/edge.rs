@@ -70,10 +70,7 @@ where
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut http1 = http1::Builder::new();
-    http1
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
-        .max_buf_size(limits.head_max);
+    http1.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout).max_buf_size(limits.head_max);
     loop {
         let stream = tokio::select! {
             biased;
@@ -95,9 +92,8 @@ where
             tasks.spawn("refuse connection", refuse(stream, counted));
             continue;
         }
-        let connection = http1
-            .serve_connection(TokioIo::new(Stalling::new(stream)), service.clone())
-            .with_upgrades();
+        let connection =
+            http1.serve_connection(TokioIo::new(Stalling::new(stream)), service.clone()).with_upgrades();
         let (stopping, cutting) = (stopping.clone(), cutting.clone());
         tasks.spawn("connection", async move {
             let mut connection = std::pin::pin!(connection);
@@ -170,8 +166,9 @@ impl Stalling {
             self.stalled = None;
             return polled;
         }
-        let sleep =
-            self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + WRITE_STALL)));
+        let sleep = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + WRITE_STALL)));
         match sleep.as_mut().poll(cx) {
             Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
             Poll::Pending => Poll::Pending,
@@ -180,7 +177,11 @@ impl Stalling {
 }
 
 impl AsyncRead for Stalling {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

@@ -86,16 +86,22 @@ async fn checks(app: &App) -> Vec<Check> {
     let database = match tokio::time::timeout(PATIENCE, schema(app)).await {
         Ok(Ok(detail)) => Check { name: "database", ok: true, detail: Some(detail) },
         Ok(Err(detail)) => Check { name: "database", ok: false, detail: Some(detail) },
-        Err(_) => Check { name: "database", ok: false, detail: Some(format!("no answer within {PATIENCE:?}")) },
+        Err(_) => {
+            Check { name: "database", ok: false, detail: Some(format!("no answer within {PATIENCE:?}")) }
+        }
     };
     let stopping = app.stopping.is_cancelled();
-    vec![database, Check { name: "process", ok: !stopping, detail: stopping.then(|| "is stopping".to_owned()) }]
+    vec![
+        database,
+        Check { name: "process", ok: !stopping, detail: stopping.then(|| "is stopping".to_owned()) },
+    ]
 }
 
 /// Terse: which dependency is away, not why. Without the database `store: false` goes on, but a slot that cannot reach
 /// it must not be swapped in.
 async fn ready(app: &App) -> Response {
-    let checks: Vec<Check> = checks(app).await.into_iter().map(|check| Check { detail: None, ..check }).collect();
+    let checks: Vec<Check> =
+        checks(app).await.into_iter().map(|check| Check { detail: None, ..check }).collect();
     let ok = checks.iter().all(|check| check.ok);
     let status = if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     with_status(status, &json!({ "status": if ok { "ready" } else { "not ready" }, "checks": checks }))

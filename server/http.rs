@@ -49,7 +49,8 @@ impl Request {
     /// Errors: 413 beyond `REQUEST_BODY_MAX`, 408 if it takes longer than `REQUEST_BODY_TIMEOUT`, 400 if it breaks off.
     pub async fn bytes(&mut self) -> Result<Bytes, ApiError> {
         let limit = self.body.limit;
-        let declared = self.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        let declared =
+            self.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         if declared.is_some_and(|length| length > limit) {
             return Err(too_large(limit));
         }
@@ -75,7 +76,12 @@ impl Request {
                 "The body did not arrive within {} s (REQUEST_BODY_TIMEOUT).",
                 self.body.patience.as_secs()
             );
-            ApiError::new(StatusCode::REQUEST_TIMEOUT, ErrorType::InvalidRequestError, "body_timeout", message)
+            ApiError::new(
+                StatusCode::REQUEST_TIMEOUT,
+                ErrorType::InvalidRequestError,
+                "body_timeout",
+                message,
+            )
         };
         tokio::time::timeout(self.body.patience, collected).await.map_err(|_| late())?
     }

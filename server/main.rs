@@ -2,18 +2,17 @@
 
 mod app;
 mod browser;
-mod chat;
+
 mod conversations;
 mod edge;
-mod embeddings;
+
 mod health;
 mod http;
-mod models;
+
 mod responses;
 mod routes;
 mod socket;
 mod stream;
-mod usage;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -73,12 +72,19 @@ async fn serve() -> anyhow::Result<()> {
 
     let capacity = config.server.connections.unwrap_or_else(connection_capacity);
     let address = SocketAddr::new(config.server.bind, config.server.port);
-    let listener = listen(address).with_context(|| format!("cannot listen on {address} (BIND_ADDRESS, PORT)"))?;
+    let listener =
+        listen(address).with_context(|| format!("cannot listen on {address} (BIND_ADDRESS, PORT)"))?;
     let (stopping, cutting) = (CancellationToken::new(), CancellationToken::new());
     let limits = Limits { head_max: config.server.head_max, head_timeout: config.server.head_timeout };
     let (drain, tasks, connections) = (config.server.drain, Tasks::new(), Tasks::new());
     let counted = Arc::new(Connections::new(capacity));
-    let app = Arc::new(App::new(config, tasks.clone(), connections.clone(), Arc::clone(&counted), stopping.clone())?);
+    let app = Arc::new(App::new(
+        config,
+        tasks.clone(),
+        connections.clone(),
+        Arc::clone(&counted),
+        stopping.clone(),
+    )?);
 
     let routes = TowerToHyperService::new(warp::service(routes::filter(Arc::clone(&app))));
     let sockets = Arc::clone(&app);

@@ -22,8 +22,7 @@ pub async fn create(app: &Arc<App>, mut request: Request) -> Result<Response, Ap
     let body = request.json_bytes().await?;
     let parameters = CreateResponse::parse(&body)?;
     let admitted = app.admit(&who)?;
-    let (streamed, background) =
-        (parameters.stream.unwrap_or(false), parameters.background.unwrap_or(false));
+    let (streamed, background) = (parameters.stream.unwrap_or(false), parameters.background.unwrap_or(false));
     let call = call(&request.headers, Transport::Http, &body)?;
     drop(body);
     let turn = app.engine.create(&who, parameters, call).await?;
@@ -56,7 +55,11 @@ pub fn call(headers: &HeaderMap, transport: Transport, body: &[u8]) -> Result<Ca
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let idempotency_key = text("idempotency-key").filter(|key| !key.is_empty()).map(str::to_owned);
     if idempotency_key.as_ref().is_some_and(|key| key.len() > 255) {
-        return Err(ApiError::invalid("idempotency_key_too_long", "Idempotency-Key", "At most 255 characters."));
+        return Err(ApiError::invalid(
+            "idempotency_key_too_long",
+            "Idempotency-Key",
+            "At most 255 characters.",
+        ));
     }
     let is_retry = text("x-stainless-retry-count").is_some_and(|count| count != "0");
     Ok(Call { transport, idempotency_key, is_retry, digest: Sha256::digest(body).into(), local: None })
@@ -72,7 +75,10 @@ pub async fn get(app: &Arc<App>, request: Request, id: &str) -> Result<Response,
         match &*name {
             "stream" => streamed = flag("stream", &value)?,
             "starting_after" => {
-                let message = format!("Invalid 'starting_after': expected a sequence number, not '{}'.", excerpt(&value));
+                let message = format!(
+                    "Invalid 'starting_after': expected a sequence number, not '{}'.",
+                    excerpt(&value)
+                );
                 let number = value.parse::<u64>();
                 after = Some(number.map_err(|_| ApiError::invalid_value("starting_after", message))?);
             }
@@ -148,7 +154,12 @@ impl Page {
                     page.order = match &*value {
                         "asc" => Order::Ascending,
                         "desc" => Order::Descending,
-                        _ => return Err(ApiError::invalid_value("order", "Supported values are: 'asc' and 'desc'.")),
+                        _ => {
+                            return Err(ApiError::invalid_value(
+                                "order",
+                                "Supported values are: 'asc' and 'desc'.",
+                            ));
+                        }
                     }
                 }
                 "include" | "include[]" => {}

@@ -18,10 +18,10 @@ use crate::app::App;
 use crate::browser;
 use crate::http::{Body, REQUEST_ID, Request, refusal};
 
-use crate::{chat, conversations, embeddings, health, models, responses, usage};
+use crate::{conversations, health, responses};
 
 /// All routes as one filter. The match below is the whole map; warp carries it.
-pub fn filter(app: Arc<App>) -> impl Filter<Extract = (Response,), Error = std::convert::Infallible> + Clone {
+pub fn filter(app: Arc<App>) -> impl Filter<Extract = (Response,), Error = warp::Rejection> + Clone {
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
     warp::any()
         .map(move || Arc::clone(&app))
@@ -30,9 +30,14 @@ pub fn filter(app: Arc<App>) -> impl Filter<Extract = (Response,), Error = std::
         .and(query)
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
-        .then(|app: Arc<App>, method: Method, path: warp::path::FullPath, query: String, headers: HeaderMap, body| {
-            serve(app, method, path.as_str().to_owned(), query, headers, body)
-        })
+        .then(
+            |app: Arc<App>,
+             method: Method,
+             path: warp::path::FullPath,
+             query: String,
+             headers: HeaderMap,
+             body| { serve(app, method, path.as_str().to_owned(), query, headers, body) },
+        )
 }
 
 async fn serve<B: Buf>(
@@ -117,15 +122,6 @@ async fn dispatch(app: &Arc<App>, mut request: Request) -> (&'static str, Result
         }
         ["v1", "responses", _, "input_items"] => ("responses", Err(not_allowed("GET"))),
         ["v1", "conversations", ..] => conversations::dispatch(app, request, &segments[2..]).await,
-        ["v1", "chat", "completions"] if at(&[M::POST]) => ("chat.completions", chat::create(app, request).await),
-        ["v1", "chat", "completions"] => ("chat.completions", Err(not_allowed("POST"))),
-        ["v1", "embeddings"] if at(&[M::POST]) => ("embeddings", embeddings::create(app, request).await),
-        ["v1", "embeddings"] => ("embeddings", Err(not_allowed("POST"))),
-        ["v1", "models"] if at(&[M::GET]) => ("models.list", models::list(app, &request.headers).await),
-        ["v1", "models", id] if at(&[M::GET]) => ("models.get", models::get(app, &request.headers, id).await),
-        ["v1", "models", ..] => ("models", Err(not_allowed("GET"))),
-        ["v1", "usage"] if at(&[M::GET]) => ("usage", usage::get(app, request).await),
-        ["v1", "usage"] => ("usage", Err(not_allowed("GET"))),
         _ => ("unknown", Err(unknown(&method, &path))),
     }
 }
@@ -141,12 +137,18 @@ fn unknown(method: &Method, path: &str) -> ApiError {
 /// 405; the header is set by [`refusal`]'s caller through the error's own words.
 pub fn not_allowed(methods: &'static str) -> ApiError {
     let message = format!("The method is not allowed here. Allowed: {methods}.");
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, ErrorType::InvalidRequestError, "method_not_allowed", message)
-        .header(ALLOW, HeaderValue::from_static(methods))
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        ErrorType::InvalidRequestError,
+        "method_not_allowed",
+        message,
+    )
+    .header(ALLOW, HeaderValue::from_static(methods))
 }
 
 fn upgrade_required() -> ApiError {
-    let message = "GET /v1/responses opens a WebSocket; send the headers of an upgrade. To create a response, POST.";
+    let message =
+        "GET /v1/responses opens a WebSocket; send the headers of an upgrade. To create a response, POST.";
     ApiError::new(StatusCode::UPGRADE_REQUIRED, ErrorType::InvalidRequestError, "upgrade_required", message)
         .header(http::header::UPGRADE, HeaderValue::from_static("websocket"))
 }

@@ -10,7 +10,9 @@ use colloquy::conversation::engine::{Call, Local, Turn};
 use colloquy::conversation::live::{Cut, Seen, Viewer};
 use colloquy::openresponses::{ApiError, CreateResponse, Encoded, ErrorType};
 use futures_util::{SinkExt, StreamExt};
-use http::header::{CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::header::{
+    CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
@@ -37,7 +39,10 @@ type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// Whether a request asks for a WebSocket on the path that has one.
 pub fn is_upgrade(request: &hyper::Request<Incoming>) -> bool {
-    let websocket = request.headers().get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let websocket = request
+        .headers()
+        .get(UPGRADE)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
     websocket && request.method() == http::Method::GET && request.uri().path() == "/v1/responses"
 }
 
@@ -69,7 +74,8 @@ async fn handshake(app: Arc<App>, mut request: hyper::Request<Incoming>) -> Resu
             .header(http::header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")));
     }
     let key = headers.get(SEC_WEBSOCKET_KEY).ok_or_else(|| bad("Sec-WebSocket-Key is missing."))?;
-    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| bad("Sec-WebSocket-Key."))?;
+    let accept =
+        HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| bad("Sec-WebSocket-Key."))?;
     let (token, protocol) = protocols(headers);
     let who = app.authenticate_socket(headers, token).await?;
 
@@ -128,7 +134,8 @@ async fn serve(app: Arc<App>, who: Principal, upgraded: Upgraded) {
         .max_write_buffer_size(limit.max(BUFFER))
         .max_message_size(Some(limit))
         .max_frame_size(Some(limit));
-    let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+    let mut socket =
+        WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
     let deadline = Instant::now() + app.config.server.socket_lifetime;
     let mut session = Session { app, who, local: None, deadline };
     let close = session.run(&mut socket).await;
@@ -165,7 +172,9 @@ impl Session {
                     send_error(socket, &too_old()).await.ok()?;
                     return Some(close(CloseCode::Policy, "websocket_connection_limit_reached"));
                 }
-                Event::Stopping => return Some(close(CloseCode::Restart, "the server restarts; connect again")),
+                Event::Stopping => {
+                    return Some(close(CloseCode::Restart, "the server restarts; connect again"));
+                }
                 Event::Gone => return None,
             }
         }
@@ -222,7 +231,12 @@ impl Session {
     }
 
     /// Sends the turn's events. `true`: it came to its end. Messages that come meanwhile are refused: one turn at a time.
-    async fn follow(&self, socket: &mut Socket, viewer: &mut Viewer, turn: &Turn) -> Result<bool, Option<CloseFrame>> {
+    async fn follow(
+        &self,
+        socket: &mut Socket,
+        viewer: &mut Viewer,
+        turn: &Turn,
+    ) -> Result<bool, Option<CloseFrame>> {
         if let Err(error) = turn.opened(self.app.config.server.heartbeat).await {
             send_error(socket, &error).await.map_err(|_| None)?;
             return Ok(false);
@@ -232,15 +246,21 @@ impl Session {
         loop {
             let seen = viewer.poll(&mut out);
             let lines = out.split();
-            for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                let text = String::from_utf8_lossy(line).into_owned();
-                socket.feed(Message::text(text)).await.map_err(|_| None)?;
+            for line in lines.as_ref().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                socket
+                    .feed(Message::text(String::from_utf8_lossy(line).into_owned()))
+                    .await
+                    .map_err(|_| None)?;
             }
             socket.flush().await.map_err(|_| None)?;
             match seen {
                 Seen::End(_) => return Ok(true),
-                Seen::Cut(Cut::Draining) => return Err(Some(close(CloseCode::Restart, "the server restarts; resume the response"))),
-                Seen::Cut(Cut::LostLease) => return Err(Some(close(CloseCode::Again, "another process has the response; resume it"))),
+                Seen::Cut(Cut::Draining) => {
+                    return Err(Some(close(CloseCode::Restart, "the server restarts; resume the response")));
+                }
+                Seen::Cut(Cut::LostLease) => {
+                    return Err(Some(close(CloseCode::Again, "another process has the response; resume it")));
+                }
                 Seen::More => {}
             }
             tokio::select! {
@@ -271,7 +291,10 @@ fn event(message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>
     }
 }
 
-async fn send_error(socket: &mut Socket, error: &ApiError) -> Result<(), tokio_tungstenite::tungstenite::Error> {
+async fn send_error(
+    socket: &mut Socket,
+    error: &ApiError,
+) -> Result<(), tokio_tungstenite::tungstenite::Error> {
     let message = json!({ "type": "error", "status": error.status.as_u16(), "error": error.payload() });
     socket.send(Message::text(message.to_string())).await
 }
@@ -282,10 +305,16 @@ fn close(code: CloseCode, reason: &'static str) -> CloseFrame {
 
 fn too_old() -> ApiError {
     let message = "This connection has reached its lifetime (WEBSOCKET_LIFETIME). Open a new one to go on.";
-    ApiError::new(StatusCode::BAD_REQUEST, ErrorType::InvalidRequestError, "websocket_connection_limit_reached", message)
+    ApiError::new(
+        StatusCode::BAD_REQUEST,
+        ErrorType::InvalidRequestError,
+        "websocket_connection_limit_reached",
+        message,
+    )
 }
 
 fn in_flight() -> ApiError {
-    let message = "A response is in progress on this connection. Wait for its end, or open another connection.";
+    let message =
+        "A response is in progress on this connection. Wait for its end, or open another connection.";
     ApiError::new(StatusCode::CONFLICT, ErrorType::InvalidRequestError, "response_in_progress", message)
 }

@@ -55,7 +55,9 @@ pub fn sse(viewer: Viewer, heartbeat: Duration) -> Response {
 fn hint(cut: Cut) -> &'static [u8] {
     match cut {
         Cut::Draining => b": this process stops; resume with GET ?stream=true&starting_after=N\n\n",
-        Cut::LostLease => b": another process has the turn; resume with GET ?stream=true&starting_after=N\n\n",
+        Cut::LostLease => {
+            b": another process has the turn; resume with GET ?stream=true&starting_after=N\n\n"
+        }
     }
 }
 

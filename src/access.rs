@@ -105,6 +105,11 @@ impl ApiKeys {
         }
     }
 
+    /// Identifies the caller of a request by its headers.
+    pub fn identify(&self, headers: &HeaderMap, now: Timestamp) -> Result<Caller, AccessError> {
+        self.verify(presented(headers).ok_or(AccessError::Missing)?, now)
+    }
+
     /// Identifies the holder of `key`. Takes as long for a wrong key as for any right one.
     pub fn verify(&self, key: &str, now: Timestamp) -> Result<Caller, AccessError> {
         let hash = hash_key(key);

@@ -2,6 +2,7 @@
 
 pub mod assembler;
 pub mod combinations;
+pub mod engine;
 pub mod live;
 pub mod log;
 pub mod window;

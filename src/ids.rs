@@ -103,15 +103,6 @@ id!(
     ConversationId, "conv"
 );
 
-id!(
-    /// One turn: a request to a model and what came of it.
-    ResponseId, "resp"
-);
-id!(
-    /// One conversation: a thread of items with a name.
-    ConversationId, "conv"
-);
-
 impl EventId {
     /// The id of the event at `position` of a delivery: the same however often the delivery is processed,
     /// so that a second run recognises its own rows. Shares the delivery's timestamp, hence its partition.

@@ -45,6 +45,8 @@ class Settings:
         self._once("QUEUE_JOBS", lambda: "jobs")
         self._once("QUEUE_CALLBACKS", lambda: "callbacks")
         self.values |= addresses
+        # The name under which OpenAI's SDKs look for it.
+        self.values["OPENAI_API_KEY"] = self.values["COLLOQUY_DEV_API_KEY"]
         self._write()
 
     def _once(self, name: str, make) -> None:

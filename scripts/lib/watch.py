@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-FOLDERS = ("src", "handlers", "devhost", "migrations")
+FOLDERS = ("src", "handlers", "server", "devhost", "migrations")
 FILES = ("Cargo.toml", "Cargo.lock", "build.rs", "colloquy.toml", "host.json")
 
 Snapshot = dict[Path, tuple[int, int]]

@@ -8,6 +8,7 @@ mod create;
 mod input;
 mod leases;
 mod read;
+mod retries;
 mod run;
 mod tail;
 mod turn;
@@ -26,7 +27,8 @@ use crate::openresponses::ApiError;
 use crate::tasks::Tasks;
 
 pub use create::{Call, Local};
-pub use read::{InputItems, Stored};
+pub use input::{Entry, OwnItem, entries, item_uuid};
+pub use read::InputItems;
 pub use turn::{OnDisconnect, StopReason, Turn};
 
 use writer::Writer;
@@ -66,6 +68,9 @@ struct Inner {
     writer: Writer,
     turns: Mutex<HashMap<ResponseId, Arc<Turn>>>,
     foreign: tail::Tailer,
+    recent: retries::Recent,
+    /// How many turns are in flight.
+    open: tokio::sync::watch::Sender<usize>,
 }
 
 impl Engine {
@@ -82,6 +87,8 @@ impl Engine {
             writer,
             turns: Mutex::default(),
             foreign,
+            recent: retries::Recent::default(),
+            open: tokio::sync::watch::Sender::new(0),
         };
         let engine = Self(Arc::new(inner));
         engine.keep_leases();
@@ -95,7 +102,7 @@ impl Engine {
 
     /// How many turns are in flight here.
     pub fn open_turns(&self) -> usize {
-        self.turns().values().filter(|turn| turn.live.ended().is_none()).count()
+        *self.0.open.borrow()
     }
 
     /// Turns in flight here: id, model, age, viewers, what is awaited.
@@ -119,7 +126,7 @@ impl Engine {
 }
 
 /// What a caller is told of a failed database call. Logged here, once.
-pub(crate) fn away(error: DatabaseError) -> ApiError {
+pub fn away(error: DatabaseError) -> ApiError {
     crate::telemetry::metrics::database_error(error.code());
     if error.is_outage() {
         tracing::warn!(code = error.code(), %error, "the database could not be reached");

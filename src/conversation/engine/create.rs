@@ -66,7 +66,9 @@ impl Engine {
             fields::check(&request, deployment.provider())?;
         }
         self.room()?;
-        if let Some(turn) = self.repeated(who, &call) {
+        if let Some(first) = self.0.recent.find(&who.owner, &call)
+            && let Some(turn) = self.local(&who.owner, first)
+        {
             return Ok(turn);
         }
         let input = entries(request.input.take())?;
@@ -93,7 +95,7 @@ impl Engine {
             Beginning::Repeated(id) => return self.attach(who, id).await,
         };
         self.turns().insert(turn.id, Arc::clone(&turn));
-        self.remember(who, &call, turn.id);
+        self.0.recent.remember(&who.owner, &call, turn.id);
         self.run(Arc::clone(&turn), alias, model);
         Ok(turn)
     }
@@ -101,7 +103,10 @@ impl Engine {
     fn alias(&self, model: Option<&str>) -> Result<Arc<Alias>, ApiError> {
         let name = model.ok_or_else(|| ApiError::missing("model"))?;
         self.0.router.alias(name).ok_or_else(|| {
-            let message = format!("The model '{}' does not exist. GET /v1/models lists those there are.", excerpt(name));
+            let message = format!(
+                "The model '{}' does not exist. GET /v1/models lists those there are.",
+                excerpt(name)
+            );
             let mut error = ApiError::invalid("model_not_found", "model", message);
             error.status = http::StatusCode::NOT_FOUND;
             error
@@ -136,7 +141,9 @@ impl Engine {
             Anchor::Response(parsed.ok_or_else(|| no_previous(id))?)
         } else if let Some(conversation) = &request.conversation {
             let id = conversation.id();
-            Anchor::Conversation(id.parse().map_err(|_| ApiError::not_found("Conversation", id).on("conversation"))?)
+            Anchor::Conversation(
+                id.parse().map_err(|_| ApiError::not_found("Conversation", id).on("conversation"))?,
+            )
         } else {
             return Ok(Before { window: None, items: Vec::new() });
         };
@@ -205,7 +212,8 @@ impl Engine {
         call: &Call,
         items: &[Arc<Item>],
     ) -> Beginning {
-        let begun = Response::begun(request, id.to_string(), alias.name().to_owned(), Timestamp::now().as_second());
+        let begun =
+            Response::begun(request, id.to_string(), alias.name().to_owned(), Timestamp::now().as_second());
         let context = if call.transport == Transport::WebSocket { items.to_vec() } else { Vec::new() };
         Beginning::New(Arc::new(self.turn(who, id, None, None, begun, request, context)))
     }
@@ -325,7 +333,11 @@ pub(super) fn past(window: &Window) -> Result<Vec<Past>, ApiError> {
 /// An item as it was stored.
 pub(super) fn parse_item(json: &str) -> Result<Item, ApiError> {
     serde_json::from_str(json).map_err(|error| {
-        tracing::error!(code = "item.unreadable", line = error.line(), "a stored item cannot be read; a newer version may have written it");
+        tracing::error!(
+            code = "item.unreadable",
+            line = error.line(),
+            "a stored item cannot be read; a newer version may have written it"
+        );
         ApiError::internal()
     })
 }

@@ -117,7 +117,10 @@ pub fn check_outputs<'a>(items: impl Iterator<Item = &'a Item> + Clone) -> Resul
                 calls.insert(call.call_id.as_str());
             }
             Item::FunctionCallOutput(output) if !calls.contains(output.call_id.as_str()) => {
-                let message = format!("No tool call found for function call output with call_id {}.", excerpt(&output.call_id));
+                let message = format!(
+                    "No tool call found for function call output with call_id {}.",
+                    excerpt(&output.call_id)
+                );
                 return Err(ApiError::invalid_value("input", message));
             }
             _ => {}

@@ -131,7 +131,9 @@ impl Engine {
             match done {
                 Ok(()) => metrics::turn_taken_over(outcome),
                 // The lease lapses again, and another sweep tries.
-                Err(error) => tracing::warn!(code = error.code, response_id = %id, "a turn could not be taken over"),
+                Err(error) => {
+                    tracing::warn!(code = error.code, response_id = %id, "a turn could not be taken over")
+                }
             }
         }
         Ok(())
@@ -142,7 +144,9 @@ impl Engine {
         let begun = Response {
             background: lapsed.background,
             previous_response_id: lapsed.previous_response.map(|id| id.to_string()),
-            conversation: lapsed.conversation.map(|id| crate::openresponses::ConversationOf { id: id.to_string() }),
+            conversation: lapsed
+                .conversation
+                .map(|id| crate::openresponses::ConversationOf { id: id.to_string() }),
             ..Response::begun(
                 &request,
                 lapsed.held.response.to_string(),
@@ -184,7 +188,8 @@ impl Engine {
             }
         }
         turn.logged.store(turn.live.len(), std::sync::atomic::Ordering::Release);
-        let status = if lapsed.cancel_requested { ResponseStatus::Cancelled } else { ResponseStatus::Incomplete };
+        let status =
+            if lapsed.cancel_requested { ResponseStatus::Cancelled } else { ResponseStatus::Incomplete };
         let end = End {
             status,
             incomplete_reason: (status == ResponseStatus::Incomplete).then(|| "interrupted".to_owned()),
@@ -217,7 +222,8 @@ impl Engine {
         let fixed = crate::llm::estimate::fixed(&request);
         let answer = u64::from(request.max_output_tokens.unwrap_or(alias.reserved_output()));
         let truncation = crate::openresponses::Truncation::Auto;
-        let start = crate::conversation::window::fit(&past, fixed, answer, alias.context_window(), truncation)?;
+        let start =
+            crate::conversation::window::fit(&past, fixed, answer, alias.context_window(), truncation)?;
         let items = past[start..].iter().map(|past| Arc::clone(&past.item)).collect();
         self.turns().insert(turn.id, Arc::clone(&turn));
         self.run(turn, alias, ModelRequest { params: request, items });
@@ -249,53 +255,42 @@ impl Engine {
         }
     }
 
-    /// Stops every turn that still runs: stored ones end with what they have, or go to another process.
+    /// Lets turns go on for `patience`, then stops those that still run: they end with what they have, or go to another
+    /// process.
     pub async fn drain(&self, patience: Duration) {
-        let deadline = tokio::time::Instant::now() + patience;
-        while self.open_turns() > 0 && tokio::time::Instant::now() < deadline {
-            self.ended_one(deadline).await;
-        }
-        let left: Vec<_> = self.turns().values().filter(|turn| turn.live.ended().is_none()).cloned().collect();
-        if left.is_empty() {
+        /// For the last commits of the turns that are stopped.
+        const LAST_COMMITS: Duration = Duration::from_secs(4);
+        let mut open = self.0.open.subscribe();
+        if tokio::time::timeout(patience, open.wait_for(|open| *open == 0)).await.is_ok() {
             return;
         }
-        tracing::info!(code = "drain.cut", turns = left.len(), "turns still running after DRAIN end with what they have");
-        for turn in &left {
+        tracing::info!(
+            code = "drain.cut",
+            turns = self.open_turns(),
+            "turns still running after DRAIN end with what they have"
+        );
+        for turn in self.turns().values() {
             turn.stop(StopReason::Draining);
         }
-        let settled = async {
-            while self.open_turns() > 0 {
-                self.ended_one(tokio::time::Instant::now() + Duration::from_secs(1)).await;
-            }
-        };
-        if tokio::time::timeout(Duration::from_secs(4), settled).await.is_err() {
-            tracing::warn!(code = "drain.late", "turns could not be stored before the end; another process takes them over");
+        if tokio::time::timeout(LAST_COMMITS, open.wait_for(|open| *open == 0)).await.is_err() {
+            tracing::warn!(
+                code = "drain.late",
+                "turns could not be stored before the end; another process takes them over"
+            );
         }
-    }
-
-    /// Waits until any open turn changes, or the deadline.
-    async fn ended_one(&self, deadline: tokio::time::Instant) {
-        let open: Vec<_> = self
-            .turns()
-            .values()
-            .filter(|turn| turn.live.ended().is_none() && turn.live.was_cut().is_none())
-            .map(|turn| turn.live.changes())
-            .collect();
-        let mut waiting: futures_util::stream::FuturesUnordered<_> = open
-            .into_iter()
-            .map(|mut changes| async move {
-                changes.borrow_and_update();
-                drop(changes.changed().await);
-            })
-            .collect();
-        drop(tokio::time::timeout_at(deadline, futures_util::StreamExt::next(&mut waiting)).await);
     }
 }
 
 /// The response of a turn whose end was stored elsewhere.
-pub(super) fn ended_elsewhere(turn: &Turn, mut end: End, state: ResponseStatus, at: jiff::Timestamp) -> (End, Response) {
+pub(super) fn ended_elsewhere(
+    turn: &Turn,
+    mut end: End,
+    state: ResponseStatus,
+    at: jiff::Timestamp,
+) -> (End, Response) {
     become_stored(&mut end, state, at);
-    let mut assembler = crate::conversation::Assembler::new(turn.begun.clone(), turn.id.0, turn.show_encrypted);
+    let mut assembler =
+        crate::conversation::Assembler::new(turn.begun.clone(), turn.id.0, turn.show_encrypted);
     assembler.begin(&mut NoSink);
     for chunk in turn.live.chunks() {
         assembler.push(&chunk, &mut NoSink);

@@ -7,25 +7,19 @@ use super::input::item_uuid;
 use super::turn::{NewTurn, OnDisconnect, StopReason, Turn};
 use super::{Engine, away};
 use crate::access::Principal;
-use crate::conversation::assembler::{End, without_encrypted};
 use crate::conversation::Viewer;
+use crate::conversation::assembler::{End, without_encrypted};
 use crate::database::responses::{self, Order, Page, PageOf, StoredResponse};
 use crate::database::threads::StoredItem;
 use crate::ids::ResponseId;
 use crate::llm::Chunk;
 use crate::openresponses::{
-    ApiError, ContentPart, ConversationOf, CreateResponse, Encoded, IncompleteDetails, Item, Response, Summary, excerpt,
+    ApiError, ContentPart, ConversationOf, CreateResponse, Encoded, IncompleteDetails, Item, Response,
+    Summary, excerpt,
 };
 
 /// A page of a turn's own input.
 pub type InputItems = Page<StoredItem>;
-
-/// A response, found.
-pub enum Stored {
-    /// It runs, or ran a moment ago, in this process.
-    Local(Arc<Turn>),
-    Record(Box<Response>),
-}
 
 impl Engine {
     /// The response as it stands.
@@ -57,12 +51,21 @@ impl Engine {
         let parsed = parse_id(id)?;
         let turn = self.find(who, id, parsed, after).await?;
         self.viewed(who, &turn).await?;
-        let assembler =
-            crate::conversation::Assembler::new(turn.begun.clone(), turn.id.0, show_encrypted || turn.show_encrypted);
+        let assembler = crate::conversation::Assembler::new(
+            turn.begun.clone(),
+            turn.id.0,
+            show_encrypted || turn.show_encrypted,
+        );
         Ok(Viewer::new(Arc::clone(&turn.live), assembler, form, after))
     }
 
-    async fn find(&self, who: &Principal, id: &str, parsed: ResponseId, after: Option<u64>) -> Result<Arc<Turn>, ApiError> {
+    async fn find(
+        &self,
+        who: &Principal,
+        id: &str,
+        parsed: ResponseId,
+        after: Option<u64>,
+    ) -> Result<Arc<Turn>, ApiError> {
         if let Some(turn) = self.local(&who.owner, parsed).filter(|turn| turn.live.was_cut().is_none()) {
             // One that is not stored cannot be found again, here as anywhere.
             return if turn.held.is_some() { Ok(turn) } else { Err(not_found(id)) };
@@ -180,7 +183,11 @@ fn not_found(id: &str) -> ApiError {
 /// The request as it was stored.
 pub(super) fn request_of(json: &str) -> Result<CreateResponse, ApiError> {
     serde_json::from_str(json).map_err(|error| {
-        tracing::error!(code = "request.unreadable", line = error.line(), "a stored request cannot be read; a newer version may have written it");
+        tracing::error!(
+            code = "request.unreadable",
+            line = error.line(),
+            "a stored request cannot be read; a newer version may have written it"
+        );
         ApiError::internal()
     })
 }
@@ -254,16 +261,27 @@ fn chunks_of(item: &Item) -> Vec<Chunk> {
             })
             .collect(),
         Item::FunctionCall(call) => vec![
-            Chunk::ToolCall { index: 0, call_id: call.call_id.as_str().into(), name: call.name.as_str().into() },
+            Chunk::ToolCall {
+                index: 0,
+                call_id: call.call_id.as_str().into(),
+                name: call.name.as_str().into(),
+            },
             Chunk::ToolArguments { index: 0, delta: call.arguments.as_str().into() },
         ],
         Item::Reasoning(reasoning) => {
             let mut chunks: Vec<Chunk> = (0_u16..)
                 .zip(&reasoning.summary)
-                .map(|(part, Summary::SummaryText { text })| Chunk::ReasoningSummary { part, delta: text.as_str().into() })
+                .map(|(part, Summary::SummaryText { text })| Chunk::ReasoningSummary {
+                    part,
+                    delta: text.as_str().into(),
+                })
                 .collect();
-            chunks.extend(reasoning.content.iter().filter_map(|part| Some(Chunk::ReasoningText(part.text()?.into()))));
-            chunks.extend(reasoning.encrypted_content.as_deref().map(|sealed| Chunk::ReasoningEncrypted(sealed.into())));
+            chunks.extend(
+                reasoning.content.iter().filter_map(|part| Some(Chunk::ReasoningText(part.text()?.into()))),
+            );
+            chunks.extend(
+                reasoning.encrypted_content.as_deref().map(|sealed| Chunk::ReasoningEncrypted(sealed.into())),
+            );
             chunks
         }
         Item::FunctionCallOutput(_) | Item::Compaction(_) => Vec::new(),

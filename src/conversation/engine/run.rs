@@ -15,9 +15,7 @@ use crate::conversation::live::{Cut, Live};
 use crate::database::turns::{self, Ended, Finish};
 use crate::llm::router::{Alias, OpenStream};
 use crate::llm::{Finish as Stop, LlmError, ModelRequest, TokenUsage, Upstream};
-use crate::openresponses::{
-    InputTokensDetails, OutputTokensDetails, ResponseError, ResponseStatus, Usage,
-};
+use crate::openresponses::{InputTokensDetails, OutputTokensDetails, ResponseError, ResponseStatus, Usage};
 use crate::telemetry::metrics;
 
 /// What ended a turn, before it is written down.
@@ -32,8 +30,8 @@ impl Engine {
     /// Runs the turn in the background until its end is stored and shown.
     pub(super) fn run(&self, turn: Arc<Turn>, alias: Arc<Alias>, request: ModelRequest) {
         let engine = self.clone();
+        let open = Open::new(self);
         self.0.tasks.spawn("turn", async move {
-            metrics::turns_open(engine.open_turns());
             let mut usage = None;
             let outcome = engine.converse(&turn, &alias, &request, &mut usage).await;
             turn.set_opened(match &outcome {
@@ -41,7 +39,7 @@ impl Engine {
                 _ => Ok(()),
             });
             engine.end(&turn, outcome, usage).await;
-            metrics::turns_open(engine.open_turns());
+            drop(open);
             // Viewers that come back a moment later need no database.
             tokio::time::sleep(engine.0.limits.kept).await;
             engine.turns().remove(&turn.id);
@@ -231,6 +229,22 @@ impl Engine {
                 _ = turn.lost_lease() => return,
             }
         }
+    }
+}
+
+/// A turn in flight, counted.
+struct Open(Engine);
+
+impl Open {
+    fn new(engine: &Engine) -> Self {
+        engine.0.open.send_modify(|open| *open += 1);
+        Self(engine.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.0.open.send_modify(|open| *open = open.saturating_sub(1));
     }
 }
 

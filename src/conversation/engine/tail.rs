@@ -123,7 +123,10 @@ impl Tailer {
     }
 }
 
-async fn ask(database: &Database, wanted: &[(ResponseId, String, i32)]) -> Result<Vec<LogSlice>, DatabaseError> {
+async fn ask(
+    database: &Database,
+    wanted: &[(ResponseId, String, i32)],
+) -> Result<Vec<LogSlice>, DatabaseError> {
     let cursors: Vec<LogCursor<'_>> = wanted
         .iter()
         .map(|(response, owner, from_part)| LogCursor { owner, response: *response, from_part: *from_part })
@@ -140,7 +143,8 @@ impl Followed {
             return;
         }
         self.restarts = Some(slice.restarts);
-        for (part, data) in slice.parts.iter().filter(|(part, _)| *part >= self.from_part) {
+        let from = self.from_part;
+        for (part, data) in slice.parts.iter().filter(|(part, _)| *part >= from) {
             match log::unpack(data) {
                 Ok(chunks) => self.turn.live.keep_and_show(chunks),
                 Err(error) => {

@@ -96,7 +96,8 @@ pub(super) struct NewTurn {
 
 impl Turn {
     pub(super) fn new(new: NewTurn) -> Self {
-        let NewTurn { id, owner, key, held, conversation, begun, show_encrypted, on_disconnect, context } = new;
+        let NewTurn { id, owner, key, held, conversation, begun, show_encrypted, on_disconnect, context } =
+            new;
         Self {
             id,
             owner,

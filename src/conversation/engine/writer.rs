@@ -78,14 +78,15 @@ async fn store(database: &Database, patience: Duration, mut batch: Vec<Pending>)
     let mut pause = PAUSE;
     let mut told = false;
     loop {
-        let appending = append(database, &batch);
-        let mut appending = std::pin::pin!(appending);
-        let left = patience.saturating_sub(started.elapsed());
-        let result = match tokio::time::timeout(left, appending.as_mut()).await {
-            Ok(result) => result,
-            Err(_) => {
-                go_unlogged(&batch, &mut told);
-                appending.await
+        let result = {
+            let mut appending = std::pin::pin!(append(database, &batch));
+            let left = patience.saturating_sub(started.elapsed());
+            match tokio::time::timeout(left, appending.as_mut()).await {
+                Ok(result) => result,
+                Err(_) => {
+                    go_unlogged(&batch, &mut told);
+                    appending.await
+                }
             }
         };
         match result {

@@ -1,7 +1,7 @@
 //! Children: their output kept, their death certain.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -31,7 +31,24 @@ pub fn mortal(program: impl AsRef<OsStr>, user: &str) -> Command {
 impl Process {
     /// Starts `command` (see [`mortal`]) with its output captured.
     pub fn start(name: &str, mut command: Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::null());
+        Self::spawn(name, command)
+    }
+
+    /// The same for a program that is written to ([`Self::write_line`]).
+    pub fn start_with_input(name: &str, mut command: Command) -> Self {
+        command.stdin(Stdio::piped());
+        Self::spawn(name, command)
+    }
+
+    /// One line to its standard input.
+    pub fn write_line(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().expect("started with input");
+        writeln!(input, "{line}").expect("it reads");
+    }
+
+    fn spawn(name: &str, mut command: Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name} did not start: {error}"));
         let lines = Arc::new(Mutex::new(Vec::new()));
         for output in [

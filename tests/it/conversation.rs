@@ -1,0 +1,5 @@
+//! The conversation server as a process, driven by OpenAI's own SDKs and by plain requests. Always two instances where
+//! it matters.
+
+mod scene;
+mod turns;

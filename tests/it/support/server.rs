@@ -1,0 +1,187 @@
+//! `conversation-server` as a process. Several may share a database: that is several instances.
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::app::settings;
+use super::process::mortal;
+use super::{Endpoint, Port, Process, SOON, Surroundings, TestDatabase, TestStorage, eventually};
+
+/// The key that every server of a test knows. Its owner is `tester`, and it is an operator's.
+pub const API_KEY: &str = "clq_test_key_of_the_harness";
+/// A key of another owner.
+pub const OTHER_KEY: &str = "clq_test_key_of_somebody_else";
+
+/// A running server. Dereferences to its [`Endpoint`].
+pub struct Server {
+    endpoint: Endpoint,
+    settings: BTreeMap<String, String>,
+    directory: PathBuf,
+    process: Option<Process>,
+    _port: Port,
+}
+
+/// Settings of a server that is not running yet.
+pub struct ServerBuilder {
+    settings: BTreeMap<String, String>,
+    config: Option<String>,
+}
+
+impl Deref for Server {
+    type Target = Endpoint;
+
+    fn deref(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}
+
+impl ServerBuilder {
+    pub fn set(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.settings.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Another `colloquy.toml` than the repository's.
+    pub fn config(mut self, text: impl Into<String>) -> Self {
+        self.config = Some(text.into());
+        self
+    }
+
+    /// Leases of two seconds instead of thirty: for tests of what happens after them.
+    pub fn hurried(self) -> Self {
+        self.set("TURN_LEASE", "2s").set("DISCONNECT_GRACE", "2s").set("TURN_KEPT", "1s").set("DRAIN", "2s")
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn start(self) -> Server {
+        let server = self.start_without_database().await;
+        server.await_ready().await;
+        server
+    }
+
+    /// Starts it and waits until it answers at all.
+    pub async fn start_without_database(self) -> Server {
+        let surroundings = Surroundings::read();
+        let directory = surroundings.directory("server");
+        let port = Port::claim(&surroundings);
+        let mut settings = self.settings;
+        if let Some(config) = &self.config {
+            let file = directory.join("colloquy.toml");
+            std::fs::write(&file, config).expect("colloquy.toml");
+            settings.insert("COLLOQUY_CONFIG".to_owned(), file.display().to_string());
+        }
+        settings.insert("PORT".to_owned(), port.number().to_string());
+        let endpoint = Endpoint::new(port.number(), settings.clone());
+        let mut server = Server { endpoint, settings, directory, process: None, _port: port };
+        server.spawn();
+        eventually("the server to answer", SOON, async || {
+            server.client().get(server.url("/health/live")).send().await.is_ok()
+        })
+        .await;
+        server
+    }
+}
+
+impl Server {
+    /// A server on a database that is migrated.
+    pub fn of(database: &TestDatabase, storage: &TestStorage) -> ServerBuilder {
+        Self::on(&database.url, &database.direct_url, storage)
+    }
+
+    /// The same by addresses.
+    pub fn on(pooled: &str, direct: &str, storage: &TestStorage) -> ServerBuilder {
+        let mut settings = settings(pooled, direct, storage);
+        let hash =
+            |key: &str| -> String { Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect() };
+        let keys = json!([
+            { "name": "test", "sha256": hash(API_KEY), "scopes": ["operator"], "owner": "tester" },
+            { "name": "other", "sha256": hash(OTHER_KEY), "scopes": [], "owner": "somebody-else" },
+        ]);
+        settings.insert("AUTH_API_KEYS".to_owned(), keys.to_string());
+        ServerBuilder { settings, config: None }
+    }
+
+    fn spawn(&mut self) {
+        assert!(self.process.is_none(), "the server runs already");
+        let mut command = mortal(env!("CARGO_BIN_EXE_conversation-server"), "");
+        command.env_clear().envs(&self.settings).current_dir(&self.directory);
+        self.process = Some(Process::start("conversation-server", command));
+    }
+
+    async fn await_ready(&self) {
+        eventually("the server to be ready", SOON, async || {
+            let answer = self.client().get(self.url("/health/ready")).send().await;
+            answer.is_ok_and(|answer| answer.status() == 200)
+        })
+        .await;
+    }
+
+    /// The base address for SDKs.
+    pub fn base_url(&self) -> String {
+        self.url("/v1")
+    }
+
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("a running server")
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub async fn stop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.signal("TERM");
+            assert!(process.end(std::time::Duration::from_secs(20)).await.success(), "an orderly end");
+        }
+    }
+
+    /// Starts it again on the same port.
+    pub async fn start_again(&mut self) {
+        self.spawn();
+        self.await_ready().await;
+    }
+
+    /// POST of JSON with the harness's key. Gives status and body.
+    pub async fn post(&self, path: &str, body: Value) -> (u16, Value) {
+        self.call(http::Method::POST, path, Some(body), API_KEY).await
+    }
+
+    /// Any call. Gives status and body; what is no JSON is null.
+    pub async fn call(
+        &self,
+        method: http::Method,
+        path: &str,
+        body: Option<Value>,
+        key: &str,
+    ) -> (u16, Value) {
+        let mut request = self.client().request(method, self.url(path)).bearer_auth(key);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await.unwrap_or_else(|error| panic!("{path}: {error:?}"));
+        let status = answer.status().as_u16();
+        let text = answer.text().await.unwrap_or_else(|error| panic!("{path}: {error:?}"));
+        (status, serde_json::from_str(text.trim()).unwrap_or_default())
+    }
+
+    /// GET with the harness's key.
+    pub async fn read(&self, path: &str) -> (u16, Value) {
+        self.call(http::Method::GET, path, None, API_KEY).await
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        std::fs::remove_dir_all(&self.directory).ok();
+    }
+}
