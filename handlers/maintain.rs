@@ -3,6 +3,7 @@
 //! Every sweep takes a bounded batch and may run beside any number of others. A sweep that fails is logged and the
 //! next one goes on: the timer comes again in seconds.
 
+mod conversations;
 mod measures;
 mod poison;
 mod retention;
@@ -92,6 +93,9 @@ pub async fn maintain(services: Arc<Services>, memory: Arc<Memory>, _timer: Time
         run("keys", retention::delete_expired_keys(&services).boxed()).await;
         run("deliveries", retention::delete_expired_deliveries(&services).boxed()).await;
         run("dead_letters", retention::delete_settled_messages(&services).boxed()).await;
+        run("turn_logs", conversations::turn_logs(&services).boxed()).await;
+        run("turns", conversations::delete_turns(&services).boxed()).await;
+        run("threads", conversations::trim_threads(&services).boxed()).await;
         run("blobs", retention::delete_orphaned_blobs(&services).boxed()).await;
     }
     Outcome::Done

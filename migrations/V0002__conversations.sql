@@ -38,7 +38,8 @@ CREATE TABLE threads (
     head_response   uuid,
     -- Tokens of all items up to the head, inherited ones too.
     head_tokens     bigint      NOT NULL,
-    -- Positions that this thread does not show although a fork still shows them. A fork takes a copy when it is made.
+    -- Positions that this thread does not show although another still shows them. A fork takes a copy of those it
+    -- inherits when it is made.
     hidden          integer[]   NOT NULL DEFAULT '{}',
     -- Something that stood on it went away; upkeep looks what is left over.
     trim_at         timestamptz,

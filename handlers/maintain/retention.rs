@@ -18,7 +18,7 @@ const ORPHAN_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How many days beyond that are looked at: enough for upkeep itself to have been away.
 const ORPHAN_DAYS: u32 = 3;
 /// One tick catches up, and none runs for ever.
-const MOST_BATCHES: u32 = 20;
+pub(super) const MOST_BATCHES: u32 = 20;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const MONTH: Duration = Duration::from_secs(32 * 24 * 3600);
 

@@ -96,6 +96,18 @@ const PARTITIONS_AHEAD: Setting = Setting::new(
     "How many monthly partitions maintain keeps ready beyond the present one.",
 )
 .default("3");
+const LOG_RETENTION: Setting = Setting::new(
+    "LOG_RETENTION",
+    "time",
+    "How long the stream of a stored turn can be read again after its end.",
+)
+.default("24h");
+const RESPONSE_RETENTION: Setting = Setting::new(
+    "RESPONSE_RETENTION",
+    "time",
+    "How long stored turns are kept. The items of a conversation stay until it is deleted.",
+)
+.default("30d");
 const SWITCH_CACHE: Setting = Setting::new(
     "SWITCH_CACHE",
     "time",
@@ -127,6 +139,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     MAINTAIN_BATCH,
     HINT_AFTER,
     PARTITIONS_AHEAD,
+    LOG_RETENTION,
+    RESPONSE_RETENTION,
     SWITCH_CACHE,
     RETRY_AFTER,
 ];
@@ -163,6 +177,10 @@ pub struct WorkLimits {
     pub hint_after: Duration,
     /// Months of partitions kept ready.
     pub partitions_ahead: u32,
+    /// How long the log of a turn is kept past its end.
+    pub log_retention: Duration,
+    /// How long a turn is kept, from its beginning.
+    pub response_retention: Duration,
     /// How long stop switches are remembered.
     pub switch_cache: Duration,
     /// `Retry-After` of a 503.
@@ -193,6 +211,8 @@ impl WorkLimits {
             maintain_batch: reader.number_u32(&MAINTAIN_BATCH, 1, 10_000),
             hint_after: reader.duration(&HINT_AFTER),
             partitions_ahead: reader.number_u32(&PARTITIONS_AHEAD, 1, 24),
+            log_retention: reader.positive_duration(&LOG_RETENTION),
+            response_retention: reader.positive_duration(&RESPONSE_RETENTION),
             switch_cache: reader.duration(&SWITCH_CACHE),
             retry_after: reader.positive_duration(&RETRY_AFTER),
         };

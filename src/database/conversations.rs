@@ -196,7 +196,7 @@ pub async fn list(
 #[derive(Clone, Copy, Debug)]
 pub struct Fork<'a> {
     pub source: ConversationId,
-    /// The last item that both have. `None`: all of it, except the input of a turn that still runs.
+    /// The last item that both have. `None`: the last one. The input of a turn that still runs counts as not there.
     pub at: Option<Uuid>,
     pub id: ConversationId,
     /// `None`: the source's.
@@ -218,7 +218,7 @@ pub async fn fork(
             "SELECT source.*, i.position AS at, i.tokens_before + i.tokens AS tokens
              FROM source CROSS JOIN LATERAL thread_lineage(source.thread, source.head_position) l
              JOIN items i ON i.thread_id = l.thread_id AND i.position > l.above AND i.position <= l.upto
-             WHERE i.id = $4 AND i.position <> ALL (source.hidden)"
+             WHERE i.id = $4 AND i.position <> ALL (source.hidden) AND i.position <= source.idle_position"
         }
         None => {
             "SELECT source.*, source.idle_position AS at, coalesce(last.tokens_before + last.tokens, 0) AS tokens
@@ -237,7 +237,9 @@ pub async fn fork(
             {place}
         ), thread AS (
             INSERT INTO threads (id, owner, base_thread, base_position, head_position, head_tokens, hidden)
-            SELECT $3, $2, place.thread, place.at, place.at, place.tokens, place.hidden FROM place
+            SELECT $3, $2, place.thread, place.at, place.at, place.tokens,
+                   ARRAY(SELECT h FROM unnest(place.hidden) h WHERE h <= place.at)
+            FROM place
             RETURNING id
         ), c AS (
             INSERT INTO conversations (id, owner, thread_id, title, metadata)

@@ -148,10 +148,12 @@ pub async fn delete_item(
     id: ConversationId,
     item_id: Uuid,
 ) -> Result<Option<Conversation>, DatabaseError> {
+    // The conversation before its thread, as everybody else locks them.
     const LOCK: &str = "
-        SELECT t.id FROM conversations c JOIN threads t ON t.id = c.thread_id
-        WHERE c.id = $1 AND c.owner = $2 AND c.deleted_at IS NULL
-        FOR UPDATE OF t";
+        WITH conversation AS (
+            SELECT thread_id FROM conversations WHERE id = $1 AND owner = $2 AND deleted_at IS NULL FOR NO KEY UPDATE
+        )
+        SELECT t.id FROM conversation JOIN threads t ON t.id = conversation.thread_id FOR UPDATE OF t";
     let sql = format!(
         "WITH {LINEAGE}, gone AS (
             DELETE FROM items i USING named, conversation

@@ -385,3 +385,42 @@ async fn renewing_lengthens_only_what_is_held() {
     assert_eq!(count(&test.session().await, long).await, 2);
     assert_eq!(turns::renew(&client, &[], LEASE).await.expect("nothing"), []);
 }
+
+/// Counts the statements that go out.
+#[derive(Clone, Default)]
+struct Statements(std::sync::Arc<std::sync::Mutex<Vec<&'static str>>>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Statements {
+    fn on_new_span(
+        &self,
+        attributes: &tracing::span::Attributes<'_>,
+        _: &tracing::span::Id,
+        _: tracing_subscriber::layer::Context<'_, S>,
+    ) {
+        if attributes.metadata().name() == "database.statement" {
+            self.0.lock().expect("a list").push(attributes.metadata().target());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_turn_is_three_round_trips_before_its_first_token_and_one_after_its_last() {
+    use tracing_subscriber::layer::SubscriberExt;
+    let (_test, database) = TestDatabase::migrated().await;
+    let client = database.client().await.expect("a client");
+    let id = conversation(&client, &[&said("before")]).await;
+    let first = turn(&client, Anchor::New, "q", "a").await;
+    let statements = Statements::default();
+    let counted = || std::mem::take(&mut *statements.0.lock().expect("a list")).len();
+    let subscriber = tracing_subscriber::registry().with(statements.clone());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    for (anchor, round_trips) in
+        [(Anchor::Conversation(id), 3), (Anchor::Response(first), 3), (Anchor::New, 2)]
+    {
+        let held = ask(&client, anchor, "q").await;
+        turn_log::append(&client, &[Append { held, part: 0, data: "[1]" }]).await.expect("appended");
+        assert_eq!(counted(), round_trips, "{anchor:?}");
+        answer(&client, held, "a").await;
+        assert_eq!(counted(), 1, "{anchor:?}");
+    }
+}

@@ -87,7 +87,8 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
     let base = match turn.place {
         Place::Fork { .. } => {
             ", base AS (
-                SELECT t.id, t.hidden FROM gate, threads t
+                SELECT t.id, ARRAY(SELECT h FROM unnest(t.hidden) h WHERE h <= $21) AS hidden
+                FROM gate, threads t
                 WHERE t.id = $22 AND t.owner = $2 AND t.head_position >= $21
                 FOR SHARE OF t
             )"

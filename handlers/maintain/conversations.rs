@@ -1,0 +1,59 @@
+//! What time makes superfluous of conversations, turns and their logs.
+
+use colloquy::database::{retention, threads};
+use jiff::Timestamp;
+
+use super::ago;
+use super::retention::MOST_BATCHES;
+use crate::services::Services;
+
+/// Days of logs kept ready, today included. A missing one is made by the first turn that needs it.
+const DAYS_READY: u32 = 3;
+
+/// Makes the partitions of the coming days' logs, and drops those of which no log is kept any more.
+pub async fn turn_logs(services: &Services) -> anyhow::Result<usize> {
+    let mut client = services.database.client().await?;
+    let made = retention::ensure_log_partitions(&client, Timestamp::now(), DAYS_READY).await?;
+    let dropped = retention::drop_old_logs(&mut client, ago(services.config.work.log_retention)).await?;
+    Ok(made + usize::try_from(dropped).unwrap_or_default())
+}
+
+/// Deletes turns that are past their time, were deleted, or whose conversation was, and then such conversations.
+pub async fn delete_turns(services: &Services) -> anyhow::Result<usize> {
+    let client = services.database.client().await?;
+    let work = &services.config.work;
+    let batch = i64::from(work.maintain_batch);
+    let mut total = 0;
+    for which in [
+        retention::Superfluous::BegunBefore(ago(work.response_retention)),
+        retention::Superfluous::Deleted,
+        retention::Superfluous::OfDeletedConversations,
+    ] {
+        for _ in 0..MOST_BATCHES {
+            let deleted = retention::delete_responses(&client, which, batch).await?;
+            total += deleted;
+            if deleted < work.maintain_batch.into() {
+                break;
+            }
+        }
+    }
+    total += retention::delete_conversations(&client, batch).await?;
+    Ok(usize::try_from(total).unwrap_or(usize::MAX))
+}
+
+/// Deletes items and threads that nothing stands on any more.
+pub async fn trim_threads(services: &Services) -> anyhow::Result<usize> {
+    let mut client = services.database.client().await?;
+    let batch = services.config.work.maintain_batch;
+    let mut total = 0;
+    for _ in 0..MOST_BATCHES {
+        let transaction = client.transaction().await?;
+        let looked_at = threads::trim_flagged(&transaction, batch.into()).await?;
+        transaction.commit().await?;
+        total += looked_at;
+        if looked_at == 0 {
+            break;
+        }
+    }
+    Ok(total)
+}
