@@ -128,9 +128,13 @@ mod tests {
 
     #[test]
     fn patterns_are_recognised() {
-        for known in
-            ["APP_ENV", "LLM_GPT_API_KEY", "WEBHOOK_SECRET_STRIPE", "WEBHOOK_SECRET_ESPOCRM__65a", "ENCRYPTION_KEY__2026"]
-        {
+        for known in [
+            "APP_ENV",
+            "LLM_GPT_API_KEY",
+            "WEBHOOK_SECRET_STRIPE",
+            "WEBHOOK_SECRET_ESPOCRM__65a",
+            "ENCRYPTION_KEY__2026",
+        ] {
             assert!(is_known(known), "{known}");
         }
         for unknown in ["APP_ENVS", "WEBHOOK_SECRET_", "CALLBACK_SECRETS"] {

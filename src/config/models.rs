@@ -113,7 +113,8 @@ impl ModelKeys {
     pub fn read(reader: &Reader<'_>) -> Self {
         let mut keys = BTreeMap::new();
         for variable in reader.environment().names() {
-            let Some(middle) = variable.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX)) else {
+            let Some(middle) = variable.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX))
+            else {
                 continue;
             };
             if let Some(text) = reader.named(&variable).filter(|_| !middle.is_empty()) {
@@ -164,7 +165,8 @@ pub struct LlmConfig {
 
 impl LlmConfig {
     pub fn read(reader: &Reader<'_>) -> Self {
-        let bytes = |setting, most| usize::try_from(reader.number(setting, 1_024, most)).unwrap_or(usize::MAX);
+        let bytes =
+            |setting, most| usize::try_from(reader.number(setting, 1_024, most)).unwrap_or(usize::MAX);
         Self {
             keys: ModelKeys::read(reader),
             connect_timeout: reader.positive_duration(&CONNECT_TIMEOUT),

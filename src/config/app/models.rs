@@ -198,9 +198,7 @@ pub(super) const ALIAS_NAME: Form = Form {
     expected: "letters, digits and . - _ : /, at most 64, beginning with a letter or digit",
     fits: |text| {
         let inner = |c: char| c.is_ascii_alphanumeric() || ".-_:/".contains(c);
-        text.len() <= 64
-            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && text.chars().all(inner)
+        text.len() <= 64 && text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(inner)
     },
     stand_in: "model",
 };

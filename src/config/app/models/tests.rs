@@ -44,7 +44,10 @@ fn everything_that_can_be_said_is_understood() {
     )
     .unwrap();
     let gpt = &app.deployments["gpt"];
-    assert_eq!((gpt.provider, gpt.auth(), gpt.tokens_per_minute), (ProviderKind::Azure, DeploymentAuth::Entra, 1_000));
+    assert_eq!(
+        (gpt.provider, gpt.auth(), gpt.tokens_per_minute),
+        (ProviderKind::Azure, DeploymentAuth::Entra, 1_000)
+    );
     assert_eq!(gpt.url.as_deref(), Some("https://r.openai.azure.com"));
     let price = PriceConfig {
         input: Some(2_500_000),
