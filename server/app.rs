@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use colloquy::access::{AccessError, ApiKeys, Principal};
-use colloquy::config::{Config, Scope};
+use colloquy::config::{Config, LlmConfig, Scope};
 use colloquy::conversation::engine::{self, Engine, Limits};
 use colloquy::database::{Client, Database, DatabaseError, TokenProvider};
 use colloquy::openresponses::{ApiError, ErrorType};
@@ -33,6 +33,7 @@ impl App {
     /// Turns configuration into clients. Nothing here connects.
     pub fn new(
         config: Config,
+        llm: LlmConfig,
         turns: Tasks,
         tasks: Tasks,
         connections: Arc<Connections>,
@@ -51,9 +52,8 @@ impl App {
             turns_max: server.turns_max,
             kept: server.kept,
             log_retention: Duration::from_secs(24 * 3_600),
-            open_deadline: Duration::from_secs(600),
         };
-        let router = wiring::router(&config, tokens)?;
+        let router = wiring::router(&config, llm, tokens).map_err(anyhow::Error::msg)?;
         let engine = Engine::new(router, database.clone(), limits, turns);
         Ok(Self {
             keys: ApiKeys::new(&config.access),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use colloquy::config::Scope;
 use colloquy::database::migrations::{self, Migrations};
+use colloquy::llm::BreakerState;
 use colloquy::openresponses::ApiError;
 use colloquy::telemetry::metrics;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -110,6 +111,20 @@ async fn ready(app: &App) -> Response {
 async fn status(app: &App) -> Response {
     let checks = checks(app).await;
     let turns = app.engine.dump();
+    let deployments: Vec<_> = app
+        .engine
+        .router()
+        .health()
+        .iter()
+        .map(|health| {
+            let breaker = match health.breaker {
+                BreakerState::Closed => "closed",
+                BreakerState::Open => "open",
+                BreakerState::HalfOpen => "half-open",
+            };
+            json!({ "name": health.name, "provider": health.provider, "breaker": breaker })
+        })
+        .collect();
     with_status(
         StatusCode::OK,
         &json!({
@@ -120,7 +135,7 @@ async fn status(app: &App) -> Response {
             "connections": { "open": app.connections.open(), "limit": app.connections.limit },
             "turns": turns,
             "database_pool": app.database.pool_status(),
-            "models": app.engine.router().status(),
+            "deployments": deployments,
         }),
     )
 }

@@ -108,10 +108,6 @@ impl Request {
         url::form_urlencoded::parse(self.query.as_bytes())
     }
 
-    /// One parameter of the query.
-    pub fn param(&self, name: &str) -> Option<String> {
-        self.params().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
-    }
 }
 
 fn too_large(limit: usize) -> ApiError {

@@ -66,7 +66,7 @@ fn failure(error: &anyhow::Error) -> ExitCode {
 /// The life of the process, from its settings to its last connection.
 async fn serve() -> anyhow::Result<()> {
     colloquy::functions::install_panic_hook();
-    let config = Config::load(&ProcessEnvironment, &JobKind::names())?;
+    let (config, llm) = Config::load_with_models(&ProcessEnvironment, &JobKind::names())?;
     let token = wiring::telemetry_token(&config, tokio::runtime::Handle::current());
     let telemetry = telemetry::init(&config.telemetry, "conversation-server", token)?;
 
@@ -80,6 +80,7 @@ async fn serve() -> anyhow::Result<()> {
     let counted = Arc::new(Connections::new(capacity));
     let app = Arc::new(App::new(
         config,
+        llm,
         tasks.clone(),
         connections.clone(),
         Arc::clone(&counted),

@@ -8,6 +8,7 @@ mod content;
 mod error;
 mod event;
 mod item;
+mod raw;
 mod request;
 mod response;
 

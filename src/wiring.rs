@@ -10,9 +10,12 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::azure::{Credential, ManagedIdentity, StorageSettings, TokenSource};
-use crate::config::{Config, CredentialKind, DatabaseAuth as AuthMode, InsightsAuth, StorageAccess};
+use crate::config::{
+    Config, CredentialKind, DatabaseAuth as AuthMode, InsightsAuth, LlmConfig, StorageAccess,
+};
 use crate::database::migrations::Options;
 use crate::database::{DatabaseAuth, DatabaseSettings, ENTRA_SCOPE, TokenError, TokenProvider};
+use crate::llm::Router;
 use crate::telemetry::{self, BlockingToken};
 use crate::webhooks::Secrets;
 use crate::webhooks::sealing::{SealError, Sealer};
@@ -136,4 +139,9 @@ pub fn loopback_networks() -> [IpNet; 2] {
         IpNet::new_assert(std::net::Ipv4Addr::LOCALHOST.into(), 8),
         IpNet::new_assert(std::net::Ipv6Addr::LOCALHOST.into(), 128),
     ]
+}
+
+/// Models and their providers.
+pub fn router(config: &Config, llm: LlmConfig, tokens: Option<TokenSource>) -> Result<Router, String> {
+    Router::new(&config.app, llm, tokens)
 }

@@ -11,10 +11,15 @@ use super::host::AppEnvironment;
 use super::mistake::Mistake;
 
 mod checks;
+mod models;
 mod parse;
 mod shape;
 mod substitute;
 mod walk;
+
+pub use models::{
+    DeploymentAuth, DeploymentConfig, MaxTokensField, ModelConfig, PriceConfig, ProviderKind, ThinkingStyle,
+};
 
 /// Everything `colloquy.toml` says.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +30,10 @@ pub struct AppConfig {
     pub routes: Vec<RouteConfig>,
     /// Who receives callbacks, by name.
     pub targets: BTreeMap<String, TargetConfig>,
+    /// Models at providers, by name.
+    pub deployments: BTreeMap<String, DeploymentConfig>,
+    /// What callers name as `model`: an alias of deployments in order of preference.
+    pub models: BTreeMap<String, ModelConfig>,
 }
 
 /// Which sender's conventions a source follows.

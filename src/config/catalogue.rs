@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use super::reader::Setting;
-use super::{access, database, host, load, secrets, server, storage, telemetry, work};
+use super::{access, database, host, load, models, secrets, server, storage, telemetry, work};
 
 /// Every setting, by the heading it stands under in `docs/settings.md`.
-pub fn catalogue() -> [(&'static str, &'static [Setting]); 9] {
+pub fn catalogue() -> [(&'static str, &'static [Setting]); 10] {
     [
         ("Where it runs", host::SETTINGS),
         ("Structure", load::SETTINGS),
@@ -15,6 +15,7 @@ pub fn catalogue() -> [(&'static str, &'static [Setting]); 9] {
         ("Work", work::SETTINGS),
         ("The conversation server", server::SETTINGS),
         ("Secrets by name", secrets::SETTINGS),
+        ("Models", models::SETTINGS),
         ("Access", access::SETTINGS),
         ("Logs, traces, metrics", telemetry::SETTINGS),
     ]
@@ -128,9 +129,13 @@ mod tests {
 
     #[test]
     fn patterns_are_recognised() {
-        for known in
-            ["APP_ENV", "WEBHOOK_SECRET_STRIPE", "WEBHOOK_SECRET_ESPOCRM__65a", "ENCRYPTION_KEY__2026"]
-        {
+        for known in [
+            "APP_ENV",
+            "LLM_GPT_API_KEY",
+            "WEBHOOK_SECRET_STRIPE",
+            "WEBHOOK_SECRET_ESPOCRM__65a",
+            "ENCRYPTION_KEY__2026",
+        ] {
             assert!(is_known(known), "{known}");
         }
         for unknown in ["APP_ENVS", "WEBHOOK_SECRET_", "CALLBACK_SECRETS"] {

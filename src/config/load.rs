@@ -8,6 +8,7 @@ use super::database::{DatabaseAuth, DatabaseConfig};
 use super::environment::Environment;
 use super::host::{self, AppEnvironment};
 use super::mistake::{ConfigErrors, Mistake};
+use super::models::LlmConfig;
 use super::reader::{Reader, Setting};
 use super::secrets::{CallbackSecrets, EncryptionKeys, WebhookSecrets};
 use super::server::ServerConfig;
@@ -49,7 +50,26 @@ impl Config {
     /// Reads and checks everything. `job_kinds` are the kinds of job that routes may name.
     pub fn load(environment: &dyn Environment, job_kinds: &[&str]) -> Result<Self, ConfigErrors> {
         let reader = Reader::new(environment);
-        let app_environment = AppEnvironment::read(&reader);
+        let config = Self::read(&reader, environment, job_kinds);
+        let mistakes = reader.mistakes();
+        if mistakes.is_empty() { Ok(config) } else { Err(ConfigErrors(mistakes)) }
+    }
+
+    /// The same for the conversation server, which calls models: their keys and limits too.
+    pub fn load_with_models(
+        environment: &dyn Environment,
+        job_kinds: &[&str],
+    ) -> Result<(Self, LlmConfig), ConfigErrors> {
+        let reader = Reader::new(environment);
+        let config = Self::read(&reader, environment, job_kinds);
+        let llm = LlmConfig::read(&reader);
+        reader.append(config.app.models_refused_in(config.environment, &llm.keys));
+        let mistakes = reader.mistakes();
+        if mistakes.is_empty() { Ok((config, llm)) } else { Err(ConfigErrors(mistakes)) }
+    }
+
+    fn read(reader: &Reader<'_>, environment: &dyn Environment, job_kinds: &[&str]) -> Self {
+        let app_environment = AppEnvironment::read(reader);
         let app = match AppFile::find(environment) {
             Ok(file) => match AppConfig::parse(&file.text, Some(environment), job_kinds) {
                 Ok(app) => app,
@@ -65,23 +85,22 @@ impl Config {
         };
         let config = Self {
             environment: app_environment,
-            database: DatabaseConfig::read(&reader, app_environment),
-            storage: StorageConfig::read(&reader, app_environment),
-            identity: IdentityConfig::read(&reader, app_environment),
-            queues: QueueNames::read(&reader),
-            work: WorkLimits::read(&reader),
-            server: ServerConfig::read(&reader, app_environment),
-            telemetry: TelemetryConfig::read(&reader, app_environment),
-            access: AccessConfig::read(&reader),
-            webhook_secrets: WebhookSecrets::read(&reader),
-            callback_secrets: CallbackSecrets::read(&reader),
-            encryption_keys: EncryptionKeys::read(&reader),
+            database: DatabaseConfig::read(reader, app_environment),
+            storage: StorageConfig::read(reader, app_environment),
+            identity: IdentityConfig::read(reader, app_environment),
+            queues: QueueNames::read(reader),
+            work: WorkLimits::read(reader),
+            server: ServerConfig::read(reader, app_environment),
+            telemetry: TelemetryConfig::read(reader, app_environment),
+            access: AccessConfig::read(reader),
+            webhook_secrets: WebhookSecrets::read(reader),
+            callback_secrets: CallbackSecrets::read(reader),
+            encryption_keys: EncryptionKeys::read(reader),
             app,
         };
         reader.append(config.missing_secrets());
         reader.append(config.app.refused_in(app_environment));
-        let mistakes = reader.mistakes();
-        if mistakes.is_empty() { Ok(config) } else { Err(ConfigErrors(mistakes)) }
+        config
     }
 
     /// The first setting by which something is reached with a Microsoft Entra token.

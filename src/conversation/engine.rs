@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::database::{Client, Database, DatabaseError};
 use crate::ids::ResponseId;
-use crate::llm::router::Router;
+use crate::llm::Router;
 use crate::openresponses::ApiError;
 use crate::tasks::Tasks;
 
@@ -50,8 +50,6 @@ pub struct Limits {
     pub kept: Duration,
     /// How long a finished turn's log stays in the database.
     pub log_retention: Duration,
-    /// How long a provider's answer is waited for, all attempts together, until its first event.
-    pub open_deadline: Duration,
 }
 
 /// The turns of this process.

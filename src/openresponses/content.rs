@@ -1,7 +1,7 @@
 //! The parts that messages and tool outputs are made of.
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::Value;
 
 /// Content as a caller writes it: one text, or parts.
 #[derive(Clone, Debug, Deserialize)]
@@ -21,9 +21,9 @@ pub enum ContentPart {
     OutputText {
         text: String,
         #[serde(default)]
-        annotations: Vec<Box<RawValue>>,
+        annotations: Vec<Value>,
         #[serde(default)]
-        logprobs: Vec<Box<RawValue>>,
+        logprobs: Vec<Value>,
     },
     Refusal {
         refusal: String,

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::error::{ApiError, excerpt};
 use super::item::InputItem;
+use super::raw::{FormatFields, ToolFields};
 
 /// The body of `POST /v1/responses`, and of a WebSocket's `response.create` without its `type`.
 ///
@@ -124,16 +125,13 @@ pub enum Include {
 
 /// A function the model may call. The caller runs it.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type", rename_all = "snake_case", from = "ToolFields")]
 pub enum Tool {
     Function {
         name: String,
-        #[serde(default)]
         description: Option<String>,
         /// A JSON schema, kept byte for byte.
-        #[serde(default)]
         parameters: Option<Box<RawValue>>,
-        #[serde(default)]
         strict: Option<bool>,
     },
 }
@@ -184,7 +182,7 @@ pub struct TextParams {
 
 /// The form the answer must have.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type", rename_all = "snake_case", try_from = "FormatFields")]
 pub enum TextFormat {
     #[default]
     Text,

@@ -105,3 +105,26 @@ fn an_event_is_one_json_object_and_one_frame() {
                "content_index": 0, "delta": "a\n\"b\"", "logprobs": []})
     );
 }
+
+#[test]
+fn schemas_are_kept_byte_for_byte() {
+    let body = r#"{"tools": [{"type": "function", "name": "f", "parameters": {"b" : 1, "a":2.50}}],
+        "text": {"format": {"type": "json_schema", "name": "n", "schema": {"z" :1}}},
+        "input": [{"role": "assistant", "content": [{"type": "output_text", "text": "x", "annotations": [{"y": 1}]}]}]}"#;
+    let request = CreateResponse::parse(body.as_bytes()).unwrap();
+    let tools = serde_json::to_string(&request.tools).unwrap();
+    assert!(tools.contains(r#""parameters":{"b" : 1, "a":2.50}"#), "{tools}");
+    let format = serde_json::to_string(&request.text.unwrap().format).unwrap();
+    assert!(
+        format.contains(r#""schema":{"z" :1}"#) && format.contains(r#""type":"json_schema""#),
+        "{format}"
+    );
+    for (body, param) in [
+        (json!({"tools": [{"type": "web_search"}]}), "tools[0].type"),
+        (json!({"tools": [{"type": "function"}]}), "tools[0]"),
+        (json!({"text": {"format": {"type": "json_schema", "name": "n"}}}), "text.format"),
+        (json!({"text": {"format": {"type": "xml"}}}), "text.format.type"),
+    ] {
+        assert_eq!(refused(body.clone()).param.as_deref(), Some(param), "{body}");
+    }
+}

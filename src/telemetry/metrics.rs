@@ -88,6 +88,8 @@ impl Pipeline {
             .attributes
             .iter()
             .zip(attributes)
+            // An attribute that says nothing (`error.type` of a success) is left out, as OpenTelemetry has it.
+            .filter(|(_, text)| !text.is_empty())
             .map(|(name, text)| KeyValue::new(*name, (*text).to_owned()))
             .collect();
         match self.instruments.get(metric as usize) {
@@ -140,6 +142,11 @@ pub fn gauge(metric: Metric, value: f64, attributes: &[&str]) {
 /// Records a time in a histogram of seconds.
 pub fn time(metric: Metric, elapsed: Duration, attributes: &[&str]) {
     pipeline().emit(metric, elapsed.as_secs_f64(), attributes);
+}
+
+/// Records a number of tokens, or of anything else, in a histogram.
+pub fn record(metric: Metric, value: u64, attributes: &[&str]) {
+    pipeline().emit(metric, value as f64, attributes);
 }
 
 /// A webhook request was answered. `source` is a configured name or [`UNKNOWN`]; `outcome` is `accepted` or the stable

@@ -61,5 +61,4 @@ pub use process::{Process, exists, mortal, signal};
 pub use proxy::Proxy;
 pub use signing::{sign_espocrm, sign_standard, sign_stripe, verify_standard};
 pub use storage::TestStorage;
-pub use surroundings::repository;
 pub use surroundings::{Surroundings, repository, unique};

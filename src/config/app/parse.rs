@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use toml::de::DeTable;
 
 use super::checks::{self, Names};
+use super::models;
 use super::shape::FILE;
 use super::walk::{Walk, position};
 use super::{ActionKind, AppConfig, RouteConfig};
@@ -35,6 +36,10 @@ pub(super) fn parse(
     let mut app = AppConfig::default();
     app.sources.extend(sections(&mut walk, "sources", file.get("sources")));
     app.targets.extend(sections(&mut walk, "targets", file.get("targets")));
+    app.deployments.extend(sections(&mut walk, "deployments", file.get("deployments")));
+    app.models.extend(sections(&mut walk, "models", file.get("models")));
+    let deployments = keys(file.get("deployments"));
+    let aliases = keys(file.get("models"));
     let mut routes_at = Vec::new();
     for (at, value) in file.get("routes").and_then(Value::as_array).into_iter().flatten().enumerate() {
         if let Some(mut route) = section::<RouteConfig>(&mut walk, &format!("routes[{at}]"), value) {
@@ -46,6 +51,7 @@ pub(super) fn parse(
         }
     }
     checks::check(&mut walk, &app, &names, &routes_at, job_kinds);
+    models::check(&mut walk, &app, &deployments, &aliases);
     let mut mistakes = walk.mistakes;
     if mistakes.is_empty() {
         return Ok(app);

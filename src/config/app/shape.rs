@@ -3,6 +3,7 @@
 use http::HeaderName;
 use ipnet::IpNet;
 
+use super::models;
 use crate::config::values;
 
 /// What a value must look like.
@@ -18,8 +19,10 @@ pub(super) enum Shape {
     Flag,
     List(&'static Shape),
     Table(&'static [Key]),
-    /// Tables by name.
-    Named(&'static [Key]),
+    /// Tables by name; the form is the name's.
+    Named(&'static Form, &'static [Key]),
+    /// An amount of money, as decimal text or a number, with at most six places; passed on in micro-units.
+    Money,
     /// One of several tables, each under the word that chooses it; the bare word will do where no key is required.
     Choice(&'static [(&'static str, &'static [Key])]),
     /// Anything, passed on as JSON.
@@ -41,11 +44,11 @@ pub(super) struct Key {
     pub required: bool,
 }
 
-const fn key(name: &'static str, shape: Shape) -> Key {
+pub(super) const fn key(name: &'static str, shape: Shape) -> Key {
     Key { name, shape, required: false }
 }
 
-const fn required(name: &'static str, shape: Shape) -> Key {
+pub(super) const fn required(name: &'static str, shape: Shape) -> Key {
     Key { name, shape, required: true }
 }
 
@@ -81,7 +84,7 @@ const NETWORK: Form = Form {
     fits: |text| text.parse::<IpNet>().is_ok(),
     stand_in: "10.0.0.0/8",
 };
-const ADDRESS: Form = Form {
+pub(super) const ADDRESS: Form = Form {
     expected: "an http or https URL without user, password or fragment",
     fits: |text| {
         values::http_url(text).is_some_and(|url| {
@@ -215,7 +218,9 @@ pub(super) const TARGET: &[Key] = &[
 ];
 
 pub(super) const FILE: &[Key] = &[
-    key("sources", Shape::Named(SOURCE)),
+    key("sources", Shape::Named(&NAME, SOURCE)),
     key("routes", Shape::List(&Shape::Table(ROUTE))),
-    key("targets", Shape::Named(TARGET)),
+    key("targets", Shape::Named(&NAME, TARGET)),
+    key("deployments", Shape::Named(&NAME, models::DEPLOYMENT)),
+    key("models", Shape::Named(&models::ALIAS_NAME, models::ALIAS)),
 ];

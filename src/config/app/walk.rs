@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::shape::{Key, NAME, Shape};
+use super::models::micros;
+use super::shape::{Form, Key, Shape};
 use super::substitute::{Text, substitute};
 use crate::config::{Environment, Mistake};
 
@@ -83,7 +84,9 @@ impl<'a> Walk<'a> {
         match (shape, value.get_ref()) {
             (Shape::Any, any) => self.any(path, span, any),
             (Shape::Table(keys), DeValue::Table(table)) => Some(self.table(path, span, table, keys).into()),
-            (Shape::Named(keys), DeValue::Table(table)) => Some(self.named(path, table, keys).into()),
+            (Shape::Named(form, keys), DeValue::Table(table)) => {
+                Some(self.named(path, table, form, keys).into())
+            }
             (Shape::Choice(choices), DeValue::Table(table)) => self.choice(path, span, table, choices),
             (Shape::Choice(choices), DeValue::String(word)) => self.bare_choice(path, span, word, choices),
             (Shape::List(of), DeValue::Array(items)) => {
@@ -99,7 +102,11 @@ impl<'a> Walk<'a> {
                 }
                 number.map(Value::from)
             }
-            (Shape::Table(_) | Shape::Named(_) | Shape::List(_), _) => self.refuse(path, span, shape),
+            (Shape::Money, DeValue::Float(number)) => self.money(path, span, number.as_str()),
+            (Shape::Money, DeValue::Integer(number)) if number.radix() == 10 => {
+                self.money(path, span, number.as_str())
+            }
+            (Shape::Table(_) | Shape::Named(..) | Shape::List(_), _) => self.refuse(path, span, shape),
             (_, DeValue::String(text)) => self.string(path, span, text, shape),
             _ => self.refuse(path, span, shape),
         }
@@ -110,12 +117,26 @@ impl<'a> Walk<'a> {
         None
     }
 
-    fn named(&mut self, path: &str, table: &DeTable<'_>, keys: &'static [Key]) -> Map<String, Value> {
+    fn money(&mut self, path: &str, span: Range<usize>, text: &str) -> Option<Value> {
+        let amount = micros(text).map(Value::from);
+        if amount.is_none() {
+            self.note(path, Some(span), format!("expected {}", expected(&Shape::Money)));
+        }
+        amount
+    }
+
+    fn named(
+        &mut self,
+        path: &str,
+        table: &DeTable<'_>,
+        form: &Form,
+        keys: &'static [Key],
+    ) -> Map<String, Value> {
         let mut out = Map::new();
         for (name, value) in table {
             let place = join(path, name.get_ref());
-            if !(NAME.fits)(name.get_ref()) {
-                self.note(&place, Some(name.span()), format!("expected a name of {}", NAME.expected));
+            if !(form.fits)(name.get_ref()) {
+                self.note(&place, Some(name.span()), format!("expected a name of {}", form.expected));
             }
             match value.get_ref() {
                 DeValue::Table(inner) => {
@@ -209,6 +230,7 @@ impl<'a> Walk<'a> {
             Shape::Whole(least, most) if from_environment => {
                 text.parse::<u64>().ok().filter(|number| (least..=most).contains(&number)).map(Value::from)
             }
+            Shape::Money => micros(&text).map(Value::from),
             Shape::Flag if from_environment => crate::config::values::flag(&text).map(Value::from),
             _ => None,
         };
@@ -292,7 +314,8 @@ fn expected(shape: &Shape) -> String {
         Shape::Flag => "true or false".to_owned(),
         Shape::List(of) => format!("a list, each of it {}", expected(of)),
         Shape::Table(_) => "a table".to_owned(),
-        Shape::Named(_) => "tables by name".to_owned(),
+        Shape::Named(..) => "tables by name".to_owned(),
+        Shape::Money => "an amount such as \"2.50\", not negative, with at most six places".to_owned(),
         Shape::Choice(choices) => format!("one of {}", words(choices.iter().map(|(word, _)| *word))),
         Shape::Any => "a value".to_owned(),
     }
@@ -304,6 +327,7 @@ fn stand_in(shape: &Shape) -> Value {
         Shape::Words(known) => known.first().copied().into(),
         Shape::Whole(least, _) => (*least).into(),
         Shape::Flag => false.into(),
+        Shape::Money => 0.into(),
         _ => "from-the-environment".into(),
     }
 }

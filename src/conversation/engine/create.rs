@@ -14,8 +14,7 @@ use crate::conversation::window::{self, Past};
 use crate::database::threads::{self, Anchor, NewItem, Window};
 use crate::database::turns::{self, Begun, Held, Idempotency};
 use crate::ids::{ConversationId, ResponseId};
-use crate::llm::router::Alias;
-use crate::llm::{ModelRequest, estimate, fields};
+use crate::llm::{Alias, ModelRequest, estimate_params};
 use crate::openresponses::{ApiError, CreateResponse, Include, Item, Response, excerpt};
 
 /// How a request came, beside what it says.
@@ -62,9 +61,7 @@ impl Engine {
         request.validate()?;
         combinations::check(&request, call.transport)?;
         let alias = self.alias(request.model.as_deref())?;
-        for deployment in alias.deployments() {
-            fields::check(&request, deployment.provider())?;
-        }
+        alias.check(&request)?;
         self.room()?;
         if let Some(first) = self.0.recent.find(&who.owner, &call)
             && let Some(turn) = self.local(&who.owner, first)
@@ -102,7 +99,7 @@ impl Engine {
 
     fn alias(&self, model: Option<&str>) -> Result<Arc<Alias>, ApiError> {
         let name = model.ok_or_else(|| ApiError::missing("model"))?;
-        self.0.router.alias(name).ok_or_else(|| {
+        self.0.router.alias(name).cloned().ok_or_else(|| {
             let message = format!(
                 "The model '{}' does not exist. GET /v1/models lists those there are.",
                 excerpt(name)
@@ -168,8 +165,8 @@ impl Engine {
             return Err(locked());
         }
         let past = past(&window)?;
-        let fixed = estimate::fixed(request);
-        let answer = u64::from(request.max_output_tokens.unwrap_or(alias.reserved_output()));
+        let fixed = estimate_params(request);
+        let answer = kept_for_answer(request, alias);
         let start = window::fit(&past, fixed, answer, size, request.truncation.unwrap_or_default())?;
         let items = past[start..].iter().map(|past| Arc::clone(&past.item)).collect();
         Ok(Before { window: Some(window), items })
@@ -316,6 +313,13 @@ enum Beginning {
     New(Arc<Turn>),
     /// An earlier try of the same request began it.
     Repeated(ResponseId),
+}
+
+/// Tokens of the window that are kept for the answer: what the caller allows it, else the model's longest, but then no
+/// more than a quarter.
+pub(super) fn kept_for_answer(request: &CreateResponse, alias: &Alias) -> u64 {
+    let longest = u64::from(alias.max_output_tokens()).min(alias.context_window() / 4);
+    request.max_output_tokens.map_or(longest, u64::from)
 }
 
 /// The window's items, oldest first.

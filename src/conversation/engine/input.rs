@@ -32,7 +32,7 @@ impl OwnItem {
             tracing::error!(code = "item.unwritable", %error, "an item could not be written as JSON");
             ApiError::internal()
         })?;
-        Ok(Self { uuid, tokens: crate::llm::estimate::item(&item), item, json })
+        Ok(Self { uuid, tokens: crate::llm::estimate_item(&item), item, json })
     }
 
     /// The item as it is stored.

@@ -208,7 +208,7 @@ impl Engine {
     async fn run_again(&self, lapsed: Lapsed) -> Result<(), ApiError> {
         let turn = Arc::new(self.adopted(&lapsed)?);
         let request = Arc::new(request_of(&lapsed.request)?);
-        let Some(alias) = self.0.router.alias(&lapsed.model) else {
+        let Some(alias) = self.0.router.alias(&lapsed.model).cloned() else {
             return self.fail_lapsed(&turn, "model_not_found", "The model is no longer configured.").await;
         };
         let client = self.client().await?;
@@ -219,8 +219,8 @@ impl Engine {
         drop(client);
         let Some(window) = window else { return Ok(()) };
         let past = super::create::past(&window)?;
-        let fixed = crate::llm::estimate::fixed(&request);
-        let answer = u64::from(request.max_output_tokens.unwrap_or(alias.reserved_output()));
+        let fixed = crate::llm::estimate_params(&request);
+        let answer = super::create::kept_for_answer(&request, &alias);
         let truncation = crate::openresponses::Truncation::Auto;
         let start =
             crate::conversation::window::fit(&past, fixed, answer, alias.context_window(), truncation)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
@@ -13,8 +13,9 @@ use super::{Engine, away};
 use crate::conversation::assembler::{Assembler, End, NoSink, item_uuid};
 use crate::conversation::live::{Cut, Live};
 use crate::database::turns::{self, Ended, Finish};
-use crate::llm::router::{Alias, OpenStream};
-use crate::llm::{Finish as Stop, LlmError, ModelRequest, TokenUsage, Upstream};
+use crate::llm::{
+    Alias, Finish as Stop, LlmError, ModelRequest, OpenLimits, OpenStream, TokenUsage, Upstream,
+};
 use crate::openresponses::{InputTokensDetails, OutputTokensDetails, ResponseError, ResponseStatus, Usage};
 use crate::telemetry::metrics;
 
@@ -54,12 +55,19 @@ impl Engine {
         request: &ModelRequest,
         usage: &mut Option<TokenUsage>,
     ) -> Outcome {
-        let deadline = Instant::now() + self.0.limits.open_deadline;
         let mut stop = std::pin::pin!(stop(turn, self.0.limits.disconnect_grace));
+        let limits = OpenLimits::default();
+        let cancel = limits.cancel.clone();
+        let mut opening = std::pin::pin!(self.0.router.open(alias, request, limits));
         let opened = tokio::select! {
             biased;
-            reason = stop.as_mut() => return Outcome::Stopped(reason),
-            opened = self.0.router.open(alias, request, deadline) => opened,
+            reason = stop.as_mut() => {
+                // The attempts are told of in any case: they may have been charged.
+                cancel.cancel();
+                opening.await;
+                return Outcome::Stopped(reason);
+            }
+            opened = opening.as_mut() => opened,
         };
         let mut stream = match opened.result {
             Ok(stream) => stream,

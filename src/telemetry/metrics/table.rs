@@ -26,6 +26,17 @@ pub struct Definition {
 const SECONDS: &[f64] =
     &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0, 270.0];
 
+/// The buckets that OpenTelemetry's GenAI conventions give, and one beyond for models that reason.
+const GENERATION: &[f64] =
+    &[0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 300.0];
+const TO_FIRST: &[f64] =
+    &[0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0];
+const PER_CHUNK: &[f64] = &[0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5];
+const TOKENS: &[f64] = &[
+    1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0,
+    16777216.0, 67108864.0,
+];
+
 macro_rules! metrics {
     ($($metric:ident, $name:literal, $kind:expr, $unit:literal, [$($attribute:literal),*], $description:literal;)*) => {
         /// A metric, by what it tells.
@@ -119,6 +130,28 @@ metrics! {
         "Appends that took longer than LOG_PATIENCE, so that streams went on unlogged";
     AccessRefused, "colloquy.access.refused", Kind::Counter, "{request}", ["code"],
         "Callers refused, by reason";
+    GenAiTokens, "gen_ai.client.token.usage", Kind::Histogram(TOKENS), "{token}",
+        ["gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.token.type"],
+        "Tokens of one call to a model, as its provider counts them";
+    GenAiDuration, "gen_ai.client.operation.duration", Kind::Histogram(GENERATION), "s",
+        ["gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "error.type"],
+        "Time of one call to a model, to the end of its answer";
+    GenAiFirstChunk, "gen_ai.client.operation.time_to_first_chunk", Kind::Histogram(TO_FIRST), "s",
+        ["gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model"],
+        "Time of one call to a model, to the first piece of its answer";
+    GenAiPerChunk, "gen_ai.client.operation.time_per_output_chunk", Kind::Histogram(PER_CHUNK), "s",
+        ["gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model"],
+        "Time between two pieces of an answer, its mean over one answer";
+    LlmAttempts, "colloquy.llm.attempts", Kind::Counter, "{attempt}", ["deployment", "outcome"],
+        "Calls to model deployments, by how they ended";
+    LlmRetries, "colloquy.llm.retries", Kind::Counter, "{attempt}", ["deployment", "reason"],
+        "Calls to model deployments that followed a failed one, by the reason";
+    LlmBreakerOpen, "colloquy.llm.breaker.open", Kind::Gauge, "{breaker}", ["deployment"],
+        "1 while a model deployment is left alone after failures";
+    LlmBreakerOpened, "colloquy.llm.breaker.opened", Kind::Counter, "{event}", ["deployment"],
+        "How often a model deployment was left alone after failures";
+    LlmQuotaWait, "colloquy.llm.quota.wait", Kind::Histogram(SECONDS), "s", ["deployment"],
+        "Waits for our own limits of a model deployment";
 }
 
 /// The table of metrics in `docs/logging.md`.

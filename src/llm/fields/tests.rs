@@ -1,0 +1,100 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+/// A request that uses a row's field as the row says, and nothing else.
+fn using(field: &Field) -> Value {
+    let key = |name: &str, value: Value| json!({ name: value });
+    match (field.name, field.used) {
+        ("model" | "input" | "instructions" | "previous_response_id" | "conversation", _)
+        | (
+            "service_tier" | "safety_identifier" | "prompt_cache_key" | "prompt_cache_retention" | "user",
+            _,
+        ) => key(field.name, json!("x")),
+        ("include", used) => key("include", json!([used])),
+        ("tools", _) => key("tools", json!([{"type": "function", "name": "f"}])),
+        ("tool_choice", _) => key("tool_choice", json!("auto")),
+        ("parallel_tool_calls" | "stream" | "background" | "store", _) => key(field.name, json!(true)),
+        ("max_tool_calls", _) => key("max_tool_calls", json!(3)),
+        ("metadata", _) => key("metadata", json!({})),
+        ("text.format", "json_schema") => {
+            key("text", json!({"format": {"type": "json_schema", "name": "n", "schema": {}}}))
+        }
+        ("text.format", used) => key("text", json!({"format": {"type": used}})),
+        ("text.verbosity", _) => key("text", json!({"verbosity": "low"})),
+        ("reasoning.effort", "none") => key("reasoning", json!({"effort": "none"})),
+        ("reasoning.effort", _) => key("reasoning", json!({"effort": "low"})),
+        ("reasoning.summary", _) => key("reasoning", json!({"summary": "auto"})),
+        ("temperature", "above 1") => key("temperature", json!(1.5)),
+        ("temperature" | "top_p" | "presence_penalty" | "frequency_penalty", _) => {
+            key(field.name, json!(0.5))
+        }
+        ("top_logprobs", _) => key("top_logprobs", json!(3)),
+        ("max_output_tokens", _) => key("max_output_tokens", json!(100)),
+        ("stream_options", _) => key("stream_options", json!({})),
+        ("truncation", _) => key("truncation", json!("auto")),
+        ("context_management", _) => key("context_management", json!([])),
+        ("on_disconnect", _) => key("on_disconnect", json!("cancel")),
+        (name, used) => panic!("no request uses {name} {used}"),
+    }
+}
+
+#[test]
+fn every_row_decides_what_it_says() {
+    for field in FIELDS {
+        let params = CreateResponse::parse(using(field).to_string().as_bytes()).unwrap();
+        let used: Vec<&str> =
+            FIELDS.iter().filter(|each| (each.is_used)(&params)).map(|each| each.name).collect();
+        assert_eq!(used, [field.name], "{}", field.used);
+        for provider in PROVIDERS {
+            let outcome = check(&params, provider);
+            if field.fate(provider) == Refused {
+                let error = outcome.unwrap_err();
+                assert_eq!(
+                    (error.status.as_u16(), error.param.as_deref()),
+                    (400, Some(field.name)),
+                    "{provider:?}"
+                );
+            } else {
+                assert_eq!(outcome, Ok(()), "{} at {provider:?}", field.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_field_of_a_request_has_a_row() {
+    let error = CreateResponse::parse(br#"{"no_such_field": 1}"#).unwrap_err();
+    assert_eq!(error.code, "unknown_parameter");
+    // serde lists them all when one is unknown.
+    let list = serde_json::from_str::<CreateResponse>(r#"{"no_such_field": 1}"#).unwrap_err().to_string();
+    let names: Vec<&str> = list.split('`').skip(3).step_by(2).collect();
+    assert!(names.len() > 25, "{list}");
+    for name in names {
+        let row =
+            FIELDS.iter().any(|field| field.name == name || field.name.starts_with(&format!("{name}.")));
+        assert!(row, "{name} has no row");
+    }
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a switch of this test, no setting")]
+fn the_page_holds_the_tables() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/models.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let mut wanted = page.clone();
+    for (name, table) in [("fields", fields_markdown()), ("commands", crate::llm::commands_markdown())] {
+        let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
+        let (before, rest) = wanted.split_once(&begin).unwrap();
+        let (_, after) = rest.split_once(&end).unwrap();
+        wanted = format!("{before}{begin}{table}{end}{after}");
+    }
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, &wanted).unwrap();
+    } else {
+        assert!(
+            page == wanted,
+            "docs/models.md is out of date; run UPDATE_DOCS=1 cargo test --lib llm::fields"
+        );
+    }
+}

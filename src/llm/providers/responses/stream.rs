@@ -1,0 +1,285 @@
+//! The stream of an upstream Responses API.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::super::super::error::{ErrorClass, LlmError, from_event};
+use super::super::super::{Chunk, Finish, TokenUsage, Upstream};
+use super::super::{Next, finish_of, malformed, sealed_for, text};
+
+/// How far a stream has come.
+#[derive(Debug)]
+pub(in crate::llm) struct Stream {
+    deployment: String,
+    /// Output indexes of the tool calls, in order: the position is our index.
+    calls: Vec<Call>,
+    /// Parts of text that came in deltas, so that their whole is not said again.
+    said: Vec<(u64, u64)>,
+    /// The paragraph of the summary that is being written, over all reasoning items.
+    summary: Option<(u64, u64)>,
+    summary_part: u16,
+}
+
+#[derive(Debug)]
+struct Call {
+    output_index: u64,
+    has_arguments: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Frame<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(default)]
+    output_index: u64,
+    #[serde(default)]
+    content_index: u64,
+    #[serde(default)]
+    summary_index: u64,
+    #[serde(borrow)]
+    delta: Option<Text<'a>>,
+    #[serde(borrow)]
+    text: Option<Text<'a>>,
+    #[serde(borrow)]
+    arguments: Option<Text<'a>>,
+    #[serde(borrow)]
+    item: Option<Item<'a>>,
+    response: Option<Response>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[derive(Debug, Deserialize)]
+struct Item<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    call_id: Option<Text<'a>>,
+    #[serde(borrow)]
+    name: Option<Text<'a>>,
+    #[serde(borrow)]
+    arguments: Option<Text<'a>>,
+    #[serde(borrow)]
+    encrypted_content: Option<Text<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Response {
+    usage: Option<Usage>,
+    incomplete_details: Option<Details>,
+    error: Option<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Details {
+    reason: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Usage {
+    input_tokens: Option<u64>,
+    output_tokens: Option<u64>,
+    input_tokens_details: Option<InputDetails>,
+    output_tokens_details: Option<OutputDetails>,
+}
+
+#[derive(Debug, Deserialize)]
+struct InputDetails {
+    cached_tokens: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct OutputDetails {
+    reasoning_tokens: Option<u64>,
+}
+
+impl Stream {
+    pub fn new(deployment: &str) -> Self {
+        Self {
+            deployment: deployment.to_owned(),
+            calls: Vec::new(),
+            said: Vec::new(),
+            summary: None,
+            summary_part: 0,
+        }
+    }
+
+    pub fn event(&mut self, data: &str, out: &mut impl FnMut(Upstream)) -> Result<Next, LlmError> {
+        if data.trim() == "[DONE]" {
+            return Ok(Next::More);
+        }
+        let frame: Frame<'_> = serde_json::from_str(data).map_err(malformed)?;
+        let delta = frame.delta.as_ref().map_or("", |delta| &delta.0);
+        match frame.kind.as_ref() {
+            "response.output_text.delta" => {
+                self.note(frame.output_index, frame.content_index);
+                text(delta).into_iter().for_each(out);
+            }
+            "response.output_text.done" if self.note(frame.output_index, frame.content_index) => {
+                text(frame.text.as_ref().map_or("", |text| &text.0)).into_iter().for_each(out);
+            }
+            "response.refusal.delta" if !delta.is_empty() => {
+                out(Upstream::Chunk(Chunk::Refusal(delta.into())));
+            }
+            "response.reasoning_summary_text.delta" => {
+                let part = self.part(frame.output_index, frame.summary_index);
+                if !delta.is_empty() {
+                    out(Upstream::Chunk(Chunk::ReasoningSummary { part, delta: delta.into() }));
+                }
+            }
+            // Open Responses' name and OpenAI's.
+            "response.reasoning.delta" | "response.reasoning_text.delta" if !delta.is_empty() => {
+                out(Upstream::Chunk(Chunk::ReasoningText(delta.into())));
+            }
+            "response.function_call_arguments.delta" => self.arguments(frame.output_index, delta, out),
+            "response.function_call_arguments.done" => {
+                let whole = frame.arguments.as_ref().map_or("", |arguments| &arguments.0);
+                self.rest(frame.output_index, whole, out);
+            }
+            "response.output_item.added" => {
+                if let Some(item) = &frame.item {
+                    self.added(frame.output_index, item, out)?;
+                }
+            }
+            "response.output_item.done" => {
+                if let Some(item) = &frame.item {
+                    self.done(frame.output_index, item, out)?;
+                }
+            }
+            "response.completed" | "response.incomplete" => return self.end(&frame, out),
+            "response.failed" | "response.cancelled" => {
+                let response =
+                    frame.response.unwrap_or(Response { usage: None, incomplete_details: None, error: None });
+                if let Some(usage) = &response.usage {
+                    out(Upstream::Usage(usage.normalised()));
+                }
+                let error = serde_json::json!({ "error": response.error });
+                return Err(from_event(&error, Timestamp::now()));
+            }
+            "error" => {
+                let error: Value = serde_json::from_str(data).map_err(malformed)?;
+                return Err(from_event(&error, Timestamp::now()));
+            }
+            // Whatever else there is and will be.
+            _ => {}
+        }
+        Ok(Next::More)
+    }
+
+    /// Whether nothing was said of this part before; from now on, something was.
+    fn note(&mut self, output_index: u64, content_index: u64) -> bool {
+        let part = (output_index, content_index);
+        let new = self.said.last() != Some(&part) && !self.said.contains(&part);
+        if new {
+            self.said.push(part);
+        }
+        new
+    }
+
+    /// Parts are numbered within an item there, within an answer here.
+    fn part(&mut self, output_index: u64, summary_index: u64) -> u16 {
+        let place = Some((output_index, summary_index));
+        if self.summary.is_some() && self.summary != place {
+            self.summary_part = self.summary_part.saturating_add(1);
+        }
+        self.summary = place;
+        self.summary_part
+    }
+
+    fn added(
+        &mut self,
+        output_index: u64,
+        item: &Item<'_>,
+        out: &mut impl FnMut(Upstream),
+    ) -> Result<(), LlmError> {
+        if item.kind != "function_call" || self.calls.iter().any(|call| call.output_index == output_index) {
+            return Ok(());
+        }
+        let protocol = || LlmError::new(ErrorClass::Protocol).charged(true);
+        let index = u16::try_from(self.calls.len()).map_err(|_| protocol())?;
+        let (Some(Text(call_id)), Some(Text(name))) = (&item.call_id, &item.name) else {
+            return Err(protocol());
+        };
+        self.calls.push(Call { output_index, has_arguments: false });
+        out(Upstream::Chunk(Chunk::ToolCall { index, call_id: (**call_id).into(), name: (**name).into() }));
+        Ok(())
+    }
+
+    fn done(
+        &mut self,
+        output_index: u64,
+        item: &Item<'_>,
+        out: &mut impl FnMut(Upstream),
+    ) -> Result<(), LlmError> {
+        match item.kind.as_ref() {
+            "function_call" => {
+                self.added(output_index, item, out)?;
+                self.rest(output_index, item.arguments.as_ref().map_or("", |arguments| &arguments.0), out);
+            }
+            "reasoning" => {
+                if let Some(Text(content)) =
+                    item.encrypted_content.as_ref().filter(|content| !content.0.is_empty())
+                {
+                    out(Upstream::Chunk(sealed_for(&self.deployment, content)));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn arguments(&mut self, output_index: u64, delta: &str, out: &mut impl FnMut(Upstream)) {
+        let Some(at) = self.calls.iter().position(|call| call.output_index == output_index) else { return };
+        if let (Some(call), false) = (self.calls.get_mut(at), delta.is_empty()) {
+            call.has_arguments = true;
+            let index = u16::try_from(at).unwrap_or(u16::MAX);
+            out(Upstream::Chunk(Chunk::ToolArguments { index, delta: delta.into() }));
+        }
+    }
+
+    /// The whole arguments, where none came in pieces.
+    fn rest(&mut self, output_index: u64, whole: &str, out: &mut impl FnMut(Upstream)) {
+        if self.calls.iter().any(|call| call.output_index == output_index && !call.has_arguments) {
+            self.arguments(output_index, whole, out);
+        }
+    }
+
+    fn end(&mut self, frame: &Frame<'_>, out: &mut impl FnMut(Upstream)) -> Result<Next, LlmError> {
+        let response = frame.response.as_ref();
+        if let Some(usage) = response.and_then(|response| response.usage.as_ref()) {
+            out(Upstream::Usage(usage.normalised()));
+        }
+        let reason = response
+            .and_then(|response| response.incomplete_details.as_ref()?.reason.as_deref())
+            .filter(|_| frame.kind == "response.incomplete");
+        let finish = match reason {
+            None if frame.kind == "response.completed" => Finish::Stop,
+            Some("content_filter") => Finish::ContentFilter,
+            Some("interrupted") => return Err(LlmError::new(ErrorClass::Interrupted).charged(true)),
+            _ => Finish::Length,
+        };
+        out(finish_of(finish, !self.calls.is_empty()));
+        Ok(Next::Done)
+    }
+}
+
+impl Usage {
+    fn normalised(&self) -> TokenUsage {
+        let input = self.input_tokens.unwrap_or(0);
+        let cached = self.input_tokens_details.as_ref().and_then(|details| details.cached_tokens);
+        let reasoning = self.output_tokens_details.as_ref().and_then(|details| details.reasoning_tokens);
+        let reasoning = reasoning.unwrap_or(0);
+        TokenUsage {
+            input,
+            cached: cached.unwrap_or(0).min(input),
+            cache_written: 0,
+            output: self.output_tokens.unwrap_or(0).max(reasoning),
+            reasoning,
+        }
+    }
+}
