@@ -2,4 +2,5 @@
 //! it matters.
 
 mod scene;
+mod socket;
 mod turns;

@@ -1,0 +1,205 @@
+//! Turns over a WebSocket.
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+use crate::support::server::{API_KEY, Server};
+use crate::support::{SOON, TestDatabase, TestStorage};
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+async fn connect(server: &Server, headers: &[(&'static str, &str)]) -> Result<Socket, u16> {
+    let mut request = server.url("/v1/responses").replacen("http", "ws", 1).into_client_request().unwrap();
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    match connect_async(request).await {
+        Ok((socket, _)) => Ok(socket),
+        Err(Error::Http(answer)) => Err(answer.status().as_u16()),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+async fn open(server: &Server) -> Socket {
+    connect(server, &[("authorization", &format!("Bearer {API_KEY}"))]).await.unwrap()
+}
+
+async fn send(socket: &mut Socket, message: Value) {
+    socket.send(Message::text(message.to_string())).await.unwrap();
+}
+
+async fn receive(socket: &mut Socket) -> Value {
+    loop {
+        let message =
+            tokio::time::timeout(SOON, socket.next()).await.expect("a message").expect("open").unwrap();
+        if let Message::Text(text) = message {
+            return serde_json::from_str(&text).unwrap();
+        }
+    }
+}
+
+/// Sends a request and gives every event up to the last.
+async fn turn(socket: &mut Socket, mut request: Value) -> Vec<Value> {
+    request["type"] = "response.create".into();
+    request["model"] = "demo".into();
+    send(socket, request).await;
+    let mut events = Vec::new();
+    loop {
+        let event = receive(socket).await;
+        let kind = event["type"].as_str().unwrap().to_owned();
+        events.push(event);
+        if ["response.completed", "response.failed", "response.incomplete", "error"].contains(&kind.as_str())
+        {
+            return events;
+        }
+    }
+}
+
+fn text(events: &[Value]) -> String {
+    let deltas = events.iter().filter(|event| event["type"] == "response.output_text.delta");
+    deltas.filter_map(|event| event["delta"].as_str()).collect()
+}
+
+async fn server() -> (TestDatabase, Server) {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let server =
+        Server::of(&database, &storage).set("CORS_ORIGINS", "https://chat.example.com").start().await;
+    (database, server)
+}
+
+#[tokio::test]
+async fn turns_follow_one_another_and_need_not_be_stored() {
+    let (database, server) = server().await;
+    let mut socket = open(&server).await;
+    let first = turn(&mut socket, json!({ "input": "My name is Ada.", "store": false })).await;
+    assert_eq!(first[0]["type"], "response.created");
+    let numbers: Vec<_> = first.iter().map(|event| event["sequence_number"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (0..first.len() as u64).collect::<Vec<_>>());
+    let id = first.last().unwrap()["response"]["id"].clone();
+    let second =
+        turn(&mut socket, json!({ "input": "What is my name?", "store": false, "previous_response_id": id }))
+            .await;
+    assert!(text(&second).contains("Ada"), "{second:?}");
+    assert_eq!(database.count("SELECT count(*) FROM responses").await, 0, "nothing is stored");
+
+    // What one connection remembers, no other does.
+    let mut other = open(&server).await;
+    let lost = turn(&mut other, json!({ "input": "And?", "store": false, "previous_response_id": id })).await;
+    assert_eq!(
+        (&lost[0]["status"], &lost[0]["error"]["code"]),
+        (&json!(400), &json!("previous_response_not_found"))
+    );
+
+    // Stored turns are everybody's.
+    let stored = turn(&mut socket, json!({ "input": "My name is Bob." })).await;
+    let id = stored.last().unwrap()["response"]["id"].clone();
+    let next = turn(&mut other, json!({ "input": "What is my name?", "previous_response_id": id })).await;
+    assert!(text(&next).contains("Bob"), "{next:?}");
+}
+
+#[tokio::test]
+async fn a_failed_turn_forgets_what_it_referred_to() {
+    let (_database, server) = server().await;
+    let mut socket = open(&server).await;
+    let first = turn(&mut socket, json!({ "input": "hello", "store": false })).await;
+    let id = first.last().unwrap()["response"]["id"].clone();
+    let wrong = turn(&mut socket, json!({ "input": 7, "store": false, "previous_response_id": id })).await;
+    assert_eq!(wrong[0]["error"]["param"], "input");
+    let gone = turn(&mut socket, json!({ "input": "hi", "store": false, "previous_response_id": id })).await;
+    assert_eq!(gone[0]["error"]["code"], "previous_response_not_found");
+}
+
+#[tokio::test]
+async fn mistakes_are_told_and_the_connection_lives_on() {
+    let (_database, server) = server().await;
+    let mut socket = open(&server).await;
+    for (message, param) in [
+        (json!({ "model": "demo", "input": "x" }), "type"),
+        (json!({ "type": "response.cancel" }), "type"),
+        (json!({ "type": "response.create", "model": "demo", "input": "x", "stream": true }), "stream"),
+        (
+            json!({ "type": "response.create", "model": "demo", "input": "x", "background": true }),
+            "background",
+        ),
+        (json!({ "type": "response.create", "model": "none", "input": "x" }), "model"),
+    ] {
+        send(&mut socket, message.clone()).await;
+        let error = receive(&mut socket).await;
+        assert_eq!(
+            (&error["type"], &error["error"]["param"]),
+            (&json!("error"), &json!(param)),
+            "{message}: {error}"
+        );
+    }
+    socket.send(Message::text("{")).await.unwrap();
+    assert_eq!(receive(&mut socket).await["error"]["code"], "invalid_json");
+    assert_eq!(
+        turn(&mut socket, json!({ "input": "hello" })).await.last().unwrap()["type"],
+        "response.completed"
+    );
+}
+
+#[tokio::test]
+async fn a_second_turn_beside_the_first_is_refused() {
+    let (_database, server) = server().await;
+    let mut socket = open(&server).await;
+    let long =
+        json!({ "type": "response.create", "model": "demo", "input": "Tell me a story in 100 words." });
+    send(&mut socket, long.clone()).await;
+    assert_eq!(receive(&mut socket).await["type"], "response.created");
+    send(&mut socket, long).await;
+    let mut refused = None;
+    loop {
+        let event = receive(&mut socket).await;
+        match event["type"].as_str().unwrap() {
+            "error" => refused = Some(event["error"]["code"].clone()),
+            "response.completed" => break,
+            _ => {}
+        }
+    }
+    assert_eq!(refused, Some(json!("response_in_progress")));
+}
+
+#[tokio::test]
+async fn only_those_with_a_key_and_a_known_origin_connect() {
+    let (_database, server) = server().await;
+    let bearer = format!("Bearer {API_KEY}");
+    assert_eq!(connect(&server, &[]).await.err(), Some(401));
+    assert_eq!(connect(&server, &[("authorization", "Bearer clq_wrong")]).await.err(), Some(401));
+    let evil = [("authorization", bearer.as_str()), ("origin", "https://evil.example.com")];
+    assert_eq!(connect(&server, &evil).await.err(), Some(403));
+    let good = [("authorization", bearer.as_str()), ("origin", "https://chat.example.com")];
+    assert!(connect(&server, &good).await.is_ok());
+    // As a browser sends it.
+    let protocols = format!("openresponses, openai-insecure-api-key.{API_KEY}");
+    let browser = [("sec-websocket-protocol", protocols.as_str()), ("origin", "https://chat.example.com")];
+    let mut socket = connect(&server, &browser).await.expect("the key as a subprotocol");
+    assert_eq!(
+        turn(&mut socket, json!({ "input": "hello" })).await.last().unwrap()["type"],
+        "response.completed"
+    );
+}
+
+#[tokio::test]
+async fn a_connection_has_a_lifetime() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let server = Server::of(&database, &storage).set("WEBSOCKET_LIFETIME", "1s").start().await;
+    let mut socket = open(&server).await;
+    let error = receive(&mut socket).await;
+    assert_eq!(error["error"]["code"], "websocket_connection_limit_reached");
+    let end = tokio::time::timeout(SOON, socket.next()).await.unwrap();
+    assert!(matches!(end, Some(Ok(Message::Close(_))) | None), "{end:?}");
+}
+
+#[tokio::test]
+async fn idle_connections_are_pinged() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let server = Server::of(&database, &storage).set("HEARTBEAT", "200ms").start().await;
+    let mut socket = open(&server).await;
+    let message = tokio::time::timeout(SOON, socket.next()).await.unwrap();
+    assert!(matches!(message, Some(Ok(Message::Ping(_)))), "{message:?}");
+}
