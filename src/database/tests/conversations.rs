@@ -13,9 +13,7 @@ fn fork_of(source: ConversationId, at: Option<&Said>) -> Fork<'static> {
 }
 
 async fn delete_item(client: &mut Client, id: ConversationId, item: Uuid) -> bool {
-    let transaction = client.transaction().await.expect("a transaction");
-    let found = conversations::delete_item(&transaction, OWNER, id, item).await.expect("an answer");
-    transaction.commit().await.expect("committed");
+    let found = conversations::delete_item(client, OWNER, id, item).await.expect("an answer");
     found.is_some()
 }
 
