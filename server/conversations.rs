@@ -7,7 +7,7 @@ use colloquy::access::Principal;
 use colloquy::conversation::engine::{Entry, OwnItem, entries, item_uuid};
 use colloquy::database::conversations::{self as store, Added, Conversation, Fork, NewConversation, Update};
 use colloquy::database::responses::PageOf;
-use colloquy::database::threads::NewItem;
+use colloquy::database::threads::{self, NewItem};
 use colloquy::ids::ConversationId;
 use colloquy::openresponses::{ApiError, Input, InputItem, check_metadata, excerpt, parse};
 use http::{Method, StatusCode};
@@ -178,8 +178,13 @@ async fn update(app: &Arc<App>, mut request: Request, id: &str) -> Result<Respon
 async fn delete(app: &Arc<App>, request: Request, id: &str) -> Result<Response, ApiError> {
     let who = app.authenticate(&request.headers).await?;
     let parsed = conversation_id(id)?;
-    let client = app.client().await?;
-    store::delete(&client, &who.owner, parsed).await.map_err(App::away)?.ok_or_else(|| not_found(id))?;
+    let mut client = app.client().await?;
+    let deleted = store::delete(&client, &who.owner, parsed).await.map_err(App::away)?;
+    let thread = deleted.ok_or_else(|| not_found(id))?;
+    if let Err(error) = threads::trim_now(&mut client, thread).await {
+        // Upkeep will do it: the conversation itself is gone.
+        drop(App::away(error));
+    }
     app.audit(&who, "conversation.delete", id);
     Ok(with_status(StatusCode::OK, &json!({ "id": id, "object": "conversation.deleted", "deleted": true })))
 }
@@ -264,9 +269,7 @@ async fn get_item(app: &Arc<App>, request: Request, id: &str, item: &str) -> Res
 async fn delete_item(app: &Arc<App>, request: Request, id: &str, item: &str) -> Result<Response, ApiError> {
     let (who, parsed, uuid) = named(app, &request, id, item).await?;
     let mut client = app.client().await?;
-    let transaction = client.transaction().await.map_err(App::away)?;
-    let left = store::delete_item(&transaction, &who.owner, parsed, uuid).await.map_err(App::away)?;
-    transaction.commit().await.map_err(App::away)?;
+    let left = store::delete_item(&mut client, &who.owner, parsed, uuid).await.map_err(App::away)?;
     let left = left.ok_or_else(|| no_item(item))?;
     app.audit(&who, "conversation.item.delete", item);
     answer(&left)

@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-use super::{Columns, DatabaseError, Row, Statements, Transaction, Type};
+use super::{Client, Columns, DatabaseError, Row, Statements, Transaction, Type};
 use crate::ids::{ConversationId, ResponseId};
 use crate::openresponses::ResponseStatus;
 
@@ -294,6 +294,15 @@ pub async fn trim(transaction: &Transaction<'_>, threads: &[Uuid]) -> Result<i64
     const LOCK: &str = "SELECT id FROM threads WHERE id = ANY($1) ORDER BY id FOR UPDATE";
     let rows = transaction.query("threads.trim_lock", LOCK, &[(&threads, Type::UUID_ARRAY)]).await?;
     trim_locked(transaction, rows).await
+}
+
+/// [`trim`] for one thread, in a transaction of its own: what to do after something was deleted from it, so that its
+/// items are gone at once and not with the next sweep.
+pub async fn trim_now(client: &mut Client, thread: Uuid) -> Result<i64, DatabaseError> {
+    let transaction = client.transaction().await?;
+    let gone = trim(&transaction, &[thread]).await?;
+    transaction.commit().await?;
+    Ok(gone)
 }
 
 /// [`trim`] for threads that something was deleted from, the longest waiting first. Gives how many threads were looked

@@ -10,7 +10,7 @@ use crate::access::Principal;
 use crate::conversation::Viewer;
 use crate::conversation::assembler::{End, without_encrypted};
 use crate::database::responses::{self, Order, Page, PageOf, StoredResponse};
-use crate::database::threads::StoredItem;
+use crate::database::threads::{self, StoredItem};
 use crate::ids::ResponseId;
 use crate::llm::Chunk;
 use crate::openresponses::{
@@ -138,9 +138,14 @@ impl Engine {
     /// Deletes a response: it is not there any more from now on.
     pub async fn delete(&self, who: &Principal, id: &str) -> Result<(), ApiError> {
         let parsed = parse_id(id)?;
-        let client = self.client().await?;
+        let mut client = self.client().await?;
         let deleted = responses::delete(&client, &who.owner, parsed).await.map_err(away)?;
-        deleted.ok_or_else(|| not_found(id))?;
+        let thread = deleted.ok_or_else(|| not_found(id))?;
+        if let Err(error) = threads::trim_now(&mut client, thread).await {
+            // Upkeep will do it: the response itself is gone.
+            drop(away(error));
+        }
+        drop(client);
         if let Some(turn) = self.turns().remove(&parsed) {
             turn.stop(StopReason::Cancelled);
         }

@@ -1,7 +1,7 @@
 //! The items of a conversation, those it inherited by a fork included.
 
 use super::*;
-use crate::database::Transaction;
+use crate::database::Client;
 use crate::database::threads::{StoredItem, item};
 
 /// What adding items came to.
@@ -141,9 +141,10 @@ pub async fn get_item(
 }
 
 /// Takes an item out of a conversation; forks that were made before keep it. `None`: there is no such conversation or
-/// item; else the conversation as it is now. Two statements: what the first one locks, the second one must see.
+/// item; else the conversation as it is now. A transaction of two statements: what the first one locks, the second one
+/// must see.
 pub async fn delete_item(
-    transaction: &Transaction<'_>,
+    client: &mut Client,
     owner: &str,
     id: ConversationId,
     item_id: Uuid,
@@ -171,7 +172,9 @@ pub async fn delete_item(
         RETURNING {COLUMNS}"
     );
     let params = [(&id.0 as _, Type::UUID), (&owner as _, Type::TEXT), (&item_id as _, Type::UUID)];
+    let transaction = client.transaction().await?;
     transaction.query("conversations.delete_item_lock", LOCK, &params[..2]).await?;
     let row = transaction.query_opt("conversations.delete_item", &sql, &params).await?;
+    transaction.commit().await?;
     row.as_ref().map(conversation).transpose()
 }

@@ -13,9 +13,7 @@ fn fork_of(source: ConversationId, at: Option<&Said>) -> Fork<'static> {
 }
 
 async fn delete_item(client: &mut Client, id: ConversationId, item: Uuid) -> bool {
-    let transaction = client.transaction().await.expect("a transaction");
-    let found = conversations::delete_item(&transaction, OWNER, id, item).await.expect("an answer");
-    transaction.commit().await.expect("committed");
+    let found = conversations::delete_item(client, OWNER, id, item).await.expect("an answer");
     found.is_some()
 }
 
@@ -193,4 +191,38 @@ async fn a_fork_of_a_running_conversation_leaves_the_running_turn_out() {
     let empty = fork_of(conversation(&client, &[]).await, None);
     conversations::fork(&client, OWNER, &empty).await.expect("an answer").expect("a fork");
     assert!(past(&client, Anchor::Conversation(empty.id)).await.is_empty());
+}
+
+/// Whatever happens to a conversation at once, nobody waits for somebody who waits for them.
+#[tokio::test]
+async fn everything_at_once_on_one_conversation_ends_without_a_deadlock() {
+    let (_test, database) = TestDatabase::migrated().await;
+    let client = database.client().await.expect("a client");
+    let id = conversation(&client, &[]).await;
+    for round in 0..25 {
+        let words = [said("one"), said("two")];
+        let items = [words[0].item(), words[1].item()];
+        assert_eq!(conversations::add_items(&client, OWNER, id, &items).await.expect("ok"), Added::Added);
+        let held = ask(&client, Anchor::Conversation(id), "q").await;
+        let clients = futures_util::future::try_join_all((0..5).map(|_| database.client())).await;
+        let mut clients = clients.expect("clients").into_iter();
+        let [finishing, mut taking, adding, forking, renaming] =
+            std::array::from_fn(|_| clients.next().expect("a client"));
+        let late = said("late");
+        let late = [late.item()];
+        let fork = fork_of(id, Some(&words[1]));
+        let title = Update { title: Some(Some("title")), metadata: None };
+        let (ended, taken, added, forked, renamed) = tokio::join!(
+            answer(&finishing, held, "a"),
+            conversations::delete_item(&mut taking, OWNER, id, words[0].id),
+            conversations::add_items(&adding, OWNER, id, &late),
+            conversations::fork(&forking, OWNER, &fork),
+            conversations::update(&renaming, OWNER, id, title),
+        );
+        assert!(matches!(ended, crate::database::turns::Ended::As { .. }), "round {round}: {ended:?}");
+        assert!(taken.expect("no deadlock").is_some());
+        assert_ne!(added.expect("no deadlock"), Added::NotFound);
+        assert!(forked.expect("no deadlock").is_some());
+        assert!(renamed.expect("no deadlock").is_some());
+    }
 }

@@ -195,13 +195,10 @@ async fn deleting_the_head_takes_its_items_and_deleting_what_is_stood_on_takes_n
     let third = turn(&client, Anchor::Response(second), "q3", "a3").await;
     let fork = turn(&client, Anchor::Response(second), "f3", "g3").await;
     let session = test.session().await;
-    let delete = async |client: &mut _, response| {
-        let thread = responses::delete(client, OWNER, response).await.expect("deleted").expect("its thread");
-        let client: &mut crate::database::Client = client;
-        let transaction = client.transaction().await.expect("a transaction");
-        let gone = threads::trim(&transaction, &[thread]).await.expect("trimmed");
-        transaction.commit().await.expect("committed");
-        gone
+    let delete = async |client: &mut crate::database::Client, response| {
+        let thread =
+            responses::delete(&*client, OWNER, response).await.expect("deleted").expect("its thread");
+        threads::trim_now(client, thread).await.expect("trimmed")
     };
     assert_eq!(delete(&mut client, second).await, 0, "the third and the fork stand on it");
     assert!(responses::get(&client, OWNER, second).await.expect("an answer").is_none());

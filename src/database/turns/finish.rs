@@ -47,7 +47,7 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
         ), undone AS (
             UPDATE threads t SET head_position = turn.input_from - 1, head_response = turn.previous_response_id,
                    head_tokens = head_tokens - (SELECT coalesce(sum(tokens), 0) FROM dropped)
-            FROM turn WHERE turn.state = 'failed' AND t.id = turn.thread_id AND t.head_response = turn.id
+            FROM next turn WHERE turn.state = 'failed' AND t.id = turn.thread_id AND t.head_response = turn.id
         )"
     } else {
         ""
@@ -65,10 +65,17 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
             WHERE id = $1 AND epoch = $2 AND state IN ('queued', 'in_progress')
             RETURNING id, owner, state, thread_id, conversation_id, previous_response_id, input_from, input_to,
                       output_from, output_to, completed_at
+        ), unlocked AS (
+            UPDATE conversations c SET active_response = NULL, updated_at = now(), title = coalesce(c.title, $16)
+            FROM turn WHERE c.id = turn.conversation_id AND c.active_response = turn.id
+            RETURNING c.id
+        ), next AS (
+            -- The conversation before its thread, as everybody else locks them.
+            SELECT turn.* FROM turn, (SELECT count(*) FROM unlocked) first
         ), grown AS (
             UPDATE threads t SET head_position = turn.output_to,
                    head_tokens = head_tokens + CASE WHEN turn.output_to >= turn.output_from THEN $9 ELSE 0 END
-            FROM turn WHERE {condition} AND t.id = turn.thread_id AND t.head_response = turn.id
+            FROM next turn WHERE {condition} AND t.id = turn.thread_id AND t.head_response = turn.id
             RETURNING t.id, head_tokens
         ), stored AS (
             INSERT INTO items (thread_id, position, id, kind, role, response_id, tokens, tokens_before, data)
@@ -77,9 +84,6 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
             FROM turn, grown, unnest($10::uuid[], $11::text[], $12::text[], $13::int4[], $14::int8[], $15::text[])
                 WITH ORDINALITY AS i (id, kind, role, tokens, tokens_before, data, nth)
             WHERE turn.output_to >= turn.output_from
-        ), unlocked AS (
-            UPDATE conversations c SET active_response = NULL, updated_at = now(), title = coalesce(c.title, $16)
-            FROM turn WHERE c.id = turn.conversation_id AND c.active_response = turn.id
         ){drop_input}
         SELECT state, completed_at, true AS now FROM turn
         UNION ALL
