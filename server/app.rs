@@ -1,7 +1,6 @@
 //! What every route may need, made from configuration.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use colloquy::access::{AccessError, ApiKeys, Principal};
 use colloquy::config::{Config, LlmConfig, Scope};
@@ -51,7 +50,7 @@ impl App {
             unwatched_max: server.unwatched_max,
             turns_max: server.turns_max,
             kept: server.kept,
-            log_retention: Duration::from_secs(24 * 3_600),
+            log_retention: config.work.log_retention,
         };
         let router = wiring::router(&config, llm, tokens).map_err(anyhow::Error::msg)?;
         let engine = Engine::new(router, database.clone(), limits, turns);

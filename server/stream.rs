@@ -64,7 +64,8 @@ fn hint(cut: Cut) -> &'static [u8] {
 /// How a turn came to be answered in one piece.
 pub enum Whole {
     Ended(Arc<Resource>),
-    Cut(Cut),
+    /// This process has it no more.
+    Cut,
 }
 
 /// Waits for the end of a turn.
@@ -75,11 +76,8 @@ pub async fn ended(live: &Live) -> Whole {
         if let Some(response) = live.result() {
             return Whole::Ended(response);
         }
-        if let Some(cut) = live.was_cut() {
-            return Whole::Cut(cut);
-        }
-        if changes.changed().await.is_err() {
-            return Whole::Cut(Cut::Draining);
+        if live.was_cut().is_some() || changes.changed().await.is_err() {
+            return Whole::Cut;
         }
     }
 }
@@ -93,7 +91,7 @@ pub async fn json(live: Arc<Live>, patience: Duration, heartbeat: Duration) -> R
             drop(watching);
             return Ok(crate::http::json(&*response));
         }
-        Ok(Whole::Cut(_)) => return Err(interrupted()),
+        Ok(Whole::Cut) => return Err(interrupted()),
         Err(_) => {}
     }
     let pieces = stream::unfold(Some((live, watching)), move |state| async move {
@@ -103,7 +101,7 @@ pub async fn json(live: Arc<Live>, patience: Duration, heartbeat: Duration) -> R
             Err(_) => return Some((Ok(Bytes::from_static(b" ")), Some((live, watching)))),
             Ok(Whole::Ended(response)) => serde_json::to_vec(&*response).unwrap_or_default(),
             // The status is out; the error's shape is all that can still be said.
-            Ok(Whole::Cut(_)) => serde_json::to_vec(&interrupted().body()).unwrap_or_default(),
+            Ok(Whole::Cut) => serde_json::to_vec(&interrupted().body()).unwrap_or_default(),
         };
         Some((Ok::<Bytes, std::convert::Infallible>(body.into()), None))
     });

@@ -15,7 +15,7 @@ use crate::database::threads::{self, Anchor, NewItem, Window};
 use crate::database::turns::{self, Begun, Held, Idempotency};
 use crate::ids::{ConversationId, ResponseId};
 use crate::llm::{Alias, ModelRequest, estimate_params};
-use crate::openresponses::{ApiError, CreateResponse, Include, Item, Response, excerpt};
+use crate::openresponses::{ApiError, ContentPart, CreateResponse, Include, Item, Response, Role, excerpt};
 
 /// How a request came, beside what it says.
 #[derive(Clone, Debug)]
@@ -70,31 +70,46 @@ impl Engine {
         }
         let input = entries(request.input.take())?;
         let request = Arc::new(request);
-        let (before, mut own) = futures_util::try_join!(
-            self.before(who, &request, &alias, call.local.as_deref()),
-            self.resolve(who, input)
-        )?;
-        if own.is_empty() && before.items.is_empty() {
-            return Err(ApiError::missing("input"));
-        }
-        let all = || before.items.iter().chain(own.iter().map(|own| &own.item));
-        check_outputs(all().map(|item| &**item))?;
-        let model = ModelRequest { params: Arc::clone(&request), items: all().cloned().collect() };
-
-        let id = ResponseId::new();
-        let turn = if request.stores() {
-            self.begin(who, id, &request, &call, before.window.as_ref(), &mut own, &alias).await?
-        } else {
-            self.unstored(who, id, &request, &alias, &call, &model.items)
-        };
-        let turn = match turn {
+        let start = Start { who, id: ResponseId::new(), request: &request, call: &call, alias: &alias };
+        let own = self.resolve(who, input).await?;
+        let (beginning, items) = self.place(&start, &own).await?;
+        let turn = match beginning {
             Beginning::New(turn) => turn,
             Beginning::Repeated(id) => return self.attach(who, id).await,
         };
         self.turns().insert(turn.id, Arc::clone(&turn));
         self.0.recent.remember(&who.owner, &call, turn.id);
-        self.run(Arc::clone(&turn), alias, model);
+        self.run(Arc::clone(&turn), Arc::clone(&alias), ModelRequest { params: request, items });
         Ok(turn)
+    }
+
+    /// Finds what goes before, and begins the turn behind it. Gives what the model is shown.
+    async fn place(
+        &self,
+        start: &Start<'_>,
+        own: &[OwnItem],
+    ) -> Result<(Beginning, Vec<Arc<Item>>), ApiError> {
+        /// A thread that changes under our hands is looked at again: what was its head may have to be forked now.
+        const TRIES: u32 = 3;
+        for _ in 0..TRIES {
+            let before = self.before(start).await?;
+            if own.is_empty() && before.items.is_empty() {
+                return Err(ApiError::missing("input"));
+            }
+            let items: Vec<_> =
+                before.items.into_iter().chain(own.iter().map(|own| Arc::clone(&own.item))).collect();
+            check_outputs(items.iter().map(|item| &**item))?;
+            if !start.request.stores() {
+                let context =
+                    if start.call.transport == Transport::WebSocket { items.clone() } else { Vec::new() };
+                let begun = start.begun(Timestamp::now());
+                return Ok((Beginning::New(Arc::new(start.turn(None, None, begun, own, context))), items));
+            }
+            if let Some(beginning) = self.begin(start, before.window.as_ref(), own).await? {
+                return Ok((beginning, items));
+            }
+        }
+        Err(changed_meanwhile())
     }
 
     fn alias(&self, model: Option<&str>) -> Result<Arc<Alias>, ApiError> {
@@ -119,13 +134,9 @@ impl Engine {
     }
 
     /// What goes before, oldest first, as much as the model's window holds.
-    async fn before(
-        &self,
-        who: &Principal,
-        request: &CreateResponse,
-        alias: &Alias,
-        local: Option<&Local>,
-    ) -> Result<Before, ApiError> {
+    async fn before(&self, start: &Start<'_>) -> Result<Before, ApiError> {
+        let Start { who, request, call, alias, .. } = *start;
+        let local = call.local.as_deref();
         let anchor = if let Some(id) = request.previous_response_id.as_deref() {
             let parsed = id.parse::<ResponseId>().ok();
             if let Some(local) = local.filter(|local| Some(local.id) == parsed) {
@@ -200,33 +211,14 @@ impl Engine {
         own.collect()
     }
 
-    fn unstored(
-        &self,
-        who: &Principal,
-        id: ResponseId,
-        request: &Arc<CreateResponse>,
-        alias: &Alias,
-        call: &Call,
-        items: &[Arc<Item>],
-    ) -> Beginning {
-        let begun =
-            Response::begun(request, id.to_string(), alias.name().to_owned(), Timestamp::now().as_second());
-        let context = if call.transport == Transport::WebSocket { items.to_vec() } else { Vec::new() };
-        Beginning::New(Arc::new(self.turn(who, id, None, None, begun, request, context)))
-    }
-
-    /// The first commit of a stored turn.
-    #[expect(clippy::too_many_arguments, reason = "one caller, and each is a part of one statement")]
+    /// The first commit of a stored turn. `None`: the thread has changed meanwhile.
     async fn begin(
         &self,
-        who: &Principal,
-        id: ResponseId,
-        request: &Arc<CreateResponse>,
-        call: &Call,
+        start: &Start<'_>,
         window: Option<&Window>,
-        own: &mut [OwnItem],
-        alias: &Alias,
-    ) -> Result<Beginning, ApiError> {
+        own: &[OwnItem],
+    ) -> Result<Option<Beginning>, ApiError> {
+        let Start { who, id, request, call, alias } = *start;
         let parameters = serde_json::to_string(&**request).map_err(|error| {
             tracing::error!(code = "request.unwritable", %error, "a request could not be written as JSON");
             ApiError::internal()
@@ -259,12 +251,10 @@ impl Engine {
         match turns::begin(&client, &turn).await.map_err(away)? {
             Begun::Begun { created_at } => {
                 let held = Held { response: id, epoch: 1 };
-                let begun =
-                    Response::begun(request, id.to_string(), alias.name().to_owned(), created_at.as_second());
-                let turn = self.turn(who, id, Some(held), conversation, begun, request, Vec::new());
-                Ok(Beginning::New(Arc::new(turn)))
+                let turn = start.turn(Some(held), conversation, start.begun(created_at), own, Vec::new());
+                Ok(Some(Beginning::New(Arc::new(turn))))
             }
-            Begun::Repeated { response, same_request: true } => Ok(Beginning::Repeated(response)),
+            Begun::Repeated { response, same_request: true } => Ok(Some(Beginning::Repeated(response))),
             Begun::Repeated { same_request: false, .. } => Err(ApiError::new(
                 http::StatusCode::CONFLICT,
                 crate::openresponses::ErrorType::ConflictError,
@@ -273,39 +263,74 @@ impl Engine {
             )
             .should_retry(false)),
             Begun::Locked => Err(locked()),
-            Begun::NotFound => Err(ApiError::not_found("Conversation", "").on("conversation")),
-            Begun::Conflict => Err(changed_meanwhile()),
+            Begun::NotFound => {
+                let id = request.conversation.as_ref().map_or("", |conversation| conversation.id());
+                Err(ApiError::not_found("Conversation", id).on("conversation"))
+            }
+            Begun::Conflict => Ok(None),
         }
     }
+}
 
-    #[expect(clippy::too_many_arguments, reason = "what a turn is made of")]
+/// A turn that is about to begin.
+#[derive(Clone, Copy)]
+struct Start<'a> {
+    who: &'a Principal,
+    id: ResponseId,
+    request: &'a Arc<CreateResponse>,
+    call: &'a Call,
+    alias: &'a Arc<Alias>,
+}
+
+impl Start<'_> {
+    fn begun(&self, at: Timestamp) -> Response {
+        Response::begun(self.request, self.id.to_string(), self.alias.name().to_owned(), at.as_second())
+    }
+
     fn turn(
         &self,
-        who: &Principal,
-        id: ResponseId,
         held: Option<Held>,
         conversation: Option<ConversationId>,
         begun: Response,
-        request: &CreateResponse,
+        own: &[OwnItem],
         context: Vec<Arc<Item>>,
     ) -> Turn {
         let default = if begun.background { "continue" } else { "cancel" };
-        let on_disconnect = match request.on_disconnect.as_deref().unwrap_or(default) {
+        let on_disconnect = match self.request.on_disconnect.as_deref().unwrap_or(default) {
             "continue" => OnDisconnect::Continue,
             _ => OnDisconnect::Cancel,
         };
         Turn::new(NewTurn {
-            id,
-            owner: who.owner.clone(),
-            key: who.key.clone(),
+            id: self.id,
+            owner: self.who.owner.clone(),
+            key: self.who.key.clone(),
             held,
             conversation,
             begun,
-            show_encrypted: request.includes(Include::ReasoningEncryptedContent),
+            show_encrypted: self.request.includes(Include::ReasoningEncryptedContent),
             on_disconnect,
+            title: conversation.and_then(|_| title(own)),
             context,
         })
     }
+}
+
+/// A conversation's title, where it was given none: the beginning of what its user said first.
+fn title(own: &[OwnItem]) -> Option<String> {
+    const LONGEST: usize = 80;
+    let text = own.iter().find_map(|own| match &*own.item {
+        Item::Message(message) if message.role == Role::User => {
+            message.content.iter().find_map(ContentPart::text)
+        }
+        _ => None,
+    })?;
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+    if line.chars().count() <= LONGEST {
+        return Some(line.to_owned());
+    }
+    let short: String = line.chars().take(LONGEST).collect();
+    let whole_words = short.rsplit_once(' ').map_or(short.as_str(), |(words, _)| words);
+    Some(format!("{whole_words} …"))
 }
 
 /// How beginning a turn went.

@@ -163,6 +163,7 @@ impl Engine {
             begun,
             show_encrypted: request.includes(Include::ReasoningEncryptedContent),
             on_disconnect: OnDisconnect::Continue,
+            title: None,
             context: Vec::new(),
         }))
     }

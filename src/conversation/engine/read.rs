@@ -221,6 +221,7 @@ fn adopted(owner: &str, stored: &StoredResponse) -> Result<Turn, ApiError> {
         begun,
         show_encrypted,
         on_disconnect: OnDisconnect::Continue,
+        title: None,
         context: Vec::new(),
     }))
 }

@@ -186,9 +186,10 @@ impl Engine {
             incomplete_reason: end.incomplete_reason.as_deref(),
             error: error.as_deref(),
             usage: usage.as_deref(),
-            title: None,
+            title: turn.title.as_deref(),
             keep_log: self.0.limits.log_retention,
-            drop_failed_input: false,
+            // Whoever tries again in a conversation does not say it twice.
+            drop_failed_input: turn.conversation.is_some(),
         };
         loop {
             let stored = async {
@@ -276,18 +277,21 @@ async fn stop(turn: &Turn, grace: Duration) -> StopReason {
     }
 }
 
-/// Completes once nobody has watched for `grace`.
+/// Completes once nobody has watched for `grace`. Whoever asked for the turn has a little longer to begin.
 async fn deserted(live: &Live, grace: Duration) {
+    const FIRST: Duration = Duration::from_secs(5);
+    let mut patience = grace.max(FIRST);
     let mut changes = live.changes();
     loop {
         changes.borrow_and_update();
         if live.viewers() > 0 {
+            patience = grace;
             if changes.changed().await.is_err() {
                 return;
             }
             continue;
         }
-        let deadline = tokio::time::Instant::now() + grace;
+        let deadline = tokio::time::Instant::now() + patience;
         loop {
             match tokio::time::timeout_at(deadline, changes.changed()).await {
                 Err(_) => return,

@@ -61,6 +61,8 @@ pub struct Turn {
     /// The log refuses the turn for another reason than an outage; nobody waits for it any more.
     pub(super) unloggable: AtomicBool,
     viewed: AtomicBool,
+    /// For its conversation, should that have none yet.
+    pub(super) title: Option<String>,
     /// What the model was shown, where only the connection remembers it.
     context: Vec<Arc<Item>>,
 }
@@ -90,14 +92,25 @@ pub(super) struct NewTurn {
     pub begun: Response,
     pub show_encrypted: bool,
     pub on_disconnect: OnDisconnect,
+    pub title: Option<String>,
     /// What the model is shown, if only the connection remembers it.
     pub context: Vec<Arc<Item>>,
 }
 
 impl Turn {
     pub(super) fn new(new: NewTurn) -> Self {
-        let NewTurn { id, owner, key, held, conversation, begun, show_encrypted, on_disconnect, context } =
-            new;
+        let NewTurn {
+            id,
+            owner,
+            key,
+            held,
+            conversation,
+            begun,
+            show_encrypted,
+            on_disconnect,
+            title,
+            context,
+        } = new;
         Self {
             id,
             owner,
@@ -118,6 +131,7 @@ impl Turn {
             unlogged: AtomicBool::new(false),
             unloggable: AtomicBool::new(false),
             viewed: AtomicBool::new(false),
+            title,
             context,
         }
     }
