@@ -163,7 +163,8 @@ fn it_fills_schemas_sees_images_and_stops_at_its_limit() {
         {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo="}]}]);
     let answer = says(json!({}), image);
     assert!(answer.contains("an image (image/png, 8 bytes)"), "{answer}");
-    let Played { found, .. } = played(&request(json!({"max_output_tokens": 16}), user("Write 100 words"))).unwrap();
+    let Played { found, .. } =
+        played(&request(json!({"max_output_tokens": 16}), user("Write 100 words"))).unwrap();
     assert!(found.contains(&Upstream::Finish(Finish::Length)), "{found:?}");
 }
 
