@@ -6,6 +6,7 @@
 mod breaker;
 mod chunk;
 mod client;
+mod clock;
 mod demo;
 mod deployment;
 mod error;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::clock;
 use crate::telemetry::metrics::{Metric, count, gauge};
 
 /// The pause grows no further than this many times its first length.
@@ -56,7 +57,7 @@ impl Breaker {
 
     /// Leave to try, or how long to wait for it.
     pub fn pass(self: &Arc<Self>) -> Result<Pass, Duration> {
-        let now = Instant::now();
+        let now = clock::now();
         let mut state = self.lock();
         match *state {
             State::Closed { .. } => Ok(Pass { breaker: None }),
@@ -97,7 +98,7 @@ impl Breaker {
     }
 
     fn open(&self, state: &mut State, pause: Duration) {
-        *state = State::Open { until: Instant::now() + pause, pause };
+        *state = State::Open { until: clock::now() + pause, pause };
         gauge(Metric::LlmBreakerOpen, 1.0, &[&self.deployment]);
         count(Metric::LlmBreakerOpened, 1, &[&self.deployment]);
         tracing::warn!(
@@ -146,7 +147,7 @@ impl Drop for Pass {
         if let Some(breaker) = self.breaker.take() {
             let mut state = breaker.lock();
             if let State::Probing { pause } = *state {
-                *state = State::Open { until: Instant::now(), pause };
+                *state = State::Open { until: clock::now(), pause };
             }
         }
     }
@@ -158,8 +159,9 @@ mod tests {
 
     const PAUSE: Duration = Duration::from_secs(10);
 
-    #[tokio::test(start_paused = true)]
-    async fn it_opens_after_failures_in_a_row_and_one_probe_goes_at_a_time() {
+    #[test]
+    fn it_opens_after_failures_in_a_row_and_one_probe_goes_at_a_time() {
+        clock::advance(Duration::ZERO);
         let breaker = Breaker::new("breaker-test", 3, PAUSE);
         for _ in 0..2 {
             breaker.pass().unwrap().failed(&breaker);
@@ -169,7 +171,7 @@ mod tests {
             breaker.pass().unwrap().failed(&breaker);
         }
         assert_eq!((breaker.pass().err(), breaker.state()), (Some(PAUSE), BreakerState::Open));
-        tokio::time::advance(PAUSE).await;
+        clock::advance(PAUSE);
         let probe = breaker.pass().unwrap();
         assert_eq!(breaker.state(), BreakerState::HalfOpen);
         assert!(breaker.pass().is_err());
@@ -179,11 +181,11 @@ mod tests {
         probe.failed(&breaker);
         assert_eq!(breaker.pass().err(), Some(PAUSE * 2));
         for _ in 0..5 {
-            tokio::time::advance(PAUSE * 8).await;
+            clock::advance(PAUSE * 8);
             breaker.pass().unwrap().failed(&breaker);
         }
         assert_eq!(breaker.pass().err(), Some(PAUSE * 8));
-        tokio::time::advance(PAUSE * 8).await;
+        clock::advance(PAUSE * 8);
         breaker.pass().unwrap().succeeded();
         assert_eq!(breaker.state(), BreakerState::Closed);
         // Old failures that come in late do not open it again by themselves.

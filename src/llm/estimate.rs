@@ -77,3 +77,35 @@ fn part(part: &ContentPart) -> u64 {
         part => part.text().map_or(0, text),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::openresponses::{InputItem, Resolved};
+
+    fn estimate(params: &str, content: serde_json::Value) -> u64 {
+        let item: InputItem = serde_json::from_value(json!({"role": "user", "content": content})).unwrap();
+        let Ok(Resolved::Item(item)) = item.resolve("input") else { panic!("an item") };
+        let params = Arc::new(CreateResponse::parse(params.as_bytes()).unwrap());
+        estimate_tokens(&ModelRequest { params, items: vec![Arc::new(item)] })
+    }
+
+    #[test]
+    fn rather_too_many_than_too_few() {
+        let english = "The quick brown fox jumps over the lazy dog. ".repeat(10);
+        let tokens = estimate("{}", json!(english));
+        // GPT's tokenizer makes 100 of it.
+        assert!((100..=200).contains(&tokens), "{tokens}");
+        let tools = r#"{"instructions": "Be brief.", "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}]}"#;
+        assert!(estimate(tools, json!("x")) > estimate("{}", json!("x")) + 10);
+        let image = |detail| json!([{"type": "input_image", "image_url": "data:image/png;base64,".to_owned() + &"A".repeat(300_000), "detail": detail}]);
+        assert!(estimate("{}", image("high")) < 2_000, "an image is no text");
+        assert!(estimate("{}", image("low")) < 200);
+        let file = json!([{"type": "input_file", "file_data": "A".repeat(1_000_000)}]);
+        assert!((20_000..50_000).contains(&estimate("{}", file)));
+    }
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::clock;
 use crate::config::LlmConfig;
 
 /// The reserve is filled up within this time.
@@ -25,7 +26,7 @@ impl RetryBudget {
         Self {
             share: f64::from(config.retry_budget_percent) / 100.0,
             reserve,
-            level: Mutex::new((reserve, Instant::now())),
+            level: Mutex::new((reserve, clock::now())),
         }
     }
 
@@ -41,7 +42,7 @@ impl RetryBudget {
 
     fn change(&self, amount: f64) -> bool {
         let mut level = self.level.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
+        let now = clock::now();
         let passed = now.saturating_duration_since(level.1).as_secs_f64();
         // What requests saved up beyond the reserve is bounded too: a burst of retries helps nobody.
         let ceiling = self.reserve + 100.0 * self.share;
@@ -65,8 +66,9 @@ pub(crate) fn delay(base: Duration, round: u32, hint: Option<Duration>) -> Durat
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn the_budget_is_a_share_of_requests_and_a_reserve() {
+    #[test]
+    fn the_budget_is_a_share_of_requests_and_a_reserve() {
+        clock::advance(Duration::ZERO);
         let config = LlmConfig { retry_budget_percent: 50, retry_reserve: 2, ..LlmConfig::default() };
         let budget = RetryBudget::new(&config);
         assert_eq!([budget.take(), budget.take(), budget.take()], [true, true, false]);
@@ -75,7 +77,7 @@ mod tests {
         budget.request();
         assert!(budget.take());
         assert!(!budget.take());
-        tokio::time::advance(REFILL).await;
+        clock::advance(REFILL);
         assert_eq!([budget.take(), budget.take(), budget.take()], [true, true, false]);
     }
 

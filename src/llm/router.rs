@@ -1,9 +1,9 @@
 //! From what callers name as `model` to an answer that has begun: aliases, deployments in order, failover.
 
 mod attempts;
+mod call;
+mod candidates;
 mod embeddings;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

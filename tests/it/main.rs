@@ -20,6 +20,7 @@ mod harness;
 mod health;
 mod ingress;
 mod measured;
+mod models;
 mod scene;
 mod support;
 mod work;

@@ -42,6 +42,7 @@ mod handler;
 mod ports;
 mod postgres;
 mod process;
+pub mod providers;
 mod proxy;
 pub mod server;
 mod signing;

@@ -17,14 +17,14 @@ pub(crate) fn from_answer(status: u16, headers: &HeaderMap, body: &[u8], now: Ti
     let class = classify(status, &said);
     let mut error = said.error(class, headers, now).status(status);
     // A prompt that the filter refused is charged; so may be what a gateway gave up on after the model had begun.
-    error.charged = class == ErrorClass::ContentFilter || matches!(status, 500..=504);
+    error.charged = class == ErrorClass::ContentFilter || matches!(status, 408 | 504);
     error
 }
 
 /// An error inside a stream that began with 200.
 pub(crate) fn from_event(value: &Value, now: Timestamp) -> LlmError {
     let said = Said::of(value);
-    let status = said.status.unwrap_or_else(|| match said.kind {
+    let status = said.status.unwrap_or(match said.kind {
         "overloaded_error" => 529,
         "rate_limit_error" | "rate_limit_exceeded" | "tokens" | "requests" => 429,
         "invalid_request_error" => 400,
@@ -95,7 +95,7 @@ impl<'v> Said<'v> {
             if !self.message.is_empty() {
                 error.message = passed_on(self.message);
             }
-            error.param = self.param.map(|param| passed_on(param));
+            error.param = self.param.map(passed_on);
         }
         error
     }

@@ -59,7 +59,8 @@ impl Calls {
         let Some(call) = self.calls.get_mut(at) else { return Ok(()) };
         if call.begun {
             // A name that is said again, with every piece or at the end, changes nothing.
-            return Ok(arguments(index, piece.arguments, out));
+            arguments(index, piece.arguments, out);
+            return Ok(());
         }
         if call.id.is_none() {
             call.id = piece.id.map(str::to_owned);
@@ -72,7 +73,8 @@ impl Calls {
             None => format!("call_{}_{index}", attempt.simple()).into(),
         };
         out(Upstream::Chunk(Chunk::ToolCall { index, call_id, name: name.into() }));
-        Ok(arguments(index, &std::mem::take(&mut call.held), out))
+        arguments(index, &std::mem::take(&mut call.held), out);
+        Ok(())
     }
 
     /// A call that never got a name is nothing that anyone could answer.

@@ -1,26 +1,23 @@
 //! The rounds of attempts behind one request.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::time::{Instant, sleep, timeout_at};
-use tracing::Span;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::super::breaker::Pass;
-use super::super::demo::DemoStream;
 use super::super::deployment::Deployment;
 use super::super::error::{ErrorClass, LlmError};
 use super::super::estimate::estimate_tokens;
-use super::super::providers::{self, Call, Parser};
 use super::super::quota::Grant;
-use super::super::stream::{OpenStream, Patience, Source};
-use super::super::{ModelRequest, fields, retry};
+use super::super::stream::OpenStream;
+use super::super::{ModelRequest, retry};
+use super::call::Attempt;
+use super::candidates::Candidate;
 use super::{Alias, AttemptReport, Embeddings, OpenLimits, Router};
-use crate::config::app::ProviderKind;
-use crate::openresponses::{ContentPart, Item};
 use crate::telemetry::metrics::{Metric, count, time};
 
 /// What an answer of unknown length is taken to be at admission; the estimate is put right at the end.
@@ -39,12 +36,6 @@ pub(super) enum Done {
     Embedded(Vec<u8>),
 }
 
-/// One deployment that takes the request, with the body for it once it was needed.
-struct Candidate {
-    deployment: Arc<Deployment>,
-    body: OnceLock<Bytes>,
-}
-
 /// Why nothing was sent to a deployment in this round.
 enum Held {
     Breaker(Duration),
@@ -53,10 +44,10 @@ enum Held {
 }
 
 /// One request on its way.
-struct Journey<'j> {
-    router: &'j Router,
-    alias: &'j Alias,
-    work: Work<'j>,
+pub(super) struct Journey<'j> {
+    pub(super) router: &'j Router,
+    pub(super) alias: &'j Alias,
+    pub(super) work: Work<'j>,
     limits: &'j OpenLimits,
     deadline: Instant,
     /// Tokens for the quotas.
@@ -136,67 +127,11 @@ impl Journey<'_> {
         }
     }
 
-    /// Deployments that take the request's fields; the refusal if none does.
-    fn candidates(&self) -> Result<Vec<Candidate>, LlmError> {
-        let mut refusal = None;
-        let mut found = Vec::new();
-        for deployment in &self.alias.deployments {
-            match self.check(deployment) {
-                Ok(()) => found.push(Candidate { deployment: Arc::clone(deployment), body: OnceLock::new() }),
-                Err(error) => refusal = refusal.or(Some(error)),
-            }
-        }
-        match refusal {
-            Some(refusal) if found.is_empty() => Err(refusal),
-            None if found.is_empty() => Err(LlmError::new(ErrorClass::NotFound)),
-            _ => Ok(found),
-        }
-    }
-
-    fn check(&self, deployment: &Deployment) -> Result<(), LlmError> {
-        let config = &deployment.config;
-        let request = match self.work {
-            Work::Embeddings(_) if deployment.embeds() => return Ok(()),
-            Work::Embeddings(_) => {
-                return Err(LlmError::refused("model", "This model gives no embeddings."));
-            }
-            Work::Answer(request) => request,
-        };
-        fields::check(&request.params, config.provider).map_err(|refused| {
-            LlmError::refused(refused.param.as_deref().unwrap_or_default(), refused.message)
-        })?;
-        if !config.vision && has(request, |part| matches!(part, ContentPart::InputImage { .. })) {
-            return Err(LlmError::refused("input", "This model takes no images."));
-        }
-        if !config.files && has(request, |part| matches!(part, ContentPart::InputFile { .. })) {
-            return Err(LlmError::refused("input", "This model takes no files."));
-        }
-        Ok(())
-    }
-
-    /// The body in the deployment's format, made when it is first needed.
-    fn body(&self, candidate: &Candidate) -> Result<Bytes, LlmError> {
-        if let Some(body) = candidate.body.get() {
-            return Ok(body.clone());
-        }
-        let deployment = &candidate.deployment;
-        let config = &deployment.config;
-        let body = match self.work {
-            Work::Embeddings(embeddings) => embeddings.body(deployment),
-            Work::Answer(_) if config.provider == ProviderKind::Demo => Vec::new(),
-            Work::Answer(request) => {
-                let reasoning = self.alias.config.reasoning;
-                providers::body(&Call { deployment: &deployment.name, config, reasoning, request })?
-            }
-        };
-        Ok(candidate.body.get_or_init(|| body.into()).clone())
-    }
-
     /// Tries every candidate that is free, in order.
     async fn round(&mut self, candidates: &[Candidate], before: Option<&LlmError>) -> Result<Done, Stop> {
         let mut last: Option<LlmError> = None;
-        // The soonest that a deployment which failed or asked to be left in peace may be tried again.
-        let mut soonest: Option<Duration> = None;
+        // The waits that those who may do better asked for; `None` once one of them asked for none.
+        let mut waits = Some(Vec::new());
         let mut held = Vec::new();
         let mut refusal = None;
         for candidate in candidates {
@@ -221,17 +156,24 @@ impl Journey<'_> {
             if !error.class.may_fail_over() {
                 return Err(Stop::Final(error));
             }
-            if let Some(wait) = error.retry_after {
-                soonest = Some(soonest.map_or(wait, |before| before.min(wait)));
-            }
             if self.exhausted {
                 return Err(Stop::Final(error));
             }
-            last = Some(error);
+            if error.class.is_retryable() {
+                waits = waits.zip(error.retry_after).map(|(mut waits, wait)| {
+                    waits.push(wait);
+                    waits
+                });
+            }
+            // An error that may pass says more than one that will not.
+            if error.class.is_retryable() || last.as_ref().is_none_or(|last| !last.class.is_retryable()) {
+                last = Some(error);
+            }
         }
         if let Some(error) = last {
             let goes_on = error.class.is_retryable();
-            return Err(if goes_on { Stop::Round(error, soonest) } else { Stop::Final(error) });
+            let wait = waits.unwrap_or_default().into_iter().min();
+            return Err(if goes_on { Stop::Round(error, wait) } else { Stop::Final(error) });
         }
         match refusal {
             Some(refusal) if held.is_empty() => Err(Stop::Final(refusal)),
@@ -343,7 +285,15 @@ impl Journey<'_> {
             outcome = Box::pin(attempt.run(grant)) => outcome,
         };
         match &outcome {
-            Ok(_) => pass.succeeded(),
+            Ok(done) => {
+                pass.succeeded();
+                if let Done::Embedded(_) = done {
+                    deployment.breaker.success();
+                    count(Metric::LlmAttempts, 1, &[&deployment.name, "succeeded"]);
+                    let attributes = [self.operation(), deployment.provider, &*deployment.model, ""];
+                    time(Metric::GenAiDuration, started.elapsed(), &attributes);
+                }
+            }
             Err(error) => {
                 report.outcome = error.code;
                 report.charged = error.charged;
@@ -360,51 +310,6 @@ impl Journey<'_> {
         }
         self.attempts.push(report);
         outcome
-    }
-
-    fn tell(&self, deployment: &Deployment, error: &LlmError, started: Instant, span: &Span) {
-        span.record("error.type", error.code);
-        count(Metric::LlmAttempts, 1, &[&deployment.name, error.code]);
-        let attributes = [self.operation(), deployment.provider, &*deployment.model, error.code];
-        time(Metric::GenAiDuration, started.elapsed(), &attributes);
-        if error.class != ErrorClass::Cancelled {
-            tracing::info!(
-                code = "llm.attempt_failed",
-                error.code = error.code,
-                provider.status = error.status,
-                deployment = &*deployment.name,
-                alias = self.alias.name,
-                elapsed_ms = started.elapsed().as_millis(),
-                "a call to a model failed"
-            );
-        }
-    }
-
-    fn operation(&self) -> &'static str {
-        match self.work {
-            Work::Answer(_) => "chat",
-            Work::Embeddings(_) => "embeddings",
-        }
-    }
-
-    fn span(&self, deployment: &Deployment) -> Span {
-        tracing::info_span!(
-            "model call",
-            otel.name = format!("{} {}", self.operation(), deployment.model),
-            otel.kind = "client",
-            gen_ai.operation.name = self.operation(),
-            gen_ai.provider.name = deployment.provider,
-            gen_ai.request.model = &*deployment.model,
-            gen_ai.request.stream = matches!(self.work, Work::Answer(_)),
-            colloquy.deployment = &*deployment.name,
-            gen_ai.usage.input_tokens = tracing::field::Empty,
-            gen_ai.usage.output_tokens = tracing::field::Empty,
-            gen_ai.usage.cache_read.input_tokens = tracing::field::Empty,
-            gen_ai.usage.cache_creation.input_tokens = tracing::field::Empty,
-            gen_ai.usage.reasoning.output_tokens = tracing::field::Empty,
-            gen_ai.response.time_to_first_chunk = tracing::field::Empty,
-            error.type = tracing::field::Empty,
-        )
     }
 
     async fn pause(&self, delay: Duration) -> Result<(), LlmError> {
@@ -424,78 +329,4 @@ enum Stop {
     Final(LlmError),
     /// The next may; not before so long.
     Round(LlmError, Option<Duration>),
-}
-
-/// One call.
-struct Attempt<'a> {
-    journey: &'a Journey<'a>,
-    deployment: &'a Arc<Deployment>,
-    body: Bytes,
-    id: Uuid,
-    started: Instant,
-    due: Instant,
-    span: Span,
-}
-
-impl Attempt<'_> {
-    async fn run(self, mut grant: Grant) -> Result<Done, LlmError> {
-        let Self { journey, deployment, due, .. } = self;
-        let router = journey.router;
-        let late = |_| LlmError::new(ErrorClass::FirstEvent).charged(true);
-        let source = match (journey.work, deployment.config.provider) {
-            (Work::Answer(request), ProviderKind::Demo) => {
-                grant.sent();
-                Source::Demo(Box::new(DemoStream::begin(
-                    request,
-                    self.id,
-                    router.config.demo_tokens_per_second,
-                )?))
-            }
-            (Work::Embeddings(embeddings), ProviderKind::Demo) => {
-                grant.sent();
-                return embeddings.demo().map(Done::Embedded);
-            }
-            (work, provider) => {
-                let url = match work {
-                    Work::Answer(_) => deployment.url.as_ref(),
-                    Work::Embeddings(_) => deployment.embeddings_url.as_ref(),
-                };
-                let url = url.ok_or_else(|| LlmError::new(ErrorClass::NotFound))?;
-                let headers = timeout_at(due, deployment.headers(router.tokens.as_ref()));
-                let headers = headers.await.map_err(|_| LlmError::new(ErrorClass::Auth))??;
-                grant.sent();
-                let post = router.client.post(url, headers, self.body);
-                let response = timeout_at(due, post).await.map_err(late)??;
-                if let Work::Embeddings(_) = work {
-                    let most = router.config.embeddings_max_bytes;
-                    let body = super::super::client::limited(response, most);
-                    return timeout_at(due, body).await.map_err(late)?.map(Done::Embedded);
-                }
-                let most = router.config.event_max_bytes;
-                let parser = Parser::new(provider, &deployment.name, self.id, most);
-                Source::Http { response, parser: Box::new(parser) }
-            }
-        };
-        let patience = Patience {
-            first_event: journey.alias.config.first_event(),
-            silence: journey.alias.config.silence(),
-        };
-        let deployment = Arc::clone(deployment);
-        let mut stream =
-            OpenStream::new(deployment, self.id, source, patience, self.started, grant, self.span);
-        match stream.begin(due).await {
-            Ok(()) => Ok(Done::Begun(Box::new(stream))),
-            Err(error) => {
-                stream.hush();
-                Err(error)
-            }
-        }
-    }
-}
-
-fn has(request: &ModelRequest, wanted: impl Fn(&ContentPart) -> bool) -> bool {
-    request.items.iter().any(|item| match &**item {
-        Item::Message(message) => message.content.iter().any(&wanted),
-        _ => false,
-    })
 }

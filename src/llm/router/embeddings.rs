@@ -13,6 +13,7 @@ use super::super::json::Json;
 use super::attempts::{Done, Work};
 use super::{Alias, AttemptReport, OpenLimits, Router};
 use crate::openresponses::{ApiError, parse};
+use crate::telemetry::metrics::{Metric, record};
 
 /// The body of `POST /v1/embeddings`; only `model` is looked at, the rest goes on as it is.
 #[derive(Clone, Debug)]
@@ -83,6 +84,10 @@ impl Router {
                 Ok(answer) => {
                     let input = answer.usage.and_then(|usage| usage.prompt_tokens);
                     let input = input.unwrap_or_else(|| request.estimated_input());
+                    if let Some(report) = attempts.last() {
+                        let attributes = ["embeddings", report.provider, &*report.model, "input"];
+                        record(Metric::GenAiTokens, input, &attributes);
+                    }
                     Ok((body, TokenUsage { input, ..TokenUsage::default() }))
                 }
                 Err(_) => Err(LlmError::new(ErrorClass::Protocol).charged(true)),

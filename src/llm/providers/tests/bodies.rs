@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::llm::ModelRequest;
-use crate::openresponses::{CreateResponse, Input, Item, Resolved};
+use crate::openresponses::{CreateResponse, Input, Resolved};
 
 fn config(provider: &str, more: &Value) -> DeploymentConfig {
     let mut config = json!({"provider": provider, "url": "https://x.example/v1", "model": "the-model"});

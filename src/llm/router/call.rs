@@ -1,0 +1,133 @@
+//! One call to a deployment, and what is told of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
+use tracing::Span;
+use uuid::Uuid;
+
+use super::super::client::limited;
+use super::super::demo::DemoStream;
+use super::super::deployment::Deployment;
+use super::super::error::{ErrorClass, LlmError};
+use super::super::providers::Parser;
+use super::super::quota::Grant;
+use super::super::stream::{OpenStream, Patience, Source};
+use super::attempts::{Done, Journey, Work};
+use crate::config::app::ProviderKind;
+use crate::telemetry::metrics::{Metric, count, time};
+
+/// One call.
+pub(super) struct Attempt<'a> {
+    pub journey: &'a Journey<'a>,
+    pub deployment: &'a Arc<Deployment>,
+    pub body: Bytes,
+    pub id: Uuid,
+    pub started: Instant,
+    pub due: Instant,
+    pub span: Span,
+}
+
+impl Attempt<'_> {
+    pub async fn run(self, mut grant: Grant) -> Result<Done, LlmError> {
+        let Self { journey, deployment, due, .. } = self;
+        let router = journey.router;
+        let late = |_| LlmError::new(ErrorClass::FirstEvent).charged(true);
+        let source = match (journey.work, deployment.config.provider) {
+            (Work::Answer(request), ProviderKind::Demo) => {
+                grant.sent();
+                Source::Demo(Box::new(DemoStream::begin(
+                    request,
+                    self.id,
+                    router.config.demo_tokens_per_second,
+                )?))
+            }
+            (Work::Embeddings(embeddings), ProviderKind::Demo) => {
+                grant.sent();
+                return embeddings.demo().map(Done::Embedded);
+            }
+            (work, provider) => {
+                let url = match work {
+                    Work::Answer(_) => deployment.url.as_ref(),
+                    Work::Embeddings(_) => deployment.embeddings_url.as_ref(),
+                };
+                let url = url.ok_or_else(|| LlmError::new(ErrorClass::NotFound))?;
+                let headers = timeout_at(due, deployment.headers(router.tokens.as_ref()));
+                let headers = headers.await.map_err(|_| LlmError::new(ErrorClass::Auth))??;
+                grant.sent();
+                let post = router.client.post(url, headers, self.body);
+                let response = timeout_at(due, post).await.map_err(late)??;
+                if let Work::Embeddings(_) = work {
+                    let most = router.config.embeddings_max_bytes;
+                    let body = limited(response, most);
+                    return timeout_at(due, body).await.map_err(late)?.map(Done::Embedded);
+                }
+                let most = router.config.event_max_bytes;
+                let parser = Parser::new(provider, &deployment.name, self.id, most);
+                Source::Http { response, parser: Box::new(parser) }
+            }
+        };
+        let patience = Patience {
+            first_event: journey.alias.config.first_event(),
+            silence: journey.alias.config.silence(),
+        };
+        let deployment = Arc::clone(deployment);
+        let mut stream =
+            OpenStream::new(deployment, self.id, source, patience, self.started, grant, self.span);
+        match stream.begin(due).await {
+            Ok(()) => Ok(Done::Begun(Box::new(stream))),
+            Err(error) => {
+                stream.hush();
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Journey<'_> {
+    pub(super) fn tell(&self, deployment: &Deployment, error: &LlmError, started: Instant, span: &Span) {
+        span.record("error.type", error.code);
+        count(Metric::LlmAttempts, 1, &[&deployment.name, error.code]);
+        let attributes = [self.operation(), deployment.provider, &*deployment.model, error.code];
+        time(Metric::GenAiDuration, started.elapsed(), &attributes);
+        if error.class != ErrorClass::Cancelled {
+            tracing::info!(
+                code = "llm.attempt_failed",
+                error.code = error.code,
+                provider.status = error.status,
+                deployment = &*deployment.name,
+                alias = self.alias.name,
+                elapsed_ms = started.elapsed().as_millis(),
+                "a call to a model failed"
+            );
+        }
+    }
+
+    pub(super) fn operation(&self) -> &'static str {
+        match self.work {
+            Work::Answer(_) => "chat",
+            Work::Embeddings(_) => "embeddings",
+        }
+    }
+
+    pub(super) fn span(&self, deployment: &Deployment) -> Span {
+        tracing::info_span!(
+            "model call",
+            otel.name = format!("{} {}", self.operation(), deployment.model),
+            otel.kind = "client",
+            gen_ai.operation.name = self.operation(),
+            gen_ai.provider.name = deployment.provider,
+            gen_ai.request.model = &*deployment.model,
+            gen_ai.request.stream = matches!(self.work, Work::Answer(_)),
+            colloquy.deployment = &*deployment.name,
+            gen_ai.usage.input_tokens = tracing::field::Empty,
+            gen_ai.usage.output_tokens = tracing::field::Empty,
+            gen_ai.usage.cache_read.input_tokens = tracing::field::Empty,
+            gen_ai.usage.cache_creation.input_tokens = tracing::field::Empty,
+            gen_ai.usage.reasoning.output_tokens = tracing::field::Empty,
+            gen_ai.response.time_to_first_chunk = tracing::field::Empty,
+            error.type = tracing::field::Empty,
+        )
+    }
+}

@@ -1,0 +1,204 @@
+//! What a fake provider does with one request.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// Another status than 200, with headers and body.
+pub type Failure = (u16, Vec<(&'static str, String)>, Value);
+
+/// One request's answer.
+#[derive(Clone, Debug)]
+pub struct Script {
+    pub failure: Option<Failure>,
+    /// Before the head of the answer.
+    pub delay: Duration,
+    /// Between the head and the first frame.
+    pub first: Duration,
+    /// Between two pieces of text.
+    pub pace: Duration,
+    pub text: Vec<String>,
+    pub reasoning: Option<String>,
+    pub refusal: Option<String>,
+    pub tools: Vec<Tool>,
+    /// Input, cached, output, reasoning.
+    pub usage: (u64, u64, u64, u64),
+    pub usage_form: UsageForm,
+    /// In the terms of chat completions: stop, length, content_filter.
+    pub finish: &'static str,
+    pub ending: Ending,
+    /// After how many frames the ending comes; all of them by default.
+    pub ends_after: Option<usize>,
+    pub comments: bool,
+    pub crlf: bool,
+    /// How many bytes go out at once.
+    pub drip: Option<usize>,
+}
+
+/// A tool called: in so many pieces, with or without an id.
+#[derive(Clone, Debug)]
+pub struct Tool {
+    pub id: Option<&'static str>,
+    pub name: &'static str,
+    pub arguments: &'static str,
+}
+
+/// Where the usage of chat completions stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UsageForm {
+    /// In a frame of its own, with these choices: `[]`, `null`, none at all, or a real one.
+    EmptyChoices,
+    NullChoices,
+    NoChoices,
+    RealChoice,
+    Never,
+}
+
+/// How a stream ends.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ending {
+    /// As the protocol says.
+    Proper,
+    /// The body ends, without the protocol's own mark.
+    Eof,
+    /// The connection is reset.
+    Reset,
+    /// Nothing comes any more, and the connection stays.
+    Stall,
+    /// Nothing but comments (or pings) come any more.
+    Pings,
+    /// A frame with an error, then the end.
+    Error(Value),
+    /// A frame that is no JSON.
+    Garbage,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self {
+            failure: None,
+            delay: Duration::ZERO,
+            first: Duration::ZERO,
+            pace: Duration::ZERO,
+            text: Vec::new(),
+            reasoning: None,
+            refusal: None,
+            tools: Vec::new(),
+            usage: (11, 4, 7, 2),
+            usage_form: UsageForm::EmptyChoices,
+            finish: "stop",
+            ending: Ending::Proper,
+            ends_after: None,
+            comments: false,
+            crlf: false,
+            drip: None,
+        }
+    }
+}
+
+impl Script {
+    /// A text, word by word.
+    pub fn says(text: &str) -> Self {
+        Self { text: text.split_inclusive(' ').map(str::to_owned).collect(), ..Self::default() }
+    }
+
+    /// So many words.
+    pub fn words(count: usize) -> Self {
+        let text = (0..count).map(|at| format!("w{at} ")).collect();
+        Self { text, usage: (11, 4, count as u64, 0), ..Self::default() }
+    }
+
+    /// An error in the provider's usual form.
+    pub fn fails(status: u16, message: &str) -> Self {
+        let error = json!({"message": message, "type": "error", "code": status.to_string(), "param": null});
+        Self::fails_with(status, json!({ "error": error }))
+    }
+
+    /// An error with this body.
+    pub fn fails_with(status: u16, body: Value) -> Self {
+        Self { failure: Some((status, Vec::new(), body)), ..Self::default() }
+    }
+
+    /// A tool called.
+    pub fn calls(name: &'static str, arguments: &'static str) -> Self {
+        let tools = vec![Tool { id: Some("call_1"), name, arguments }];
+        Self { tools, finish: "tool_calls", ..Self::default() }
+    }
+
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        if let Some((_, headers, _)) = &mut self.failure {
+            headers.push((name, value.to_owned()));
+        }
+        self
+    }
+
+    #[must_use]
+    pub fn pace(mut self, pace: Duration) -> Self {
+        self.pace = pace;
+        self
+    }
+
+    #[must_use]
+    pub fn first_after(mut self, first: Duration) -> Self {
+        self.first = first;
+        self
+    }
+
+    #[must_use]
+    pub fn delayed(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    #[must_use]
+    pub fn thinks(mut self, reasoning: &str) -> Self {
+        self.reasoning = Some(reasoning.to_owned());
+        self
+    }
+
+    #[must_use]
+    pub fn usage(mut self, form: UsageForm) -> Self {
+        self.usage_form = form;
+        self
+    }
+
+    #[must_use]
+    pub fn finish(mut self, finish: &'static str) -> Self {
+        self.finish = finish;
+        self
+    }
+
+    /// Ends so, after all its frames.
+    #[must_use]
+    pub fn ending(mut self, ending: Ending) -> Self {
+        self.ending = ending;
+        self
+    }
+
+    /// Ends so, after so many pieces of text.
+    #[must_use]
+    pub fn ending_after(mut self, pieces: usize, ending: Ending) -> Self {
+        self.ends_after = Some(pieces);
+        self.ending = ending;
+        self
+    }
+
+    #[must_use]
+    pub fn comments(mut self) -> Self {
+        self.comments = true;
+        self
+    }
+
+    #[must_use]
+    pub fn crlf(mut self) -> Self {
+        self.crlf = true;
+        self
+    }
+
+    #[must_use]
+    pub fn drip(mut self, bytes: usize) -> Self {
+        self.drip = Some(bytes);
+        self
+    }
+}

@@ -1,0 +1,345 @@
+//! The HTTP side of a fake provider.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame as BodyFrame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use super::frames::{self, Frame};
+use super::{Ending, Script, Wire};
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub path: String,
+    pub headers: HeaderMap,
+    pub body: Value,
+}
+
+/// What would stand on the bill: every request that was answered with 200 or refused by the content filter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Charged {
+    pub requests: u64,
+    pub input: u64,
+    /// The usage's number where the answer went out whole, else the pieces that did.
+    pub output: u64,
+}
+
+#[derive(Default)]
+struct State {
+    next: VecDeque<Script>,
+    always: Script,
+    seen: Vec<Seen>,
+    charged: Charged,
+    connections: u64,
+    abandoned: u64,
+}
+
+/// Says hello until told otherwise.
+pub struct FakeProvider {
+    wire: Wire,
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl FakeProvider {
+    pub fn start(wire: Wire) -> Self {
+        Self::start_at(wire, "127.0.0.1:0")
+    }
+
+    /// On a thread and runtime of its own, so that it serves other processes and blocked tests too.
+    pub fn start_at(wire: Wire, address: &str) -> Self {
+        let listener = std::net::TcpListener::bind(address).expect("a port");
+        listener.set_nonblocking(true).expect("a listener");
+        let address = listener.local_addr().expect("its number");
+        let state = Arc::new(Mutex::new(State { always: Script::says("Hello there"), ..State::default() }));
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let shared = Arc::clone(&state);
+        let thread = std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let listener = TcpListener::from_std(listener).expect("a listener");
+                tokio::select! {
+                    () = accept(listener, wire, shared) => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self { wire, address, state, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// What `url` is in `colloquy.toml`.
+    pub fn url(&self) -> String {
+        match self.wire {
+            Wire::Chat | Wire::Responses => format!("http://{}/v1", self.address),
+            Wire::Azure | Wire::Anthropic => format!("http://{}", self.address),
+        }
+    }
+
+    /// A table `[deployments.{name}]`, with `auth = "none"`.
+    pub fn deployment(&self, name: &str, more: &str) -> String {
+        format!(
+            "[deployments.{name}]\nprovider = \"{}\"\nurl = \"{}\"\nmodel = \"m-{name}\"\nauth = \"none\"\n{more}\n",
+            self.wire.provider(),
+            self.url()
+        )
+    }
+
+    /// The next requests are answered so, one each; then comes what [`Self::always`] said.
+    pub fn next(&self, scripts: impl IntoIterator<Item = Script>) {
+        self.state.lock().unwrap().next.extend(scripts);
+    }
+
+    pub fn always(&self, script: Script) {
+        self.state.lock().unwrap().always = script;
+    }
+
+    /// All requests so far, in order.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.state.lock().unwrap().seen.clone()
+    }
+
+    pub fn charged(&self) -> Charged {
+        self.state.lock().unwrap().charged
+    }
+
+    /// Connections taken so far.
+    pub fn connections(&self) -> u64 {
+        self.state.lock().unwrap().connections
+    }
+
+    /// Answers whose reader went away before their end.
+    pub fn abandoned(&self) -> u64 {
+        self.state.lock().unwrap().abandoned
+    }
+}
+
+impl Drop for FakeProvider {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the provider's thread");
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, wire: Wire, state: Arc<Mutex<State>>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        stream.set_nodelay(true).expect("TCP_NODELAY");
+        state.lock().unwrap().connections += 1;
+        let reset = Arc::new(AtomicBool::new(false));
+        let io = TokioIo::new(Socket { stream, reset: Arc::clone(&reset) });
+        let state = Arc::clone(&state);
+        tokio::spawn(async move {
+            let service = service_fn(|request| answer(request, wire, Arc::clone(&state), Arc::clone(&reset)));
+            // A connection that ends in an error is often what was asked for.
+            drop(hyper::server::conn::http1::Builder::new().serve_connection(io, service).await);
+        });
+    }
+}
+
+type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>;
+
+fn whole(status: u16, headers: &[(&'static str, String)], body: &Value) -> Response<Body> {
+    let mut response = Response::builder().status(status).header("content-type", "application/json");
+    for (name, value) in headers {
+        response = response.header(*name, value);
+    }
+    let body = http_body_util::Full::new(Bytes::from(body.to_string())).map_err(|never| match never {});
+    response.body(body.boxed_unsync()).expect("a response")
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    wire: Wire,
+    state: Arc<Mutex<State>>,
+    reset: Arc<AtomicBool>,
+) -> Result<Response<Body>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let path = parts.uri.to_string();
+    let embeds = path.contains("/embeddings");
+    let script = {
+        let mut state = state.lock().unwrap();
+        state.seen.push(Seen { path, headers: parts.headers, body });
+        state.next.pop_front().unwrap_or_else(|| state.always.clone())
+    };
+    tokio::time::sleep(script.delay).await;
+    if let Some((status, headers, body)) = &script.failure {
+        if body["error"]["code"] == "content_filter" {
+            charge(&state, &script);
+        }
+        return Ok(whole(*status, headers, body));
+    }
+    charge(&state, &script);
+    if embeds {
+        let body = json!({"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.5, -0.5]}],
+            "model": "m", "usage": {"prompt_tokens": script.usage.0, "total_tokens": script.usage.0}});
+        return Ok(whole(200, &[], &body));
+    }
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(play(script, wire, state, sender, reset));
+    let frames = futures_util::stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|frame: io::Result<Bytes>| (frame.map(BodyFrame::data), receiver))
+    });
+    let response = Response::builder().header("content-type", "text/event-stream");
+    Ok(response.body(StreamBody::new(frames).boxed_unsync()).expect("a response"))
+}
+
+fn charge(state: &Mutex<State>, script: &Script) {
+    let mut state = state.lock().unwrap();
+    state.charged.requests += 1;
+    state.charged.input += script.usage.0;
+}
+
+/// Sends the frames; notes if nobody wants them any more.
+async fn play(
+    script: Script,
+    wire: Wire,
+    state: Arc<Mutex<State>>,
+    sender: mpsc::Sender<io::Result<Bytes>>,
+    reset: Arc<AtomicBool>,
+) {
+    let outcome = tokio::select! {
+        outcome = frames_of(&script, wire, &sender, &reset, &state) => outcome,
+        () = sender.closed() => Err(()),
+    };
+    if outcome.is_err() {
+        state.lock().unwrap().abandoned += 1;
+    }
+}
+
+async fn frames_of(
+    script: &Script,
+    wire: Wire,
+    sender: &mpsc::Sender<io::Result<Bytes>>,
+    reset: &AtomicBool,
+    state: &Mutex<State>,
+) -> Result<(), ()> {
+    tokio::time::sleep(script.first).await;
+    let mut frames: Vec<Frame> = frames::of(script, wire);
+    if script.ending != Ending::Proper {
+        match script.ends_after {
+            // Without the mark of the end: [DONE], message_stop, the final event.
+            None => drop(frames.pop()),
+            Some(pieces) => {
+                let mut left = pieces;
+                frames.retain(|frame| {
+                    let keep = left > 0;
+                    left -= usize::from(keep && frame.piece);
+                    keep
+                });
+            }
+        }
+    }
+    for frame in &frames {
+        if frame.piece {
+            tokio::time::sleep(script.pace).await;
+            state.lock().unwrap().charged.output += 1;
+        }
+        if script.comments {
+            send(": OPENROUTER PROCESSING\n\n", script, sender).await?;
+        }
+        send(&frame.text, script, sender).await?;
+    }
+    let pieces = frames.iter().filter(|frame| frame.piece).count() as u64;
+    match &script.ending {
+        Ending::Proper => {
+            let mut state = state.lock().unwrap();
+            state.charged.output = state.charged.output - pieces + script.usage.2;
+        }
+        Ending::Eof => {}
+        Ending::Reset => {
+            // What was sent must have arrived first: a reset takes away what the other side has not read.
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            reset.store(true, Ordering::Release);
+            drop(sender.send(Err(io::Error::other("reset on purpose"))).await);
+        }
+        Ending::Stall => std::future::pending().await,
+        Ending::Pings => loop {
+            let ping = if wire == Wire::Anthropic {
+                "event: ping\ndata: {\"type\":\"ping\"}\n\n"
+            } else {
+                ": ping\n\n"
+            };
+            send(ping, script, sender).await?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        },
+        Ending::Error(error) => {
+            let name = if wire == Wire::Anthropic || wire == Wire::Responses { "event: error\n" } else { "" };
+            send(&format!("{name}data: {error}\n\n"), script, sender).await?;
+        }
+        Ending::Garbage => send("data: {\"choices\": [nonsense\n\n", script, sender).await?,
+    }
+    Ok(())
+}
+
+async fn send(text: &str, script: &Script, sender: &mpsc::Sender<io::Result<Bytes>>) -> Result<(), ()> {
+    let text = if script.crlf { text.replace('\n', "\r\n") } else { text.to_owned() };
+    for bytes in text.as_bytes().chunks(script.drip.unwrap_or(usize::MAX)) {
+        sender.send(Ok(Bytes::copy_from_slice(bytes))).await.map_err(|_| ())?;
+        if script.drip.is_some() {
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(())
+}
+
+/// A connection that can be reset instead of closed.
+struct Socket {
+    stream: TcpStream,
+    reset: Arc<AtomicBool>,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if self.reset.load(Ordering::Acquire) {
+            self.stream.set_zero_linger().expect("SO_LINGER");
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
