@@ -36,4 +36,4 @@ pub use tokio_postgres::Row;
 pub use tokio_postgres::types::Type;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -230,7 +230,6 @@ pub fn access_refused(code: &str) {
     count(Metric::AccessRefused, 1, &[code]);
 }
 
-<<<<<<< HEAD
 /// A request to the conversation server was answered, or its answer begun.
 pub fn request(route: &str, status: u16, elapsed: Duration) {
     time(Metric::Requests, elapsed, &[route, &status.to_string()]);
@@ -270,7 +269,8 @@ pub fn log_append(elapsed: Duration) {
 /// An append took longer than `LOG_PATIENCE`.
 pub fn log_stalled() {
     count(Metric::LogStalled, 1, &[]);
-=======
+}
+
 /// Share of the day's total budget that is spent, from 0 on.
 pub fn budget_used(share: f64) {
     gauge(Metric::BudgetUsed, share, &[]);
@@ -306,7 +306,6 @@ pub fn coordination_call(call: &str, outcome: &str) {
 /// Whether what instances share can be reached.
 pub fn coordination_connected(yes: bool) {
     gauge(Metric::CoordinationConnected, f64::from(u8::from(yes)), &[]);
->>>>>>> edf06c9 (Schema of usage, budgets, keys and grants; spending drawn in slices)
 }
 
 #[cfg(test)]
