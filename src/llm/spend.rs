@@ -60,6 +60,8 @@ struct Inner {
     state: Mutex<State>,
     /// Something for the keeper to do.
     wake: Notify,
+    /// Held while slices are changed in the database.
+    keeping: tokio::sync::Mutex<()>,
     writer: Writer,
 }
 
@@ -73,6 +75,15 @@ struct State {
     held_until: Option<Instant>,
     /// The database failed a moment ago; nobody waits for it until then.
     away_until: Option<Instant>,
+    /// Everything was given back; nothing is drawn any more.
+    finished: bool,
+}
+
+impl State {
+    /// Whether there is no use in waiting for a draw.
+    fn is_away(&self) -> bool {
+        self.finished || self.away_until.is_some_and(|until| Instant::now() < until)
+    }
 }
 
 struct Waiting {
@@ -111,9 +122,10 @@ impl Spend {
             holder: Uuid::now_v7(),
             held_until: None,
             away_until: None,
+            finished: false,
         };
-        let (state, wake) = (Mutex::new(state), Notify::new());
-        Self { inner: Arc::new(Inner { settings, clock, database, state, wake, writer }) }
+        let (state, wake, keeping) = (Mutex::new(state), Notify::new(), tokio::sync::Mutex::default());
+        Self { inner: Arc::new(Inner { settings, clock, database, state, wake, keeping, writer }) }
     }
 
     /// Begins drawing, reporting, writing and sweeping in the background.
@@ -131,6 +143,14 @@ impl Spend {
     /// [`SpendError::Spent`] once a budget cannot cover it; [`SpendError::Unavailable`] with the database away and
     /// nothing left in hand, unless `SPEND_WITHOUT_DATABASE=allow`.
     pub async fn reserve(&self, who: &Who, estimate: Micros) -> Result<Reservation, SpendError> {
+        let reserved = self.set_aside(who, estimate).await;
+        if let Err(error) = &reserved {
+            crate::telemetry::metrics::budget_refused(error.code());
+        }
+        reserved
+    }
+
+    async fn set_aside(&self, who: &Who, estimate: Micros) -> Result<Reservation, SpendError> {
         let amount = estimate.max(0);
         let limits = self.limits(who);
         if self.inner.database.is_none() || limits.is_empty() {
@@ -141,7 +161,7 @@ impl Spend {
             match self.try_reserve(&mut state, who, limits, amount) {
                 Ok(reservation) => return Ok(reservation),
                 Err(Refusal::Spent(scope)) => return Err(self.spent(scope)),
-                Err(Refusal::Short) if state.away_until.is_some_and(|until| Instant::now() < until) => None,
+                Err(Refusal::Short) if state.is_away() => None,
                 Err(Refusal::Short) => {
                     let (answer, answered) = oneshot::channel();
                     let who = who.clone();
@@ -188,11 +208,19 @@ impl Spend {
     }
 
     /// The last steps of a process that has no turns left: writes what is pending, gives all slices back. What cannot
-    /// be written goes to the queue.
+    /// be written goes to the queue. Nothing is drawn afterwards.
+    ///
+    /// # Errors
+    /// The slices could not be given back; they return when the lease lapses.
     pub async fn finish(&self) -> Result<(), DatabaseError> {
         let Some(database) = &self.inner.database else { return Ok(()) };
+        let _alone = self.inner.keeping.lock().await;
+        let holder = {
+            let mut state = self.state();
+            state.finished = true;
+            state.holder
+        };
         writer::drain(self).await;
-        let holder = self.state().holder;
         let mut client = database.client().await?;
         crate::database::budgets::close_own(&mut client, holder, None, true).await?;
         self.state().ledger.forget_slices();

@@ -7,15 +7,16 @@ use uuid::Uuid;
 
 use super::{Scope, Spend, SpendError, State, Waiting, ledger::Refusal, sweep};
 use crate::database::budgets::{self, Ask};
-use crate::database::{Client, Database, DatabaseError};
+use crate::database::{Class, Client, Database, DatabaseError};
 use crate::telemetry::metrics;
 
 /// A keeper that hangs holds up every turn that waits for a draw.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(5);
 /// After an outage turns are refused at once for so long, instead of each waiting for the next one.
 const AWAY: Duration = Duration::from_secs(1);
-/// Heartbeats that a turn waits for others to give back what they do not need.
+/// Heartbeats that a turn waits for others to give back what they do not need, and the shortest such time.
 const GIVING_BACK: u32 = 3;
+const GIVING_BACK_LEAST: Duration = Duration::from_secs(2);
 const PARTITIONS_EVERY: Duration = Duration::from_secs(12 * 3600);
 
 struct Keeper {
@@ -51,6 +52,11 @@ pub(super) async fn run(spend: Spend, stopping: CancellationToken) {
                 keeper.failing = false;
                 more
             }
+            // Lost against another process; those who wait still do.
+            Err(error) if error.class() == Class::Conflict => {
+                metrics::database_error(error.code());
+                true
+            }
             Err(error) => {
                 keeper.failed(&error);
                 false
@@ -68,6 +74,11 @@ pub(super) async fn run(spend: Spend, stopping: CancellationToken) {
 impl Keeper {
     /// Everything there is to do now. Says whether somebody waits for other processes.
     async fn round(&mut self) -> Result<bool, DatabaseError> {
+        let spend = self.spend.clone();
+        let _alone = spend.inner.keeping.lock().await;
+        if spend.state().finished {
+            return Ok(false);
+        }
         let mut client = self.database.client().await?;
         client.set_statement_timeout(STATEMENT_LIMIT);
         if !self.registered || self.beat_at.is_none_or(|at| at.elapsed() >= self.beat()) {
@@ -93,6 +104,11 @@ impl Keeper {
     /// Between looks at whether others gave back.
     fn poll(&self) -> Duration {
         (self.spend.inner.settings.heartbeat / 10).clamp(Duration::from_millis(10), Duration::from_millis(200))
+    }
+
+    /// How long others may take to give back, if they live.
+    fn giving_back(&self) -> Duration {
+        (self.spend.inner.settings.heartbeat * GIVING_BACK).max(GIVING_BACK_LEAST)
     }
 
     fn pause(&self) -> Duration {
@@ -203,7 +219,7 @@ impl Keeper {
             let mut unaware = false;
             let mut made = false;
             if !asks.is_empty() {
-                let aware_within = self.spend.inner.settings.heartbeat * GIVING_BACK;
+                let aware_within = self.giving_back();
                 let drawn = match budgets::draw(client, holder, &asks, aware_within).await {
                     Ok(drawn) => drawn,
                     Err(error) => {
@@ -214,7 +230,8 @@ impl Keeper {
                 };
                 unaware = drawn.iter().any(|one| one.others_unaware);
                 made = drawn.len() < asks.len();
-                self.spend.state().ledger.drew(&drawn, &asks, Instant::now());
+                let settings = &self.spend.inner.settings;
+                self.spend.state().ledger.drew(&drawn, &asks, settings, Instant::now());
             }
             let waits = self.answer_those_who_can_go(&asks, unaware, made);
             if waits == 0 || (unaware && !made) {
@@ -232,7 +249,7 @@ impl Keeper {
     /// Everybody whom the slices cover gets a reservation, in order. Whoever a budget cannot cover is refused, unless
     /// others may give back. Says how many still wait.
     fn answer_those_who_can_go(&self, asks: &[Ask], unaware: bool, made: bool) -> usize {
-        let patience = self.spend.inner.settings.heartbeat * GIVING_BACK;
+        let patience = self.giving_back();
         let mut answers = Vec::new();
         let mut state = self.spend.state();
         let waiting = std::mem::take(&mut state.waiting);

@@ -291,17 +291,16 @@ impl Ledger {
     }
 
     /// What a draw came to.
-    pub fn drew(&mut self, drawn: &[Drawn], asks: &[Ask], now: Instant) {
+    pub fn drew(&mut self, drawn: &[Drawn], asks: &[Ask], settings: &SpendSettings, now: Instant) {
         for got in drawn {
-            let ask = asks.iter().find(|ask| ask.budget == got.budget);
-            let (need, size) = ask.map_or((0, 0), |ask| (ask.need, ask.slice));
+            let need = asks.iter().find(|ask| ask.budget == got.budget).map_or(0, |ask| ask.need);
             if got.budget.day != self.day {
                 continue;
             }
             if let Some(slice) = self.today.get(got.budget.scope, &got.budget.subject) {
                 slice.drawn = got.amount;
                 slice.unsure = false;
-                slice.scarce = got.free < size;
+                slice.scarce = got.free < settings.slice(slice.limit);
                 let enough = got.granted >= need;
                 slice.dry_until = (!enough && !got.others_unaware).then(|| now + DRY);
             }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::support::*;
-use crate::database::tests::support::{TestDatabase, eventually, value};
+use crate::database::tests::support::{TestDatabase, connect, eventually, test_url, value};
 use crate::database::usage;
 use crate::llm::spend::{Reason, Settlement, Spend, SpendError, WithoutDatabase, system_clock};
 
@@ -70,11 +70,14 @@ async fn without_the_database_what_is_held_is_spent_and_then_refused_or_allowed(
     for (without_database, allowed) in [(WithoutDatabase::Refuse, false), (WithoutDatabase::Allow, true)] {
         let mut settings = settings(total(100_000));
         settings.without_database = without_database;
-        let process = Process::start(&test, &clock, settings);
+        // Directly: a pooler goes on refusing for 15 s after the database is back.
+        let mut connection = test.settings();
+        connection.url = test.direct.as_str().to_owned().into();
+        let process = Process::connected(connection, &clock, settings);
         let caller = who("ada", "k");
         turn(&process.spend, &caller, 10, 10).await.expect("there is plenty");
-        let session = test.session().await;
-        close(&session, &test.name, true).await;
+        let admin = connect(&test_url("COLLOQUY_TEST_DATABASE_DIRECT_URL")).await;
+        close(&admin, &test.name, true).await;
         let mut turns = 0;
         let refused = loop {
             match turn(&process.spend, &caller, 10, 10).await {
@@ -85,12 +88,13 @@ async fn without_the_database_what_is_held_is_spent_and_then_refused_or_allowed(
         };
         assert!(turns >= 190, "{turns} turns out of a slice of 2,000");
         assert_eq!(refused, (!allowed).then_some(SpendError::Unavailable));
-        close(&session, &test.name, false).await;
+        close(&admin, &test.name, false).await;
         // What was written meanwhile waited in memory.
         process.end().await;
         assert_held_is_sliced(&test).await;
         let (spent, held, cost) = books(&test).await;
         assert_eq!((spent, held), (cost, 0));
+        let session = test.session().await;
         let rows = value::<i64>(&session, "SELECT count(*) FROM usage").await;
         assert!(rows > i64::from(turns), "{rows} rows of {turns} turns");
     }
@@ -102,9 +106,8 @@ async fn close(session: &tokio_postgres::Client, name: &str, closed: bool) {
     let allow = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {}", !closed);
     session.batch_execute(&allow).await.expect("changed");
     if closed {
-        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                   WHERE datname = current_database() AND pid <> pg_backend_pid()";
-        session.batch_execute(end).await.expect("ended");
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+        session.execute(end, &[&name]).await.expect("ended");
     }
 }
 

@@ -17,7 +17,7 @@ fn drawn(ledger: &mut Ledger, amount: i64, free: i64, need: bool) {
     let asks = ledger.asks(waiting.into_iter(), &settings(total(1_000)));
     let budget = BudgetKey { scope: Scope::Total, subject: "".into(), day: ledger.today() };
     let got = Drawn { budget, granted: amount, amount, free, others_unaware: false };
-    ledger.drew(&[got], &asks, Instant::now());
+    ledger.drew(&[got], &asks, &settings(total(1_000)), Instant::now());
 }
 
 #[test]

@@ -5,10 +5,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::database::tests::support::{TestDatabase, value};
-use crate::database::{Client, Database, budgets};
+use crate::database::{Client, Database, DatabaseSettings, budgets};
 use crate::llm::TokenUsage;
 use crate::llm::spend::{
-    Attempt, Budgets, Clock, Micros, NewAttempt, Reason, Reservation, Settlement, Spend, SpendError,
+    Attempt, Budgets, Clock, Micros, NewAttempt, Reason, Reservation, Scope, Settlement, Spend, SpendError,
     SpendSettings, Who,
 };
 use crate::tasks::Tasks;
@@ -39,19 +39,21 @@ impl TestClock {
 pub struct Process {
     pub spend: Spend,
     pub tasks: Tasks,
-    pub database: Database,
 }
 
 impl Process {
     pub fn start(test: &TestDatabase, clock: &TestClock, settings: SpendSettings) -> Self {
-        let mut connection = test.settings();
+        Self::connected(test.settings(), clock, settings)
+    }
+
+    pub fn connected(mut connection: DatabaseSettings, clock: &TestClock, settings: SpendSettings) -> Self {
         connection.pool_size = 4;
         connection.connect_timeout = Duration::from_millis(500);
         let database = Database::new(connection, None).expect("settings");
-        let spend = Spend::new(settings, Some(database.clone()), None, clock.clock());
+        let spend = Spend::new(settings, Some(database), None, clock.clock());
         let tasks = Tasks::new();
         spend.start(&tasks);
-        Self { spend, tasks, database }
+        Self { spend, tasks }
     }
 
     /// Ends as SIGKILL would: nothing is written, nothing given back.
@@ -103,6 +105,12 @@ pub fn pay(spend: &Spend, reservation: &mut Reservation, cost: Micros) {
     spend.open(&attempt);
     spend.settle(settled(attempt, cost));
     reservation.charge(cost);
+}
+
+/// What was charged on the total budget, in memory.
+pub fn charged(processes: &[Process]) -> Micros {
+    let slices = processes.iter().flat_map(|process| process.spend.slices());
+    slices.filter(|(budget, _)| budget.scope == Scope::Total).map(|(_, [_, spent, _])| spent).sum()
 }
 
 /// What the tables say of a budget: spent, held, and the cost of the rows.
