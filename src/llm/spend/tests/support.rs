@@ -48,7 +48,6 @@ impl Process {
 
     pub fn connected(mut connection: DatabaseSettings, clock: &TestClock, settings: SpendSettings) -> Self {
         connection.pool_size = 4;
-        connection.connect_timeout = Duration::from_millis(500);
         let database = Database::new(connection, None).expect("settings");
         let spend = Spend::new(settings, Some(database), None, clock.clock());
         let tasks = Tasks::new();
