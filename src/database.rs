@@ -5,6 +5,7 @@
 
 mod auth;
 pub mod backfills;
+pub mod budgets;
 pub mod callbacks;
 mod client;
 mod connect;
@@ -23,6 +24,7 @@ pub mod threads;
 mod tls;
 pub mod turn_log;
 pub mod turns;
+pub mod usage;
 pub mod work;
 
 pub use auth::{ENTRA_SCOPE, TokenError, TokenProvider};
@@ -34,4 +36,4 @@ pub use tokio_postgres::Row;
 pub use tokio_postgres::types::Type;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

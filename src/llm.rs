@@ -20,6 +20,7 @@ mod retry;
 mod router;
 mod sse;
 mod stream;
+pub mod spend;
 
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@ use crate::ids::DeliveryId;
 use crate::jobs::state::WorkKind;
 
 /// The tables with a partition a month.
-const PARTITIONED: [&str; 3] = ["deliveries", "events", "api_audit"];
+const PARTITIONED: [&str; 4] = ["deliveries", "events", "api_audit", "usage"];
 
 /// Makes the partitions of the month of `at`, and of the month after it. Gives how many were missing.
 pub async fn ensure_partitions(client: &mut Client, at: Timestamp) -> Result<usize, DatabaseError> {

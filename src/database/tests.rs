@@ -8,7 +8,7 @@ mod migrations;
 mod pool;
 mod retention;
 mod settings;
-mod support;
+pub(crate) mod support;
 mod talk;
 mod talk_model;
 mod threads;

@@ -47,7 +47,7 @@ pub enum Finish {
 
 /// Tokens as we count them: `input` includes what was read from and written to the provider's cache, `output`
 /// includes reasoning. (Anthropic reports cache tokens beside the input; its adapter adds them.)
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TokenUsage {
     pub input: u64,
     /// Part of `input` read from the provider's cache.

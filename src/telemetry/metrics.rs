@@ -271,6 +271,43 @@ pub fn log_stalled() {
     count(Metric::LogStalled, 1, &[]);
 }
 
+/// Share of the day's total budget that is spent, from 0 on.
+pub fn budget_used(share: f64) {
+    gauge(Metric::BudgetUsed, share, &[]);
+}
+
+/// A budget passed 80 or 100 percent.
+pub fn budget_passed(scope: &str, percent: u8) {
+    count(Metric::BudgetPassed, 1, &[scope, if percent >= 100 { "100" } else { "80" }]);
+}
+
+/// A turn was refused because of a budget; `code` is the refusal's stable code.
+pub fn budget_refused(code: &str) {
+    count(Metric::BudgetRefused, 1, &[code]);
+}
+
+/// Usage rows went another way than to the database: `spooled`, `lost`.
+pub fn usage_rows(fate: &str, n: u64) {
+    if n > 0 {
+        count(Metric::UsageRows, n, &[fate]);
+    }
+}
+
+/// A request was refused by a rate limit: `requests`, `tokens`, `turns`.
+pub fn rate_limited(limit: &str) {
+    count(Metric::RateLimited, 1, &[limit]);
+}
+
+/// A call to what instances share ended: `ok`, `failed`, `timeout`, `open` (the breaker's).
+pub fn coordination_call(call: &str, outcome: &str) {
+    count(Metric::CoordinationCalls, 1, &[call, outcome]);
+}
+
+/// Whether what instances share can be reached.
+pub fn coordination_connected(yes: bool) {
+    gauge(Metric::CoordinationConnected, f64::from(u8::from(yes)), &[]);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -152,6 +152,20 @@ metrics! {
         "How often a model deployment was left alone after failures";
     LlmQuotaWait, "colloquy.llm.quota.wait", Kind::Histogram(SECONDS), "s", ["deployment"],
         "Waits for our own limits of a model deployment";
+    BudgetUsed, "colloquy.budget.used", Kind::Gauge, "1", [],
+        "Share of the day's total budget that is spent";
+    BudgetPassed, "colloquy.budget.passed", Kind::Counter, "{budget}", ["scope", "percent"],
+        "Budgets of which 80 or 100 percent were spent, as each process noticed it";
+    BudgetRefused, "colloquy.budget.refused", Kind::Counter, "{turn}", ["code"],
+        "Turns refused because of a budget, by reason";
+    UsageRows, "colloquy.usage.rows", Kind::Counter, "{row}", ["fate"],
+        "Usage rows that did not go to the database directly: spooled to the queue, or lost";
+    RateLimited, "colloquy.rate_limited", Kind::Counter, "{request}", ["limit"],
+        "Requests refused by a rate limit, by the limit";
+    CoordinationCalls, "colloquy.coordination.calls", Kind::Counter, "{call}", ["call", "outcome"],
+        "Calls to what instances share (Redis), by outcome";
+    CoordinationConnected, "colloquy.coordination.connected", Kind::Gauge, "1", [],
+        "Whether what instances share can be reached (1) or this instance is on its own (0)";
 }
 
 /// The table of metrics in `docs/logging.md`.

@@ -1,0 +1,250 @@
+//! Rows of usage: opened before an attempt is paid, settled once.
+//!
+//! A settled row's cost reaches the budgets in one of two ways. While the holder has a slice of every budget that
+//! applies, the slices carry it, and closing them sums it up ([`super::budgets::close`]); so settling writes to no row
+//! that others write to. Else it is added to the budgets at once, and the row's holder becomes null.
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use uuid::Uuid;
+
+use super::{Columns, DatabaseError, Param, Row, Statements, Type};
+use crate::llm::TokenUsage;
+use crate::llm::spend::{Attempt, Micros, Reason, Settlement};
+
+/// Rows as columns, for `unnest`.
+#[derive(Default)]
+struct Attempts<'a> {
+    ids: Vec<Uuid>,
+    responses: Vec<Option<Uuid>>,
+    owners: Vec<&'a str>,
+    keys: Vec<Option<&'a str>>,
+    models: Vec<&'a str>,
+    deployments: Vec<&'a str>,
+    providers: Vec<&'a str>,
+    reserved: Vec<Micros>,
+    holders: Vec<Option<Uuid>>,
+    days: Vec<Date>,
+    started: Vec<Timestamp>,
+}
+
+impl<'a> Attempts<'a> {
+    fn of(attempts: impl Iterator<Item = &'a Attempt>) -> Self {
+        let mut columns = Self::default();
+        for attempt in attempts {
+            columns.ids.push(attempt.id);
+            columns.responses.push(attempt.response);
+            columns.owners.push(&attempt.owner);
+            columns.keys.push(attempt.key.as_deref());
+            columns.models.push(&attempt.model);
+            columns.deployments.push(&attempt.deployment);
+            columns.providers.push(&attempt.provider);
+            columns.reserved.push(attempt.reserved);
+            columns.holders.push(attempt.holder);
+            columns.days.push(attempt.day);
+            columns.started.push(attempt.started_at);
+        }
+        columns
+    }
+
+    /// $1 to $11.
+    fn params(&self) -> Vec<Param<'_>> {
+        vec![
+            (&self.ids, Type::UUID_ARRAY),
+            (&self.responses, Type::UUID_ARRAY),
+            (&self.owners, Type::TEXT_ARRAY),
+            (&self.keys, Type::TEXT_ARRAY),
+            (&self.models, Type::TEXT_ARRAY),
+            (&self.deployments, Type::TEXT_ARRAY),
+            (&self.providers, Type::TEXT_ARRAY),
+            (&self.reserved, Type::INT8_ARRAY),
+            (&self.holders, Type::UUID_ARRAY),
+            (&self.days, Type::DATE_ARRAY),
+            (&self.started, Type::TIMESTAMPTZ_ARRAY),
+        ]
+    }
+}
+
+/// Opens rows. Those that are there already stay as they are. One statement.
+pub async fn open(client: &impl Statements, attempts: &[Attempt]) -> Result<u64, DatabaseError> {
+    const SQL: &str = "
+        INSERT INTO usage (id, response_id, owner, api_key, model, deployment, provider, reserved_micros, holder, day,
+                           created_at, state)
+        SELECT *, 'open' FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[],
+                                     $7::text[], $8::int8[], $9::uuid[], $10::date[], $11::timestamptz[])
+        ON CONFLICT (id) DO NOTHING";
+    if attempts.is_empty() {
+        return Ok(0);
+    }
+    client.execute("usage.open", SQL, &Attempts::of(attempts.iter()).params()).await
+}
+
+/// Settles attempts, opened or not, and says how many were not settled before. One statement; settling again changes
+/// nothing, except that a row settled as crashed gives way to whoever knows better.
+///
+/// `budgeted`: whether budgets may apply. Without, the statement is a plain upsert.
+pub async fn settle(
+    client: &impl Statements,
+    settlements: &[Settlement],
+    budgeted: bool,
+) -> Result<u64, DatabaseError> {
+    if settlements.is_empty() {
+        return Ok(0);
+    }
+    let attempts = Attempts::of(settlements.iter().map(|settlement| &settlement.attempt));
+    let tokens = |of: fn(&TokenUsage) -> u64| -> Vec<i64> {
+        settlements.iter().map(|one| i64::try_from(of(&one.usage)).unwrap_or(i64::MAX)).collect()
+    };
+    let reasons: Vec<&str> = settlements.iter().map(|one| one.reason.as_str()).collect();
+    let [input, cached, cache_written, output, reasoning] =
+        [tokens(|u| u.input), tokens(|u| u.cached), tokens(|u| u.cache_written), tokens(|u| u.output), tokens(|u| u.reasoning)];
+    let costs: Vec<Micros> = settlements.iter().map(|one| one.cost.max(0)).collect();
+    let estimated: Vec<bool> = settlements.iter().map(|one| one.estimated).collect();
+    let raw: Vec<Option<&serde_json::Value>> = settlements.iter().map(|one| one.raw.as_ref()).collect();
+    let mut params = attempts.params();
+    params.extend::<[Param<'_>; 9]>([
+        (&reasons, Type::TEXT_ARRAY),
+        (&input, Type::INT8_ARRAY),
+        (&cached, Type::INT8_ARRAY),
+        (&cache_written, Type::INT8_ARRAY),
+        (&output, Type::INT8_ARRAY),
+        (&reasoning, Type::INT8_ARRAY),
+        (&costs, Type::INT8_ARRAY),
+        (&estimated, Type::BOOL_ARRAY),
+        (&raw, Type::JSON_ARRAY),
+    ]);
+    let sql = if budgeted { SETTLE_BUDGETED } else { SETTLE };
+    client.query_one("usage.settle", sql, &params).await?.column::<i64>("written").map(i64::unsigned_abs)
+}
+
+macro_rules! given {
+    () => {
+        "given AS (
+            SELECT * FROM unnest(
+                $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int8[],
+                $9::uuid[], $10::date[], $11::timestamptz[], $12::text[], $13::int8[], $14::int8[], $15::int8[],
+                $16::int8[], $17::int8[], $18::int8[], $19::bool[], $20::json[])
+            AS row (id, response_id, owner, api_key, model, deployment, provider, reserved_micros, holder, day,
+                    created_at, reason, input_tokens, cached_tokens, cache_written_tokens, output_tokens,
+                    reasoning_tokens, cost_micros, estimated, raw)
+        )"
+    };
+}
+
+/// `$holder` is the row's holder, `$from` where the rows come from. Settled at the clock's time, not the transaction's
+/// beginning: it is compared with the time at which a slice was opened.
+macro_rules! written {
+    ($holder:literal, $from:literal) => {
+        concat!(
+            "written AS (
+            INSERT INTO usage AS old (
+                id, response_id, owner, api_key, model, deployment, provider, reserved_micros, holder, day,
+                created_at, reason, input_tokens, cached_tokens, cache_written_tokens, output_tokens,
+                reasoning_tokens, cost_micros, estimated, raw, state, settled_at)
+            SELECT id, response_id, owner, api_key, model, deployment, provider, reserved_micros, ",
+            $holder,
+            ", day, created_at, reason, input_tokens, cached_tokens, cache_written_tokens, output_tokens,
+                reasoning_tokens, cost_micros, estimated, raw, 'settled', clock_timestamp()
+            FROM ",
+            $from,
+            "
+            ON CONFLICT (id) DO UPDATE SET
+                holder = excluded.holder, reason = excluded.reason, input_tokens = excluded.input_tokens,
+                cached_tokens = excluded.cached_tokens, cache_written_tokens = excluded.cache_written_tokens,
+                output_tokens = excluded.output_tokens, reasoning_tokens = excluded.reasoning_tokens,
+                cost_micros = excluded.cost_micros, estimated = excluded.estimated, raw = excluded.raw,
+                state = 'settled', settled_at = excluded.settled_at
+            WHERE old.state = 'open' OR (old.reason = 'crashed' AND excluded.reason <> 'crashed')
+            RETURNING id
+        )"
+        )
+    };
+}
+
+const SETTLE: &str = concat!(
+    "WITH ",
+    given!(),
+    ", ",
+    written!("holder", "given"),
+    " SELECT count(*) AS written FROM written"
+);
+
+const SETTLE_BUDGETED: &str = concat!(
+    "WITH ",
+    given!(),
+    ", known AS (
+        SELECT id, state, reason, cost_micros FROM usage WHERE id = ANY($1) ORDER BY id FOR UPDATE
+    ), fresh AS (
+        SELECT given.*, CASE known.state WHEN 'settled' THEN known.cost_micros ELSE 0 END AS counted
+        FROM given LEFT JOIN known ON known.id = given.id
+        WHERE known.id IS NULL OR known.state = 'open' OR (known.reason = 'crashed' AND given.reason <> 'crashed')
+    ), carrying AS (
+        SELECT fresh.id, slices.scope
+        FROM fresh
+        CROSS JOIN LATERAL (VALUES ('owner', fresh.owner), ('key', fresh.api_key), ('total', '')) AS of (scope, subject)
+        JOIN budget_slices slices ON slices.scope = of.scope AND slices.subject = of.subject
+             AND slices.day = fresh.day AND slices.holder = fresh.holder
+        FOR KEY SHARE OF slices
+    ), due AS (
+        SELECT fresh.id, budgets.scope, budgets.subject, budgets.day, fresh.cost_micros - fresh.counted AS cost,
+               carrying.id IS NOT NULL AS carried
+        FROM fresh
+        CROSS JOIN LATERAL (VALUES ('owner', fresh.owner), ('key', fresh.api_key), ('total', '')) AS of (scope, subject)
+        JOIN budgets ON budgets.scope = of.scope AND budgets.subject = of.subject AND budgets.day = fresh.day
+        LEFT JOIN carrying ON carrying.id = fresh.id AND carrying.scope = budgets.scope
+    ), uncarried AS (
+        SELECT DISTINCT id FROM due WHERE NOT carried
+    ), ",
+    written!("CASE WHEN id NOT IN (SELECT id FROM uncarried) THEN holder END", "fresh"),
+    ", paid AS (
+        UPDATE budgets SET spent_micros = budgets.spent_micros + added.cost
+        FROM (SELECT due.scope, due.subject, due.day, sum(due.cost)::bigint AS cost
+              FROM due JOIN uncarried ON uncarried.id = due.id JOIN written ON written.id = due.id
+              GROUP BY due.scope, due.subject, due.day) AS added
+        WHERE budgets.scope = added.scope AND budgets.subject = added.subject AND budgets.day = added.day
+    )
+    SELECT count(*) AS written FROM written"
+);
+
+/// Open rows of processes that are no more, as settlements of what was set aside for them.
+pub async fn abandoned(
+    client: &impl Statements,
+    holders: &[Uuid],
+    limit: i64,
+) -> Result<Vec<Settlement>, DatabaseError> {
+    const SQL: &str = "
+        SELECT id, response_id, owner, api_key, model, deployment, provider, reserved_micros, holder, day, created_at
+        FROM usage WHERE holder = ANY($1) AND state = 'open'
+        ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED";
+    let params = [(&holders as _, Type::UUID_ARRAY), (&limit as _, Type::INT8)];
+    let rows = client.query("usage.abandoned", SQL, &params).await?;
+    rows.iter().map(crashed).collect()
+}
+
+fn crashed(row: &Row) -> Result<Settlement, DatabaseError> {
+    let text = |name| row.column::<&str>(name).map(std::sync::Arc::from);
+    let reserved = row.column("reserved_micros")?;
+    let attempt = Attempt {
+        id: row.column("id")?,
+        response: row.column("response_id")?,
+        owner: text("owner")?,
+        key: row.column::<Option<&str>>("api_key")?.map(std::sync::Arc::from),
+        model: text("model")?,
+        deployment: text("deployment")?,
+        provider: text("provider")?,
+        reserved,
+        holder: row.column("holder")?,
+        day: row.column("day")?,
+        started_at: row.column("created_at")?,
+    };
+    let usage = TokenUsage::default();
+    Ok(Settlement { attempt, reason: Reason::Crashed, usage, cost: reserved, estimated: true, raw: None })
+}
+
+/// Makes the partitions of this month and the next. A server that runs for weeks calls it daily.
+pub async fn ensure_partitions(client: &impl Statements) -> Result<(), DatabaseError> {
+    const SQL: &str = "
+        SELECT ensure_month_partition('usage', at)
+        FROM unnest(ARRAY[now(), date_trunc('month', now(), 'UTC') + interval '32 days']) AS at";
+    client.query("usage.ensure_partitions", SQL, &[]).await.map(drop)
+}

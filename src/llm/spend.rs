@@ -1,0 +1,397 @@
+//! Spend: budgets a day, reserved before a turn and settled after it.
+//!
+//! A process draws *slices* of the budgets that apply (of the owner, of the key, in total) and reserves from them in
+//! memory; the database is asked only when a slice runs low, ahead of need. Slices become smaller towards a budget's
+//! end, and what no turn needs is given back then, so that the stop is exact to one turn. How the rows work together,
+//! what a crash costs and what is exact: `docs/spend.md`.
+//!
+//! ```ignore
+//! let mut reservation = spend.reserve(&who, estimate).await?;       // in memory, but for the end of a budget
+//! let attempt = reservation.attempt(NewAttempt { .. });
+//! spend.open(&attempt);                                             // grouped, not awaited
+//! // … the provider answers …
+//! spend.settlement_statement(&transaction, &[settlement]).await?;   // a stored turn: with its finish
+//! reservation.charge(cost);                                         // what is left of it returns when it is dropped
+//! spend.settle(settlement);                                         // everything else: grouped, not awaited
+//! ```
+
+mod error;
+mod keeper;
+mod ledger;
+mod rows;
+mod settings;
+mod spool;
+mod sweep;
+mod writer;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{Notify, oneshot};
+use uuid::Uuid;
+
+pub use error::SpendError;
+pub use rows::{Attempt, BudgetKey, Micros, Reason, Scope, Settlement, UsageState, Who};
+pub use settings::{Budgets, Clock, SpendSettings, WithoutDatabase, system_clock};
+pub use spool::{Spool, bring_home};
+pub use sweep::settle_dead;
+pub use writer::WriterStatus;
+
+use self::ledger::{Ledger, Limits, Refusal};
+use self::writer::Writer;
+use crate::azure::Queue;
+use crate::database::{Database, DatabaseError, Statements};
+use crate::tasks::Tasks;
+
+/// The spending of one process. Cheap to clone.
+#[derive(Clone)]
+pub struct Spend {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: SpendSettings,
+    clock: Clock,
+    /// `None`: usage is not tracked, nothing is enforced.
+    database: Option<Database>,
+    state: Mutex<State>,
+    /// Something for the keeper to do.
+    wake: Notify,
+    /// Held while slices are changed in the database.
+    keeping: tokio::sync::Mutex<()>,
+    writer: Writer,
+}
+
+struct State {
+    ledger: Ledger,
+    /// Who waits for a draw, in order.
+    waiting: Vec<Waiting>,
+    /// The name under which slices are held. Changes if this process was given up as dead.
+    holder: Uuid,
+    /// Until when the slices are surely ours.
+    held_until: Option<Instant>,
+    /// The database failed a moment ago; nobody waits for it until then.
+    away_until: Option<Instant>,
+    /// Everything was given back; nothing is drawn any more.
+    finished: bool,
+}
+
+impl State {
+    /// Whether there is no use in waiting for a draw.
+    fn is_away(&self) -> bool {
+        self.finished || self.away_until.is_some_and(|until| Instant::now() < until)
+    }
+}
+
+struct Waiting {
+    who: Who,
+    limits: Limits,
+    amount: Micros,
+    answer: oneshot::Sender<Result<Reservation, SpendError>>,
+    /// Until when it waits for other processes to give back.
+    patience: Option<Instant>,
+}
+
+/// What an attempt is for, as far as its reservation does not know it.
+#[derive(Clone, Debug)]
+pub struct NewAttempt {
+    /// `None`: the attempt belongs to no response.
+    pub response: Option<Uuid>,
+    pub model: Arc<str>,
+    pub deployment: Arc<str>,
+    pub provider: Arc<str>,
+}
+
+impl Spend {
+    /// `database`: `None` with `DB_TRACK_USAGE=false`; then nothing is written and no budget enforced. `spool`: the
+    /// queue `usage`, for rows that the database does not take. Connects to nothing; [`Spend::start`] begins the work.
+    pub fn new(
+        settings: SpendSettings,
+        database: Option<Database>,
+        spool: Option<Queue>,
+        clock: Clock,
+    ) -> Self {
+        let today = day_of(clock());
+        let writer = Writer::new(&settings, database.clone(), spool);
+        let state = State {
+            ledger: Ledger::new(today),
+            waiting: Vec::new(),
+            holder: Uuid::now_v7(),
+            held_until: None,
+            away_until: None,
+            finished: false,
+        };
+        let (state, wake, keeping) = (Mutex::new(state), Notify::new(), tokio::sync::Mutex::default());
+        Self { inner: Arc::new(Inner { settings, clock, database, state, wake, keeping, writer }) }
+    }
+
+    /// Begins drawing, reporting, writing and sweeping in the background.
+    pub fn start(&self, tasks: &Tasks) {
+        if self.inner.database.is_some() {
+            tasks.spawn("spend.keeper", keeper::run(self.clone(), tasks.stopping()));
+            tasks.spawn("spend.writer", writer::run(self.clone(), tasks.stopping()));
+        }
+    }
+
+    /// Sets `estimate` aside from every budget that applies: in memory, or after a draw that is shared by all turns
+    /// that wait. The reservation returns what was not charged when it is dropped.
+    ///
+    /// # Errors
+    /// [`SpendError::Spent`] once a budget cannot cover it; [`SpendError::Unavailable`] with the database away and
+    /// nothing left in hand, unless `SPEND_WITHOUT_DATABASE=allow`.
+    pub async fn reserve(&self, who: &Who, estimate: Micros) -> Result<Reservation, SpendError> {
+        let reserved = self.set_aside(who, estimate).await;
+        if let Err(error) = &reserved {
+            crate::telemetry::metrics::budget_refused(error.code());
+        }
+        reserved
+    }
+
+    async fn set_aside(&self, who: &Who, estimate: Micros) -> Result<Reservation, SpendError> {
+        let amount = estimate.max(0);
+        let limits = self.limits(who);
+        if self.inner.database.is_none() || limits.is_empty() {
+            return Ok(self.unbudgeted(who, amount));
+        }
+        let answer = {
+            let mut state = self.state();
+            match self.try_reserve(&mut state, who, limits, amount) {
+                Ok(reservation) => return Ok(reservation),
+                Err(Refusal::Spent(scope)) => return Err(self.spent(scope)),
+                Err(Refusal::Short) if state.is_away() => None,
+                Err(Refusal::Short) => {
+                    let (answer, answered) = oneshot::channel();
+                    let who = who.clone();
+                    state.waiting.push(Waiting { who, limits, amount, answer, patience: None });
+                    Some(answered)
+                }
+            }
+        };
+        let Some(answered) = answer else { return self.without_database(who, amount) };
+        self.inner.wake.notify_one();
+        match tokio::time::timeout(self.inner.settings.patience, answered).await {
+            Ok(Ok(Err(SpendError::Unavailable))) | Ok(Err(_)) | Err(_) => self.without_database(who, amount),
+            Ok(Ok(answer)) => answer,
+        }
+    }
+
+    /// Opens an attempt's row, so that a crash leaves one. Grouped, not awaited. For a stored turn whose row is opened
+    /// with its begin, see [`usage::open`](crate::database::usage::open).
+    pub fn open(&self, attempt: &Attempt) {
+        if self.inner.database.is_some() {
+            self.inner.writer.open(attempt.clone());
+        }
+    }
+
+    /// Writes an attempt's end. Grouped, not awaited; kept in memory, then on the queue `usage`, while the database is
+    /// away. For attempts without a stored turn, and for a stored turn whose finish could not be written.
+    pub fn settle(&self, settlement: Settlement) {
+        if self.inner.database.is_some() {
+            self.inner.writer.settle(settlement);
+        }
+    }
+
+    /// Writes the ends of attempts in the caller's transaction: one statement, none without tracking. Settling the same
+    /// attempt twice is settling it once.
+    pub async fn settlement_statement(
+        &self,
+        client: &impl Statements,
+        settlements: &[Settlement],
+    ) -> Result<(), DatabaseError> {
+        if self.inner.database.is_none() {
+            return Ok(());
+        }
+        crate::database::usage::settle(client, settlements, self.budgeted()).await.map(drop)
+    }
+
+    /// The last steps of a process that has no turns left: writes what is pending, gives all slices back. What cannot
+    /// be written goes to the queue. Nothing is drawn afterwards.
+    ///
+    /// # Errors
+    /// The slices could not be given back; they return when the lease lapses.
+    pub async fn finish(&self) -> Result<(), DatabaseError> {
+        let Some(database) = &self.inner.database else { return Ok(()) };
+        let _alone = self.inner.keeping.lock().await;
+        let holder = {
+            let mut state = self.state();
+            state.finished = true;
+            state.holder
+        };
+        writer::drain(self).await;
+        let mut client = database.client().await?;
+        crate::database::budgets::close_own(&mut client, holder, None, true).await?;
+        self.state().ledger.forget_slices();
+        Ok(())
+    }
+
+    /// The name under which this process holds slices and opens rows.
+    pub fn holder(&self) -> Uuid {
+        self.state().holder
+    }
+
+    /// Rows waiting to be written.
+    pub fn writer_status(&self) -> WriterStatus {
+        self.inner.writer.status()
+    }
+
+    /// The slices in hand, for `/health/status`: budget, drawn, spent, reserved.
+    pub fn slices(&self) -> Vec<(BudgetKey, [Micros; 3])> {
+        self.state().ledger.slices()
+    }
+
+    fn limits(&self, who: &Who) -> Limits {
+        self.inner.settings.budgets.limits(who)
+    }
+
+    /// Whether any budget may apply to anybody.
+    fn budgeted(&self) -> bool {
+        // A key's own budget is not known beforehand; the ledger remembers that there was one.
+        !self.inner.settings.budgets.is_empty() || self.state().ledger.is_used()
+    }
+
+    fn try_reserve(
+        &self,
+        state: &mut State,
+        who: &Who,
+        limits: Limits,
+        amount: Micros,
+    ) -> Result<Reservation, Refusal> {
+        let now = Instant::now();
+        state.ledger.turn_to(self.today());
+        let ours = state.held_until.is_some_and(|until| now < until);
+        let low = state.ledger.reserve(who, limits, amount, ours, now)?;
+        if low {
+            self.inner.wake.notify_one();
+        }
+        Ok(Reservation {
+            spend: self.clone(),
+            who: who.clone(),
+            limits,
+            day: state.ledger.today(),
+            holder: Some(state.holder),
+            left: amount,
+        })
+    }
+
+    /// A reservation that no budget stands behind.
+    fn unbudgeted(&self, who: &Who, amount: Micros) -> Reservation {
+        Reservation {
+            spend: self.clone(),
+            who: who.clone(),
+            limits: Limits::default(),
+            day: self.today(),
+            holder: self.inner.database.as_ref().map(|_| self.holder()),
+            left: amount,
+        }
+    }
+
+    fn without_database(&self, who: &Who, amount: Micros) -> Result<Reservation, SpendError> {
+        match self.inner.settings.without_database {
+            WithoutDatabase::Allow => Ok(self.unbudgeted(who, amount)),
+            WithoutDatabase::Refuse => Err(SpendError::Unavailable),
+        }
+    }
+
+    fn spent(&self, scope: Scope) -> SpendError {
+        let now = (self.inner.clock)();
+        let until = next_day(now);
+        let wait = SignedDuration::try_from(until - now).unwrap_or_default();
+        SpendError::Spent { scope, until, wait: wait.try_into().unwrap_or_default() }
+    }
+
+    fn today(&self) -> Date {
+        day_of((self.inner.clock)())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Money set aside for one turn. What was not charged returns when it is dropped.
+pub struct Reservation {
+    spend: Spend,
+    who: Who,
+    limits: Limits,
+    day: Date,
+    holder: Option<Uuid>,
+    left: Micros,
+}
+
+impl Reservation {
+    /// What is still set aside.
+    pub fn left(&self) -> Micros {
+        self.left
+    }
+
+    /// A new attempt on this account, which counts as all that is left until it is settled.
+    pub fn attempt(&self, new: NewAttempt) -> Attempt {
+        Attempt {
+            id: Uuid::now_v7(),
+            response: new.response,
+            owner: self.who.owner.clone(),
+            key: self.who.key.clone(),
+            model: new.model,
+            deployment: new.deployment,
+            provider: new.provider,
+            reserved: self.left,
+            holder: self.holder,
+            day: self.day,
+            started_at: (self.spend.inner.clock)(),
+        }
+    }
+
+    /// An attempt cost this much, whether or not so much was set aside. Call it once for each settlement, after the
+    /// row is on its way. Memory only.
+    pub fn charge(&mut self, cost: Micros) {
+        let cost = cost.max(0);
+        let covered = cost.min(self.left);
+        self.left -= covered;
+        if !self.limits.is_empty() {
+            let wake = {
+                let mut state = self.spend.state();
+                state.ledger.charge(self.day, &self.who, self.limits, covered, cost)
+            };
+            if wake {
+                self.spend.inner.wake.notify_one();
+            }
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.left > 0 && !self.limits.is_empty() {
+            let wake = {
+                let mut state = self.spend.state();
+                state.ledger.charge(self.day, &self.who, self.limits, self.left, 0)
+            };
+            if wake {
+                self.spend.inner.wake.notify_one();
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reservation").field("left", &self.left).field("day", &self.day).finish_non_exhaustive()
+    }
+}
+
+/// The UTC day of an instant.
+fn day_of(at: Timestamp) -> Date {
+    at.to_zoned(TimeZone::UTC).date()
+}
+
+/// The UTC midnight that ends an instant's day.
+fn next_day(at: Timestamp) -> Timestamp {
+    let tomorrow = day_of(at).tomorrow().and_then(|day| day.to_zoned(TimeZone::UTC));
+    tomorrow.map_or(Timestamp::MAX, |midnight| midnight.timestamp())
+}
+
+#[cfg(test)]
+mod tests;
