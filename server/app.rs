@@ -6,6 +6,7 @@ use colloquy::access::{AccessError, ApiKeys, Principal};
 use colloquy::config::{Config, LlmConfig, Scope};
 use colloquy::conversation::engine::{self, Engine, Limits};
 use colloquy::database::{Client, Database, DatabaseError, TokenProvider};
+use colloquy::llm::spend::{Spend, SpendSettings, system_clock};
 use colloquy::openresponses::{ApiError, ErrorType};
 use colloquy::tasks::Tasks;
 use colloquy::telemetry::metrics;
@@ -53,7 +54,10 @@ impl App {
             log_retention: config.work.log_retention,
         };
         let router = wiring::router(&config, llm, tokens).map_err(anyhow::Error::msg)?;
-        let engine = Engine::new(router, database.clone(), limits, turns);
+        let tracked = config.database.track_usage.then(|| database.clone());
+        let spend = Spend::new(SpendSettings::default(), tracked, None, system_clock());
+        spend.start(&turns);
+        let engine = Engine::new(router, database.clone(), spend, limits, turns);
         Ok(Self {
             keys: ApiKeys::new(&config.access),
             config,

@@ -109,6 +109,9 @@ async fn serve() -> anyhow::Result<()> {
 
     tracing::info!(code = "draining", turns = app.engine.open_turns(), "the conversation server stops");
     app.engine.drain(drain).await;
+    if let Err(error) = app.engine.spend().finish().await {
+        tracing::warn!(code = error.code(), %error, "slices of budgets return when their lease lapses");
+    }
     cutting.cancel();
     for (tasks, patience) in [(connections, 2), (tasks, 2)] {
         if let Err(error) = tasks.stop(Duration::from_secs(patience)).await {

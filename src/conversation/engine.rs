@@ -7,6 +7,7 @@
 mod create;
 mod input;
 mod leases;
+mod paying;
 mod read;
 mod retries;
 mod run;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 use crate::database::{Client, Database, DatabaseError};
 use crate::ids::ResponseId;
 use crate::llm::Router;
+use crate::llm::spend::Spend;
 use crate::openresponses::ApiError;
 use crate::tasks::Tasks;
 
@@ -61,6 +63,7 @@ struct Inner {
     instance: Uuid,
     router: Router,
     database: Database,
+    spend: Spend,
     limits: Limits,
     tasks: Tasks,
     writer: Writer,
@@ -73,13 +76,14 @@ struct Inner {
 
 impl Engine {
     /// An engine without turns. Its background work runs in `tasks` until they are stopped.
-    pub fn new(router: Router, database: Database, limits: Limits, tasks: Tasks) -> Self {
+    pub fn new(router: Router, database: Database, spend: Spend, limits: Limits, tasks: Tasks) -> Self {
         let writer = Writer::start(&database, limits.log_patience, &tasks);
         let foreign = tail::Tailer::start(&database, &tasks);
         let inner = Inner {
             instance: Uuid::now_v7(),
             router,
             database,
+            spend,
             limits,
             tasks,
             writer,
@@ -96,6 +100,11 @@ impl Engine {
     /// Models and their providers.
     pub fn router(&self) -> &Router {
         &self.0.router
+    }
+
+    /// What turns cost.
+    pub fn spend(&self) -> &Spend {
+        &self.0.spend
     }
 
     /// How many turns are in flight here.

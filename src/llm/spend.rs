@@ -136,6 +136,11 @@ impl Spend {
         }
     }
 
+    /// Whether usage is written at all.
+    pub fn is_tracking(&self) -> bool {
+        self.inner.database.is_some()
+    }
+
     /// Sets `estimate` aside from every budget that applies: in memory, or after a draw that is shared by all turns
     /// that wait. The reservation returns what was not charged when it is dropped.
     ///
@@ -378,7 +383,10 @@ impl Drop for Reservation {
 
 impl std::fmt::Debug for Reservation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reservation").field("left", &self.left).field("day", &self.day).finish_non_exhaustive()
+        f.debug_struct("Reservation")
+            .field("left", &self.left)
+            .field("day", &self.day)
+            .finish_non_exhaustive()
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::input::{Entry, OwnItem, check_outputs, entries, no_such_item};
+use super::paying::Paying;
 use super::turn::{NewTurn, OnDisconnect, Turn};
 use super::{Engine, away};
 use crate::access::Principal;
@@ -72,23 +73,23 @@ impl Engine {
         let request = Arc::new(request);
         let start = Start { who, id: ResponseId::new(), request: &request, call: &call, alias: &alias };
         let own = self.resolve(who, input).await?;
-        let (beginning, items) = self.place(&start, &own).await?;
+        let (beginning, items, paying) = self.place(&start, &own).await?;
         let turn = match beginning {
             Beginning::New(turn) => turn,
             Beginning::Repeated(id) => return self.attach(who, id).await,
         };
         self.turns().insert(turn.id, Arc::clone(&turn));
         self.0.recent.remember(&who.owner, &call, turn.id);
-        self.run(Arc::clone(&turn), Arc::clone(&alias), ModelRequest { params: request, items });
+        self.run(Arc::clone(&turn), Arc::clone(&alias), ModelRequest { params: request, items }, paying);
         Ok(turn)
     }
 
-    /// Finds what goes before, and begins the turn behind it. Gives what the model is shown.
+    /// Finds what goes before, sets money aside, and begins the turn. Gives what the model is shown, too.
     async fn place(
         &self,
         start: &Start<'_>,
         own: &[OwnItem],
-    ) -> Result<(Beginning, Vec<Arc<Item>>), ApiError> {
+    ) -> Result<(Beginning, Vec<Arc<Item>>, Paying), ApiError> {
         /// A thread that changes under our hands is looked at again: what was its head may have to be forked now.
         const TRIES: u32 = 3;
         for _ in 0..TRIES {
@@ -99,14 +100,17 @@ impl Engine {
             let items: Vec<_> =
                 before.items.into_iter().chain(own.iter().map(|own| Arc::clone(&own.item))).collect();
             check_outputs(items.iter().map(|item| &**item))?;
+            let paying = self.reserve(start, &items).await?;
             if !start.request.stores() {
                 let context =
                     if start.call.transport == Transport::WebSocket { items.clone() } else { Vec::new() };
                 let begun = start.begun(Timestamp::now());
-                return Ok((Beginning::New(Arc::new(start.turn(None, None, begun, own, context))), items));
+                self.0.spend.open(&paying.first);
+                let turn = Arc::new(start.turn(None, None, begun, own, context));
+                return Ok((Beginning::New(turn), items, paying));
             }
-            if let Some(beginning) = self.begin(start, before.window.as_ref(), own).await? {
-                return Ok((beginning, items));
+            if let Some(beginning) = self.begin(start, before.window.as_ref(), own, &paying).await? {
+                return Ok((beginning, items, paying));
             }
         }
         Err(changed_meanwhile())
@@ -217,6 +221,7 @@ impl Engine {
         start: &Start<'_>,
         window: Option<&Window>,
         own: &[OwnItem],
+        paying: &Paying,
     ) -> Result<Option<Beginning>, ApiError> {
         let Start { who, id, request, call, alias } = *start;
         let parameters = serde_json::to_string(&**request).map_err(|error| {
@@ -246,6 +251,7 @@ impl Engine {
                 .idempotency_key
                 .as_deref()
                 .map(|key| Idempotency { key, request_hash: &call.digest }),
+            attempt: self.0.spend.is_tracking().then_some(&paying.first),
         };
         let client = self.client().await?;
         match turns::begin(&client, &turn).await.map_err(away)? {
@@ -274,12 +280,12 @@ impl Engine {
 
 /// A turn that is about to begin.
 #[derive(Clone, Copy)]
-struct Start<'a> {
-    who: &'a Principal,
-    id: ResponseId,
-    request: &'a Arc<CreateResponse>,
-    call: &'a Call,
-    alias: &'a Arc<Alias>,
+pub(super) struct Start<'a> {
+    pub who: &'a Principal,
+    pub id: ResponseId,
+    pub request: &'a Arc<CreateResponse>,
+    pub call: &'a Call,
+    pub alias: &'a Arc<Alias>,
 }
 
 impl Start<'_> {

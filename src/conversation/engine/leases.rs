@@ -1,5 +1,6 @@
 //! Leases: renewed while a turn runs, taken over when their holder fell silent, given up when this process stops.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use super::read::request_of;
 use super::run::become_stored;
 use super::turn::{NewTurn, OnDisconnect, StopReason, Turn};
 use super::{Engine, away};
+use crate::access::Principal;
 use crate::conversation::assembler::{End, NoSink};
 use crate::conversation::log;
 use crate::database::threads::{self, Anchor};
@@ -198,7 +200,7 @@ impl Engine {
             usage: None,
             completed_at: None,
         };
-        let (end, lost) = self.store_end(&turn, end).await;
+        let (end, lost) = self.store_end(&turn, end, &[]).await;
         if !lost {
             metrics::turn_ended(end.status.as_str(), "taken_over");
         }
@@ -225,9 +227,20 @@ impl Engine {
         let truncation = crate::openresponses::Truncation::Auto;
         let start =
             crate::conversation::window::fit(&past, fixed, answer, alias.context_window(), truncation)?;
-        let items = past[start..].iter().map(|past| Arc::clone(&past.item)).collect();
+        let items: Vec<_> = past[start..].iter().map(|past| Arc::clone(&past.item)).collect();
+        let who = Principal {
+            owner: lapsed.owner.clone(),
+            key: lapsed.api_key.clone().unwrap_or_default(),
+            scopes: Vec::new(),
+            limits: BTreeMap::new(),
+        };
+        let paying = match self.reserve_for(&who, turn.id.0, &alias, &request, &items).await {
+            Ok(paying) => paying,
+            Err(error) => return self.fail_lapsed(&turn, error.code, &error.message).await,
+        };
+        self.0.spend.open(&paying.first);
         self.turns().insert(turn.id, Arc::clone(&turn));
-        self.run(turn, alias, ModelRequest { params: request, items });
+        self.run(turn, alias, ModelRequest { params: request, items }, paying);
         Ok(())
     }
 
@@ -239,7 +252,7 @@ impl Engine {
             usage: None,
             completed_at: None,
         };
-        self.store_end(turn, end).await;
+        self.store_end(turn, end, &[]).await;
         Ok(())
     }
 

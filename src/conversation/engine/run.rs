@@ -8,11 +8,13 @@ use futures_util::FutureExt;
 use jiff::Timestamp;
 
 use super::input::OwnItem;
+use super::paying::Paying;
 use super::turn::{OnDisconnect, StopReason, Turn};
 use super::{Engine, away};
 use crate::conversation::assembler::{Assembler, End, NoSink, item_uuid};
 use crate::conversation::live::{Cut, Live};
 use crate::database::turns::{self, Ended, Finish};
+use crate::llm::spend::{Reason, Settlement};
 use crate::llm::{
     Alias, Finish as Stop, LlmError, ModelRequest, OpenLimits, OpenStream, TokenUsage, Upstream,
 };
@@ -29,17 +31,17 @@ enum Outcome {
 
 impl Engine {
     /// Runs the turn in the background until its end is stored and shown.
-    pub(super) fn run(&self, turn: Arc<Turn>, alias: Arc<Alias>, request: ModelRequest) {
+    pub(super) fn run(&self, turn: Arc<Turn>, alias: Arc<Alias>, request: ModelRequest, mut paying: Paying) {
         let engine = self.clone();
         let open = Open::new(self);
         self.0.tasks.spawn("turn", async move {
-            let mut usage = None;
-            let outcome = engine.converse(&turn, &alias, &request, &mut usage).await;
+            let outcome = engine.converse(&turn, &alias, &request, &mut paying).await;
+            drop(request);
             turn.set_opened(match &outcome {
                 Outcome::Failed(error) => Err(error.to_api()),
                 _ => Ok(()),
             });
-            engine.end(&turn, outcome, usage).await;
+            engine.end(&turn, outcome, paying).await;
             drop(open);
             // Viewers that come back a moment later need no database.
             tokio::time::sleep(engine.0.limits.kept).await;
@@ -53,10 +55,10 @@ impl Engine {
         turn: &Arc<Turn>,
         alias: &Arc<Alias>,
         request: &ModelRequest,
-        usage: &mut Option<TokenUsage>,
+        paying: &mut Paying,
     ) -> Outcome {
         let mut stop = std::pin::pin!(stop(turn, self.0.limits.disconnect_grace));
-        let limits = OpenLimits::default();
+        let limits = OpenLimits { first_attempt: Some(paying.first.id), ..OpenLimits::default() };
         let cancel = limits.cancel.clone();
         let mut opening = std::pin::pin!(self.0.router.open(alias, request, limits));
         let opened = tokio::select! {
@@ -64,15 +66,19 @@ impl Engine {
             reason = stop.as_mut() => {
                 // The attempts are told of in any case: they may have been charged.
                 cancel.cancel();
-                opening.await;
+                paying.tried(opening.await.attempts, None);
                 return Outcome::Stopped(reason);
             }
             opened = opening.as_mut() => opened,
         };
         let mut stream = match opened.result {
             Ok(stream) => stream,
-            Err(error) => return Outcome::Failed(error),
+            Err(error) => {
+                paying.tried(opened.attempts, None);
+                return Outcome::Failed(error);
+            }
         };
+        paying.tried(opened.attempts, Some(&stream));
         turn.set_opened(Ok(()));
         let mut finish = None;
         loop {
@@ -88,10 +94,13 @@ impl Engine {
             while let Some(event) = next.take() {
                 match event {
                     Some(Ok(Upstream::Chunk(chunk))) => chunks.push(chunk),
-                    Some(Ok(Upstream::Usage(tokens))) => *usage = Some(tokens),
+                    Some(Ok(Upstream::Usage(tokens))) => paying.usage = Some(tokens),
                     Some(Ok(Upstream::Finish(reason))) => finish = Some(reason),
                     Some(Err(error)) => end = Some(Outcome::Failed(error)),
-                    None => end = Some(Outcome::Finished(finish.unwrap_or(Stop::Stop))),
+                    None => {
+                        paying.whole = true;
+                        end = Some(Outcome::Finished(finish.unwrap_or(Stop::Stop)));
+                    }
                 }
                 if end.is_none() {
                     next = ready(&mut stream);
@@ -120,36 +129,69 @@ impl Engine {
     }
 
     /// Writes the end down and shows it.
-    async fn end(&self, turn: &Arc<Turn>, outcome: Outcome, usage: Option<TokenUsage>) {
+    async fn end(&self, turn: &Arc<Turn>, outcome: Outcome, paying: Paying) {
         let unfinished_by_drain = matches!(outcome, Outcome::Stopped(StopReason::Draining));
         if matches!(outcome, Outcome::Stopped(StopReason::LostLease)) {
-            turn.live.cut(Cut::LostLease);
-            metrics::turn_ended("lost", "lost_lease");
+            self.lost(turn, paying);
             return;
         }
         if unfinished_by_drain && turn.background && !turn.was_viewed() && turn.held.is_some() {
             // Nobody saw anything of it: another process runs it again.
             turn.live.cut(Cut::Draining);
+            self.pay(turn, paying, Reason::Interrupted);
             self.release(turn).await;
             metrics::turn_ended("released", "draining");
             return;
         }
-        let (end, reason) = describe(turn, &outcome, usage);
+        let (end, reason) = describe(turn, &outcome, paying.usage);
+        let why = why(&outcome);
         if let Outcome::Failed(error) = &outcome {
             tracing::warn!(code = error.code, response_id = %turn.id, %error, "a turn failed");
         }
-        let (end, lost) = match turn.held {
-            Some(_) => self.store_end(turn, end).await,
-            None => (end, false),
+        let end = match turn.held {
+            Some(_) => {
+                let rows =
+                    paying.settlements(turn, self.assemble(turn).finish(&end, &mut NoSink).1.as_slice(), why);
+                let (end, lost) = self.store_end(turn, end, &rows).await;
+                if lost {
+                    self.lost(turn, paying);
+                    return;
+                }
+                paying.charge(&rows);
+                end
+            }
+            None => {
+                self.pay(turn, paying, why);
+                end
+            }
         };
-        if lost {
-            turn.live.cut(Cut::LostLease);
-            metrics::turn_ended("lost", "lost_lease");
-            return;
-        }
         metrics::turn_ended(end.status.as_str(), reason);
         let (response, _) = self.assemble(turn).finish(&end, &mut NoSink);
         turn.live.end(end, response);
+    }
+
+    /// Another process has the turn. What it cost here is paid here.
+    fn lost(&self, turn: &Turn, paying: Paying) {
+        turn.live.cut(Cut::LostLease);
+        self.pay(turn, paying, Reason::Interrupted);
+        metrics::turn_ended("lost", "lost_lease");
+    }
+
+    /// Writes down what a turn cost, apart from its end.
+    fn pay(&self, turn: &Turn, paying: Paying, reason: Reason) {
+        let end = End {
+            status: ResponseStatus::Incomplete,
+            incomplete_reason: None,
+            error: None,
+            usage: None,
+            completed_at: None,
+        };
+        let (_, items) = self.assemble(turn).finish(&end, &mut NoSink);
+        let rows = paying.settlements(turn, &items, reason);
+        for row in &rows {
+            self.0.spend.settle(row.clone());
+        }
+        paying.charge(&rows);
     }
 
     /// Everything kept so far, put together.
@@ -164,7 +206,7 @@ impl Engine {
 
     /// The last commit of a stored turn, tried until it lasts or the turn is lost. Gives the end as it was stored, and
     /// whether the turn was lost.
-    pub(super) async fn store_end(&self, turn: &Arc<Turn>, mut end: End) -> (End, bool) {
+    pub(super) async fn store_end(&self, turn: &Arc<Turn>, mut end: End, rows: &[Settlement]) -> (End, bool) {
         const PAUSE: Duration = Duration::from_millis(100);
         const LONGEST_PAUSE: Duration = Duration::from_secs(5);
         let mut pause = PAUSE;
@@ -193,8 +235,17 @@ impl Engine {
         };
         loop {
             let stored = async {
-                let client = self.0.database.client().await?;
-                turns::finish(&client, &finish).await
+                let mut client = self.0.database.client().await?;
+                if rows.is_empty() || !self.0.spend.is_tracking() {
+                    return turns::finish(&client, &finish).await;
+                }
+                let transaction = client.transaction().await?;
+                let ended = turns::finish(&transaction, &finish).await?;
+                if !matches!(ended, Ended::Lost) {
+                    self.0.spend.settlement_statement(&transaction, rows).await?;
+                }
+                transaction.commit().await?;
+                Ok(ended)
             };
             match stored.await {
                 Ok(Ended::As { state, completed_at } | Ended::Already { state, completed_at }) => {
@@ -254,6 +305,18 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.0.open.send_modify(|open| *open = open.saturating_sub(1));
+    }
+}
+
+/// What ended a turn, as its usage says it.
+fn why(outcome: &Outcome) -> Reason {
+    match outcome {
+        Outcome::Finished(Stop::Stop | Stop::ToolCalls) => Reason::Completed,
+        Outcome::Finished(Stop::Length | Stop::ContentFilter) => Reason::Incomplete,
+        Outcome::Failed(_) => Reason::Failed,
+        Outcome::Stopped(StopReason::Cancelled) => Reason::Cancelled,
+        Outcome::Stopped(StopReason::Disconnected) => Reason::Disconnected,
+        Outcome::Stopped(StopReason::Draining | StopReason::LostLease) => Reason::Interrupted,
     }
 }
 

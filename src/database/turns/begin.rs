@@ -1,6 +1,7 @@
 //! The first commit of a turn.
 
 use super::*;
+use crate::llm::spend::Attempt;
 
 /// A turn that is to begin, under epoch 1.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct NewTurn<'a> {
     pub input: &'a [NewItem<'a>],
     /// What makes a repeated request find the first one's turn.
     pub idempotency: Option<Idempotency<'a>>,
+    /// Its first attempt at a provider, whose row of usage is opened in the same commit.
+    pub attempt: Option<&'a Attempt>,
 }
 
 /// A key that is unique per owner for as long as the turn is kept, and a digest of the request it came with.
@@ -120,7 +123,16 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
         ),
         None => ("", "true"),
     };
-    // The spend slice joins here: one more CTE that inserts `FROM turn` opens the attempt in the same commit.
+    let opened = match turn.attempt {
+        Some(_) => {
+            ", opened AS (
+                INSERT INTO usage (id, response_id, owner, api_key, model, deployment, provider, reserved_micros, holder,
+                                   day, created_at, state)
+                SELECT $29, turn.id, $2, $30, $31, $32, $33, $34, $35, $36, $37, 'open' FROM turn
+            )"
+        }
+        None => "",
+    };
     let sql = format!(
         "WITH taken AS (
             SELECT id, request_hash FROM responses WHERE owner = $2 AND idempotency_key = $14
@@ -143,7 +155,7 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
             SELECT thread.id, $13 + i.nth::int4 - 1, i.id, i.kind, i.role, $1, i.tokens, $19 + i.tokens_before, i.data
             FROM thread, unnest($23::uuid[], $24::text[], $25::text[], $26::int4[], $27::int8[], $28::text[])
                 WITH ORDINALITY AS i (id, kind, role, tokens, tokens_before, data, nth)
-        )
+        ){opened}
         SELECT turn.created_at, taken.id AS taken, coalesce(taken.request_hash = $15, false) AS same_request,
                {found} AS found, EXISTS (SELECT FROM gate) AS free
         FROM (SELECT) one LEFT JOIN turn ON true LEFT JOIN taken ON true"
@@ -166,7 +178,7 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
     let conversation = turn.conversation.map(|id| id.0);
     let key = turn.idempotency.map(|idempotency| idempotency.key);
     let hash = turn.idempotency.map(|idempotency| idempotency.request_hash);
-    let params: [Param<'_>; 28] = [
+    let mut params: Vec<Param<'_>> = vec![
         (&turn.id.0, Type::UUID),
         (&turn.owner, Type::TEXT),
         (&turn.api_key, Type::TEXT),
@@ -196,6 +208,22 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
         (&items.tokens_before, Type::INT8_ARRAY),
         (&items.data, Type::TEXT_ARRAY),
     ];
+    let (key_of, model, deployment, provider);
+    if let Some(attempt) = turn.attempt {
+        key_of = attempt.key.as_deref();
+        (model, deployment, provider) = (&*attempt.model, &*attempt.deployment, &*attempt.provider);
+        params.extend::<[Param<'_>; 9]>([
+            (&attempt.id, Type::UUID),
+            (&key_of, Type::TEXT),
+            (&model, Type::TEXT),
+            (&deployment, Type::TEXT),
+            (&provider, Type::TEXT),
+            (&attempt.reserved, Type::INT8),
+            (&attempt.holder, Type::UUID),
+            (&attempt.day, Type::DATE),
+            (&attempt.started_at, Type::TIMESTAMPTZ),
+        ]);
+    }
     let row = match client.query_one("turns.begin", &sql, &params).await {
         Err(error) if error.constraint() == Some("responses_idempotency") => {
             return repeated(client, turn, error).await;

@@ -1,0 +1,182 @@
+//! What a turn costs: set aside before, written down for every attempt that may have been charged, whatever ended it.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::turn::Turn;
+use super::{Engine, create::Start};
+use crate::access::Principal;
+use crate::llm::spend::{Attempt, NewAttempt, Reason, Reservation, Settlement, Who};
+use crate::llm::{
+    Alias, AttemptReport, ModelRequest, OpenStream, Price, TokenUsage, cost, estimate_item, estimate_tokens,
+};
+use crate::openresponses::{ApiError, CreateResponse, Item};
+
+/// Tokens an answer is taken to have where the caller sets no limit: what is set aside, not what it may use.
+const USUAL_ANSWER: u64 = 4_096;
+
+/// The account of a turn.
+#[derive(Debug)]
+pub(super) struct Paying {
+    reservation: Reservation,
+    /// The row that is opened before anything is paid.
+    pub first: Attempt,
+    estimated_input: u64,
+    /// Attempts that came to nothing.
+    failed: Vec<AttemptReport>,
+    /// The attempt that began to answer.
+    begun: Option<Answering>,
+    /// As the provider told, so far.
+    pub usage: Option<TokenUsage>,
+    /// The provider came to its end, so what it told is the whole.
+    pub whole: bool,
+}
+
+#[derive(Debug)]
+struct Answering {
+    id: Uuid,
+    deployment: Arc<str>,
+    provider: &'static str,
+    price: Price,
+}
+
+/// Who pays for a caller.
+fn who_pays(who: &Principal) -> Who {
+    let budget = who.limits.get("budget_micros_per_day");
+    Who {
+        owner: who.owner.as_str().into(),
+        key: (!who.key.is_empty()).then(|| who.key.as_str().into()),
+        key_budget: budget.map(|budget| i64::try_from(*budget).unwrap_or(i64::MAX)),
+    }
+}
+
+/// The most that a turn is expected to cost, at the dearest of the alias's deployments.
+fn estimate(alias: &Alias, params: &CreateResponse, input: u64) -> i64 {
+    let longest = u64::from(alias.max_output_tokens());
+    let output = params.max_output_tokens.map_or(USUAL_ANSWER.min(longest), u64::from);
+    let price = alias.price();
+    let dearest_input = price.input.max(price.cache_write);
+    cost(&TokenUsage { input, output, ..TokenUsage::default() }, &Price { input: dearest_input, ..price })
+}
+
+impl Engine {
+    /// Sets money aside for a turn.
+    pub(super) async fn reserve(&self, start: &Start<'_>, items: &[Arc<Item>]) -> Result<Paying, ApiError> {
+        self.reserve_for(start.who, start.id.0, start.alias, start.request, items).await
+    }
+
+    pub(super) async fn reserve_for(
+        &self,
+        who: &Principal,
+        response: Uuid,
+        alias: &Alias,
+        params: &Arc<CreateResponse>,
+        items: &[Arc<Item>],
+    ) -> Result<Paying, ApiError> {
+        let request = ModelRequest { params: Arc::clone(params), items: items.to_vec() };
+        let estimated_input = estimate_tokens(&request);
+        let reservation =
+            self.0.spend.reserve(&who_pays(who), estimate(alias, params, estimated_input)).await?;
+        let first = reservation.attempt(NewAttempt {
+            response: Some(response),
+            model: alias.name().into(),
+            deployment: alias.deployments().next().cloned().unwrap_or_else(|| "".into()),
+            provider: alias.owned_by().into(),
+        });
+        Ok(Paying {
+            reservation,
+            first,
+            estimated_input,
+            failed: Vec::new(),
+            begun: None,
+            usage: None,
+            whole: false,
+        })
+    }
+}
+
+impl Paying {
+    /// What the router tried. `stream`: what began to answer.
+    pub fn tried(&mut self, attempts: Vec<AttemptReport>, stream: Option<&OpenStream>) {
+        let id = stream.map(OpenStream::attempt);
+        self.failed = attempts.into_iter().filter(|attempt| Some(attempt.id) != id).collect();
+        self.begun = stream.map(|stream| Answering {
+            id: stream.attempt(),
+            deployment: stream.deployment().into(),
+            provider: stream.provider(),
+            price: stream.price(),
+        });
+    }
+
+    /// The rows of all attempts. Of the one that was answering, `reason` says why it ended; where the provider did not
+    /// tell what it charged, the tokens are counted from what came.
+    pub fn settlements(&self, turn: &Turn, items: &[Arc<Item>], reason: Reason) -> Vec<Settlement> {
+        let mut rows: Vec<Settlement> = self.failed.iter().map(|attempt| self.failed_row(attempt)).collect();
+        if let Some(answering) = &self.begun {
+            let counted: u64 = items.iter().map(|item| estimate_item(item)).sum();
+            let told = self.usage.unwrap_or_default();
+            let usage = if self.whole && self.usage.is_some() {
+                told
+            } else {
+                TokenUsage {
+                    input: if told.input > 0 { told.input } else { self.estimated_input },
+                    output: told.output.max(counted),
+                    ..told
+                }
+            };
+            rows.push(Settlement {
+                attempt: Attempt {
+                    id: answering.id,
+                    deployment: Arc::clone(&answering.deployment),
+                    provider: answering.provider.into(),
+                    response: Some(turn.id.0),
+                    ..self.first.clone()
+                },
+                reason,
+                usage,
+                cost: cost(&usage, &answering.price),
+                estimated: !(self.whole && self.usage.is_some()),
+                raw: None,
+            });
+        }
+        // The row that was opened is settled in any case, or it would count as a crash.
+        if !rows.iter().any(|row| row.attempt.id == self.first.id) {
+            rows.push(Settlement {
+                attempt: self.first.clone(),
+                reason,
+                usage: TokenUsage::default(),
+                cost: 0,
+                estimated: false,
+                raw: None,
+            });
+        }
+        rows
+    }
+
+    fn failed_row(&self, attempt: &AttemptReport) -> Settlement {
+        let input = if attempt.charged { attempt.estimated_input } else { 0 };
+        let usage = TokenUsage { input, ..TokenUsage::default() };
+        Settlement {
+            attempt: Attempt {
+                id: attempt.id,
+                deployment: Arc::clone(&attempt.deployment),
+                provider: attempt.provider.into(),
+                started_at: attempt.started,
+                ..self.first.clone()
+            },
+            reason: Reason::Failed,
+            usage,
+            cost: cost(&usage, &attempt.price),
+            estimated: attempt.charged,
+            raw: None,
+        }
+    }
+
+    /// Takes the cost off what was set aside. After the rows are on their way.
+    pub fn charge(mut self, rows: &[Settlement]) {
+        for row in rows {
+            self.reservation.charge(row.cost);
+        }
+    }
+}
