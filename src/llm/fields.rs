@@ -55,6 +55,7 @@ const fn row(
 
 /// Every field of `POST /v1/responses`.
 pub const FIELDS: &[Field] = &[
+    row("type", "", HERE, "`response.create`, over a WebSocket", |p| p.kind.is_some()),
     row("model", "", HERE, "an alias of `colloquy.toml`", |p| p.model.is_some()),
     row("input", "", PASSED, "parts that a provider does not take are refused when they come up", |p| {
         p.input.is_some()

@@ -6,7 +6,7 @@ use super::*;
 fn using(field: &Field) -> Value {
     let key = |name: &str, value: Value| json!({ name: value });
     match (field.name, field.used) {
-        ("model" | "input" | "instructions" | "previous_response_id" | "conversation", _)
+        ("type" | "model" | "input" | "instructions" | "previous_response_id" | "conversation", _)
         | (
             "service_tier" | "safety_identifier" | "prompt_cache_key" | "prompt_cache_retention" | "user",
             _,
