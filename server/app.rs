@@ -54,10 +54,13 @@ impl App {
             log_retention: config.work.log_retention,
         };
         let router = wiring::router(&config, llm, tokens).map_err(anyhow::Error::msg)?;
+        let sealer = wiring::sealer(&config).map_err(|errors| {
+            anyhow::anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        })?;
         let tracked = config.database.track_usage.then(|| database.clone());
         let spend = Spend::new(SpendSettings::default(), tracked, None, system_clock());
         spend.start(&turns);
-        let engine = Engine::new(router, database.clone(), spend, limits, turns);
+        let engine = Engine::new(router, database.clone(), spend, sealer, limits, turns);
         Ok(Self {
             keys: ApiKeys::new(&config.access),
             config,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use colloquy::conversation::combinations::Transport;
 use colloquy::conversation::engine::{Call, Turn};
 use colloquy::database::responses::Order;
-use colloquy::openresponses::{ApiError, CreateResponse, Encoded, excerpt};
+use colloquy::openresponses::{ApiError, CreateResponse, Encoded, excerpt, parse};
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -204,6 +204,11 @@ fn flag(name: &str, value: &str) -> Result<bool, ApiError> {
 }
 
 /// `POST /v1/responses/compact`.
-pub async fn compact(_: &Arc<App>, _: Request) -> Result<Response, ApiError> {
-    Err(ApiError::internal())
+pub async fn compact(app: &Arc<App>, mut request: Request) -> Result<Response, ApiError> {
+    let who = app.authenticate(&request.headers).await?;
+    let body = request.json_bytes().await?;
+    let admitted = app.admit(&who)?;
+    let mut response = crate::http::json(&app.engine.compact(&who, parse(&body)?).await?);
+    admitted.describe(response.headers_mut());
+    Ok(response)
 }

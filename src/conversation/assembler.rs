@@ -3,15 +3,19 @@
 //! The same pieces give the same events under the same sequence numbers, in whichever process and however often:
 //! ids are derived from the response's, and nothing here looks at a clock. That is what makes a stream resumable.
 
+mod open;
+
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use self::open::{Body, Open, PartKind, close_part, close_summary, index_of, part_of};
+
 use crate::llm::Chunk;
 use crate::openresponses::{
-    ContentPart, Event, FunctionCall, IncompleteDetails, Item, ItemStatus, Message, Reasoning, Response,
-    ResponseError, ResponseStatus, Role, Summary, Usage,
+    ContentPart, Event, IncompleteDetails, Item, ItemStatus, Reasoning, Response, ResponseError,
+    ResponseStatus, Summary, Usage,
 };
 
 /// How a turn ended.
@@ -38,40 +42,6 @@ pub struct Assembler {
     items: Vec<Arc<Item>>,
     open: Vec<Open>,
     next_index: u32,
-}
-
-/// An item that more may come for.
-#[derive(Debug)]
-struct Open {
-    index: u32,
-    id: String,
-    body: Body,
-}
-
-#[derive(Debug)]
-enum Body {
-    Message {
-        parts: Vec<ContentPart>,
-        current: Option<(PartKind, String)>,
-    },
-    Reasoning {
-        summary: Vec<Summary>,
-        current: Option<(u16, String)>,
-        text: Option<String>,
-        encrypted: Option<Arc<str>>,
-    },
-    Call {
-        index: u16,
-        call_id: Arc<str>,
-        name: Arc<str>,
-        arguments: String,
-    },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PartKind {
-    Text,
-    Refusal,
 }
 
 /// Where events go: their sequence number, and what they say.
@@ -155,6 +125,11 @@ impl Assembler {
                 if let Body::Reasoning { encrypted, .. } = &mut self.open[at].body {
                     *encrypted = Some(Arc::clone(content));
                 }
+                self.close(at, ItemStatus::Completed, sink);
+            }
+            Chunk::Compaction(sealed) => {
+                self.close_others(|_| false, sink);
+                let at = self.open("cmp", Body::Compaction(Arc::clone(sealed)), sink);
                 self.close(at, ItemStatus::Completed, sink);
             }
             Chunk::ToolCall { index, call_id, name } => self.call(*index, call_id, name, sink),
@@ -366,6 +341,7 @@ impl Assembler {
                     self.sequence += 2;
                 }
             }
+            Body::Compaction(_) => {}
             Body::Call { name, arguments, .. } => {
                 let event =
                     Event::ArgumentsDone { item_id: &open.id, output_index: open.index, name, arguments };
@@ -385,39 +361,6 @@ impl Assembler {
     }
 }
 
-impl Open {
-    fn item(&self, status: ItemStatus) -> Item {
-        let id = self.id.clone();
-        match &self.body {
-            Body::Message { parts, .. } => Item::Message(Message {
-                id,
-                status,
-                role: Role::Assistant,
-                content: parts.clone(),
-                phase: None,
-            }),
-            Body::Reasoning { summary, text, encrypted, .. } => Item::Reasoning(Reasoning {
-                id,
-                summary: summary.clone(),
-                content: text
-                    .iter()
-                    .filter(|_| status != ItemStatus::InProgress)
-                    .map(|text| ContentPart::ReasoningText { text: text.clone() })
-                    .collect(),
-                encrypted_content: encrypted.as_deref().map(str::to_owned),
-                status: Some(status),
-            }),
-            Body::Call { call_id, name, arguments, .. } => Item::FunctionCall(FunctionCall {
-                id,
-                call_id: call_id.to_string(),
-                name: name.to_string(),
-                arguments: arguments.clone(),
-                status,
-            }),
-        }
-    }
-}
-
 /// An item as it is shown to those who did not ask for encrypted reasoning.
 pub fn without_encrypted(item: &Arc<Item>) -> Arc<Item> {
     match &**item {
@@ -426,66 +369,6 @@ pub fn without_encrypted(item: &Arc<Item>) -> Arc<Item> {
         }
         _ => Arc::clone(item),
     }
-}
-
-fn index_of(length: usize) -> u32 {
-    u32::try_from(length).unwrap_or(u32::MAX)
-}
-
-fn part_of(kind: PartKind, text: String) -> ContentPart {
-    match kind {
-        PartKind::Text => ContentPart::output_text(text),
-        PartKind::Refusal => ContentPart::Refusal { refusal: text },
-    }
-}
-
-fn close_part(
-    item_id: &str,
-    output_index: u32,
-    parts: &mut Vec<ContentPart>,
-    current: &mut Option<(PartKind, String)>,
-    sequence: &mut u64,
-    sink: &mut impl Sink,
-) {
-    let Some((kind, text)) = current.take() else { return };
-    let content_index = index_of(parts.len());
-    let done = match kind {
-        PartKind::Text => {
-            Event::OutputTextDone { item_id, output_index, content_index, text: &text, logprobs: [] }
-        }
-        PartKind::Refusal => Event::RefusalDone { item_id, output_index, content_index, refusal: &text },
-    };
-    sink.event(*sequence, &done);
-    let part = part_of(kind, text);
-    let kind = "response.content_part.done";
-    sink.event(
-        *sequence + 1,
-        &Event::ContentPart { kind, item_id, output_index, content_index, part: &part },
-    );
-    *sequence += 2;
-    parts.push(part);
-}
-
-fn close_summary(
-    item_id: &str,
-    output_index: u32,
-    summary: &mut Vec<Summary>,
-    current: &mut Option<(u16, String)>,
-    sequence: &mut u64,
-    sink: &mut impl Sink,
-) {
-    let Some((_, text)) = current.take() else { return };
-    let summary_index = index_of(summary.len());
-    let done = Event::SummaryDone { item_id, output_index, summary_index, text: &text };
-    sink.event(*sequence, &done);
-    let part = Summary::SummaryText { text };
-    let kind = "response.reasoning_summary_part.done";
-    sink.event(
-        *sequence + 1,
-        &Event::SummaryPart { kind, item_id, output_index, summary_index, part: &part },
-    );
-    *sequence += 2;
-    summary.push(part);
 }
 
 #[cfg(test)]

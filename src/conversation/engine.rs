@@ -4,6 +4,7 @@
 //! as a log of chunks, and lets any number of viewers follow it. Nobody who watches owns anything: leaving is not
 //! stopping.
 
+mod compact;
 mod create;
 mod input;
 mod leases;
@@ -27,7 +28,9 @@ use crate::llm::Router;
 use crate::llm::spend::Spend;
 use crate::openresponses::ApiError;
 use crate::tasks::Tasks;
+use crate::webhooks::sealing::Sealer;
 
+pub use compact::{Compacted, CompactionResource};
 pub use create::{Call, Local};
 pub use input::{Entry, OwnItem, entries, item_uuid};
 pub use read::InputItems;
@@ -64,6 +67,8 @@ struct Inner {
     router: Router,
     database: Database,
     spend: Spend,
+    /// For summaries that callers carry.
+    sealer: Option<Sealer>,
     limits: Limits,
     tasks: Tasks,
     writer: Writer,
@@ -76,7 +81,14 @@ struct Inner {
 
 impl Engine {
     /// An engine without turns. Its background work runs in `tasks` until they are stopped.
-    pub fn new(router: Router, database: Database, spend: Spend, limits: Limits, tasks: Tasks) -> Self {
+    pub fn new(
+        router: Router,
+        database: Database,
+        spend: Spend,
+        sealer: Option<Sealer>,
+        limits: Limits,
+        tasks: Tasks,
+    ) -> Self {
         let writer = Writer::start(&database, limits.log_patience, &tasks);
         let foreign = tail::Tailer::start(&database, &tasks);
         let inner = Inner {
@@ -84,6 +96,7 @@ impl Engine {
             router,
             database,
             spend,
+            sealer,
             limits,
             tasks,
             writer,

@@ -61,6 +61,7 @@ pub fn pack(chunks: &[Chunk]) -> String {
             | Chunk::Refusal(text)
             | Chunk::ReasoningText(text)
             | Chunk::ReasoningEncrypted(text)
+            | Chunk::Compaction(text)
             | Chunk::ReasoningSummary { delta: text, .. }
             | Chunk::ToolArguments { delta: text, .. } => push_text(&mut packed, text),
             Chunk::ToolCall { call_id, name, .. } => {
@@ -110,6 +111,7 @@ enum Run {
     Summary(u16),
     Reasoning,
     Encrypted,
+    Compaction,
     Call(u16),
     Arguments(u16),
 }
@@ -122,6 +124,7 @@ impl Run {
             Chunk::ReasoningSummary { part, .. } => Self::Summary(*part),
             Chunk::ReasoningText(_) => Self::Reasoning,
             Chunk::ReasoningEncrypted(_) => Self::Encrypted,
+            Chunk::Compaction(_) => Self::Compaction,
             Chunk::ToolCall { index, .. } => Self::Call(*index),
             Chunk::ToolArguments { index, .. } => Self::Arguments(*index),
         }
@@ -134,6 +137,7 @@ impl Run {
             Self::Summary(_) => 's',
             Self::Reasoning => 'x',
             Self::Encrypted => 'e',
+            Self::Compaction => 'k',
             Self::Call(_) => 'c',
             Self::Arguments(_) => 'a',
         }
@@ -201,6 +205,7 @@ impl<'de> Deserialize<'de> for RunOf {
                         "s" => Chunk::ReasoningSummary { part: number, delta: text },
                         "x" => Chunk::ReasoningText(text),
                         "e" => Chunk::ReasoningEncrypted(text),
+                        "k" => Chunk::Compaction(text),
                         "a" => Chunk::ToolArguments { index: number, delta: text },
                         "c" => {
                             let name = seq.next_element()?.ok_or_else(|| A::Error::custom("no name"))?;

@@ -16,6 +16,9 @@ pub enum Chunk {
     ReasoningText(Arc<str>),
     /// What the provider wants back next time (encrypted reasoning, a signature). Ends the reasoning item.
     ReasoningEncrypted(Arc<str>),
+    /// The past was summarised before this answer: the sealed summary stands for everything before it. Ours, never a
+    /// provider's.
+    Compaction(Arc<str>),
     /// A tool call begins. `index` tells parallel calls of one answer apart.
     ToolCall { index: u16, call_id: Arc<str>, name: Arc<str> },
     /// More of a call's arguments.

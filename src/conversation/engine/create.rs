@@ -15,8 +15,10 @@ use crate::conversation::window::{self, Past};
 use crate::database::threads::{self, Anchor, NewItem, Window};
 use crate::database::turns::{self, Begun, Held, Idempotency};
 use crate::ids::{ConversationId, ResponseId};
-use crate::llm::{Alias, ModelRequest, estimate_params};
-use crate::openresponses::{ApiError, ContentPart, CreateResponse, Include, Item, Response, Role, excerpt};
+use crate::llm::{Alias, Chunk, ModelRequest, estimate_params};
+use crate::openresponses::{
+    ApiError, ContentPart, CreateResponse, Include, Item, Response, Role, Truncation, excerpt,
+};
 
 /// How a request came, beside what it says.
 #[derive(Clone, Debug)]
@@ -73,23 +75,47 @@ impl Engine {
         let request = Arc::new(request);
         let start = Start { who, id: ResponseId::new(), request: &request, call: &call, alias: &alias };
         let own = self.resolve(who, input).await?;
-        let (beginning, items, paying) = self.place(&start, &own).await?;
+        let Placed { beginning, items, paying, compaction } = self.place(&start, &own).await?;
         let turn = match beginning {
             Beginning::New(turn) => turn,
             Beginning::Repeated(id) => return self.attach(who, id).await,
         };
         self.turns().insert(turn.id, Arc::clone(&turn));
         self.0.recent.remember(&who.owner, &call, turn.id);
+        self.pass_on(&turn, compaction.map(Chunk::Compaction).into_iter().collect());
         self.run(Arc::clone(&turn), Arc::clone(&alias), ModelRequest { params: request, items }, paying);
         Ok(turn)
     }
 
-    /// Finds what goes before, sets money aside, and begins the turn. Gives what the model is shown, too.
-    async fn place(
+    /// What a request would show a model, without beginning a turn.
+    pub(super) async fn context(
         &self,
-        start: &Start<'_>,
-        own: &[OwnItem],
-    ) -> Result<(Beginning, Vec<Arc<Item>>, Paying), ApiError> {
+        who: &Principal,
+        mut request: CreateResponse,
+    ) -> Result<(Arc<Alias>, Vec<Arc<Item>>), ApiError> {
+        let alias = self.alias(request.model.as_deref())?;
+        let input = entries(request.input.take())?;
+        let call = Call {
+            transport: Transport::Http,
+            idempotency_key: None,
+            is_retry: false,
+            digest: [0; 32],
+            local: None,
+        };
+        let request = Arc::new(request);
+        let start = Start { who, id: ResponseId::new(), request: &request, call: &call, alias: &alias };
+        let own = self.resolve(who, input).await?;
+        let before = self.before(&start).await?;
+        let items: Vec<_> = before.items.into_iter().chain(own.into_iter().map(|own| own.item)).collect();
+        if items.is_empty() {
+            return Err(ApiError::missing("input"));
+        }
+        let items = self.opened(&who.owner, items)?;
+        Ok((alias, items))
+    }
+
+    /// Finds what goes before, makes it short if asked, sets money aside, and begins the turn.
+    async fn place(&self, start: &Start<'_>, own: &[OwnItem]) -> Result<Placed, ApiError> {
         /// A thread that changes under our hands is looked at again: what was its head may have to be forked now.
         const TRIES: u32 = 3;
         for _ in 0..TRIES {
@@ -100,6 +126,14 @@ impl Engine {
             let items: Vec<_> =
                 before.items.into_iter().chain(own.iter().map(|own| Arc::clone(&own.item))).collect();
             check_outputs(items.iter().map(|item| &**item))?;
+            let mut items = self.opened(&start.who.owner, items)?;
+            let mut compaction = None;
+            if let Some(item) = self.compact_if_asked(start, &items, own).await? {
+                if let Item::Compaction(compacted) = &item {
+                    compaction = Some(compacted.encrypted_content.as_str().into());
+                }
+                items = self.opened(&start.who.owner, vec![Arc::new(item)])?;
+            }
             let paying = self.reserve(start, &items).await?;
             if !start.request.stores() {
                 let context =
@@ -107,10 +141,10 @@ impl Engine {
                 let begun = start.begun(Timestamp::now());
                 self.0.spend.open(&paying.first);
                 let turn = Arc::new(start.turn(None, None, begun, own, context));
-                return Ok((Beginning::New(turn), items, paying));
+                return Ok(Placed { beginning: Beginning::New(turn), items, paying, compaction });
             }
             if let Some(beginning) = self.begin(start, before.window.as_ref(), own, &paying).await? {
-                return Ok((beginning, items, paying));
+                return Ok(Placed { beginning, items, paying, compaction });
             }
         }
         Err(changed_meanwhile())
@@ -179,10 +213,21 @@ impl Engine {
         if window.active_response.is_some() {
             return Err(locked());
         }
-        let past = past(&window)?;
+        let mut past = past(&window)?;
+        // A summary stands for everything before it.
+        if let Some(summary) = past.iter().rposition(|past| matches!(*past.item, Item::Compaction(_))) {
+            past.drain(..summary);
+            let before = past.first().map_or(0, |first| first.tokens_before);
+            past.iter_mut().for_each(|past| past.tokens_before -= before);
+        }
         let fixed = estimate_params(request);
         let answer = kept_for_answer(request, alias);
-        let start = window::fit(&past, fixed, answer, size, request.truncation.unwrap_or_default())?;
+        // What is to be summarised need not fit.
+        let truncation = match &request.context_management {
+            Some(asked) if !asked.is_empty() => Truncation::Auto,
+            _ => request.truncation.unwrap_or_default(),
+        };
+        let start = window::fit(&past, fixed, answer, size, truncation)?;
         let items = past[start..].iter().map(|past| Arc::clone(&past.item)).collect();
         Ok(Before { window: Some(window), items })
     }
@@ -337,6 +382,16 @@ fn title(own: &[OwnItem]) -> Option<String> {
     let short: String = line.chars().take(LONGEST).collect();
     let whole_words = short.rsplit_once(' ').map_or(short.as_str(), |(words, _)| words);
     Some(format!("{whole_words} …"))
+}
+
+/// A turn that has begun, or had begun before.
+struct Placed {
+    beginning: Beginning,
+    /// What the model is shown.
+    items: Vec<Arc<Item>>,
+    paying: Paying,
+    /// The sealed summary that was just made of what goes before.
+    compaction: Option<Arc<str>>,
 }
 
 /// How beginning a turn went.

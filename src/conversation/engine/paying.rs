@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::turn::Turn;
 use super::{Engine, create::Start};
 use crate::access::Principal;
 use crate::llm::spend::{Attempt, NewAttempt, Reason, Reservation, Settlement, Who};
@@ -111,7 +110,7 @@ impl Paying {
 
     /// The rows of all attempts. Of the one that was answering, `reason` says why it ended; where the provider did not
     /// tell what it charged, the tokens are counted from what came.
-    pub fn settlements(&self, turn: &Turn, items: &[Arc<Item>], reason: Reason) -> Vec<Settlement> {
+    pub fn settlements(&self, response: Uuid, items: &[Arc<Item>], reason: Reason) -> Vec<Settlement> {
         let mut rows: Vec<Settlement> = self.failed.iter().map(|attempt| self.failed_row(attempt)).collect();
         if let Some(answering) = &self.begun {
             let counted: u64 = items.iter().map(|item| estimate_item(item)).sum();
@@ -130,7 +129,7 @@ impl Paying {
                     id: answering.id,
                     deployment: Arc::clone(&answering.deployment),
                     provider: answering.provider.into(),
-                    response: Some(turn.id.0),
+                    response: Some(response),
                     ..self.first.clone()
                 },
                 reason,

@@ -114,7 +114,7 @@ impl Engine {
     }
 
     /// Shows pieces, once they are durable if the turn is stored.
-    fn pass_on(&self, turn: &Arc<Turn>, chunks: Vec<crate::llm::Chunk>) {
+    pub(super) fn pass_on(&self, turn: &Arc<Turn>, chunks: Vec<crate::llm::Chunk>) {
         if chunks.is_empty() {
             return;
         }
@@ -150,8 +150,11 @@ impl Engine {
         }
         let end = match turn.held {
             Some(_) => {
-                let rows =
-                    paying.settlements(turn, self.assemble(turn).finish(&end, &mut NoSink).1.as_slice(), why);
+                let rows = paying.settlements(
+                    turn.id.0,
+                    self.assemble(turn).finish(&end, &mut NoSink).1.as_slice(),
+                    why,
+                );
                 let (end, lost) = self.store_end(turn, end, &rows).await;
                 if lost {
                     self.lost(turn, paying);
@@ -187,7 +190,7 @@ impl Engine {
             completed_at: None,
         };
         let (_, items) = self.assemble(turn).finish(&end, &mut NoSink);
-        let rows = paying.settlements(turn, &items, reason);
+        let rows = paying.settlements(turn.id.0, &items, reason);
         for row in &rows {
             self.0.spend.settle(row.clone());
         }
@@ -407,7 +410,7 @@ pub(super) fn become_stored(end: &mut End, state: ResponseStatus, completed_at: 
     end.completed_at = (state == ResponseStatus::Completed).then(|| completed_at.as_second());
 }
 
-fn shown(usage: TokenUsage) -> Usage {
+pub(super) fn shown(usage: TokenUsage) -> Usage {
     Usage {
         input_tokens: usage.input,
         output_tokens: usage.output,

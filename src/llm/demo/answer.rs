@@ -164,9 +164,11 @@ fn in_words(conversation: &Conversation, message: &str) -> String {
     let text = if !conversation.outputs.is_empty() {
         let said = conversation.outputs.iter().map(|(name, output)| format!("{name} says: {output}"));
         format!("I asked the tools. {}", said.collect::<Vec<_>>().join(" "))
+    } else if is_summariser(conversation) {
+        summary(conversation)
     } else if let Some(words) = asked_to_say(message) {
         words
-    } else if lower.contains("summar") || is_summariser(conversation) {
+    } else if lower.contains("summar") {
         summary(conversation)
     } else if let Some(remembered) = recall(conversation, &lower) {
         remembered
@@ -227,9 +229,11 @@ fn asked_to_say(message: &str) -> Option<String> {
     (before.split_whitespace().count() <= 5 && !said.trim().is_empty()).then(|| said.trim().to_owned())
 }
 
+/// Whether its instructions begin with that: what is said is then no request, but what is to be summarised.
 fn is_summariser(conversation: &Conversation) -> bool {
     conversation.said.iter().any(|said| {
-        matches!(said.role, Role::System | Role::Developer) && said.text.to_lowercase().contains("summar")
+        matches!(said.role, Role::System | Role::Developer)
+            && said.text.trim_start().to_lowercase().starts_with("summari")
     })
 }
 
