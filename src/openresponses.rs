@@ -8,6 +8,7 @@ mod content;
 mod error;
 mod event;
 mod item;
+mod parse;
 mod raw;
 mod request;
 mod response;
@@ -19,10 +20,11 @@ pub use item::{
     Compaction, FunctionCall, FunctionCallOutput, InputItem, Item, ItemStatus, Message, Output, Phase,
     Reasoning, Resolved, Role, Summary,
 };
+pub use parse::parse;
 pub use request::{
     AllowedTool, CompactRequest, ContextManagement, ConversationRef, CreateResponse, Effort, Include, Input,
     JsonSchema, ReasoningParams, SpecificTool, StreamOptions, SummaryKind, TextFormat, TextParams, Tool,
-    ToolChoice, ToolMode, Truncation, Verbosity, check_metadata, parse,
+    ToolChoice, ToolMode, Truncation, Verbosity, check_metadata,
 };
 pub use response::{
     ConversationOf, IncompleteDetails, InputTokensDetails, OutputTokensDetails, ReasoningEcho, Response,

@@ -23,7 +23,8 @@ async fn a_crash_costs_what_was_set_aside_and_returns_the_rest() {
     eventually("the row is open", || async { value::<i64>(&session, open).await == 1 }).await;
     let dead = victim.spend.clone();
     victim.kill().await;
-    std::mem::forget(reservation);
+    // As a killed process leaves it: nothing is given back.
+    let _lost = std::mem::ManuallyDrop::new(reservation);
 
     let mut client = database.client().await.expect("a client");
     let swept = sweep(&mut client, &test, &dead).await;
@@ -36,7 +37,7 @@ async fn a_crash_costs_what_was_set_aside_and_returns_the_rest() {
     // Whoever takes the turn over knows better.
     let known = Settlement { reason: Reason::Interrupted, estimated: true, ..settled(attempt, 40) };
     for _ in 0..2 {
-        usage::settle(&client, &[known.clone()], true).await.expect("settled");
+        usage::settle(&client, std::slice::from_ref(&known), true).await.expect("settled");
     }
     turn(&other.spend, &caller, 100, 7).await.expect("there is plenty");
     other.end().await;

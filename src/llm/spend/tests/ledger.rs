@@ -74,7 +74,7 @@ fn a_lost_answer_is_asked_for_and_counts_as_given_until_then() {
         spent: 850,
         wanted: false,
     };
-    let passed = ledger.stands(&reports, &[standing.clone()]);
+    let passed = ledger.stands(&reports, std::slice::from_ref(&standing));
     assert_eq!(passed, [(standing.budget.clone(), 80)]);
     assert!(ledger.stands(&reports, &[standing]).is_empty(), "told once");
     assert!(ledger.reserve(&caller, LIMITS, 10, true, now).is_ok());
