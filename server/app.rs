@@ -83,12 +83,7 @@ impl App {
             None => self.keys.identify(headers, now),
         };
         let caller = caller.map_err(|error| refused(&error))?;
-        Ok(Principal {
-            owner: caller.owner,
-            key: caller.key,
-            scopes: caller.scopes,
-            limits: Default::default(),
-        })
+        Ok(Principal::from(caller))
     }
 
     /// 403 unless the caller may do that.

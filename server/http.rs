@@ -107,7 +107,6 @@ impl Request {
     pub fn params(&self) -> impl Iterator<Item = (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)> {
         url::form_urlencoded::parse(self.query.as_bytes())
     }
-
 }
 
 fn too_large(limit: usize) -> ApiError {

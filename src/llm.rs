@@ -17,9 +17,9 @@ mod providers;
 mod quota;
 mod retry;
 mod router;
+pub mod spend;
 mod sse;
 mod stream;
-pub mod spend;
 
 use std::sync::Arc;
 

@@ -437,4 +437,3 @@ pub async fn status(
     });
     status.collect()
 }
-

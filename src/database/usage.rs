@@ -96,8 +96,13 @@ pub async fn settle(
         settlements.iter().map(|one| i64::try_from(of(&one.usage)).unwrap_or(i64::MAX)).collect()
     };
     let reasons: Vec<&str> = settlements.iter().map(|one| one.reason.as_str()).collect();
-    let [input, cached, cache_written, output, reasoning] =
-        [tokens(|u| u.input), tokens(|u| u.cached), tokens(|u| u.cache_written), tokens(|u| u.output), tokens(|u| u.reasoning)];
+    let [input, cached, cache_written, output, reasoning] = [
+        tokens(|u| u.input),
+        tokens(|u| u.cached),
+        tokens(|u| u.cache_written),
+        tokens(|u| u.output),
+        tokens(|u| u.reasoning),
+    ];
     let costs: Vec<Micros> = settlements.iter().map(|one| one.cost.max(0)).collect();
     let estimated: Vec<bool> = settlements.iter().map(|one| one.estimated).collect();
     let raw: Vec<Option<&serde_json::Value>> = settlements.iter().map(|one| one.raw.as_ref()).collect();
@@ -161,13 +166,8 @@ macro_rules! written {
     };
 }
 
-const SETTLE: &str = concat!(
-    "WITH ",
-    given!(),
-    ", ",
-    written!("holder", "given"),
-    " SELECT count(*) AS written FROM written"
-);
+const SETTLE: &str =
+    concat!("WITH ", given!(), ", ", written!("holder", "given"), " SELECT count(*) AS written FROM written");
 
 const SETTLE_BUDGETED: &str = concat!(
     "WITH ",

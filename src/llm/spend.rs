@@ -378,7 +378,10 @@ impl Drop for Reservation {
 
 impl std::fmt::Debug for Reservation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reservation").field("left", &self.left).field("day", &self.day).finish_non_exhaustive()
+        f.debug_struct("Reservation")
+            .field("left", &self.left)
+            .field("day", &self.day)
+            .finish_non_exhaustive()
     }
 }
 

@@ -103,7 +103,8 @@ impl Keeper {
 
     /// Between looks at whether others gave back.
     fn poll(&self) -> Duration {
-        (self.spend.inner.settings.heartbeat / 10).clamp(Duration::from_millis(10), Duration::from_millis(200))
+        (self.spend.inner.settings.heartbeat / 10)
+            .clamp(Duration::from_millis(10), Duration::from_millis(200))
     }
 
     /// How long others may take to give back, if they live.
@@ -264,7 +265,8 @@ impl Keeper {
                     let asked = !asks.is_empty() && unaware && !made;
                     let until = *one.patience.get_or_insert_with(|| Instant::now() + patience);
                     if asked && Instant::now() >= until {
-                        let refused = self.spend.spent(asks.first().map_or(Scope::Total, |ask| ask.budget.scope));
+                        let refused =
+                            self.spend.spent(asks.first().map_or(Scope::Total, |ask| ask.budget.scope));
                         answers.push((one, Err(refused)));
                     } else {
                         state.waiting.push(one);

@@ -356,7 +356,13 @@ impl Ledger {
                 slice.dirty = true;
             }
             let percent = standing.spent.saturating_mul(100).checked_div(standing.limit).unwrap_or(100);
-            let level = if percent >= 100 { 100 } else if percent >= 80 { 80 } else { 0 };
+            let level = if percent >= 100 {
+                100
+            } else if percent >= 80 {
+                80
+            } else {
+                0
+            };
             if level > slice.alerted {
                 slice.alerted = level;
                 passed.push((standing.budget.clone(), level));

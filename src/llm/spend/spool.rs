@@ -27,7 +27,8 @@ impl Spool {
     /// Puts rows on the queue, as many to a message as it holds. Says how many it took, which are left, and why.
     pub(super) async fn put(&self, settlements: Vec<Settlement>) -> (u64, Vec<Settlement>, Option<String>) {
         let mut spooled = 0;
-        let mut chunks: Vec<Vec<Settlement>> = if settlements.is_empty() { Vec::new() } else { vec![settlements] };
+        let mut chunks: Vec<Vec<Settlement>> =
+            if settlements.is_empty() { Vec::new() } else { vec![settlements] };
         while let Some(mut chunk) = chunks.pop() {
             let text = match encode(&chunk) {
                 Some(text) if Queue::encoded_len(text.len()) <= MAX_ENCODED_BYTES => text,
@@ -38,7 +39,11 @@ impl Spool {
                         chunks.push(chunk);
                         continue;
                     }
-                    return (spooled, rest(chunk, chunks), Some("a row does not fit in a message".to_owned()));
+                    return (
+                        spooled,
+                        rest(chunk, chunks),
+                        Some("a row does not fit in a message".to_owned()),
+                    );
                 }
                 _ => {
                     let second = chunk.split_off(chunk.len() / 2);

@@ -176,7 +176,11 @@ impl Writer {
         };
         let (spooled, kept, error) = spool.put(settlements).await;
         if let Some(error) = &error {
-            tracing::error!(code = "usage_not_spooled", error, "usage waits in memory: neither database nor queue takes it");
+            tracing::error!(
+                code = "usage_not_spooled",
+                error,
+                "usage waits in memory: neither database nor queue takes it"
+            );
         }
         metrics::usage_rows("spooled", spooled);
         let mut pending = self.pending();

@@ -97,7 +97,8 @@ async fn three_scopes_are_each_kept() {
         process.end().await;
     }
     let session = test.session().await;
-    let most = "SELECT max(cost)::bigint FROM (SELECT sum(cost_micros) AS cost FROM usage GROUP BY owner) owners";
+    let most =
+        "SELECT max(cost)::bigint FROM (SELECT sum(cost_micros) AS cost FROM usage GROUP BY owner) owners";
     assert!(value::<i64>(&session, most).await <= 1_000);
     let small = "SELECT sum(cost_micros)::bigint FROM usage WHERE api_key = 'small'";
     assert!(value::<i64>(&session, small).await <= 200);

@@ -12,9 +12,11 @@ async fn midnight_begins_a_new_budget_and_closes_the_old_one() {
     let processes: Vec<Process> =
         (0..2).map(|_| Process::start(&test, &clock, settings(total(1_000)))).collect();
     let caller = who("ada", "k");
-    join_all(processes.iter().map(|process| async {
-        while turn(&process.spend, &caller, 10, 10).await.is_ok() {}
-    }))
+    join_all(
+        processes
+            .iter()
+            .map(|process| async { while turn(&process.spend, &caller, 10, 10).await.is_ok() {} }),
+    )
     .await;
     let refused = processes[0].spend.reserve(&caller, 10).await.expect_err("spent");
     let SpendError::Spent { until, wait, .. } = refused else { panic!("{refused}") };
@@ -35,7 +37,8 @@ async fn midnight_begins_a_new_budget_and_closes_the_old_one() {
     for process in processes {
         process.end().await;
     }
-    let days = "SELECT string_agg(day || ' ' || spent_micros || ' ' || held_micros, ', ' ORDER BY day) FROM budgets";
+    let days =
+        "SELECT string_agg(day || ' ' || spent_micros || ' ' || held_micros, ', ' ORDER BY day) FROM budgets";
     assert_eq!(value::<String>(&session, days).await, "2026-11-21 1000 0, 2026-11-22 20 0");
 }
 
@@ -55,7 +58,8 @@ async fn a_turn_is_paid_on_the_day_it_began() {
     drop(long);
     process.end().await;
     let session = test.session().await;
-    let days = "SELECT string_agg(day || ' ' || spent_micros || ' ' || held_micros, ', ' ORDER BY day) FROM budgets";
+    let days =
+        "SELECT string_agg(day || ' ' || spent_micros || ' ' || held_micros, ', ' ORDER BY day) FROM budgets";
     assert_eq!(value::<String>(&session, days).await, "2026-11-21 60 0, 2026-11-22 10 0");
 }
 
