@@ -2,7 +2,6 @@
 
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "commands talk to people")]
 mod commands;
-mod entra_keys;
 mod health;
 mod hints;
 mod maintain;

@@ -87,6 +87,7 @@ pub async fn maintain(services: Arc<Services>, memory: Arc<Memory>, _timer: Time
     }
     run("held", work_sweeps::release_held(&services).boxed()).await;
     run("poison", poison::sweep(&services).boxed()).await;
+    run("usage", bring_usage_home(&services).boxed()).await;
     measure(&services).await;
     if memory.upkeep_is_due() {
         run("partitions", retention::ensure_partitions(&services).boxed()).await;
@@ -99,6 +100,12 @@ pub async fn maintain(services: Arc<Services>, memory: Arc<Memory>, _timer: Time
         run("blobs", retention::delete_orphaned_blobs(&services).boxed()).await;
     }
     Outcome::Done
+}
+
+/// Usage that the conversation server could not write.
+async fn bring_usage_home(services: &Services) -> anyhow::Result<usize> {
+    let queue = services.storage.queue(&services.config.queues.usage);
+    Ok(colloquy::llm::spend::bring_home(&queue, &services.database).await?)
 }
 
 async fn run(sweep: &'static str, work: BoxFuture<'_, anyhow::Result<usize>>) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use colloquy::access::ApiKeys;
+use colloquy::access::{ApiKeys, JwksCache};
 use colloquy::azure::{Container, Queue, Storage};
 use colloquy::config::Config;
 use colloquy::config::app::TargetConfig;
@@ -22,8 +22,6 @@ use colloquy::webhooks::sealing::Sealer;
 use colloquy::wiring;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
-use crate::entra_keys::EntraKeys;
-
 /// Everything a function may need.
 pub struct Services {
     pub config: Config,
@@ -33,7 +31,7 @@ pub struct Services {
     pub routes: Routes,
     pub targets: HashMap<String, Target>,
     pub switches: SwitchCache,
-    pub entra_keys: EntraKeys,
+    pub entra_keys: JwksCache,
     pub sealer: Option<Sealer>,
     pub api_keys: ApiKeys,
     pub backoff: Backoff,
@@ -76,7 +74,7 @@ impl Services {
         Ok(Arc::new(Self {
             routes: Routes::new(&config.app.routes),
             switches: SwitchCache::new(work.switch_cache),
-            entra_keys: EntraKeys::new(config.storage.timeout),
+            entra_keys: JwksCache::new(config.storage.timeout),
             sealer,
             api_keys: ApiKeys::new(&config.access),
             backoff: Backoff { base: work.retry_base, cap: work.retry_cap },

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use colloquy::access::{AccessError, ApiKeys, Principal};
+use anyhow::anyhow;
+use colloquy::access::{Access, AccessError, Admitted, Auditor, JwksCache, Principal, RateLimits};
+use colloquy::azure::Storage;
 use colloquy::config::{Config, LlmConfig, Scope};
-use colloquy::conversation::engine::{self, Engine, Limits};
+use colloquy::conversation::engine::{self, Engine, Limits, Parts};
 use colloquy::database::{Client, Database, DatabaseError, TokenProvider};
-use colloquy::llm::spend::{Spend, SpendSettings, system_clock};
+use colloquy::llm::spend::{Spend, system_clock};
 use colloquy::openresponses::{ApiError, ErrorType};
 use colloquy::tasks::Tasks;
 use colloquy::telemetry::metrics;
@@ -26,16 +28,19 @@ pub struct App {
     pub tasks: Tasks,
     /// The process was told to stop.
     pub stopping: CancellationToken,
-    keys: ApiKeys,
+    access: Access,
+    limits: RateLimits,
+    auditor: Auditor,
 }
 
 impl App {
-    /// Turns configuration into clients. Nothing here connects.
+    /// Turns configuration into clients. Nothing here waits for a connection. `background`: what goes on until the
+    /// last turn has ended; `serving`: what ends with the connections.
     pub fn new(
         config: Config,
         llm: LlmConfig,
-        turns: Tasks,
-        tasks: Tasks,
+        background: &Tasks,
+        serving: Tasks,
         connections: Arc<Connections>,
         stopping: CancellationToken,
     ) -> anyhow::Result<Self> {
@@ -43,8 +48,28 @@ impl App {
         let provider =
             tokens.clone().map(|tokens| Arc::new(wiring::DatabaseTokens(tokens)) as Arc<dyn TokenProvider>);
         let database = Database::new(wiring::database_settings(&config), provider)?;
+        let storage = wiring::storage_settings(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
+        let spool = Storage::new(storage)?.queue(&config.queues.usage);
+        let coordination =
+            wiring::coordination(&config, tokens.as_ref(), background).map_err(|error| anyhow!(error))?;
+        let sealer = wiring::sealer(&config).map_err(|errors| {
+            anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        })?;
+        let tracked = config.database.track_usage.then(|| database.clone());
+        let spend = Spend::new(wiring::spend_settings(&config), tracked, Some(spool), system_clock());
+        spend.start(background);
+        let limits = RateLimits::new(config.access.rates, Arc::clone(&coordination));
+        limits.start(background);
+        let jwks = Arc::new(JwksCache::new(config.storage.timeout));
+        let parts = Parts {
+            router: wiring::router(&config, llm, tokens).map_err(|error| anyhow!(error))?,
+            database: database.clone(),
+            spend,
+            sealer,
+            coordination,
+        };
         let server = &config.server;
-        let limits = Limits {
+        let turns = Limits {
             lease: server.lease,
             log_patience: server.log_patience,
             disconnect_grace: server.disconnect_grace,
@@ -53,27 +78,21 @@ impl App {
             kept: server.kept,
             log_retention: config.work.log_retention,
         };
-        let router = wiring::router(&config, llm, tokens).map_err(anyhow::Error::msg)?;
-        let sealer = wiring::sealer(&config).map_err(|errors| {
-            anyhow::anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-        })?;
-        let tracked = config.database.track_usage.then(|| database.clone());
-        let spend = Spend::new(SpendSettings::default(), tracked, None, system_clock());
-        spend.start(&turns);
-        let engine = Engine::new(router, database.clone(), spend, sealer, limits, turns);
         Ok(Self {
-            keys: ApiKeys::new(&config.access),
+            access: Access::new(&config.access, Some(database.clone()), jwks),
+            limits,
+            auditor: Auditor::start(database.clone(), background),
+            engine: Engine::new(parts, turns, background.clone()),
             config,
             database,
-            engine,
             connections,
-            tasks,
+            tasks: serving,
             stopping,
         })
     }
 
     /// Who sent a request.
-    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, ApiError> {
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Principal>, ApiError> {
         self.authenticate_socket(headers, None).await
     }
 
@@ -82,36 +101,30 @@ impl App {
         &self,
         headers: &HeaderMap,
         token: Option<&str>,
-    ) -> Result<Principal, ApiError> {
-        let now = jiff::Timestamp::now();
-        let caller = match token {
-            Some(token) => self.keys.verify(token, now),
-            None => self.keys.identify(headers, now),
-        };
-        let caller = caller.map_err(|error| refused(&error))?;
-        Ok(Principal {
-            owner: caller.owner,
-            key: caller.key,
-            scopes: caller.scopes,
-            limits: Default::default(),
-        })
+    ) -> Result<Arc<Principal>, ApiError> {
+        self.access.authenticate(headers, token).await.map_err(|error| refused(&error))
     }
 
     /// 403 unless the caller may do that.
     pub fn require(&self, who: &Principal, scope: Scope) -> Result<(), ApiError> {
-        if who.scopes.contains(&scope) {
+        if who.may(scope) {
             return Ok(());
         }
         Err(refused(&AccessError::Forbidden { key: who.key.clone(), scope }))
     }
 
-    /// Room for one more request of a caller, by its limits.
-    pub fn admit(&self, _: &Principal) -> Result<Admitted, ApiError> {
-        Ok(Admitted)
+    /// Room for one more request of a caller, by its limits. `bytes` of body: what it may take is judged by it until
+    /// it is known.
+    pub fn admit(&self, who: &Principal, bytes: usize) -> Result<Admitted, ApiError> {
+        const BYTES_PER_TOKEN: usize = 4;
+        let tokens = u64::try_from(bytes.div_ceil(BYTES_PER_TOKEN)).unwrap_or(u64::MAX);
+        self.limits.admit(who, tokens).map_err(ApiError::from)
     }
 
     /// Notes a change that a caller made.
-    pub fn audit(&self, _: &Principal, _: &'static str, _: &str) {}
+    pub fn audit(&self, who: &Principal, action: &'static str, subject: &str) {
+        self.auditor.note(who, action, subject, None);
+    }
 
     /// A connection to the database.
     pub async fn client(&self) -> Result<Client, ApiError> {
@@ -139,19 +152,12 @@ fn refused(error: &AccessError) -> ApiError {
     tracing::warn!(code = error.code(), "a caller was refused");
     let (kind, code) = match error.status() {
         StatusCode::FORBIDDEN => (ErrorType::PermissionError, "insufficient_permissions"),
-        _ => (ErrorType::AuthenticationError, "invalid_api_key"),
+        StatusCode::UNAUTHORIZED => (ErrorType::AuthenticationError, "invalid_api_key"),
+        _ => return ApiError::unavailable("access_unavailable", error.public_message()),
     };
     let refused = ApiError::new(error.status(), kind, code, error.public_message());
     if error.status() == StatusCode::UNAUTHORIZED {
         return refused.header(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     refused
-}
-
-/// Room for one more request of a caller, and what to tell it of what is left.
-pub struct Admitted;
-
-impl Admitted {
-    /// Adds the headers of rate limits.
-    pub fn describe(&self, _headers: &mut HeaderMap) {}
 }

@@ -280,7 +280,7 @@ async fn named(
     request: &Request,
     id: &str,
     item: &str,
-) -> Result<(Principal, ConversationId, uuid::Uuid), ApiError> {
+) -> Result<(Arc<Principal>, ConversationId, uuid::Uuid), ApiError> {
     let who = app.authenticate(&request.headers).await?;
     Ok((who, conversation_id(id)?, item_uuid(item).ok_or_else(|| no_item(item))?))
 }

@@ -78,14 +78,8 @@ async fn serve() -> anyhow::Result<()> {
     let limits = Limits { head_max: config.server.head_max, head_timeout: config.server.head_timeout };
     let (drain, tasks, connections) = (config.server.drain, Tasks::new(), Tasks::new());
     let counted = Arc::new(Connections::new(capacity));
-    let app = Arc::new(App::new(
-        config,
-        llm,
-        tasks.clone(),
-        connections.clone(),
-        Arc::clone(&counted),
-        stopping.clone(),
-    )?);
+    let app =
+        Arc::new(App::new(config, llm, &tasks, connections.clone(), Arc::clone(&counted), stopping.clone())?);
 
     let routes = TowerToHyperService::new(warp::service(routes::filter(Arc::clone(&app))));
     let sockets = Arc::clone(&app);

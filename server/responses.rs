@@ -21,11 +21,13 @@ pub async fn create(app: &Arc<App>, mut request: Request) -> Result<Response, Ap
     let who = app.authenticate(&request.headers).await?;
     let body = request.json_bytes().await?;
     let parameters = CreateResponse::parse(&body)?;
-    let admitted = app.admit(&who)?;
+    let admitted = app.admit(&who, body.len())?;
+    let mut rates = HeaderMap::new();
+    admitted.describe(&mut rates);
     let (streamed, background) = (parameters.stream.unwrap_or(false), parameters.background.unwrap_or(false));
     let call = call(&request.headers, Transport::Http, &body)?;
     drop(body);
-    let turn = app.engine.create(&who, parameters, call).await?;
+    let turn = app.engine.create(&who, parameters, call, admitted).await?;
     let mut response = if streamed {
         app.engine.viewed(&who, &turn).await?;
         let viewer = turn.viewer(Encoded::Sse, None);
@@ -41,7 +43,7 @@ pub async fn create(app: &Arc<App>, mut request: Request) -> Result<Response, Ap
         drop(watching);
         answer?
     };
-    admitted.describe(response.headers_mut());
+    response.headers_mut().extend(rates);
     Ok(response)
 }
 
@@ -207,7 +209,7 @@ fn flag(name: &str, value: &str) -> Result<bool, ApiError> {
 pub async fn compact(app: &Arc<App>, mut request: Request) -> Result<Response, ApiError> {
     let who = app.authenticate(&request.headers).await?;
     let body = request.json_bytes().await?;
-    let admitted = app.admit(&who)?;
+    let admitted = app.admit(&who, body.len())?;
     let mut response = crate::http::json(&app.engine.compact(&who, parse(&body)?).await?);
     admitted.describe(response.headers_mut());
     Ok(response)

@@ -120,13 +120,13 @@ fn protocols(headers: &HeaderMap) -> (Option<&str>, Option<HeaderValue>) {
 /// One connection and what it remembers.
 struct Session {
     app: Arc<App>,
-    who: Principal,
+    who: Arc<Principal>,
     /// The turn before, if it was not stored.
     local: Option<Arc<Local>>,
     deadline: Instant,
 }
 
-async fn serve(app: Arc<App>, who: Principal, upgraded: Upgraded) {
+async fn serve(app: Arc<App>, who: Arc<Principal>, upgraded: Upgraded) {
     let limit = app.config.server.body_max;
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER)
@@ -136,7 +136,13 @@ async fn serve(app: Arc<App>, who: Principal, upgraded: Upgraded) {
         .max_frame_size(Some(limit));
     let mut socket =
         WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-    let deadline = Instant::now() + app.config.server.socket_lifetime;
+    let mut life = app.config.server.socket_lifetime;
+    if let Some(ends) = who.expires_at {
+        // What the key or token ends, ends the connection that was opened with it.
+        let left = ends.duration_since(jiff::Timestamp::now());
+        life = life.min(left.try_into().unwrap_or_default());
+    }
+    let deadline = Instant::now() + life;
     let mut session = Session { app, who, local: None, deadline };
     let close = session.run(&mut socket).await;
     if let Some(frame) = close {
@@ -217,7 +223,7 @@ impl Session {
 
     async fn create(&mut self, text: &str) -> Result<Arc<Turn>, ApiError> {
         let request = CreateResponse::parse(text.as_bytes())?;
-        self.app.admit(&self.who)?;
+        let admitted = self.app.admit(&self.who, text.len())?;
         let call = Call {
             transport: Transport::WebSocket,
             idempotency_key: None,
@@ -225,7 +231,7 @@ impl Session {
             digest: Sha256::digest(text.as_bytes()).into(),
             local: self.local.clone(),
         };
-        let turn = self.app.engine.create(&self.who, request, call).await?;
+        let turn = self.app.engine.create(&self.who, request, call, admitted).await?;
         self.app.engine.viewed(&self.who, &turn).await?;
         Ok(turn)
     }

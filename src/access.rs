@@ -1,9 +1,16 @@
-//! Who may call: API keys.
+//! Who may call: API keys from the setting and from the database, JWTs of configured issuers; and how much.
 //!
-//! A key is 256 random bits behind `clq_`. Only its SHA-256 is configured (`AUTH_API_KEYS`); at that entropy a salt
-//! adds nothing. Keys from the setting work with the database down.
+//! A key is 256 random bits behind `clq_`. Only its SHA-256 is kept; at that entropy a salt adds nothing. Keys from
+//! the setting (`AUTH_API_KEYS`) work with the database down. [`Access`] is what the server asks.
 
+mod audit;
+mod authenticator;
+mod bucket;
+mod jwks;
+mod jwt;
+mod limits;
 mod principal;
+mod stored_keys;
 
 use std::fmt;
 
@@ -16,8 +23,13 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
-use crate::config::{AccessConfig, ApiKeyConfig, Scope};
+use crate::config::{AccessConfig, ApiKeyConfig, KeyLimits, Scope};
 
+pub use audit::Auditor;
+pub use authenticator::Access;
+pub use jwks::{JwksCache, KeySet, KeySetError};
+pub use jwt::TokenError;
+pub use limits::{Admitted, Limited, RateLimits};
 pub use principal::Principal;
 
 /// What every key begins with, so that scanners and people recognise one.
@@ -35,6 +47,8 @@ pub struct Caller {
     /// On whose behalf the key acts.
     pub owner: String,
     pub scopes: Vec<Scope>,
+    pub limits: KeyLimits,
+    pub expires_at: Option<Timestamp>,
 }
 
 /// Why a caller was refused.
@@ -48,6 +62,12 @@ pub enum AccessError {
     Expired { key: String, at: Timestamp },
     #[error("the API key {key} lacks the scope {scope}; add it in AUTH_API_KEYS")]
     Forbidden { key: String, scope: Scope },
+    #[error("the token is not accepted: {0}")]
+    Token(TokenError),
+    #[error(
+        "whether the key is valid cannot be known: the database, or the token's issuer, cannot be reached"
+    )]
+    Unavailable,
 }
 
 impl AccessError {
@@ -58,14 +78,19 @@ impl AccessError {
             Self::Unknown => "access.key_unknown",
             Self::Expired { .. } => "access.key_expired",
             Self::Forbidden { .. } => "access.scope_missing",
+            Self::Token(error) => error.code(),
+            Self::Unavailable => "access.unavailable",
         }
     }
 
-    /// 401, or 403 where the caller is known.
+    /// 401; 403 where the caller is known; 503 where nobody can tell.
     pub fn status(&self) -> http::StatusCode {
         match self {
-            Self::Missing | Self::Unknown | Self::Expired { .. } => http::StatusCode::UNAUTHORIZED,
+            Self::Missing | Self::Unknown | Self::Expired { .. } | Self::Token(_) => {
+                http::StatusCode::UNAUTHORIZED
+            }
             Self::Forbidden { .. } => http::StatusCode::FORBIDDEN,
+            Self::Unavailable => http::StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -76,6 +101,8 @@ impl AccessError {
             Self::Unknown => "The API key is not valid.",
             Self::Expired { .. } => "The API key has expired.",
             Self::Forbidden { .. } => "The API key does not permit this.",
+            Self::Token(_) => "The token is not valid here.",
+            Self::Unavailable => "The API key cannot be checked at the moment. Please retry.",
         }
     }
 }
@@ -127,6 +154,8 @@ impl ApiKeys {
                 key: known.name.clone(),
                 owner: known.owner.clone(),
                 scopes: known.scopes.clone(),
+                limits: known.limits,
+                expires_at: known.expires_at,
             }),
         }
     }
@@ -156,6 +185,13 @@ pub fn hash_key(key: &str) -> [u8; 32] {
 /// The hash as `AUTH_API_KEYS` holds it: 64 hex digits.
 pub fn hash_key_hex(key: &SecretString) -> String {
     hash_key(key.expose_secret()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Scope {
+    /// The scope that is written so.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Operator].into_iter().find(|scope| scope.to_string() == text)
+    }
 }
 
 impl fmt::Display for Scope {
@@ -191,6 +227,7 @@ mod tests {
     fn a_key_is_taken_from_each_header_that_clients_use() {
         let keys = ApiKeys::new(&AccessConfig {
             api_keys: vec![key("other", "clq_b", &[], None), key("mine", "clq_a", &[Scope::Operator], None)],
+            ..AccessConfig::default()
         });
         let now = Timestamp::now();
         for (name, value) in [
@@ -215,6 +252,7 @@ mod tests {
         let later = now + SignedDuration::from_secs(60);
         let keys = ApiKeys::new(&AccessConfig {
             api_keys: vec![key("old", "clq_old", &[], Some(later)), key("new", "clq_new", &[], None)],
+            ..AccessConfig::default()
         });
         assert!(keys.verify("clq_old", now).is_ok() && keys.verify("clq_new", now).is_ok());
         let expired = keys.verify("clq_old", later).unwrap_err();
@@ -245,7 +283,7 @@ mod tests {
             hash_key_hex(&first)
         );
         let config: ApiKeyConfig = serde_json::from_str(&json).unwrap();
-        let keys = ApiKeys::new(&AccessConfig { api_keys: vec![config] });
+        let keys = ApiKeys::new(&AccessConfig { api_keys: vec![config], ..AccessConfig::default() });
         assert_eq!(keys.verify(text, Timestamp::now()).map(|caller| caller.key), Ok("n".to_owned()));
         assert_eq!(
             hash_key_hex(&SecretString::from("abc")),

@@ -3,6 +3,8 @@
 //! Statements go through [`Client`] and [`Transaction`], which know only typed statements and so work through a
 //! pooler in transaction mode. `docs/database.md` has the rules that follow from it.
 
+pub mod api_keys;
+pub mod audit;
 mod auth;
 pub mod backfills;
 pub mod budgets;
@@ -13,6 +15,7 @@ pub mod conversations;
 pub mod dead_letters;
 mod error;
 pub mod events;
+pub mod grants;
 pub mod inspect;
 pub mod maintenance;
 pub mod migrations;

@@ -103,6 +103,11 @@ id!(
     ConversationId, "conv"
 );
 
+id!(
+    /// One API key made at run time.
+    KeyId, "key"
+);
+
 impl EventId {
     /// The id of the event at `position` of a delivery: the same however often the delivery is processed,
     /// so that a second run recognises its own rows. Shares the delivery's timestamp, hence its partition.

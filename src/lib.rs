@@ -15,6 +15,7 @@ pub mod access;
 pub mod azure;
 pub mod config;
 pub mod conversation;
+pub mod coordination;
 pub mod database;
 pub mod events;
 pub mod functions;

@@ -25,10 +25,10 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
+pub use crate::access::{KeySet, KeySetError};
 pub use delivery::{Delivery, Refused, VerifiedDelivery, VerifyError};
 pub use event::{ExtractedSecret, IncomingEvent, Kept, Malformed, Outcome, Reply, Stored};
 pub use problem::{Problem, ProblemKind};
-pub use schemes::entra::{KeySet, KeySetError};
 pub use secrets::{Secrets, variable};
 pub use source::{Limits, SignError, Signed, Source, SourceError};
 pub use sources::sailpoint::{Invocation, ResponseMode};

@@ -2,6 +2,7 @@
 //!
 //! Both binaries build the same things from the same settings. Nothing here connects.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,12 +11,16 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::azure::{Credential, ManagedIdentity, StorageSettings, TokenSource};
+use crate::config::app::BudgetConfig;
 use crate::config::{
-    Config, CredentialKind, DatabaseAuth as AuthMode, InsightsAuth, LlmConfig, StorageAccess,
+    Config, CredentialKind, DatabaseAuth as AuthMode, InsightsAuth, LlmConfig, RedisAuth, StorageAccess,
 };
+use crate::coordination::{Coordination, Memory, Redis, RedisSettings};
 use crate::database::migrations::Options;
 use crate::database::{DatabaseAuth, DatabaseSettings, ENTRA_SCOPE, TokenError, TokenProvider};
 use crate::llm::Router;
+use crate::llm::spend::{Budgets, SpendSettings, WithoutDatabase};
+use crate::tasks::Tasks;
 use crate::telemetry::{self, BlockingToken};
 use crate::webhooks::Secrets;
 use crate::webhooks::sealing::{SealError, Sealer};
@@ -84,6 +89,54 @@ pub fn database_settings(config: &Config) -> DatabaseSettings {
         connect_timeout: database.connect_timeout,
         statement_timeout: database.statement_timeout,
     }
+}
+
+/// How a process spends, and the budgets it keeps.
+pub fn spend_settings(config: &Config) -> SpendSettings {
+    let micros = |amount: u64| i64::try_from(amount).unwrap_or(i64::MAX);
+    let named = |all: &BTreeMap<String, BudgetConfig>| {
+        all.iter().map(|(name, budget)| (name.clone(), micros(budget.per_day))).collect()
+    };
+    let (budgets, spend) = (&config.app.budgets, &config.spend);
+    SpendSettings {
+        budgets: Budgets {
+            total: budgets.total.map(micros),
+            each_owner: budgets.each_owner.map(micros),
+            each_key: budgets.each_key.map(micros),
+            owners: named(&budgets.owners),
+            keys: named(&budgets.keys),
+        },
+        without_database: if spend.allow_without_database {
+            WithoutDatabase::Allow
+        } else {
+            WithoutDatabase::Refuse
+        },
+        lease: spend.lease,
+        heartbeat: spend.heartbeat,
+        patience: spend.patience,
+        slice_percent: spend.slice_percent,
+        buffer: usize::try_from(spend.buffer).unwrap_or(usize::MAX),
+        spool_after: spend.spool_after,
+    }
+}
+
+/// What instances share: in Redis with `REDIS_URL`, else in memory. Connects in the background.
+pub fn coordination(
+    config: &Config,
+    identity: Option<&TokenSource>,
+    tasks: &Tasks,
+) -> Result<Arc<dyn Coordination>, String> {
+    let Some(redis) = &config.redis else { return Ok(Arc::new(Memory::default())) };
+    let entra = match &redis.auth {
+        RedisAuth::Password => None,
+        RedisAuth::Entra { username } => {
+            let tokens = identity.ok_or("REDIS_AUTH_MODE=entra, and this process has no identity")?;
+            Some((username.clone(), tokens.clone()))
+        }
+    };
+    let settings = RedisSettings { url: redis.url.clone(), entra };
+    let redis = Redis::start(settings, tasks).map_err(|error| format!("REDIS_URL: {error}"))?;
+    Ok(Arc::new(redis))
 }
 
 /// How patient migrations are.

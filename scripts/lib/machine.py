@@ -46,6 +46,11 @@ def pgbouncer() -> Path | None:
     return Path(found) if found else None
 
 
+def redis() -> Path | None:
+    found = shutil.which("redis-server")
+    return Path(found) if found else None
+
+
 def postgres_user() -> str | None:
     """Whom PostgreSQL and PgBouncer run as when we are root, since neither runs as root. None: as we are."""
     if os.geteuid() != 0:
@@ -70,6 +75,18 @@ def ensure_postgres() -> None:
     install(packages)
     if postgres_bin() is None or pgbouncer() is None:
         raise Missing(f"PostgreSQL {PINNED['POSTGRES_MIN']} or newer and PgBouncer are needed and were not found after installing them.")
+
+
+def ensure_redis() -> None:
+    """Redis' server program, of the lowest version that will do or newer."""
+    if redis() is None:
+        install(["redis-server"])
+    if redis() is None:
+        raise Missing(f"Redis {PINNED['REDIS_MIN']} or newer is needed and was not found after installing it.")
+    words = subprocess.run([str(redis()), "--version"], capture_output=True, text=True).stdout.split()
+    version = next((word.removeprefix("v=") for word in words if word.startswith("v=")), "0")
+    if [int(part) for part in version.split(".")[:2]] < [int(part) for part in PINNED["REDIS_MIN"].split(".")]:
+        raise Missing(f"Redis {PINNED['REDIS_MIN']} or newer is needed; {redis()} is {version}.")
 
 
 def ensure_azurite() -> Path:

@@ -1,8 +1,8 @@
-"""PostgreSQL, PgBouncer and Azurite, private to one directory.
+"""PostgreSQL, PgBouncer, Redis and Azurite, private to one directory.
 
     services = Services(directory, ports)
     services.up()       # idempotent: what runs is left alone, what died is cleaned up after and started
-    services.down()     # stops all three, also after their parents were killed
+    services.down()     # stops them all, also after their parents were killed
 
 Nothing outside the directory is touched, and nothing listens anywhere but on 127.0.0.1.
 """
@@ -17,7 +17,7 @@ import shutil
 import signal
 import subprocess
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import machine
@@ -35,6 +35,8 @@ class Ports:
     blob: int
     queue: int
     table: int
+    # 0: without Redis, which one instance does not need.
+    redis: int = 0
 
 
 class Busy(Exception):
@@ -72,10 +74,15 @@ class Services:
         endpoints = "".join(f"{name}Endpoint={address};" for name, address in at.items())
         return f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={ACCOUNT_KEY};{endpoints}"
 
+    def redis(self) -> str:
+        return f"redis://127.0.0.1:{self.ports.redis}"
+
     # -- up and down ---------------------------------------------------------------------------------------------
 
     def up(self) -> None:
         machine.ensure_postgres()
+        if self.fixed is None or self.fixed.redis:
+            machine.ensure_redis()
         azurite = machine.ensure_azurite()
         self.user = machine.postgres_user()
         with self._locked():
@@ -84,6 +91,7 @@ class Services:
                 try:
                     self._postgres()
                     self._pgbouncer()
+                    self._redis()
                     self._azurite(azurite)
                     return
                 except Busy:
@@ -100,7 +108,7 @@ class Services:
 
     def healthy(self) -> bool:
         """Whether everything still listens."""
-        return all(processes.answers(port) for port in asdict(self.ports).values())
+        return all(processes.answers(port) for port in asdict(self.ports).values() if port)
 
     def down(self) -> None:
         with self._locked():
@@ -131,7 +139,7 @@ class Services:
             try:
                 self.ports = Ports(**json.loads(self._state.read_text()))
             except (OSError, ValueError, TypeError):
-                self.ports = Ports(*processes.free_ports(5))
+                self.ports = Ports(*processes.free_ports(len(fields(Ports))))
         self._state.write_text(json.dumps(asdict(self.ports)) + "\n")
 
     def _home(self) -> Path:
@@ -281,6 +289,33 @@ log_disconnections = 0
         if not processes.until(lambda: child.poll() is not None or processes.answers(self.ports.pgbouncer), 20) or child.poll() is not None:
             raise Failed(f"PgBouncer did not start on port {self.ports.pgbouncer}. Its log, {log}, ends:\n{processes.tail(log)}")
 
+    # -- Redis ---------------------------------------------------------------------------------------------------
+
+    def _redis_pids(self) -> list[int]:
+        home = str(self._redis_home)
+        # Redis writes its address over its arguments; where it stands tells whose it is.
+        return processes.matching(lambda arguments, cwd: cwd == home and "redis-server" in arguments[0])
+
+    @property
+    def _redis_home(self) -> Path:
+        return self.directory / "redis"
+
+    def _redis(self) -> None:
+        if not self.ports.redis:
+            return
+        running = self._redis_pids()
+        if running and processes.answers(self.ports.redis):
+            return
+        processes.stop(running)
+        self._free("redis", self.ports.redis)
+        self._redis_home.mkdir(exist_ok=True)
+        # Nothing in it is the record of anything, so nothing is saved.
+        command = [str(machine.redis()), "--port", str(self.ports.redis), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"]
+        log = self.directory / "redis.log"
+        child = processes.daemon(command, log, cwd=self._redis_home)
+        if not processes.until(lambda: child.poll() is not None or processes.answers(self.ports.redis), 20) or child.poll() is not None:
+            raise Failed(f"Redis did not start on port {self.ports.redis}. Its log, {log}, ends:\n{processes.tail(log)}")
+
     # -- Azurite -------------------------------------------------------------------------------------------------
 
     @property
@@ -313,6 +348,7 @@ log_disconnections = 0
         # Azurite first answers a SIGTERM when its stores are written; PgBouncer's SIGTERM is "now".
         processes.stop(self._azurite_pids())
         processes.stop(self._pgbouncer_pids())
+        processes.stop(self._redis_pids())
         postmaster = self._postmaster()
         if postmaster:
             # SIGINT is PostgreSQL's fast shutdown: open connections are cut, data is written.

@@ -10,6 +10,7 @@ use super::environment::Environment;
 use super::host::AppEnvironment;
 use super::mistake::Mistake;
 
+mod budgets;
 mod checks;
 mod models;
 mod parse;
@@ -17,6 +18,7 @@ mod shape;
 mod substitute;
 mod walk;
 
+pub use budgets::{BudgetConfig, BudgetsConfig};
 pub use models::{
     DeploymentAuth, DeploymentConfig, MaxTokensField, ModelConfig, PriceConfig, ProviderKind, ThinkingStyle,
 };
@@ -34,6 +36,8 @@ pub struct AppConfig {
     pub deployments: BTreeMap<String, DeploymentConfig>,
     /// What callers name as `model`: an alias of deployments in order of preference.
     pub models: BTreeMap<String, ModelConfig>,
+    /// What may be spent in a day.
+    pub budgets: BudgetsConfig,
 }
 
 /// Which sender's conventions a source follows.

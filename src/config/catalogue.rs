@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use super::reader::Setting;
-use super::{access, database, host, load, models, secrets, server, storage, telemetry, work};
+use super::{access, database, host, load, models, secrets, server, spend, storage, telemetry, work};
 
 /// Every setting, by the heading it stands under in `docs/settings.md`.
-pub fn catalogue() -> [(&'static str, &'static [Setting]); 10] {
+pub fn catalogue() -> [(&'static str, &'static [Setting]); 11] {
     [
         ("Where it runs", host::SETTINGS),
         ("Structure", load::SETTINGS),
@@ -17,6 +17,7 @@ pub fn catalogue() -> [(&'static str, &'static [Setting]); 10] {
         ("Secrets by name", secrets::SETTINGS),
         ("Models", models::SETTINGS),
         ("Access", access::SETTINGS),
+        ("Spend, and what instances share", spend::SETTINGS),
         ("Logs, traces, metrics", telemetry::SETTINGS),
     ]
 }

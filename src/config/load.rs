@@ -12,6 +12,7 @@ use super::models::LlmConfig;
 use super::reader::{Reader, Setting};
 use super::secrets::{CallbackSecrets, EncryptionKeys, WebhookSecrets};
 use super::server::ServerConfig;
+use super::spend::{RedisAuth, RedisConfig, SpendConfig};
 use super::storage::{IdentityConfig, QueueNames, StorageAccess, StorageConfig};
 use super::telemetry::{InsightsAuth, TelemetryConfig};
 use super::work::WorkLimits;
@@ -39,6 +40,9 @@ pub struct Config {
     pub server: ServerConfig,
     pub telemetry: TelemetryConfig,
     pub access: AccessConfig,
+    pub spend: SpendConfig,
+    /// `None`: what instances share is in memory.
+    pub redis: Option<RedisConfig>,
     pub webhook_secrets: WebhookSecrets,
     pub callback_secrets: CallbackSecrets,
     pub encryption_keys: EncryptionKeys,
@@ -92,7 +96,9 @@ impl Config {
             work: WorkLimits::read(reader),
             server: ServerConfig::read(reader, app_environment),
             telemetry: TelemetryConfig::read(reader, app_environment),
-            access: AccessConfig::read(reader),
+            access: AccessConfig::read(reader, app_environment),
+            spend: SpendConfig::read(reader),
+            redis: RedisConfig::read(reader, app_environment),
             webhook_secrets: WebhookSecrets::read(reader),
             callback_secrets: CallbackSecrets::read(reader),
             encryption_keys: EncryptionKeys::read(reader),
@@ -109,6 +115,8 @@ impl Config {
             self.telemetry.insights.as_ref().is_some_and(|insights| insights.auth != InsightsAuth::Key);
         if self.database.auth == DatabaseAuth::Entra {
             Some("DB_AUTH_MODE=entra")
+        } else if self.redis.as_ref().is_some_and(|redis| redis.auth != RedisAuth::Password) {
+            Some("REDIS_AUTH_MODE=entra")
         } else if matches!(self.storage.access, StorageAccess::Identity { .. }) {
             Some("AzureWebJobsStorage__…")
         } else {

@@ -75,6 +75,12 @@ const QUEUE_JOBS: Setting =
 const QUEUE_CALLBACKS: Setting =
     Setting::new("QUEUE_CALLBACKS", "queue name", "Queue of hints that a callback is due.")
         .default("callbacks");
+const QUEUE_USAGE: Setting = Setting::new(
+    "QUEUE_USAGE",
+    "queue name",
+    "Usage that could not be written to the database; upkeep brings it home.",
+)
+.default("usage");
 const BLOB_CONTAINER: Setting =
     Setting::new("BLOB_CONTAINER", "container name", "Container of large bodies and of the stop switches.")
         .default("colloquy");
@@ -90,6 +96,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     QUEUE_EVENTS,
     QUEUE_JOBS,
     QUEUE_CALLBACKS,
+    QUEUE_USAGE,
     BLOB_CONTAINER,
     AZURE_CREDENTIAL,
     AZURE_CLIENT,
@@ -146,6 +153,8 @@ pub struct QueueNames {
     pub events: String,
     pub jobs: String,
     pub callbacks: String,
+    /// Usage that the database did not take.
+    pub usage: String,
 }
 
 impl StorageConfig {
@@ -289,13 +298,20 @@ impl IdentityConfig {
 impl QueueNames {
     pub(super) fn read(reader: &Reader<'_>) -> Self {
         let name = |setting| reader.required(setting, STORAGE_NAME, storage_name);
-        let names =
-            Self { events: name(&QUEUE_EVENTS), jobs: name(&QUEUE_JOBS), callbacks: name(&QUEUE_CALLBACKS) };
+        let names = Self {
+            events: name(&QUEUE_EVENTS),
+            jobs: name(&QUEUE_JOBS),
+            callbacks: name(&QUEUE_CALLBACKS),
+            usage: name(&QUEUE_USAGE),
+        };
         if names.jobs == names.events {
             reader.mistake(QUEUE_JOBS.name, "names the same queue as QUEUE_EVENTS");
         }
         if names.callbacks == names.events || names.callbacks == names.jobs {
             reader.mistake(QUEUE_CALLBACKS.name, "names the same queue as QUEUE_EVENTS or QUEUE_JOBS");
+        }
+        if [&names.events, &names.jobs, &names.callbacks].contains(&&names.usage) {
+            reader.mistake(QUEUE_USAGE.name, "names the same queue as another QUEUE_ setting");
         }
         names
     }

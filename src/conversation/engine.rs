@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::coordination::Coordination;
 use crate::database::{Client, Database, DatabaseError};
 use crate::ids::ResponseId;
 use crate::llm::Router;
@@ -57,6 +58,16 @@ pub struct Limits {
     pub log_retention: Duration,
 }
 
+/// What an engine is made of.
+pub struct Parts {
+    pub router: Router,
+    pub database: Database,
+    pub spend: Spend,
+    /// Without one there is no compaction.
+    pub sealer: Option<Sealer>,
+    pub coordination: Arc<dyn Coordination>,
+}
+
 /// The turns of this process.
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
@@ -69,6 +80,7 @@ struct Inner {
     spend: Spend,
     /// For summaries that callers carry.
     sealer: Option<Sealer>,
+    coordination: Arc<dyn Coordination>,
     limits: Limits,
     tasks: Tasks,
     writer: Writer,
@@ -81,22 +93,17 @@ struct Inner {
 
 impl Engine {
     /// An engine without turns. Its background work runs in `tasks` until they are stopped.
-    pub fn new(
-        router: Router,
-        database: Database,
-        spend: Spend,
-        sealer: Option<Sealer>,
-        limits: Limits,
-        tasks: Tasks,
-    ) -> Self {
-        let writer = Writer::start(&database, limits.log_patience, &tasks);
-        let foreign = tail::Tailer::start(&database, &tasks);
+    pub fn new(parts: Parts, limits: Limits, tasks: Tasks) -> Self {
+        let Parts { router, database, spend, sealer, coordination } = parts;
+        let writer = Writer::start(&database, Arc::clone(&coordination), limits.log_patience, &tasks);
+        let foreign = tail::Tailer::start(&database, &coordination, &tasks);
         let inner = Inner {
             instance: Uuid::now_v7(),
             router,
             database,
             spend,
             sealer,
+            coordination,
             limits,
             tasks,
             writer,
@@ -107,6 +114,7 @@ impl Engine {
         };
         let engine = Self(Arc::new(inner));
         engine.keep_leases();
+        engine.hear_cancels();
         engine
     }
 

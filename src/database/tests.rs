@@ -1,5 +1,6 @@
 //! On real PostgreSQL, and through real PgBouncer, always: each test has a database of its own.
 
+mod access;
 mod auth;
 mod conversations;
 mod events;

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use jiff::Timestamp;
 
-use super::schemes::entra::KeySet;
 use super::source::Source;
+use crate::access::KeySet;
 
 /// One POST as it arrived. Nothing in it may be believed yet.
 #[derive(Clone)]

@@ -121,7 +121,7 @@ impl Scheme {
         &self,
         delivery: &Delivery,
         tolerance_seconds: i64,
-        keys: Option<&entra::KeySet>,
+        keys: Option<&crate::access::KeySet>,
     ) -> Result<Proof<'_>, VerifyError> {
         match self {
             Self::Stripe(macs) => stripe::verify(macs, delivery, tolerance_seconds),

@@ -38,6 +38,9 @@ pub(super) fn parse(
     app.targets.extend(sections(&mut walk, "targets", file.get("targets")));
     app.deployments.extend(sections(&mut walk, "deployments", file.get("deployments")));
     app.models.extend(sections(&mut walk, "models", file.get("models")));
+    if let Some(budgets) = file.get("budgets") {
+        app.budgets = section(&mut walk, "budgets", budgets).unwrap_or_default();
+    }
     let deployments = keys(file.get("deployments"));
     let aliases = keys(file.get("models"));
     let mut routes_at = Vec::new();

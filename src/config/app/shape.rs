@@ -3,7 +3,7 @@
 use http::HeaderName;
 use ipnet::IpNet;
 
-use super::models;
+use super::{budgets, models};
 use crate::config::values;
 
 /// What a value must look like.
@@ -223,4 +223,5 @@ pub(super) const FILE: &[Key] = &[
     key("targets", Shape::Named(&NAME, TARGET)),
     key("deployments", Shape::Named(&NAME, models::DEPLOYMENT)),
     key("models", Shape::Named(&models::ALIAS_NAME, models::ALIAS)),
+    key("budgets", Shape::Table(budgets::BUDGETS)),
 ];

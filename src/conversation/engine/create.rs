@@ -9,7 +9,7 @@ use super::input::{Entry, OwnItem, check_outputs, entries, no_such_item};
 use super::paying::Paying;
 use super::turn::{NewTurn, OnDisconnect, Turn};
 use super::{Engine, away};
-use crate::access::Principal;
+use crate::access::{Admitted, Principal};
 use crate::conversation::combinations::{self, Transport};
 use crate::conversation::window::{self, Past};
 use crate::database::threads::{self, Anchor, NewItem, Window};
@@ -52,7 +52,8 @@ struct Before {
 pub(super) const WINDOW_ITEMS: i32 = 10_000;
 
 impl Engine {
-    /// Begins a turn, or finds the one that an earlier try of the same request began.
+    /// Begins a turn, or finds the one that an earlier try of the same request began. `admitted`: the caller's room,
+    /// which the turn takes up until its end.
     ///
     /// Errors: 400 on the field at fault, 404 for what is not there, 429 and 503 where there is no room.
     pub async fn create(
@@ -60,6 +61,7 @@ impl Engine {
         who: &Principal,
         mut request: CreateResponse,
         call: Call,
+        admitted: Admitted,
     ) -> Result<Arc<Turn>, ApiError> {
         request.validate()?;
         combinations::check(&request, call.transport)?;
@@ -75,7 +77,8 @@ impl Engine {
         let request = Arc::new(request);
         let start = Start { who, id: ResponseId::new(), request: &request, call: &call, alias: &alias };
         let own = self.resolve(who, input).await?;
-        let Placed { beginning, items, paying, compaction } = self.place(&start, &own).await?;
+        let Placed { beginning, items, mut paying, compaction } = self.place(&start, &own).await?;
+        paying.admitted = Some(admitted);
         let turn = match beginning {
             Beginning::New(turn) => turn,
             Beginning::Repeated(id) => return self.attach(who, id).await,

@@ -1,6 +1,5 @@
 //! Leases: renewed while a turn runs, taken over when their holder fell silent, given up when this process stops.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,12 +7,16 @@ use super::read::request_of;
 use super::run::become_stored;
 use super::turn::{NewTurn, OnDisconnect, StopReason, Turn};
 use super::{Engine, away};
+use tokio::sync::broadcast;
+
 use crate::access::Principal;
 use crate::conversation::assembler::{End, NoSink};
 use crate::conversation::log;
+use crate::coordination::Wake;
 use crate::database::threads::{self, Anchor};
 use crate::database::turn_log::{self, LogCursor};
 use crate::database::turns::{self, Held, Lapsed};
+use crate::ids::ResponseId;
 use crate::llm::ModelRequest;
 use crate::openresponses::{ApiError, Include, Response, ResponseError, ResponseStatus};
 use crate::telemetry::metrics;
@@ -75,6 +78,29 @@ impl Engine {
                 {
                     drop(away(error));
                     continuity.broke();
+                }
+            }
+        });
+    }
+
+    /// Stops turns that another process was asked to cancel. The flag in the database says the same, later.
+    pub(super) fn hear_cancels(&self) {
+        let (engine, stopping) = (self.clone(), self.0.tasks.stopping());
+        let mut wakes = self.0.coordination.subscribe();
+        self.0.tasks.spawn("turn cancels", async move {
+            loop {
+                let heard = tokio::select! {
+                    () = stopping.cancelled() => return,
+                    heard = wakes.recv() => heard,
+                };
+                match heard {
+                    Ok(Wake::Cancelled(id)) => {
+                        if let Some(turn) = engine.turns().get(&ResponseId(id)) {
+                            turn.stop(StopReason::Cancelled);
+                        }
+                    }
+                    Ok(Wake::Advanced(_)) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return,
                 }
             }
         });
@@ -230,9 +256,9 @@ impl Engine {
         let items: Vec<_> = past[start..].iter().map(|past| Arc::clone(&past.item)).collect();
         let who = Principal {
             owner: lapsed.owner.clone(),
+            is_token: lapsed.api_key.is_none(),
             key: lapsed.api_key.clone().unwrap_or_default(),
-            scopes: Vec::new(),
-            limits: BTreeMap::new(),
+            ..Principal::default()
         };
         let paying = match self.reserve_for(&who, turn.id.0, &alias, &request, &items).await {
             Ok(paying) => paying,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{Engine, create::Start};
-use crate::access::Principal;
-use crate::llm::spend::{Attempt, NewAttempt, Reason, Reservation, Settlement, Who};
+use crate::access::{Admitted, Principal};
+use crate::llm::spend::{Attempt, NewAttempt, Reason, Reservation, Settlement};
 use crate::llm::{
     Alias, AttemptReport, ModelRequest, OpenStream, Price, TokenUsage, cost, estimate_item, estimate_tokens,
 };
@@ -16,7 +16,6 @@ use crate::openresponses::{ApiError, CreateResponse, Item};
 const USUAL_ANSWER: u64 = 4_096;
 
 /// The account of a turn.
-#[derive(Debug)]
 pub(super) struct Paying {
     reservation: Reservation,
     /// The row that is opened before anything is paid.
@@ -30,6 +29,8 @@ pub(super) struct Paying {
     pub usage: Option<TokenUsage>,
     /// The provider came to its end, so what it told is the whole.
     pub whole: bool,
+    /// The caller's room, given back at the end.
+    pub admitted: Option<Admitted>,
 }
 
 #[derive(Debug)]
@@ -38,16 +39,6 @@ struct Answering {
     deployment: Arc<str>,
     provider: &'static str,
     price: Price,
-}
-
-/// Who pays for a caller.
-fn who_pays(who: &Principal) -> Who {
-    let budget = who.limits.get("budget_micros_per_day");
-    Who {
-        owner: who.owner.as_str().into(),
-        key: (!who.key.is_empty()).then(|| who.key.as_str().into()),
-        key_budget: budget.map(|budget| i64::try_from(*budget).unwrap_or(i64::MAX)),
-    }
 }
 
 /// The most that a turn is expected to cost, at the dearest of the alias's deployments.
@@ -75,8 +66,7 @@ impl Engine {
     ) -> Result<Paying, ApiError> {
         let request = ModelRequest { params: Arc::clone(params), items: items.to_vec() };
         let estimated_input = estimate_tokens(&request);
-        let reservation =
-            self.0.spend.reserve(&who_pays(who), estimate(alias, params, estimated_input)).await?;
+        let reservation = self.0.spend.reserve(&who.who(), estimate(alias, params, estimated_input)).await?;
         let first = reservation.attempt(NewAttempt {
             response: Some(response),
             model: alias.name().into(),
@@ -91,6 +81,7 @@ impl Engine {
             begun: None,
             usage: None,
             whole: false,
+            admitted: None,
         })
     }
 }
@@ -176,6 +167,9 @@ impl Paying {
     pub fn charge(mut self, rows: &[Settlement]) {
         for row in rows {
             self.reservation.charge(row.cost);
+        }
+        if let Some(mut admitted) = self.admitted.take() {
+            admitted.settle(rows.iter().map(|row| row.usage.input + row.usage.output).sum());
         }
     }
 }

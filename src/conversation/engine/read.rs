@@ -9,6 +9,7 @@ use super::{Engine, away};
 use crate::access::Principal;
 use crate::conversation::Viewer;
 use crate::conversation::assembler::{End, without_encrypted};
+use crate::coordination::Wake;
 use crate::database::responses::{self, Order, Page, PageOf, StoredResponse};
 use crate::database::threads::{self, StoredItem};
 use crate::ids::ResponseId;
@@ -117,7 +118,8 @@ impl Engine {
         if let Some(turn) = self.local(&who.owner, parsed) {
             turn.stop(StopReason::Cancelled);
         }
-        // Elsewhere the holder hears of it with its next append or renewal.
+        // Elsewhere the holder hears of it now, or with its next append or renewal.
+        self.0.coordination.wake(Wake::Cancelled(parsed.0));
         let turn = self.find(who, id, parsed, None).await?;
         let patience = std::time::Duration::from_secs(10);
         let mut changes = turn.live.changes();

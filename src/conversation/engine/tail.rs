@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 
 use super::leases::ended_elsewhere;
 use super::turn::Turn;
 use crate::conversation::assembler::End;
 use crate::conversation::live::Cut;
 use crate::conversation::log;
+use crate::coordination::{Coordination, Wake};
 use crate::database::turn_log::{self, LogCursor, LogSlice};
 use crate::database::{Database, DatabaseError};
 use crate::ids::ResponseId;
@@ -19,6 +20,8 @@ use crate::telemetry::metrics;
 
 /// How often logs are read while somebody follows one that still grows.
 const PERIOD: Duration = Duration::from_millis(100);
+/// The same while other processes tell of what they log: for what was told and not heard.
+const TOLD_PERIOD: Duration = Duration::from_secs(1);
 /// While the database is away.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -39,9 +42,9 @@ struct Followed {
 }
 
 impl Tailer {
-    pub fn start(database: &Database, tasks: &Tasks) -> Self {
+    pub fn start(database: &Database, coordination: &Arc<dyn Coordination>, tasks: &Tasks) -> Self {
         let tailer = Self(Arc::default());
-        tasks.spawn("log tailer", tailer.clone().read(database.clone()));
+        tasks.spawn("log tailer", tailer.clone().read(database.clone(), Arc::clone(coordination)));
         tailer
     }
 
@@ -55,7 +58,8 @@ impl Tailer {
         self.0.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn read(self, database: Database) {
+    async fn read(self, database: Database, coordination: Arc<dyn Coordination>) {
+        let mut wakes = coordination.subscribe();
         loop {
             let wanted = self.wanted();
             if wanted.is_empty() {
@@ -68,8 +72,13 @@ impl Tailer {
                         // There was more than one read gives.
                         continue;
                     }
-                    // A new follower does not wait for the others' period.
-                    drop(tokio::time::timeout(PERIOD, self.0.begun.notified()).await);
+                    let period = if coordination.is_shared() { TOLD_PERIOD } else { PERIOD };
+                    tokio::select! {
+                        // A new follower does not wait for the others' period.
+                        () = self.0.begun.notified() => {}
+                        () = told_of(&mut wakes, &wanted) => {}
+                        () = tokio::time::sleep(period) => {}
+                    }
                 }
                 Err(error) => {
                     metrics::database_error(error.code());
@@ -120,6 +129,22 @@ impl Tailer {
             }
         }
         more
+    }
+}
+
+/// Completes when one of these turns has advanced, or when that may have been missed.
+async fn told_of(wakes: &mut broadcast::Receiver<Wake>, wanted: &[(ResponseId, String, i32)]) {
+    loop {
+        match wakes.recv().await {
+            Ok(Wake::Advanced(id) | Wake::Cancelled(id))
+                if wanted.iter().any(|(wanted, ..)| wanted.0 == id) =>
+            {
+                return;
+            }
+            Ok(_) => {}
+            Err(broadcast::error::RecvError::Lagged(_)) => return,
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
     }
 }
 

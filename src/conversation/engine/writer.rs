@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::turn::{StopReason, Turn};
 use crate::conversation::log;
+use crate::coordination::{Coordination, Wake};
 use crate::database::turn_log::{self, Append, Appended};
 use crate::database::{Database, DatabaseError};
 use crate::ids::ResponseId;
@@ -30,10 +31,15 @@ struct Pending {
 }
 
 impl Writer {
-    pub fn start(database: &Database, patience: Duration, tasks: &Tasks) -> Self {
+    pub fn start(
+        database: &Database,
+        coordination: Arc<dyn Coordination>,
+        patience: Duration,
+        tasks: &Tasks,
+    ) -> Self {
         // A turn is in it once at most, so it is as bounded as the turns are.
         let (sender, receiver) = mpsc::unbounded_channel();
-        tasks.spawn("log writer", write(database.clone(), patience, receiver));
+        tasks.spawn("log writer", write(database.clone(), coordination, patience, receiver));
         Self(sender)
     }
 
@@ -45,14 +51,19 @@ impl Writer {
     }
 }
 
-async fn write(database: Database, patience: Duration, mut dirty: mpsc::UnboundedReceiver<Arc<Turn>>) {
+async fn write(
+    database: Database,
+    coordination: Arc<dyn Coordination>,
+    patience: Duration,
+    mut dirty: mpsc::UnboundedReceiver<Arc<Turn>>,
+) {
     /// Turns of one statement at most.
     const BATCH: usize = 1_000;
     let mut turns = Vec::new();
     while dirty.recv_many(&mut turns, BATCH).await > 0 {
         let batch: Vec<Pending> = turns.drain(..).filter_map(pending).collect();
         if !batch.is_empty() {
-            store(&database, patience, batch).await;
+            store(&database, &*coordination, patience, batch).await;
         }
     }
 }
@@ -71,7 +82,12 @@ fn pending(turn: Arc<Turn>) -> Option<Pending> {
 }
 
 /// Appends a batch, however long that takes, and shows it when it is durable, or when patience ends.
-async fn store(database: &Database, patience: Duration, mut batch: Vec<Pending>) {
+async fn store(
+    database: &Database,
+    coordination: &dyn Coordination,
+    patience: Duration,
+    mut batch: Vec<Pending>,
+) {
     const PAUSE: Duration = Duration::from_millis(50);
     const LONGEST_PAUSE: Duration = Duration::from_secs(2);
     let started = Instant::now();
@@ -92,7 +108,10 @@ async fn store(database: &Database, patience: Duration, mut batch: Vec<Pending>)
         match result {
             Ok(appended) => {
                 metrics::log_append(started.elapsed());
-                batch.drain(..).for_each(|pending| settle(pending, &appended));
+                for pending in batch.drain(..) {
+                    coordination.wake(Wake::Advanced(pending.turn.id.0));
+                    settle(pending, &appended);
+                }
                 return;
             }
             Err(error) if error.is_outage() => {

@@ -4,57 +4,15 @@
 //! `appid` and `azp` accordingly. Entra issues a token to any application of the tenant that asks, so a role
 //! or a caller is demanded wherever the sender is known to have one.
 
-use std::collections::HashMap;
-
 use http::header::AUTHORIZATION;
-use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::{MAX_PROOF_BYTES, single};
+use crate::access::KeySet;
 use crate::config::app::SourceKind;
 use crate::webhooks::delivery::{Delivery, VerifyError};
 use crate::webhooks::source::SourceError;
-
-/// The JSON is not a set of keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the tenant's key document holds no usable RSA signing key")]
-pub struct KeySetError;
-
-/// A tenant's signing keys, as fetched by the caller from [`Source::jwks_url`](crate::webhooks::Source::jwks_url).
-/// Cache it for hours; fetch anew on [`VerifyError::NeedKeys`].
-#[derive(Clone)]
-pub struct KeySet {
-    keys: HashMap<String, DecodingKey>,
-}
-
-impl std::fmt::Debug for KeySet {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KeySet").field("keys", &self.keys.len()).finish()
-    }
-}
-
-impl KeySet {
-    /// Reads a JWKS document. Keys of other types and uses are passed over.
-    pub fn parse(json: &[u8]) -> Result<Self, KeySetError> {
-        #[derive(Deserialize)]
-        struct Document<'a> {
-            #[serde(borrow)]
-            keys: Vec<&'a RawValue>,
-        }
-        let document: Document<'_> = serde_json::from_slice(json).map_err(|_| KeySetError)?;
-        let usable = |raw: &RawValue| {
-            let jwk: Jwk = serde_json::from_str(raw.get()).ok()?;
-            let signs = matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature));
-            let rsa = matches!(jwk.algorithm, AlgorithmParameters::RSA(_));
-            let key = DecodingKey::from_jwk(&jwk).ok()?;
-            (signs && rsa).then_some((jwk.common.key_id?, key))
-        };
-        let keys: HashMap<_, _> = document.keys.into_iter().filter_map(usable).collect();
-        if keys.is_empty() { Err(KeySetError) } else { Ok(Self { keys }) }
-    }
-}
 
 /// What a token must say.
 pub struct Rules {
@@ -175,7 +133,7 @@ impl Rules {
         let unreadable = VerifyError::bad("the token is not a JWT signed with RS256");
         let parsed = decode_header(token).map_err(|_| unreadable.clone())?;
         let (Algorithm::RS256, Some(kid)) = (parsed.alg, parsed.kid) else { return Err(unreadable) };
-        let key = keys.and_then(|set| set.keys.get(&kid)).ok_or(VerifyError::NeedKeys)?;
+        let key = keys.and_then(|set| set.key(&kid, Algorithm::RS256)).ok_or(VerifyError::NeedKeys)?;
         let claims = decode::<Claims>(token, key, &self.validation)
             .map_err(|_| VerifyError::bad("the token's signature or its claims are wrong"))?
             .claims;
