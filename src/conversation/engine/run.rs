@@ -38,7 +38,10 @@ impl Engine {
             let outcome = engine.converse(&turn, &alias, &request, &mut paying).await;
             drop(request);
             turn.set_opened(match &outcome {
-                Outcome::Failed(error) => Err(error.to_api()),
+                Outcome::Failed(error) => {
+                    turn.set_failure(error.to_api());
+                    Err(error.to_api())
+                }
                 _ => Ok(()),
             });
             engine.end(&turn, outcome, paying).await;
