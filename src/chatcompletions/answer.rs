@@ -268,7 +268,10 @@ impl Frames {
                 let call = ToolCall { index: Some(at), id: None, kind: None, function };
                 Delta { tool_calls: Some([call]), ..Delta::default() }
             }
-            Chunk::ReasoningSummary { .. } | Chunk::ReasoningText(_) | Chunk::ReasoningEncrypted(_) => return,
+            Chunk::ReasoningSummary { .. }
+            | Chunk::ReasoningText(_)
+            | Chunk::ReasoningEncrypted(_)
+            | Chunk::Compaction(_) => return,
         };
         self.frame(delta, None, out);
     }

@@ -153,11 +153,8 @@ impl Engine {
         }
         let end = match turn.held {
             Some(_) => {
-                let rows = paying.settlements(
-                    turn.id.0,
-                    self.assemble(turn).finish(&end, &mut NoSink).1.as_slice(),
-                    why,
-                );
+                let rows =
+                    paying.settlements(self.assemble(turn).finish(&end, &mut NoSink).1.as_slice(), why);
                 let (end, lost) = self.store_end(turn, end, &rows).await;
                 if lost {
                     self.lost(turn, paying);
@@ -193,7 +190,7 @@ impl Engine {
             completed_at: None,
         };
         let (_, items) = self.assemble(turn).finish(&end, &mut NoSink);
-        let rows = paying.settlements(turn.id.0, &items, reason);
+        let rows = paying.settlements(&items, reason);
         for row in &rows {
             self.0.spend.settle(row.clone());
         }
