@@ -15,7 +15,7 @@ const tool = (name, description, properties) => ({
   },
 });
 const weather = tool('get_weather', 'The current weather of a city', { city: { type: 'string' } });
-const stock = tool('get_stock_price', 'The price of a stock', { symbol: { type: 'string' } });
+const time = tool('get_time', 'The current time in a city', { city: { type: 'string' } });
 const person = {
   type: 'json_schema',
   json_schema: {
@@ -55,8 +55,8 @@ async function streams(client) {
 }
 
 async function callsTools(client) {
-  const messages = user('/fast What is the weather in Paris, and the stock price of ACME?');
-  const runner = client.chat.completions.stream({ model, messages, tools: [weather, stock] });
+  const messages = user('/fast What is the weather in Paris, and the time in Rome?');
+  const runner = client.chat.completions.stream({ model, messages, tools: [weather, time] });
   const { message, finish_reason } = (await runner.finalChatCompletion()).choices[0];
   assert.equal(finish_reason, 'tool_calls');
   assert.equal(message.tool_calls.length, 2);
@@ -66,7 +66,7 @@ async function callsTools(client) {
     tool_call_id: call.id,
     content: `${call.function.name}: 21`,
   }));
-  const tools = [weather, stock];
+  const tools = [weather, time];
   const final = await client.chat.completions.create({ model, messages: [...messages, message, ...outputs], tools });
   assert.match(final.choices[0].message.content, /get_weather: 21/);
   // The SDK's own loop.
@@ -96,9 +96,9 @@ async function fails(client) {
   await assert.rejects(create({ model: 'none' }), (e) => e instanceof OpenAI.NotFoundError && e.code === 'model_not_found');
   await assert.rejects(create({ n: 2 }), (e) => e instanceof OpenAI.BadRequestError && e.param === 'n');
   await assert.rejects(create({ messages: user('/fail 500') }), (e) => e instanceof OpenAI.InternalServerError && e.status === 503);
-  await assert.rejects(create({ messages: user('/fail 429') }), OpenAI.RateLimitError);
   const broken = await create({ messages: user('/fast /error Say hello in 20 words.'), stream: true });
   await assert.rejects(all(broken), OpenAI.APIError);
+  await assert.rejects(create({ messages: user('/fail 429') }), OpenAI.RateLimitError);
 }
 
 async function modelsAndEmbeddings(client) {
@@ -133,6 +133,6 @@ const client = new OpenAI({ maxRetries: 0 });
 if (process.argv[2] === 'provider') {
   await provider(client);
 } else {
-  for (const part of [streams, callsTools, fillsForms, fails, modelsAndEmbeddings]) await part(client);
+  for (const part of [streams, callsTools, fillsForms, modelsAndEmbeddings, fails]) await part(client);
 }
 console.log('ok');
