@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::providers::{Ending, FakeProvider, Script, UsageForm, Wire};
 use crate::support::server::{API_KEY, OTHER_KEY, Server};
-use crate::support::{SOON, TestStorage, eventually};
+use crate::support::{SOON, TestDatabase, TestStorage, eventually};
 
 const PATH: &str = "/v1/chat/completions";
 
@@ -322,4 +322,36 @@ async fn models_are_listed_with_window_and_price() {
     }
     let (status, error) = server.read("/v1/models/other").await;
     assert_eq!((status, &error["error"]["code"]), (404, &json!("model_not_found")));
+}
+
+#[tokio::test]
+async fn what_is_asked_here_is_paid() {
+    let provider = FakeProvider::start(Wire::Azure);
+    let deployment = provider.deployment("d", "price = { input = \"1\", output = \"2\" }");
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let server = Server::of(&database, &storage)
+        .config(format!("{deployment}[models.it]\ndeployments = [\"d\"]\n"))
+        .set("LLM_RETRIES", "0")
+        .start()
+        .await;
+    assert_eq!(server.post(PATH, ask("it", "hi")).await.0, 200);
+    frames(&server, ask("it", "hi")).await;
+    assert_eq!(server.post("/v1/embeddings", json!({ "model": "it", "input": "a" })).await.0, 200);
+    provider.next([Script::fails(400, "no")]);
+    assert_eq!(server.post("/v1/embeddings", json!({ "model": "it", "input": "a" })).await.0, 400);
+    eventually("a row for every attempt", SOON, async || {
+        database.count("SELECT count(*) FROM usage WHERE state = 'settled'").await == 4
+    })
+    .await;
+    let count = async |what: &str| {
+        database
+            .count(&format!("SELECT coalesce(sum({what}), 0)::int8 FROM usage WHERE owner = 'tester'"))
+            .await
+    };
+    let charged = provider.charged();
+    let (input, output) = (count("input_tokens").await, count("output_tokens").await);
+    // The fake provider counts an answer's tokens for embeddings too, which have none.
+    assert_eq!((input, output), (charged.input as i64, 2 * 7), "{charged:?}");
+    assert_eq!(count("cost_micros").await, 3 * 11 + 2 * 2 * 7);
+    assert_eq!(count("estimated::int").await, 0);
 }
