@@ -2,13 +2,13 @@
 
 mod app;
 mod browser;
-
+mod chat;
 mod conversations;
 mod edge;
-
+mod embeddings;
 mod health;
 mod http;
-
+mod models;
 mod responses;
 mod routes;
 mod socket;

@@ -39,7 +39,9 @@ pub async fn create(app: &Arc<App>, mut request: Request) -> Result<Response, Ap
         let watching = turn.live.watch();
         refused_early(app, &turn).await?;
         let limits = &app.config.server;
-        let answer = stream::json(Arc::clone(&turn.live), limits.json_keep_alive, limits.heartbeat).await;
+        let answer =
+            stream::json(Arc::clone(&turn.live), limits.json_keep_alive, limits.heartbeat, stream::whole)
+                .await;
         drop(watching);
         answer?
     };
@@ -48,7 +50,7 @@ pub async fn create(app: &Arc<App>, mut request: Request) -> Result<Response, Ap
 }
 
 /// A refusal that comes soon has a status of its own; one that comes late is told in the stream.
-async fn refused_early(app: &App, turn: &Turn) -> Result<(), ApiError> {
+pub async fn refused_early(app: &App, turn: &Turn) -> Result<(), ApiError> {
     turn.opened(app.config.server.heartbeat).await
 }
 

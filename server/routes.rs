@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::browser;
 use crate::http::{Body, REQUEST_ID, Request, refusal};
 
-use crate::{conversations, health, responses};
+use crate::{chat, conversations, embeddings, health, models, responses};
 
 /// All routes as one filter. The match below is the whole map; warp carries it.
 pub fn filter(app: Arc<App>) -> impl Filter<Extract = (Response,), Error = warp::Rejection> + Clone {
@@ -122,6 +122,15 @@ async fn dispatch(app: &Arc<App>, mut request: Request) -> (&'static str, Result
         }
         ["v1", "responses", _, "input_items"] => ("responses", Err(not_allowed("GET"))),
         ["v1", "conversations", ..] => conversations::dispatch(app, request, &segments[2..]).await,
+        ["v1", "chat", "completions"] if at(&[M::POST]) => {
+            ("chat.completions", chat::create(app, request).await)
+        }
+        ["v1", "chat", "completions"] => ("chat.completions", Err(not_allowed("POST"))),
+        ["v1", "embeddings"] if at(&[M::POST]) => ("embeddings", embeddings::create(app, request).await),
+        ["v1", "embeddings"] => ("embeddings", Err(not_allowed("POST"))),
+        ["v1", "models"] if at(&[M::GET]) => ("models.list", models::list(app, request).await),
+        ["v1", "models", ref id @ ..] if at(&[M::GET]) => ("models.get", models::get(app, request, id).await),
+        ["v1", "models", ..] => ("models", Err(not_allowed("GET"))),
         _ => ("unknown", Err(unknown(&method, &path))),
     }
 }

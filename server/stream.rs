@@ -1,5 +1,6 @@
 //! A turn as its viewers get it: server-sent events, or one JSON answer that keeps its connection alive.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,25 +18,43 @@ use warp::reply::Response;
 const DONE: &[u8] = b"data: [DONE]\n\n";
 const HEARTBEAT: &[u8] = b": heartbeat\n\n";
 
+/// Somebody who watches a turn, and writes what is seen as server-sent events.
+pub trait Frames: Send + Sync + 'static {
+    /// Appends everything that is new, without waiting. `false`: that was all.
+    fn write(&mut self, out: &mut BytesMut) -> bool;
+
+    /// Waits until there may be more.
+    fn changed(&mut self) -> impl Future<Output = ()> + Send + Sync;
+}
+
+impl Frames for Viewer {
+    fn write(&mut self, out: &mut BytesMut) -> bool {
+        match self.poll(out) {
+            Seen::More => return true,
+            Seen::End(_) => out.extend_from_slice(DONE),
+            // Without the terminal event, which SDKs take for a broken connection: so it is.
+            Seen::Cut(cut) => out.extend_from_slice(hint(cut)),
+        }
+        false
+    }
+
+    async fn changed(&mut self) {
+        Viewer::changed(self).await;
+    }
+}
+
 /// Streams a turn as server-sent events.
-pub fn sse(viewer: Viewer, heartbeat: Duration) -> Response {
+pub fn sse(viewer: impl Frames, heartbeat: Duration) -> Response {
     let events = stream::unfold(Some(viewer), move |viewer| async move {
         let mut viewer = viewer?;
         let mut out = BytesMut::new();
         let silent_until = Instant::now() + heartbeat;
         loop {
-            match viewer.poll(&mut out) {
-                Seen::End(_) => {
-                    out.extend_from_slice(DONE);
-                    return Some((Ok::<Bytes, std::convert::Infallible>(out.freeze()), None));
-                }
-                // Without the terminal event, which SDKs take for a broken connection: so it is.
-                Seen::Cut(cut) => {
-                    out.extend_from_slice(hint(cut));
-                    return Some((Ok(out.freeze()), None));
-                }
-                Seen::More if !out.is_empty() => return Some((Ok(out.freeze()), Some(viewer))),
-                Seen::More => {}
+            if !viewer.write(&mut out) {
+                return Some((Ok::<Bytes, std::convert::Infallible>(out.freeze()), None));
+            }
+            if !out.is_empty() {
+                return Some((Ok(out.freeze()), Some(viewer)));
             }
             if timeout_at(silent_until, viewer.changed()).await.is_err() {
                 return Some((Ok(Bytes::from_static(HEARTBEAT)), Some(viewer)));
@@ -82,32 +101,47 @@ pub async fn ended(live: &Live) -> Whole {
     }
 }
 
-/// Answers with the finished response. When that takes longer than `patience`, the answer is begun with spaces, one
-/// every `heartbeat`, since whatever stands between cuts silence, and SDKs then send the whole request again.
-pub async fn json(live: Arc<Live>, patience: Duration, heartbeat: Duration) -> Result<Response, ApiError> {
+/// Answers with what `write` makes of the finished response. When that takes longer than `patience`, the answer is
+/// begun with spaces, one every `heartbeat`, since whatever stands between cuts silence, and SDKs then send the whole
+/// request again.
+pub async fn json<W>(
+    live: Arc<Live>,
+    patience: Duration,
+    heartbeat: Duration,
+    write: W,
+) -> Result<Response, ApiError>
+where
+    W: Fn(&Resource) -> Result<Vec<u8>, ApiError> + Send + Sync + 'static,
+{
     let watching = live.watch();
-    match tokio::time::timeout(patience, ended(&live)).await {
-        Ok(Whole::Ended(response)) => {
-            drop(watching);
-            return Ok(crate::http::json(&*response));
-        }
-        Ok(Whole::Cut) => return Err(interrupted()),
-        Err(_) => {}
+    let body = move |whole: Whole| match whole {
+        Whole::Ended(response) => write(&response),
+        Whole::Cut => Err(interrupted()),
+    };
+    if let Ok(whole) = tokio::time::timeout(patience, ended(&live)).await {
+        drop(watching);
+        return Ok(crate::http::bytes(StatusCode::OK, body(whole)?.into()));
     }
-    let pieces = stream::unfold(Some((live, watching)), move |state| async move {
-        let (live, watching) = state?;
-        let whole = tokio::time::timeout(heartbeat, ended(&live)).await;
-        let body = match whole {
-            Err(_) => return Some((Ok(Bytes::from_static(b" ")), Some((live, watching)))),
-            Ok(Whole::Ended(response)) => serde_json::to_vec(&*response).unwrap_or_default(),
+    let pieces = stream::unfold(Some((live, watching, body)), move |state| async move {
+        let (live, watching, body) = state?;
+        let piece = match tokio::time::timeout(heartbeat, ended(&live)).await {
+            Err(_) => return Some((Ok(Bytes::from_static(b" ")), Some((live, watching, body)))),
             // The status is out; the error's shape is all that can still be said.
-            Ok(Whole::Cut) => serde_json::to_vec(&interrupted().body()).unwrap_or_default(),
+            Ok(whole) => body(whole).or_else(|error| serde_json::to_vec(&error.body())).unwrap_or_default(),
         };
-        Some((Ok::<Bytes, std::convert::Infallible>(body.into()), None))
+        Some((Ok::<Bytes, std::convert::Infallible>(piece.into()), None))
     });
     let mut response = warp::reply::stream(pieces).into_response();
     response.headers_mut().insert(CONTENT_TYPE, crate::http::JSON);
     Ok(response)
+}
+
+/// The response itself, as JSON.
+pub fn whole(response: &Resource) -> Result<Vec<u8>, ApiError> {
+    serde_json::to_vec(response).map_err(|error| {
+        tracing::error!(code = "answer.unwritable", %error, "an answer could not be written as JSON");
+        ApiError::internal()
+    })
 }
 
 fn interrupted() -> ApiError {

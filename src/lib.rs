@@ -13,6 +13,7 @@
 
 pub mod access;
 pub mod azure;
+pub mod chatcompletions;
 pub mod config;
 pub mod conversation;
 pub mod coordination;

@@ -30,7 +30,9 @@ pub use demo::commands_markdown;
 pub use error::{ErrorClass, LlmError};
 pub use estimate::{estimate_item, estimate_params, estimate_tokens};
 pub use prices::{Price, cost};
-pub use router::{Alias, AttemptReport, DeploymentHealth, Embedded, Embeddings, OpenLimits, Opened, Router};
+pub use router::{
+    Alias, AttemptReport, DeploymentHealth, Embedded, Embeddings, OpenLimits, Opened, Router, no_such_model,
+};
 pub use stream::OpenStream;
 
 use crate::openresponses::{CreateResponse, Item};

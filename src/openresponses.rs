@@ -4,6 +4,7 @@
 //! Input is read tolerantly where the protocol is loose (a message without `type`, content as a bare string) and
 //! kept in one canonical form, [`Item`]: what is stored, sent to providers and shown again is the same.
 
+mod chat;
 mod content;
 mod error;
 mod event;
@@ -13,6 +14,7 @@ mod raw;
 mod request;
 mod response;
 
+pub use chat::OnlyChat;
 pub use content::{Content, ContentPart, Detail};
 pub use error::{ApiError, ErrorType, excerpt};
 pub use event::{Encoded, Event};

@@ -6,6 +6,7 @@
 
 mod compact;
 mod create;
+mod embeddings;
 mod input;
 mod leases;
 mod paying;

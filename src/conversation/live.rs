@@ -270,5 +270,45 @@ impl Viewer {
     }
 }
 
+/// One who watches a turn piece by piece.
+#[derive(Debug)]
+pub struct Pieces {
+    live: Arc<Live>,
+    _watching: Watching,
+    changed: watch::Receiver<u64>,
+    seen: usize,
+}
+
+impl Pieces {
+    /// Watches from the first piece.
+    pub fn new(live: Arc<Live>) -> Self {
+        let changed = live.changes();
+        Self { _watching: live.watch(), live, changed, seen: 0 }
+    }
+
+    /// Shows `each` what may be seen and was not yet. Does not wait.
+    pub fn poll(&mut self, mut each: impl FnMut(&Chunk)) -> Seen {
+        self.changed.borrow_and_update();
+        let (new, result, cut) = {
+            let state = self.live.state();
+            let new = state.chunks.get(self.seen..state.shown).unwrap_or_default().to_vec();
+            (new, state.result.clone(), state.cut)
+        };
+        new.iter().for_each(&mut each);
+        self.seen += new.len();
+        match (result, cut) {
+            (Some(response), _) => Seen::End(Box::new((*response).clone())),
+            (None, Some(cut)) => Seen::Cut(cut),
+            (None, None) => Seen::More,
+        }
+    }
+
+    /// Waits until there may be more to see.
+    pub async fn changed(&mut self) {
+        // The sender lives as long as the `Live` this viewer holds.
+        drop(self.changed.changed().await);
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -82,7 +82,11 @@ impl DemoStream {
             reasoning: 0,
             most: request.params.max_output_tokens.map_or(u64::MAX, u64::from),
         };
-        let answer = answer::of(request, &conversation, message, attempt, &commands);
+        let mut answer = answer::of(request, &conversation, message, attempt, &commands);
+        if let (Answer::Text(text), Some(chat)) = (&mut answer, &request.params.chat) {
+            let end = chat.stop.iter().filter_map(|stop| text.find(stop)).min();
+            text.truncate(end.unwrap_or(text.len()));
+        }
         let finish = script.play(request, &commands, &answer);
         if let Some(finish) = finish {
             let (input, earlier) = conversation.input_tokens();

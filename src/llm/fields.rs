@@ -175,6 +175,24 @@ pub const FIELDS: &[Field] = &[
     row("on_disconnect", "", HERE, "ours", |p| p.on_disconnect.is_some()),
 ];
 
+/// What only chat completions can ask for.
+const ONLY_CHAT: &[Field] = &[
+    row(
+        "stop",
+        "",
+        [Passed, Passed, Refused, Passed, Passed],
+        "chat completions only; responses APIs have no such field",
+        |p| p.chat.as_ref().is_some_and(|chat| !chat.stop.is_empty()),
+    ),
+    row("seed", "", [Passed, Passed, Ignored, Ignored, Ignored], "chat completions only", |p| {
+        p.chat.as_ref().is_some_and(|chat| chat.seed.is_some())
+    }),
+];
+
+fn all() -> impl Iterator<Item = &'static Field> {
+    FIELDS.iter().chain(ONLY_CHAT)
+}
+
 fn format(params: &CreateResponse) -> Option<&TextFormat> {
     params.text.as_ref()?.format.as_ref()
 }
@@ -189,7 +207,7 @@ impl Field {
 
 /// Refuses what the provider does not take: 400 with `param`.
 pub fn check(params: &CreateResponse, provider: ProviderKind) -> Result<(), ApiError> {
-    let refused = FIELDS.iter().find(|field| field.fate(provider) == Refused && (field.is_used)(params));
+    let refused = all().find(|field| field.fate(provider) == Refused && (field.is_used)(params));
     let Some(Field { name, used, remark, .. }) = refused else { return Ok(()) };
     let what = if used.is_empty() { String::new() } else { format!(" ({used})") };
     let why = if remark.is_empty() { String::new() } else { format!(": {remark}") };
@@ -201,7 +219,7 @@ pub fn fields_markdown() -> String {
     let mut page = String::from(
         "| field | used as | azure | openai | responses | anthropic | demo | |\n|---|---|---|---|---|---|---|---|\n",
     );
-    for Field { name, used, fates, remark, .. } in FIELDS {
+    for Field { name, used, fates, remark, .. } in all() {
         let used = if used.is_empty() { String::new() } else { format!("`{used}`") };
         let fates = fates.map(|fate| match fate {
             Here => "honoured",

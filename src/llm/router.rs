@@ -25,7 +25,7 @@ use super::stream::OpenStream;
 use crate::azure::TokenSource;
 use crate::config::LlmConfig;
 use crate::config::app::{AppConfig, ModelConfig};
-use crate::openresponses::{ApiError, CreateResponse};
+use crate::openresponses::{ApiError, CreateResponse, excerpt};
 
 pub use embeddings::{Embedded, Embeddings};
 
@@ -162,6 +162,15 @@ impl Router {
         let result = Box::pin(self.begin(alias, request, &limits, &mut attempts)).await;
         Opened { result, attempts }
     }
+}
+
+/// 404: no alias of that name.
+pub fn no_such_model(name: &str) -> ApiError {
+    let message =
+        format!("The model '{}' does not exist. GET /v1/models lists those there are.", excerpt(name));
+    let mut error = ApiError::invalid("model_not_found", "model", message);
+    error.status = http::StatusCode::NOT_FOUND;
+    error
 }
 
 impl Alias {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::chat::OnlyChat;
 use super::error::{ApiError, excerpt};
 use super::item::InputItem;
 use super::raw::{FormatFields, ToolFields};
@@ -86,6 +87,9 @@ pub struct CreateResponse {
     /// Ours: what happens to the turn when the last viewer leaves, `continue` or `cancel`.
     #[serde(skip_serializing)]
     pub on_disconnect: Option<String>,
+    /// Set if the request came as a chat completion.
+    #[serde(skip)]
+    pub chat: Option<OnlyChat>,
 }
 
 /// `input`: one text, or items.
@@ -326,7 +330,8 @@ impl CreateResponse {
         range("presence_penalty", self.presence_penalty, -2.0, 2.0)?;
         range("frequency_penalty", self.frequency_penalty, -2.0, 2.0)?;
         whole("top_logprobs", self.top_logprobs, 0, 20)?;
-        whole("max_output_tokens", self.max_output_tokens, 16, u32::MAX)?;
+        let shortest = if self.chat.is_some() { 1 } else { 16 };
+        whole("max_output_tokens", self.max_output_tokens, shortest, u32::MAX)?;
         whole("max_tool_calls", self.max_tool_calls, 1, u32::MAX)?;
         length("safety_identifier", self.safety_identifier.as_ref(), 64)?;
         length("prompt_cache_key", self.prompt_cache_key.as_ref(), 64)?;

@@ -1,7 +1,9 @@
 //! The conversation server as a process, driven by OpenAI's own SDKs and by plain requests. Always two instances where
 //! it matters.
 
+mod chat;
 mod compaction;
 mod scene;
+mod sdk;
 mod socket;
 mod turns;

@@ -196,7 +196,7 @@ impl Engine {
         let usage = paying.usage.unwrap_or_default();
         let told = [Arc::new(message(Role::Assistant, summary.clone()))];
         let reason = if result.is_ok() { Reason::Completed } else { Reason::Failed };
-        let rows: Vec<Settlement> = paying.settlements(response, &told, reason);
+        let rows: Vec<Settlement> = paying.settlements(&told, reason);
         rows.iter().for_each(|row| self.0.spend.settle(row.clone()));
         paying.charge(&rows);
         result?;

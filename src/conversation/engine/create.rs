@@ -15,7 +15,7 @@ use crate::conversation::window::{self, Past};
 use crate::database::threads::{self, Anchor, NewItem, Window};
 use crate::database::turns::{self, Begun, Held, Idempotency};
 use crate::ids::{ConversationId, ResponseId};
-use crate::llm::{Alias, Chunk, ModelRequest, estimate_params};
+use crate::llm::{Alias, Chunk, ModelRequest, estimate_params, no_such_model};
 use crate::openresponses::{
     ApiError, ContentPart, CreateResponse, Include, Item, Response, Role, Truncation, excerpt,
 };
@@ -69,7 +69,7 @@ impl Engine {
         alias.check(&request)?;
         self.room()?;
         if let Some(first) = self.0.recent.find(&who.owner, &call)
-            && let Some(turn) = self.local(&who.owner, first)
+            && let Some(turn) = self.local(&who.owner, first).filter(|turn| !turn.is_spoilt())
         {
             return Ok(turn);
         }
@@ -153,20 +153,12 @@ impl Engine {
         Err(changed_meanwhile())
     }
 
-    fn alias(&self, model: Option<&str>) -> Result<Arc<Alias>, ApiError> {
+    pub(super) fn alias(&self, model: Option<&str>) -> Result<Arc<Alias>, ApiError> {
         let name = model.ok_or_else(|| ApiError::missing("model"))?;
-        self.0.router.alias(name).cloned().ok_or_else(|| {
-            let message = format!(
-                "The model '{}' does not exist. GET /v1/models lists those there are.",
-                excerpt(name)
-            );
-            let mut error = ApiError::invalid("model_not_found", "model", message);
-            error.status = http::StatusCode::NOT_FOUND;
-            error
-        })
+        self.0.router.alias(name).cloned().ok_or_else(|| no_such_model(name))
     }
 
-    fn room(&self) -> Result<(), ApiError> {
+    pub(super) fn room(&self) -> Result<(), ApiError> {
         if self.open_turns() < self.0.limits.turns_max {
             return Ok(());
         }

@@ -65,10 +65,32 @@ impl Engine {
         items: &[Arc<Item>],
     ) -> Result<Paying, ApiError> {
         let request = ModelRequest { params: Arc::clone(params), items: items.to_vec() };
-        let estimated_input = estimate_tokens(&request);
-        let reservation = self.0.spend.reserve(&who.who(), estimate(alias, params, estimated_input)).await?;
+        let input = estimate_tokens(&request);
+        self.account(who, alias, Some(response), input, estimate(alias, params, input)).await
+    }
+
+    /// The same for embeddings, which have no output.
+    pub(super) async fn reserve_embeddings(
+        &self,
+        who: &Principal,
+        alias: &Alias,
+        input: u64,
+    ) -> Result<Paying, ApiError> {
+        let most = cost(&TokenUsage { input, ..TokenUsage::default() }, &alias.price());
+        self.account(who, alias, None, input, most).await
+    }
+
+    async fn account(
+        &self,
+        who: &Principal,
+        alias: &Alias,
+        response: Option<Uuid>,
+        estimated_input: u64,
+        most: i64,
+    ) -> Result<Paying, ApiError> {
+        let reservation = self.0.spend.reserve(&who.who(), most).await?;
         let first = reservation.attempt(NewAttempt {
-            response: Some(response),
+            response,
             model: alias.name().into(),
             deployment: alias.deployments().next().cloned().unwrap_or_else(|| "".into()),
             provider: alias.owned_by().into(),
@@ -99,9 +121,23 @@ impl Paying {
         });
     }
 
+    /// What the router tried to get embeddings; the last attempt gave them, if there are any. `usage`: as its provider
+    /// told.
+    pub fn embedded(&mut self, mut attempts: Vec<AttemptReport>, succeeded: bool, usage: Option<TokenUsage>) {
+        self.usage = usage;
+        self.whole = succeeded;
+        self.begun = if succeeded { attempts.pop() } else { None }.map(|report| Answering {
+            id: report.id,
+            deployment: report.deployment,
+            provider: report.provider,
+            price: report.price,
+        });
+        self.failed = attempts;
+    }
+
     /// The rows of all attempts. Of the one that was answering, `reason` says why it ended; where the provider did not
     /// tell what it charged, the tokens are counted from what came.
-    pub fn settlements(&self, response: Uuid, items: &[Arc<Item>], reason: Reason) -> Vec<Settlement> {
+    pub fn settlements(&self, items: &[Arc<Item>], reason: Reason) -> Vec<Settlement> {
         let mut rows: Vec<Settlement> = self.failed.iter().map(|attempt| self.failed_row(attempt)).collect();
         if let Some(answering) = &self.begun {
             let counted: u64 = items.iter().map(|item| estimate_item(item)).sum();
@@ -120,7 +156,6 @@ impl Paying {
                     id: answering.id,
                     deployment: Arc::clone(&answering.deployment),
                     provider: answering.provider.into(),
-                    response: Some(response),
                     ..self.first.clone()
                 },
                 reason,

@@ -38,7 +38,10 @@ impl Engine {
             let outcome = engine.converse(&turn, &alias, &request, &mut paying).await;
             drop(request);
             turn.set_opened(match &outcome {
-                Outcome::Failed(error) => Err(error.to_api()),
+                Outcome::Failed(error) => {
+                    turn.set_failure(error.to_api());
+                    Err(error.to_api())
+                }
                 _ => Ok(()),
             });
             engine.end(&turn, outcome, paying).await;
@@ -150,11 +153,8 @@ impl Engine {
         }
         let end = match turn.held {
             Some(_) => {
-                let rows = paying.settlements(
-                    turn.id.0,
-                    self.assemble(turn).finish(&end, &mut NoSink).1.as_slice(),
-                    why,
-                );
+                let rows =
+                    paying.settlements(self.assemble(turn).finish(&end, &mut NoSink).1.as_slice(), why);
                 let (end, lost) = self.store_end(turn, end, &rows).await;
                 if lost {
                     self.lost(turn, paying);
@@ -190,7 +190,7 @@ impl Engine {
             completed_at: None,
         };
         let (_, items) = self.assemble(turn).finish(&end, &mut NoSink);
-        let rows = paying.settlements(turn.id.0, &items, reason);
+        let rows = paying.settlements(&items, reason);
         for row in &rows {
             self.0.spend.settle(row.clone());
         }

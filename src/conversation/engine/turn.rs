@@ -1,7 +1,7 @@
 //! One turn, as the process that runs it sees it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -61,6 +61,7 @@ pub struct Turn {
     /// The log refuses the turn for another reason than an outage; nobody waits for it any more.
     pub(super) unloggable: AtomicBool,
     viewed: AtomicBool,
+    failure: OnceLock<ApiError>,
     /// For its conversation, should that have none yet.
     pub(super) title: Option<String>,
     /// What the model was shown, where only the connection remembers it.
@@ -131,6 +132,7 @@ impl Turn {
             unlogged: AtomicBool::new(false),
             unloggable: AtomicBool::new(false),
             viewed: AtomicBool::new(false),
+            failure: OnceLock::new(),
             title,
             context,
         }
@@ -212,6 +214,24 @@ impl Turn {
             Ok(Ok(result)) => result.clone().unwrap_or(Ok(())),
             _ => Ok(()),
         }
+    }
+
+    /// Says what the turn failed of, before its end is shown.
+    pub(super) fn set_failure(&self, error: ApiError) {
+        // A turn has one end.
+        drop(self.failure.set(error));
+    }
+
+    /// What the turn failed of, as a caller is told who has not been answered yet. `None` also where another process
+    /// ran it.
+    pub fn failure(&self) -> Option<&ApiError> {
+        self.failure.get()
+    }
+
+    /// Whether the same request, sent again, deserves another turn: this one failed, or was given up because nobody
+    /// watched.
+    pub(super) fn is_spoilt(&self) -> bool {
+        self.failure().is_some() || self.stop_reason() == Some(StopReason::Disconnected)
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {

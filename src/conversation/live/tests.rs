@@ -61,6 +61,24 @@ fn a_stream_cut_anywhere_resumes_without_gap_or_double() {
     }
 }
 
+#[test]
+fn pieces_are_seen_once_and_only_when_shown() {
+    let (live, id) = (Arc::new(Live::default()), Uuid::now_v7());
+    let mut pieces = Pieces::new(Arc::clone(&live));
+    assert_eq!(live.viewers(), 1);
+    let mut seen = Vec::new();
+    let mut poll = |seen: &mut Vec<Chunk>| pieces.poll(|chunk| seen.push(chunk.clone()));
+    live.keep([text("a"), text("b")]);
+    live.show(1);
+    assert_eq!(poll(&mut seen), Seen::More);
+    assert_eq!(seen, [text("a")]);
+    live.end(end(), ended(id));
+    assert!(matches!(poll(&mut seen), Seen::End(_)));
+    assert_eq!(seen, [text("a"), text("b")]);
+    drop(pieces);
+    assert_eq!(live.viewers(), 0);
+}
+
 #[tokio::test]
 async fn viewers_are_counted_and_woken() {
     let (live, id) = (Arc::new(Live::default()), Uuid::now_v7());

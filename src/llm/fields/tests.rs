@@ -63,6 +63,16 @@ fn every_row_decides_what_it_says() {
 }
 
 #[test]
+fn what_only_chat_completions_ask_for_has_its_fate() {
+    let chat = crate::openresponses::OnlyChat { stop: vec!["x".into()], seed: Some(1) };
+    let params = CreateResponse { chat: Some(chat), ..CreateResponse::default() };
+    let used: Vec<&str> = all().filter(|each| (each.is_used)(&params)).map(|each| each.name).collect();
+    assert_eq!(used, ["stop", "seed"]);
+    assert_eq!(check(&params, ProviderKind::Responses).unwrap_err().param.as_deref(), Some("stop"));
+    assert_eq!(check(&params, ProviderKind::Anthropic), Ok(()));
+}
+
+#[test]
 fn every_field_of_a_request_has_a_row() {
     let error = CreateResponse::parse(br#"{"no_such_field": 1}"#).unwrap_err();
     assert_eq!(error.code, "unknown_parameter");

@@ -30,6 +30,8 @@ pub(super) fn body(call: &Call<'_>) -> Result<Vec<u8>, LlmError> {
     json.close(b']');
     let forced = tools(call, &mut json);
     thinking(call, most, forced, &mut json);
+    let stop = params.chat.as_ref().map(|chat| &chat.stop).filter(|stop| !stop.is_empty());
+    json.optional("stop_sequences", stop);
     json.optional("temperature", params.temperature).optional("top_p", params.top_p);
     if let Some(user) = params.safety_identifier.as_deref().or(params.user.as_deref()) {
         json.key("metadata").open(b'{').pair("user_id", user).close(b'}');

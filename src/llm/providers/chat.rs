@@ -32,6 +32,9 @@ pub(super) fn body(call: &Call<'_>) -> Result<Vec<u8>, LlmError> {
         MaxTokensField::MaxTokens => "max_tokens",
     };
     json.optional(limit, params.max_output_tokens.map(|most| most.min(call.config.max_output_tokens)));
+    if let Some(chat) = &params.chat {
+        json.optional("stop", Some(&chat.stop).filter(|stop| !stop.is_empty())).optional("seed", chat.seed);
+    }
     tools(call, &mut json);
     if let Some(text) = &params.text {
         format(text.format.as_ref(), &mut json);

@@ -24,8 +24,8 @@ pub struct Embeddings {
 /// An answer to it.
 #[derive(Debug)]
 pub struct Embedded {
-    /// The provider's body, or why there is none.
-    pub result: Result<(Vec<u8>, TokenUsage), LlmError>,
+    /// The provider's body, and the tokens if it told them; or why there is none.
+    pub result: Result<(Vec<u8>, Option<TokenUsage>), LlmError>,
     pub attempts: Vec<AttemptReport>,
 }
 
@@ -54,7 +54,8 @@ impl Embeddings {
         serde_json::from_str(self.fields.get("model")?.get()).ok()
     }
 
-    pub(super) fn estimated_input(&self) -> u64 {
+    /// Tokens of the input, roughly.
+    pub fn estimated_input(&self) -> u64 {
         self.fields.get("input").map_or(0, |input| (input.get().len() as u64).div_ceil(3))
     }
 
@@ -82,13 +83,12 @@ impl Router {
         let result = match Box::pin(self.travel(alias, work, &limits, &mut attempts)).await {
             Ok(Done::Embedded(body)) => match serde_json::from_slice::<Answer>(&body) {
                 Ok(answer) => {
-                    let input = answer.usage.and_then(|usage| usage.prompt_tokens);
-                    let input = input.unwrap_or_else(|| request.estimated_input());
-                    if let Some(report) = attempts.last() {
+                    let told = answer.usage.and_then(|usage| usage.prompt_tokens);
+                    if let (Some(report), Some(input)) = (attempts.last(), told) {
                         let attributes = ["embeddings", report.provider, &*report.model, "input"];
                         record(Metric::GenAiTokens, input, &attributes);
                     }
-                    Ok((body, TokenUsage { input, ..TokenUsage::default() }))
+                    Ok((body, told.map(|input| TokenUsage { input, ..TokenUsage::default() })))
                 }
                 Err(_) => Err(LlmError::new(ErrorClass::Protocol).charged(true)),
             },

@@ -3,42 +3,14 @@
 
 use std::time::Duration;
 
-use crate::support::server::{API_KEY, Server};
-use crate::support::{Process, TestDatabase, TestStorage, mortal, repository};
-
-/// One of the SDKs, ready to play.
-#[derive(Clone, Copy, Debug)]
-enum Sdk {
-    Python,
-    Node,
-}
-
-impl Sdk {
-    fn command(self, arguments: &[&str]) -> std::process::Command {
-        let home =
-            std::env::var("COLLOQUY_TEST_SDKS").expect("COLLOQUY_TEST_SDKS: run the tests with scripts/test");
-        let mut command = match self {
-            Self::Python => {
-                let mut command = mortal("python3", "");
-                command.arg(repository().join("tests/sdks/scene.py"));
-                command.env("PYTHONPATH", format!("{home}/python"));
-                command
-            }
-            Self::Node => {
-                let mut command = mortal("node", "");
-                command.arg(format!("{home}/scene.mjs"));
-                command
-            }
-        };
-        command.args(arguments).env("OPENAI_API_KEY", API_KEY).env("COLLOQUY_DEV_MODEL", "demo");
-        command
-    }
-}
+use super::sdk::Sdk;
+use crate::support::server::Server;
+use crate::support::{Process, TestDatabase, TestStorage};
 
 async fn plays(sdk: Sdk) {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
     let server = Server::of(&database, &storage).start().await;
-    let mut command = sdk.command(&[]);
+    let mut command = sdk.command("scene", &[]);
     command.env("OPENAI_BASE_URL", server.base_url());
     let mut process = Process::start(&format!("{sdk:?}"), command);
     let status = process.end(Duration::from_secs(90)).await;
@@ -64,7 +36,7 @@ async fn is_taken_over(sdk: Sdk) {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
     let mut first = Server::of(&database, &storage).hurried().start().await;
     let second = Server::of(&database, &storage).hurried().start().await;
-    let mut command = sdk.command(&["takeover"]);
+    let mut command = sdk.command("scene", &["takeover"]);
     command.env("OPENAI_BASE_URL", first.base_url()).env("COLLOQUY_OTHER_URL", second.base_url());
     let mut process = Process::start_with_input(&format!("{sdk:?}"), command);
     let streaming = |line: &str| line.strip_prefix("streaming ").map(str::to_owned);

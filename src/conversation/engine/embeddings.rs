@@ -1,0 +1,51 @@
+//! Embeddings: no turn, but under the same roof as turns.
+
+use tokio::sync::oneshot;
+
+use super::Engine;
+use crate::access::Principal;
+use crate::llm::spend::Reason;
+use crate::llm::{Embeddings, ErrorClass, OpenLimits};
+use crate::openresponses::ApiError;
+
+impl Engine {
+    /// The provider's answer to an embeddings request. Whoever drops the future ends the call.
+    ///
+    /// Errors: as [`Engine::create`].
+    pub async fn embed(&self, who: &Principal, request: Embeddings) -> Result<Vec<u8>, ApiError> {
+        let name = request.model();
+        let alias = self.alias(name.as_deref())?;
+        if !alias.embeds() {
+            let message = format!("The model '{}' gives no embeddings.", alias.name());
+            return Err(ApiError::unsupported("model", message));
+        }
+        self.room()?;
+        let mut paying = self.reserve_embeddings(who, &alias, request.estimated_input()).await?;
+        self.0.spend.open(&paying.first);
+        let limits = OpenLimits { first_attempt: Some(paying.first.id), ..OpenLimits::default() };
+        let _leaving = limits.cancel.clone().drop_guard();
+        let (sender, receiver) = oneshot::channel();
+        let engine = self.clone();
+        // In a task of its own: its attempts may have been charged, whether or not somebody still listens.
+        self.0.tasks.spawn("embeddings", async move {
+            let embedded = engine.0.router.embeddings(&alias, &request, limits).await;
+            let (reason, usage) = match &embedded.result {
+                Ok((_, usage)) => (Reason::Completed, *usage),
+                Err(error) if error.class == ErrorClass::Cancelled => (Reason::Disconnected, None),
+                Err(error) => {
+                    tracing::warn!(code = error.code, %error, "embeddings failed");
+                    (Reason::Failed, None)
+                }
+            };
+            paying.embedded(embedded.attempts, reason == Reason::Completed, usage);
+            let rows = paying.settlements(&[], reason);
+            rows.iter().for_each(|row| engine.0.spend.settle(row.clone()));
+            paying.charge(&rows);
+            let answer = embedded.result.map(|(body, _)| body).map_err(|error| error.to_api());
+            if sender.send(answer).is_err() {
+                tracing::debug!("nobody waits for these embeddings any more");
+            }
+        });
+        receiver.await.unwrap_or_else(|_| Err(ApiError::internal()))
+    }
+}
