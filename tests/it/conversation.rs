@@ -2,6 +2,7 @@
 //! it matters.
 
 mod compaction;
+mod conformance;
 mod scene;
 mod socket;
 mod turns;
