@@ -255,7 +255,10 @@ async fn frames_of(
     }
     for frame in &frames {
         if frame.piece {
-            tokio::time::sleep(script.pace).await;
+            // A timer's least is a millisecond, even for nothing.
+            if !script.pace.is_zero() {
+                tokio::time::sleep(script.pace).await;
+            }
             state.lock().unwrap().charged.output += 1;
         }
         if script.comments {
