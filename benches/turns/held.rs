@@ -23,7 +23,7 @@ const WORDS: usize = 300;
 
 pub async fn run(database: &Database, sockets: usize, streams: usize) -> anyhow::Result<()> {
     let (_provider, url) = parts::provider(WORDS, PACE)?;
-    let (server, address) = parts::server(&url, &database.pooled, &database.direct).await?;
+    let (server, address) = parts::server(&url, &database.pooled, &database.direct, &[]).await?;
     let empty = server.memory()?;
     println!("\nserver, empty: {:.1} MiB", mebibytes(empty));
 

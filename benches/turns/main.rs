@@ -17,10 +17,10 @@
 mod held;
 mod load;
 mod parts;
-#[allow(dead_code, unreachable_pub, reason = "the tests use the rest")]
+#[allow(dead_code, unreachable_pub, unused_imports, reason = "the tests use the rest")]
 #[path = "../../tests/it/support/providers/mod.rs"]
 mod providers;
-#[allow(dead_code, unreachable_pub, reason = "the tests use the rest")]
+#[allow(dead_code, unreachable_pub, unused_imports, reason = "the tests use the rest")]
 #[path = "../../tests/it/support/proxy.rs"]
 mod proxy;
 mod rungs;

@@ -76,7 +76,12 @@ pub fn provider(words: usize, pace: u64) -> anyhow::Result<(Part, String)> {
 }
 
 /// A server on its core, ready, with its address.
-pub async fn server(provider: &str, pooled: &str, direct: &str) -> anyhow::Result<(Part, String)> {
+pub async fn server(
+    provider: &str,
+    pooled: &str,
+    direct: &str,
+    settings: &[(&str, &str)],
+) -> anyhow::Result<(Part, String)> {
     let directory = std::env::temp_dir().join(format!("colloquy-bench-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
     let file = directory.join("colloquy.toml");
@@ -106,6 +111,7 @@ pub async fn server(provider: &str, pooled: &str, direct: &str) -> anyhow::Resul
     ] {
         command.env(name, value);
     }
+    command.envs(settings.iter().copied());
     // Settings that only some versions have, such as limits of requests.
     for setting in std::env::var("COLLOQUY_BENCH_SETTINGS").unwrap_or_default().split_whitespace() {
         let (name, value) = setting.split_once('=').context("COLLOQUY_BENCH_SETTINGS is NAME=VALUE …")?;

@@ -22,21 +22,24 @@ pub async fn run(database: &Database, turns: usize) -> anyhow::Result<()> {
     for at_once in [1, 32] {
         rung("bare provider (its own CPU)", &provider, &bare, turns, at_once, None).await?;
     }
-    let (server, address) = parts::server(&url, &database.pooled, &database.direct).await?;
-    for (name, store) in [("(a, b) store: false, key, metering", false), ("(c) store: true", true)] {
+    for (name, store, metering) in [
+        ("(a) store: false, with a key", false, false),
+        ("(b) the same with metering", false, true),
+        ("(c) store: true", true, true),
+    ] {
+        let settings = [("DB_TRACK_USAGE", if metering { "true" } else { "false" })];
+        let (server, address) = parts::server(&url, &database.pooled, &database.direct, &settings).await?;
         let ask = Ask::server(&address, store, WORDS);
         for at_once in [1, 32] {
-            let counted = store.then_some(database);
-            rung(name, &server, &ask, turns, at_once, counted).await?;
+            rung(name, &server, &ask, turns, at_once, metering.then_some(database)).await?;
         }
     }
-    drop(server);
 
     let port = port_of(&database.pooled)?;
     let proxy = Proxy::to(port, DELAY).await;
     let far = database.pooled.replacen(&format!(":{port}/"), &format!(":{}/", proxy.port()), 1);
     println!("database by proxy: {:.1?} a round trip", Database::round_trip(&far).await?);
-    let (server, address) = parts::server(&url, &far, &database.direct).await?;
+    let (server, address) = parts::server(&url, &far, &database.direct, &[]).await?;
     let ask = Ask::server(&address, true, WORDS);
     for at_once in [1, 32] {
         rung("(c) store: true, database 3 ms away", &server, &ask, turns / 4, at_once, Some(database))

@@ -74,18 +74,25 @@ fn pending(turn: Arc<Turn>) -> Option<Pending> {
 async fn store(database: &Database, patience: Duration, mut batch: Vec<Pending>) {
     const PAUSE: Duration = Duration::from_millis(50);
     const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+    /// Patience is counted in short steps: a process that was frozen has not waited, and when it wakes its turns may be
+    /// another's, who stores nothing of what is shown here.
+    const STEP: Duration = Duration::from_millis(100);
     let started = Instant::now();
+    let mut left = patience;
     let mut pause = PAUSE;
     let mut told = false;
     loop {
         let result = {
             let mut appending = std::pin::pin!(append(database, &batch));
-            let left = patience.saturating_sub(started.elapsed());
-            match tokio::time::timeout(left, appending.as_mut()).await {
-                Ok(result) => result,
-                Err(_) => {
+            loop {
+                let step = left.min(STEP);
+                match tokio::time::timeout(step, appending.as_mut()).await {
+                    Ok(result) => break result,
+                    Err(_) => left = left.saturating_sub(step),
+                }
+                if left.is_zero() {
                     go_unlogged(&batch, &mut told);
-                    appending.await
+                    break appending.await;
                 }
             }
         };
@@ -107,7 +114,7 @@ async fn store(database: &Database, patience: Duration, mut batch: Vec<Pending>)
                 return;
             }
         }
-        if started.elapsed() >= patience {
+        if left.is_zero() {
             go_unlogged(&batch, &mut told);
         }
         // Turns that have ended meanwhile were stored whole by their finish, or have lost their lease.
@@ -116,6 +123,7 @@ async fn store(database: &Database, patience: Duration, mut batch: Vec<Pending>)
             return;
         }
         tokio::time::sleep(pause).await;
+        left = left.saturating_sub(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }

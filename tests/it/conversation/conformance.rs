@@ -141,6 +141,25 @@ async fn what_a_model_can_say_fits_the_contract() {
 }
 
 #[tokio::test]
+async fn what_is_compacted_fits_the_contract() {
+    let fixture = Fixture::start().await;
+    let past = json!([{ "role": "user", "content": "My name is Ada." }, { "role": "assistant", "content": "Hello Ada." }]);
+    let ask = json!({ "model": "demo", "input": past });
+    let (status, compacted) = fixture.server.post("/v1/responses/compact", ask).await;
+    assert_eq!(status, 200, "{compacted}");
+    fixture.contract.compacted(&compacted);
+
+    let (_, conversation) = fixture.server.post("/v1/conversations", json!({})).await;
+    let ask = |input: &str| {
+        json!({ "input": input, "conversation": conversation["id"],
+                                    "context_management": [{ "type": "compaction", "compact_threshold": 1000 }] })
+    };
+    fixture.contract.stream(&fixture.streamed(ask(&"blue maps ".repeat(1_000))).await);
+    let short = fixture.contract.stream(&fixture.streamed(ask("Say hello.")).await);
+    assert_eq!(short["output"][0]["type"], "compaction", "{short}");
+}
+
+#[tokio::test]
 async fn an_answer_that_is_cut_short_fits_the_contract() {
     let fixture = Fixture::start().await;
     let short =

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use rand::seq::SliceRandom;
 use tokio::sync::watch;
 
+use crate::support::providers::Script;
 use crate::support::server::{Server, ServerBuilder};
-use crate::support::{PrivatePostgres, TestDatabase, TestStorage, repository};
+use crate::support::{PrivatePostgres, SOON, TestDatabase, TestStorage, eventually, repository};
 use account::Account;
 use upstream::Upstreams;
 use viewer::Viewers;
@@ -90,6 +91,37 @@ async fn after_all_faults_at_once_every_stored_turn_has_ended_as_its_viewers_saw
     let report = format!("{turns} turns, {:.1?}; faults: {}\n{table}", start.elapsed(), faults.join(", "));
     println!("{report}");
     std::fs::write(repository().join("target/fault-turns-report.txt"), report).expect("a report");
+}
+
+/// With the usual patience for the log: waking up is not waiting.
+#[tokio::test]
+async fn what_a_server_shows_that_was_frozen_is_what_is_stored() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let upstreams = Upstreams::always(&Script::words(400).pace(Duration::from_millis(10)));
+    let builder = || hurried(&database, &storage, &upstreams).set("LOG_PATIENCE", "1s");
+    let (mut frozen, other) = (builder().start().await, builder().start().await);
+    let address = frozen.url("");
+    let watching = futures_util::future::join_all((0..20).map(|_| Viewers::once(&address, "responses")));
+    let freezing = async {
+        let logged = "SELECT count(DISTINCT response_id) FROM response_events";
+        eventually("all to be under way", SOON, async || database.count(logged).await == 20).await;
+        frozen.process().signal("STOP");
+        let ended = "SELECT count(*) FROM responses WHERE state = 'incomplete'";
+        eventually("all to be taken over", SOON, async || database.count(ended).await == 20).await;
+        frozen.process().signal("CONT");
+    };
+    let (seen, ()) = tokio::join!(watching, freezing);
+    for seen in seen {
+        let id = seen.id.as_deref().expect("an id");
+        let replay = Viewers::replay(&other.url(""), id).await;
+        assert!(!seen.whole && replay.whole, "one is cut, the other ends");
+        assert!(
+            replay.events.starts_with(&seen.events),
+            "{id}: {:?} was shown, {:?} is the end",
+            seen.events.last(),
+            replay.events.last()
+        );
+    }
 }
 
 /// Short leases and waits, and a log that is always waited for: what is seen without it cannot be resumed, by design.

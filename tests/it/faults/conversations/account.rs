@@ -38,6 +38,7 @@ impl Account<'_> {
         lines.extend(compared);
         lines.extend(self.usage().await);
         let mut table = self.table(&lines);
+        table += &self.flagged().await;
         writeln!(table, "settled {settled:.1?} after the last viewer").expect("text");
         let balanced = lines.iter().all(|(_, wanted, found)| wanted == found);
         faults.truncate(10);
@@ -124,9 +125,39 @@ impl Account<'_> {
         (lines, faults)
     }
 
-    /// Usage rows against what the providers counted (`self.upstreams.charged()`): lines come with the rows.
+    /// Usage rows against what the providers counted: a row that is not flagged is one of their answers, to the token.
     async fn usage(&self) -> Vec<Line> {
-        Vec::new()
+        let told = "SELECT deployment, input_tokens, output_tokens FROM usage
+                    WHERE state = 'settled' AND NOT estimated AND input_tokens + output_tokens > 0";
+        let mut answers = self.upstreams.told();
+        let (mut rows, mut known) = (0, 0);
+        for row in self.database.client().await.query(told, &[]).await.expect("usage") {
+            let tokens = (number(&row, 1), number(&row, 2));
+            let of = answers.entry(row.get(0)).or_default();
+            rows += 1;
+            if let Some(at) = of.iter().position(|answer| *answer == tokens) {
+                of.swap_remove(at);
+                known += 1;
+            }
+        }
+        let row = async |query: &str| self.database.count(query).await;
+        let unpaid = "SELECT count(*) FROM responses r
+                      WHERE NOT EXISTS (SELECT FROM usage u WHERE u.response_id = r.id)";
+        let unsettled = "SELECT count(*) FROM responses r WHERE state = 'completed' AND NOT EXISTS
+                         (SELECT FROM usage u WHERE u.response_id = r.id AND u.state = 'settled')";
+        vec![
+            ("usage as told that a provider told", rows, known),
+            ("stored turns without a usage row", 0, row(unpaid).await),
+            ("completed turns whose usage is not settled", 0, row(unsettled).await),
+        ]
+    }
+
+    /// What the rest of the usage rows says.
+    async fn flagged(&self) -> String {
+        let estimated = self.database.count("SELECT count(*) FROM usage WHERE estimated").await;
+        let open = self.database.count("SELECT count(*) FROM usage WHERE state = 'open'").await;
+        let rows = self.database.count("SELECT count(*) FROM usage").await;
+        format!("usage rows: {rows}, estimated {estimated}, open until their process counts as dead {open}\n")
     }
 
     fn table(&self, lines: &[Line]) -> String {
@@ -211,6 +242,10 @@ fn difference(seen: &Seen, replayed: &[Seen]) -> String {
         }
     }
     told
+}
+
+fn number(row: &tokio_postgres::Row, column: usize) -> u64 {
+    u64::try_from(row.get::<_, i64>(column)).expect("no debt")
 }
 
 fn count<T>(things: impl IntoIterator<Item = T>) -> i64 {

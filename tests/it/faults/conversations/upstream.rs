@@ -1,5 +1,6 @@
 //! Providers that do everything they can be told to, good and bad by turns.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::seq::SliceRandom;
@@ -37,9 +38,17 @@ impl Upstreams {
         Self(providers.into())
     }
 
+    /// All answers are this one.
+    pub fn always(script: &Script) -> Self {
+        let upstreams = Self::start(0);
+        upstreams.0.iter().for_each(|(_, provider)| provider.always(script.clone()));
+        upstreams
+    }
+
     /// `colloquy.toml`: one alias with two deployments, two with one.
     pub fn config(&self) -> String {
-        let free = "requests_per_minute = 0\ntokens_per_minute = 0";
+        let free =
+            "requests_per_minute = 0\ntokens_per_minute = 0\nprice = { input = \"1\", output = \"4\" }";
         let mut text: String =
             self.0.iter().map(|(name, provider)| provider.deployment(name, free)).collect();
         for (alias, deployments) in
@@ -59,6 +68,11 @@ impl Upstreams {
             input: sum.input + one.input,
             output: sum.output + one.output,
         })
+    }
+
+    /// What each deployment told of its whole answers: input and output.
+    pub fn told(&self) -> BTreeMap<String, Vec<(u64, u64)>> {
+        self.0.iter().map(|(name, provider)| ((*name).to_owned(), provider.told())).collect()
     }
 
     /// Requests of any end.

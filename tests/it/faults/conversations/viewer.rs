@@ -227,6 +227,16 @@ impl Viewers {
         }
     }
 
+    /// One stored turn from one server, until that has no more to show.
+    pub async fn once(server: &str, model: &str) -> Seen {
+        let viewers = Self::new(vec![server.to_owned()], 0);
+        let mut seen = Seen { stored: true, ..Seen::default() };
+        let body = json!({ "model": model, "input": "Say something.", "stream": true });
+        let request = viewers.client.post(format!("{server}/v1/responses")).json(&body);
+        seen.whole = matches!(viewers.watch(request, &mut seen, false).await, Came::End);
+        seen
+    }
+
     /// What a fresh viewer is shown of a turn that is over.
     pub async fn replay(server: &str, id: &str) -> Seen {
         let viewers = Self::new(vec![server.to_owned()], 0);

@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::frames::{self, Frame};
-use super::{Ending, Script, Wire};
+use super::{Ending, Script, UsageForm, Wire};
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -47,6 +47,7 @@ struct State {
     always: Script,
     seen: Vec<Seen>,
     charged: Charged,
+    told: Vec<(u64, u64)>,
     connections: u64,
     abandoned: u64,
 }
@@ -120,6 +121,11 @@ impl FakeProvider {
 
     pub fn charged(&self) -> Charged {
         self.state.lock().unwrap().charged
+    }
+
+    /// Input and output of every answer that came to its end and told its usage.
+    pub fn told(&self) -> Vec<(u64, u64)> {
+        self.state.lock().unwrap().told.clone()
     }
 
     /// Connections taken so far.
@@ -271,6 +277,9 @@ async fn frames_of(
         Ending::Proper => {
             let mut state = state.lock().unwrap();
             state.charged.output = state.charged.output - pieces + script.usage.2;
+            if script.usage_form != UsageForm::Never {
+                state.told.push((script.usage.0, script.usage.2));
+            }
         }
         Ending::Eof => {}
         Ending::Reset => {
