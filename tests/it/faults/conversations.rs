@@ -20,8 +20,10 @@ use viewer::Viewers;
 
 /// Longer than a lease (two seconds, see [`ServerBuilder::hurried`]) and everything that follows its end.
 const FREEZE: Duration = Duration::from_secs(4);
-/// Turns at the same time.
-const AT_ONCE: usize = 12;
+/// Turns at the same time: more of them where there are more in all.
+fn at_once(turns: usize) -> usize {
+    (turns / 10).clamp(12, 60)
+}
 
 /// What goes wrong while turns run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,7 +61,7 @@ async fn after_all_faults_at_once_every_stored_turn_has_ended_as_its_viewers_saw
     let (over, mut ended) = watch::channel(false);
     let viewers = Viewers::new(addresses.clone(), turns);
     let watching = async {
-        let seen = viewers.all(AT_ONCE).await;
+        let seen = viewers.all(at_once(turns)).await;
         over.send_replace(true);
         seen
     };

@@ -138,6 +138,8 @@ impl Account<'_> {
             if let Some(at) = of.iter().position(|answer| *answer == tokens) {
                 of.swap_remove(at);
                 known += 1;
+            } else {
+                println!("{} never told of {tokens:?}", row.get::<_, String>(0));
             }
         }
         let row = async |query: &str| self.database.count(query).await;

@@ -123,7 +123,7 @@ impl FakeProvider {
         self.state.lock().unwrap().charged
     }
 
-    /// Input and output of every answer that came to its end and told its usage.
+    /// Input and output of every answer that told its usage at its end.
     pub fn told(&self) -> Vec<(u64, u64)> {
         self.state.lock().unwrap().told.clone()
     }
@@ -272,14 +272,16 @@ async fn frames_of(
         }
         send(&frame.text, script, sender).await?;
     }
+    // Where only the mark of the end is missing, usage went out before it, unless it is the mark.
+    let whole = script.ending == Ending::Proper || (script.ends_after.is_none() && wire != Wire::Responses);
+    if whole && script.usage_form != UsageForm::Never {
+        state.lock().unwrap().told.push((script.usage.0, script.usage.2));
+    }
     let pieces = frames.iter().filter(|frame| frame.piece).count() as u64;
     match &script.ending {
         Ending::Proper => {
             let mut state = state.lock().unwrap();
             state.charged.output = state.charged.output - pieces + script.usage.2;
-            if script.usage_form != UsageForm::Never {
-                state.told.push((script.usage.0, script.usage.2));
-            }
         }
         Ending::Eof => {}
         Ending::Reset => {
