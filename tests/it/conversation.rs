@@ -3,6 +3,7 @@
 
 mod chat;
 mod compaction;
+mod conformance;
 mod scene;
 mod sdk;
 mod socket;

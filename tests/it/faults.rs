@@ -1,6 +1,7 @@
 //! What holds when processes die, freeze and lose their services: one fault a test, and all of them at once.
 
 mod combined;
+mod conversations;
 mod ledger;
 mod senders;
 

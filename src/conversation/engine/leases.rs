@@ -196,15 +196,14 @@ impl Engine {
         }))
     }
 
-    /// Ends a turn with what its log says.
-    async fn end_lapsed(&self, lapsed: Lapsed) -> Result<(), ApiError> {
-        let turn = Arc::new(self.adopted(&lapsed)?);
+    /// Keeps everything that a turn has in its log.
+    pub(super) async fn read_whole_log(&self, turn: &Turn) -> Result<(), ApiError> {
         let mut from_part = 0;
+        let client = self.client().await?;
         loop {
-            let client = self.client().await?;
-            let cursor = LogCursor { owner: &lapsed.owner, response: turn.id, from_part };
+            let cursor = LogCursor { owner: &turn.owner, response: turn.id, from_part };
             // Deleted meanwhile: nothing of it is wanted any more.
-            let Some(slice) = turn_log::read_log(&client, cursor).await.map_err(away)? else { break };
+            let Some(slice) = turn_log::read_log(&client, cursor).await.map_err(away)? else { return Ok(()) };
             for (part, data) in &slice.parts {
                 turn.live.keep(log::unpack(data).map_err(|error| {
                     tracing::error!(code = "log.unreadable", %error, response_id = %turn.id, "a part of a turn's log cannot be read");
@@ -213,9 +212,15 @@ impl Engine {
                 from_part = part + 1;
             }
             if !slice.has_more {
-                break;
+                return Ok(());
             }
         }
+    }
+
+    /// Ends a turn with what its log says.
+    async fn end_lapsed(&self, lapsed: Lapsed) -> Result<(), ApiError> {
+        let turn = Arc::new(self.adopted(&lapsed)?);
+        self.read_whole_log(&turn).await?;
         turn.logged.store(turn.live.len(), std::sync::atomic::Ordering::Release);
         let status =
             if lapsed.cancel_requested { ResponseStatus::Cancelled } else { ResponseStatus::Incomplete };

@@ -8,7 +8,7 @@ use super::turn::{NewTurn, OnDisconnect, StopReason, Turn};
 use super::{Engine, away};
 use crate::access::Principal;
 use crate::conversation::Viewer;
-use crate::conversation::assembler::{End, without_encrypted};
+use crate::conversation::assembler::{End, NoSink, without_encrypted};
 use crate::coordination::Wake;
 use crate::database::responses::{self, Order, Page, PageOf, StoredResponse};
 use crate::database::threads::{self, StoredItem};
@@ -16,7 +16,7 @@ use crate::ids::ResponseId;
 use crate::llm::Chunk;
 use crate::openresponses::{
     ApiError, ContentPart, ConversationOf, CreateResponse, Encoded, IncompleteDetails, Item, Response,
-    Summary, excerpt,
+    ResponseStatus, Summary, excerpt,
 };
 
 /// A page of a turn's own input.
@@ -37,7 +37,26 @@ impl Engine {
         }
         let client = self.client().await?;
         let stored = responses::get_with_output(&client, &who.owner, parsed).await.map_err(away)?;
-        resource(&stored.ok_or_else(|| not_found(id))?, show_encrypted)
+        drop(client);
+        let stored = stored.ok_or_else(|| not_found(id))?;
+        let mut response = resource(&stored, show_encrypted)?;
+        // What failed in a conversation left no items there; what it said is in its log alone.
+        if stored.state == ResponseStatus::Failed && stored.conversation.is_some() && stored.log_kept {
+            response.output = self.logged_output(&who.owner, &stored, &response).await?;
+        }
+        Ok(response)
+    }
+
+    /// The output of a turn that has ended, put together from its log.
+    async fn logged_output(
+        &self,
+        owner: &str,
+        stored: &StoredResponse,
+        response: &Response,
+    ) -> Result<Vec<Arc<Item>>, ApiError> {
+        let turn = adopted(owner, stored)?;
+        self.read_whole_log(&turn).await?;
+        Ok(self.assemble(&turn).finish(&end_of(response), &mut NoSink).0.output)
     }
 
     /// Follows a response's events from after number `after`, wherever it runs or ran.
@@ -236,7 +255,7 @@ fn resource(stored: &StoredResponse, show_encrypted: bool) -> Result<Response, A
     response.incomplete_details = stored.incomplete_reason.clone().map(|reason| IncompleteDetails { reason });
     response.error = stored.error.as_deref().and_then(|json| serde_json::from_str(json).ok());
     response.usage = stored.usage.as_deref().and_then(|json| serde_json::from_str(json).ok());
-    if stored.state == crate::openresponses::ResponseStatus::Completed {
+    if stored.state == ResponseStatus::Completed {
         response.completed_at = stored.completed_at.map(jiff::Timestamp::as_second);
     }
     for json in &stored.output {

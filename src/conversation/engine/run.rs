@@ -198,7 +198,7 @@ impl Engine {
     }
 
     /// Everything kept so far, put together.
-    fn assemble(&self, turn: &Turn) -> Assembler {
+    pub(super) fn assemble(&self, turn: &Turn) -> Assembler {
         let mut assembler = Assembler::new(turn.begun.clone(), turn.id.0, turn.show_encrypted);
         assembler.begin(&mut NoSink);
         for chunk in turn.live.chunks() {

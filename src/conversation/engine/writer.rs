@@ -90,18 +90,25 @@ async fn store(
 ) {
     const PAUSE: Duration = Duration::from_millis(50);
     const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+    /// Patience is counted in short steps: a process that was frozen has not waited, and when it wakes its turns may be
+    /// another's, who stores nothing of what is shown here.
+    const STEP: Duration = Duration::from_millis(100);
     let started = Instant::now();
+    let mut left = patience;
     let mut pause = PAUSE;
     let mut told = false;
     loop {
         let result = {
             let mut appending = std::pin::pin!(append(database, &batch));
-            let left = patience.saturating_sub(started.elapsed());
-            match tokio::time::timeout(left, appending.as_mut()).await {
-                Ok(result) => result,
-                Err(_) => {
+            loop {
+                let step = left.min(STEP);
+                match tokio::time::timeout(step, appending.as_mut()).await {
+                    Ok(result) => break result,
+                    Err(_) => left = left.saturating_sub(step),
+                }
+                if left.is_zero() {
                     go_unlogged(&batch, &mut told);
-                    appending.await
+                    break appending.await;
                 }
             }
         };
@@ -126,7 +133,7 @@ async fn store(
                 return;
             }
         }
-        if started.elapsed() >= patience {
+        if left.is_zero() {
             go_unlogged(&batch, &mut told);
         }
         // Turns that have ended meanwhile were stored whole by their finish, or have lost their lease.
@@ -135,6 +142,7 @@ async fn store(
             return;
         }
         tokio::time::sleep(pause).await;
+        left = left.saturating_sub(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }

@@ -18,8 +18,9 @@ pub struct Finish<'a> {
     pub title: Option<&'a str>,
     /// How long its log stays readable.
     pub keep_log: Duration,
-    /// If it becomes `failed`: its input leaves the thread, so that trying again does not say it twice. (Its
-    /// `input_items` are empty then.)
+    /// If it becomes `failed`: its input leaves the thread, so that trying again does not say it twice, and its output
+    /// never comes there. The next turn gets their positions, so the turn has none from then on; what it said is in its
+    /// log alone.
     pub drop_failed_input: bool,
 }
 
@@ -42,7 +43,7 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
         ", dropped AS (
             DELETE FROM items i USING turn
             WHERE turn.state = 'failed' AND i.thread_id = turn.thread_id
-              AND i.position BETWEEN turn.input_from AND turn.input_to
+              AND i.position >= turn.input_from AND i.response_id = turn.id
             RETURNING i.tokens
         ), undone AS (
             UPDATE threads t SET head_position = turn.input_from - 1, head_response = turn.previous_response_id,
@@ -53,6 +54,17 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
         ""
     };
     let condition = if drop_input.is_empty() { "true" } else { "turn.state <> 'failed'" };
+    // Its last position: of its input, and of what it leaves behind.
+    let input_to = if drop_input.is_empty() {
+        "input_to"
+    } else {
+        "CASE WHEN cancel_requested_at IS NULL THEN input_from - 1 ELSE input_to END"
+    };
+    let kept = if drop_input.is_empty() {
+        "deleted_at IS NULL"
+    } else {
+        "deleted_at IS NULL AND cancel_requested_at IS NOT NULL"
+    };
     let sql = format!(
         "WITH turn AS (
             UPDATE responses r
@@ -60,8 +72,8 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
                 incomplete_reason = CASE WHEN cancel_requested_at IS NULL THEN $4 END,
                 error = CASE WHEN cancel_requested_at IS NULL THEN $5::json END,
                 usage = $6::json, completed_at = now(), log_until = now() + make_interval(secs => $7),
-                output_from = input_to + 1,
-                output_to = input_to + CASE WHEN deleted_at IS NULL THEN $8 ELSE 0 END
+                input_to = {input_to}, output_from = {input_to} + 1,
+                output_to = {input_to} + CASE WHEN {kept} THEN $8 ELSE 0 END
             WHERE id = $1 AND epoch = $2 AND state IN ('queued', 'in_progress')
             RETURNING id, owner, state, thread_id, conversation_id, previous_response_id, input_from, input_to,
                       output_from, output_to, completed_at

@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use super::frames::{self, Frame};
-use super::{Ending, Script, Wire};
+use super::{Ending, Script, UsageForm, Wire};
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -47,6 +47,7 @@ struct State {
     always: Script,
     seen: Vec<Seen>,
     charged: Charged,
+    told: Vec<(u64, u64)>,
     connections: u64,
     abandoned: u64,
 }
@@ -120,6 +121,11 @@ impl FakeProvider {
 
     pub fn charged(&self) -> Charged {
         self.state.lock().unwrap().charged
+    }
+
+    /// Input and output of every answer that told its usage at its end.
+    pub fn told(&self) -> Vec<(u64, u64)> {
+        self.state.lock().unwrap().told.clone()
     }
 
     /// Connections taken so far.
@@ -255,13 +261,21 @@ async fn frames_of(
     }
     for frame in &frames {
         if frame.piece {
-            tokio::time::sleep(script.pace).await;
+            // A timer's least is a millisecond, even for nothing.
+            if !script.pace.is_zero() {
+                tokio::time::sleep(script.pace).await;
+            }
             state.lock().unwrap().charged.output += 1;
         }
         if script.comments {
             send(": OPENROUTER PROCESSING\n\n", script, sender).await?;
         }
         send(&frame.text, script, sender).await?;
+    }
+    // Where only the mark of the end is missing, usage went out before it, unless it is the mark.
+    let whole = script.ending == Ending::Proper || (script.ends_after.is_none() && wire != Wire::Responses);
+    if whole && script.usage_form != UsageForm::Never {
+        state.lock().unwrap().told.push((script.usage.0, script.usage.2));
     }
     let pieces = frames.iter().filter(|frame| frame.piece).count() as u64;
     match &script.ending {

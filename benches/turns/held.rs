@@ -1,0 +1,207 @@
+//! Many connections in one process: idle WebSockets, and streams at a human pace beside them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+use crate::load::{Ask, quantiles};
+use crate::parts::{self, Database, KEY, Part};
+
+/// Between two pieces of a stream: 20 a second.
+const PACE: u64 = 50;
+/// Pieces of a stream: 15 s.
+const WORDS: usize = 300;
+
+pub async fn run(database: &Database, sockets: usize, streams: usize) -> anyhow::Result<()> {
+    let (_provider, url) = parts::provider(WORDS, PACE)?;
+    let (server, address) = parts::server(&url, &database.pooled, &database.direct, &[]).await?;
+    let empty = server.memory()?;
+    println!("\nserver, empty: {:.1} MiB", mebibytes(empty));
+
+    let (over, ended) = watch::channel(());
+    let (lost, pings) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut held = JoinSet::new();
+    let (started, opening) = (Instant::now(), Arc::new(Semaphore::new(64)));
+    for _ in 0..sockets {
+        let permit = Arc::clone(&opening).acquire_owned().await?;
+        let (address, ended) = (address.clone(), ended.clone());
+        let (lost, pings) = (Arc::clone(&lost), Arc::clone(&pings));
+        held.spawn(async move {
+            let socket = connect(&address).await;
+            drop(permit);
+            hold(socket, ended, &lost, &pings).await;
+        });
+    }
+    drop(opening.acquire_many(64).await?);
+    let opened = started.elapsed();
+    settle().await;
+    let with_sockets = server.memory()?;
+    println!(
+        "{sockets} idle WebSockets, opened in {opened:.1?}: {:.1} MiB, {:.1} KiB each",
+        mebibytes(with_sockets),
+        each(empty, with_sockets, sockets)
+    );
+    let before = server.busy()?;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    println!(
+        "idle for 20 s: {} of one core, {} pings",
+        share(server.busy()? - before, 20.0),
+        pings.load(Ordering::Relaxed)
+    );
+
+    for store in [false, true] {
+        paced(&server, &Ask::server(&address, store, WORDS), streams, store).await?;
+    }
+    println!(
+        "WebSockets lost meanwhile: {}; pings in all: {}",
+        lost.load(Ordering::Relaxed),
+        pings.load(Ordering::Relaxed)
+    );
+    drop(over);
+    while held.join_next().await.is_some() {}
+    ensure!(lost.load(Ordering::Relaxed) == 0, "connections were lost");
+    Ok(())
+}
+
+/// Streams at the same time; each checks that every piece came.
+async fn paced(server: &Part, ask: &Ask, streams: usize, store: bool) -> anyhow::Result<()> {
+    let client = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build()?;
+    let memory = server.memory()?;
+    let mut tasks = JoinSet::new();
+    for nth in 0..streams {
+        let (ask, client) = (ask.clone(), client.clone());
+        tasks.spawn(async move {
+            // Not all in the same millisecond.
+            tokio::time::sleep(Duration::from_micros(nth as u64 * 2_000)).await;
+            watch_one(&ask, &client).await
+        });
+    }
+    // All of them run by now, and none is over.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let (before, started) = (server.busy()?, Instant::now());
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    let (busy, seconds) = (server.busy()? - before, started.elapsed().as_secs_f64());
+    let during = server.memory()?;
+    let mut gaps = Vec::new();
+    while let Some(task) = tasks.join_next().await {
+        gaps.extend(task??);
+    }
+    let pieces = gaps.len();
+    let (median, most) = quantiles(gaps);
+    println!(
+        "{streams} streams of 20 pieces/s, store: {store}: {} of one core, {:.1} µs a piece, {:.1} KiB each; between two \
+         pieces {median:.1?}, at most {most:.1?} for 99 of 100; {pieces} of {} pieces",
+        share(busy, seconds),
+        busy as f64 / (seconds * streams as f64 * 1_000.0 / PACE as f64),
+        each(memory, during, streams),
+        streams * WORDS,
+    );
+    ensure!(pieces == streams * WORDS, "pieces were lost");
+    Ok(())
+}
+
+/// Times between pieces; fails if one is missing or doubled.
+async fn watch_one(ask: &Ask, client: &reqwest::Client) -> anyhow::Result<Vec<Duration>> {
+    let request = client.post(&ask.url).bearer_auth(KEY).header("content-type", "application/json");
+    let answer = request.body(ask.body.clone()).send().await?;
+    ensure!(answer.status() == 200, "{}", answer.text().await?);
+    let mut stream = answer.bytes_stream();
+    let (mut gaps, mut last) = (Vec::with_capacity(ask.pieces), Instant::now());
+    let (mut buffer, mut number, mut done) = (Vec::new(), 0_u64, false);
+    while let Some(piece) = stream.next().await {
+        buffer.extend_from_slice(&piece?);
+        while let Some(end) = buffer.windows(2).position(|two| two == b"\n\n") {
+            let frame: Vec<u8> = buffer.drain(..end + 2).collect();
+            let frame = std::str::from_utf8(&frame)?;
+            if frame.starts_with(':') {
+                continue;
+            }
+            if frame == "data: [DONE]\n\n" {
+                done = true;
+                continue;
+            }
+            let (_, rest) = frame.split_once("\"sequence_number\":").context("a number")?;
+            let digits = rest.find(|c: char| !c.is_ascii_digit()).context("its end")?;
+            ensure!(
+                rest[..digits].parse::<u64>()? == number,
+                "number {} instead of {number}",
+                &rest[..digits]
+            );
+            number += 1;
+            if frame.as_bytes().starts_with(ask.piece) {
+                gaps.push(last.elapsed());
+                last = Instant::now();
+            }
+        }
+    }
+    ensure!(done && gaps.len() == ask.pieces, "{} of {} pieces", gaps.len(), ask.pieces);
+    Ok(gaps)
+}
+
+type Socket = tokio_tungstenite::WebSocketStream<TcpStream>;
+
+async fn connect(address: &str) -> anyhow::Result<Socket> {
+    let mut request = format!("{}/v1/responses", address.replacen("http", "ws", 1)).into_client_request()?;
+    request.headers_mut().insert("authorization", format!("Bearer {KEY}").parse()?);
+    // 10,000 of them are here as well as there.
+    let config = WebSocketConfig::default().read_buffer_size(1024).write_buffer_size(0);
+    let stream = TcpStream::connect(address.trim_start_matches("http://")).await?;
+    stream.set_nodelay(true)?;
+    Ok(tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await?.0)
+}
+
+/// Reads, and so answers pings, until all is over.
+async fn hold(
+    socket: anyhow::Result<Socket>,
+    mut ended: watch::Receiver<()>,
+    lost: &AtomicUsize,
+    pings: &AtomicUsize,
+) {
+    let Ok(mut socket) = socket else {
+        lost.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = ended.changed() => break,
+            message = socket.next() => match message {
+                Some(Ok(Message::Ping(_))) => {
+                    pings.fetch_add(1, Ordering::Relaxed);
+                    socket.flush().await.ok();
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => {
+                    lost.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
+            },
+        }
+    }
+    socket.close(None).await.ok();
+}
+
+/// Until buffers of handshakes are freed.
+async fn settle() {
+    tokio::time::sleep(Duration::from_secs(2)).await;
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / 1_048_576.0
+}
+
+fn each(before: u64, after: u64, count: usize) -> f64 {
+    after.saturating_sub(before) as f64 / 1_024.0 / count.max(1) as f64
+}
+
+fn share(busy: u64, seconds: f64) -> String {
+    format!("{:.1} %", busy as f64 / seconds / 10_000.0)
+}

@@ -1,0 +1,192 @@
+//! The processes of a benchmark, and what they cost.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, ensure};
+use secrecy::SecretString;
+use sha2::{Digest, Sha256};
+
+use crate::providers::{FakeProvider, Script, Wire};
+
+pub const KEY: &str = "clq_bench";
+
+pub fn text(name: &str) -> anyhow::Result<String> {
+    std::env::var(name).with_context(|| format!("{name} is not set; run scripts/bench-turns"))
+}
+
+pub fn number(name: &str, default: usize) -> anyhow::Result<usize> {
+    std::env::var(name).map_or(Ok(default), |text| text.parse().with_context(|| name.to_owned()))
+}
+
+/// This program as a fake provider that says so many words, one every so many milliseconds. Ends with its standard
+/// input.
+pub fn provide(words: usize, pace: u64) -> anyhow::Result<()> {
+    let provider = FakeProvider::start(Wire::Chat);
+    provider.always(Script::words(words).pace(Duration::from_millis(pace)));
+    println!("{}", provider.url());
+    std::io::stdin().read_line(&mut String::new())?;
+    Ok(())
+}
+
+/// A child that dies with this.
+pub struct Part {
+    child: Child,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl Part {
+    fn start(mut command: Command) -> anyhow::Result<Self> {
+        Ok(Self { child: command.spawn()? })
+    }
+
+    /// Processor time so far, in microseconds, to the kernel's tick of 10 ms.
+    pub fn busy(&self) -> anyhow::Result<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let (_, fields) = stat.rsplit_once(')').context("/proc/<pid>/stat")?;
+        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+        Ok(ticks.sum::<Result<u64, _>>()? * 10_000)
+    }
+
+    /// Resident memory in bytes.
+    pub fn memory(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").trim().parse::<u64>()? * 1024)
+    }
+}
+
+/// The fake provider as a process, with its address.
+pub fn provider(words: usize, pace: u64) -> anyhow::Result<(Part, String)> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["provider", &words.to_string(), &pace.to_string()]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut part = Part::start(command)?;
+    let output = part.child.stdout.take().context("its output")?;
+    let mut url = String::new();
+    BufReader::new(output).read_line(&mut url)?;
+    Ok((part, url.trim().to_owned()))
+}
+
+/// A server on its core, ready, with its address.
+pub async fn server(
+    provider: &str,
+    pooled: &str,
+    direct: &str,
+    settings: &[(&str, &str)],
+) -> anyhow::Result<(Part, String)> {
+    let directory = std::env::temp_dir().join(format!("colloquy-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&directory)?;
+    let file = directory.join("colloquy.toml");
+    let config = format!(
+        "[deployments.fake]\nprovider = \"openai\"\nurl = \"{provider}\"\nauth = \"none\"\nrequests_per_minute = 0\n\
+         tokens_per_minute = 0\nprice = {{ input = \"1.00\", output = \"4.00\" }}\n[models.fake]\ndeployments = [\"fake\"]\n"
+    );
+    std::fs::write(&file, config)?;
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let hash: String = Sha256::digest(KEY).iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut command = Command::new("taskset");
+    command.args(["-c", &text("COLLOQUY_BENCH_SERVER_CORE")?, &text("COLLOQUY_BENCH_SERVER")?]);
+    command.env_clear().current_dir(&directory);
+    for (name, value) in [
+        ("APP_ENV", "dev"),
+        ("PORT", &port.to_string()),
+        ("COLLOQUY_CONFIG", &file.display().to_string()),
+        ("DATABASE_URL", pooled),
+        ("DATABASE_DIRECT_URL", direct),
+        (
+            "AUTH_API_KEYS",
+            &format!(r#"[{{"name":"bench","sha256":"{hash}","scopes":["operator"],"owner":"bench"}}]"#),
+        ),
+        ("LOG_LEVEL", "warn"),
+        ("TURN_KEPT", "1s"),
+        ("TURNS_MAX", "20000"),
+    ] {
+        command.env(name, value);
+    }
+    command.envs(settings.iter().copied());
+    // Settings that only some versions have, such as limits of requests.
+    for setting in std::env::var("COLLOQUY_BENCH_SETTINGS").unwrap_or_default().split_whitespace() {
+        let (name, value) = setting.split_once('=').context("COLLOQUY_BENCH_SETTINGS is NAME=VALUE …")?;
+        command.env(name, value);
+    }
+    let mut part = Part::start(command)?;
+    let address = format!("http://127.0.0.1:{port}");
+    let client = reqwest::Client::new();
+    for _ in 0..200 {
+        ensure!(part.child.try_wait()?.is_none(), "the server ended");
+        if client
+            .get(format!("{address}/health/ready"))
+            .send()
+            .await
+            .is_ok_and(|answer| answer.status() == 200)
+        {
+            return Ok((part, address));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Err(anyhow!("the server was not ready within 10 s"))
+}
+
+/// A migrated database of the benchmark's own.
+pub struct Database {
+    pub pooled: String,
+    pub direct: String,
+    administrator: String,
+    name: String,
+}
+
+impl Database {
+    pub async fn create(pooled: &str, direct: &str) -> anyhow::Result<Self> {
+        use colloquy::database::migrations::{self, Migrations, Options};
+        let name = format!("bench_{}", uuid::Uuid::now_v7().simple());
+        execute(direct, &format!("CREATE DATABASE {name}")).await?;
+        let at = |url: &str| format!("{}/{name}", url.rsplit_once('/').map_or(url, |(server, _)| server));
+        let database =
+            Self { pooled: at(pooled), direct: at(direct), administrator: direct.to_owned(), name };
+        let mut settings =
+            colloquy::database::DatabaseSettings::new(SecretString::from(database.pooled.clone()));
+        settings.direct_url = Some(SecretString::from(database.direct.clone()));
+        let client = colloquy::database::Database::new(settings, None)?;
+        migrations::run(&client, &Migrations::embedded()?, &Options::default(), &|_| {}).await?;
+        Ok(database)
+    }
+
+    /// The only value of the only row.
+    pub async fn count(&self, query: &str) -> anyhow::Result<i64> {
+        let (client, connection) = tokio_postgres::connect(&self.direct, tokio_postgres::NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client.query_one(query, &[]).await?.try_get(0)?)
+    }
+
+    /// The median round trip of the simplest query at an address.
+    pub async fn round_trip(url: &str) -> anyhow::Result<Duration> {
+        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
+        tokio::spawn(connection);
+        let mut took = Vec::new();
+        for _ in 0..50 {
+            let started = std::time::Instant::now();
+            client.simple_query("SELECT 1").await?;
+            took.push(started.elapsed());
+        }
+        took.sort_unstable();
+        Ok(took[took.len() / 2])
+    }
+
+    pub async fn remove(&self) -> anyhow::Result<()> {
+        execute(&self.administrator, &format!("DROP DATABASE {} WITH (FORCE)", self.name)).await
+    }
+}
+
+async fn execute(url: &str, statement: &str) -> anyhow::Result<()> {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client.batch_execute(statement).await?)
+}

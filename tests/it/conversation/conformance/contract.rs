@@ -1,0 +1,165 @@
+//! The published schema, and the rules of a stream that a schema cannot say.
+
+use std::collections::BTreeMap;
+
+use jsonschema::Validator;
+use serde_json::{Value, json};
+
+const SCHEMA: &str = include_str!("../../../fixtures/openresponses/openapi.json");
+
+/// Validators of the published schemas.
+pub struct Contract {
+    /// By the event's `type`.
+    events: BTreeMap<String, Validator>,
+    resource: Validator,
+    compacted: Validator,
+    socket_error: Validator,
+}
+
+impl Contract {
+    pub fn read() -> Self {
+        let mut document: Value = serde_json::from_str(SCHEMA).expect("the published schema");
+        // It allows nothing but null where every server, OpenAI's first, gives back the schema it was sent.
+        let format =
+            &mut document["components"]["schemas"]["JsonSchemaResponseFormat"]["properties"]["schema"];
+        assert_eq!(*format, json!({ "anyOf": [{ "type": "null" }] }), "still so");
+        *format = json!({ "type": "object" });
+        let validator = |name: &str| {
+            let schema = json!({
+                "$schema": "https://json-schema.org/draft/2020-12/schema",
+                "$ref": format!("#/components/schemas/{name}"),
+                "components": document["components"],
+            });
+            jsonschema::validator_for(&schema).unwrap_or_else(|error| panic!("{name}: {error}"))
+        };
+        let schemas = document["components"]["schemas"].as_object().expect("schemas");
+        let events = schemas
+            .iter()
+            .filter(|(name, _)| name.ends_with("StreamingEvent"))
+            .map(|(name, schema)| {
+                let kind = schema["properties"]["type"]["enum"][0].as_str().expect("a type");
+                (kind.to_owned(), validator(name))
+            })
+            .collect();
+        Self {
+            events,
+            resource: validator("ResponseResource"),
+            compacted: validator("CompactResource"),
+            socket_error: validator("WebSocketErrorEvent"),
+        }
+    }
+
+    pub fn resource(&self, response: &Value) {
+        fits(&self.resource, response);
+        assert_eq!(response["object"], "response");
+    }
+
+    pub fn compacted(&self, response: &Value) {
+        fits(&self.compacted, response);
+    }
+
+    pub fn socket_error(&self, message: &Value) {
+        fits(&self.socket_error, message);
+    }
+
+    /// A whole stream: every event, their numbers, their order, and that the pieces make up the whole. Gives the
+    /// response of the last event.
+    pub fn stream(&self, events: &[Value]) -> Value {
+        for (number, event) in (0_u64..).zip(events) {
+            let kind = event["type"].as_str().expect("a type");
+            let schema = self.events.get(kind).unwrap_or_else(|| panic!("'{kind}' is no event: {event}"));
+            fits(schema, event);
+            assert_eq!(event["sequence_number"], number, "{event}");
+        }
+        let last = events.last().expect("an event");
+        assert_eq!(events[0]["type"], "response.created");
+        assert!(events[0]["response"]["output"].as_array().expect("output").is_empty());
+        let terminal = ["response.completed", "response.incomplete", "response.failed"];
+        let ends: Vec<_> = events.iter().filter(|event| terminal.contains(&kind(event))).collect();
+        assert_eq!(ends, [last], "one end, and it is the last");
+        let status = last["response"]["status"].as_str().expect("a status");
+        assert!(kind(last).ends_with(if status == "cancelled" { "incomplete" } else { status }), "{last}");
+        for event in events.iter().filter(|event| event.get("response").is_some()) {
+            self.resource(&event["response"]);
+            assert_eq!(event["response"]["id"], last["response"]["id"]);
+        }
+        let output = last["response"]["output"].as_array().expect("output");
+        for (index, item) in output.iter().enumerate() {
+            let own: Vec<&Value> = events.iter().filter(|event| event["output_index"] == index).collect();
+            item_events(&own, item);
+        }
+        let beyond = events.iter().filter_map(|event| event["output_index"].as_u64());
+        assert!(beyond.max().is_none_or(|most| most < output.len() as u64), "events of no item");
+        last["response"].clone()
+    }
+}
+
+fn kind(event: &Value) -> &str {
+    event["type"].as_str().unwrap_or_default()
+}
+
+/// Of one item: added, its parts, done; the pieces of each part make up what its end says.
+fn item_events(events: &[&Value], item: &Value) {
+    let (first, last) = (events[0], events[events.len() - 1]);
+    assert_eq!(kind(first), "response.output_item.added", "{item}");
+    assert_eq!(kind(last), "response.output_item.done", "{item}");
+    assert_eq!(last["item"], *item, "the item as it was done is the item of the response");
+    assert_eq!((&first["item"]["id"], &first["item"]["type"]), (&item["id"], &item["type"]));
+    assert!(first["item"].get("status").is_none_or(|status| status == "in_progress"), "{first}");
+    let inner = &events[1..events.len() - 1];
+    assert!(inner.iter().all(|event| event["item_id"] == item["id"]), "{inner:?}");
+    match item["type"].as_str().unwrap_or_default() {
+        "message" => {
+            for (at, part) in item["content"].as_array().expect("content").iter().enumerate() {
+                let own: Vec<&Value> =
+                    inner.iter().copied().filter(|event| event["content_index"] == at).collect();
+                let (name, text) = match part["type"].as_str().unwrap_or_default() {
+                    "output_text" => ("output_text", "text"),
+                    "refusal" => ("refusal", "refusal"),
+                    other => panic!("a part '{other}'"),
+                };
+                part_events(&own, "response.content_part", name, text, part);
+            }
+        }
+        "function_call" => {
+            let (done, deltas) = inner.split_last().expect("arguments");
+            assert_eq!(kind(done), "response.function_call_arguments.done");
+            assert_eq!(done["arguments"], item["arguments"]);
+            assert_eq!(
+                pieces(deltas, "response.function_call_arguments.delta"),
+                item["arguments"].as_str().unwrap()
+            );
+        }
+        "reasoning" => {
+            for (at, part) in item["summary"].as_array().expect("a summary").iter().enumerate() {
+                let own: Vec<&Value> =
+                    inner.iter().copied().filter(|event| event["summary_index"] == at).collect();
+                part_events(&own, "response.reasoning_summary_part", "reasoning_summary_text", "text", part);
+            }
+        }
+        // Whole from the start.
+        "compaction" => assert!(inner.is_empty(), "{inner:?}"),
+        other => panic!("an item '{other}'"),
+    }
+}
+
+fn part_events(events: &[&Value], frame: &str, name: &str, text: &str, part: &Value) {
+    let [added, deltas @ .., done, closed] = events else { panic!("too few events: {events:?}") };
+    assert_eq!(kind(added), format!("{frame}.added"));
+    assert_eq!(kind(closed), format!("{frame}.done"));
+    assert_eq!(closed["part"], *part);
+    assert_eq!(kind(done), format!("response.{name}.done"));
+    assert_eq!(done[text], part[text]);
+    assert_eq!(pieces(deltas, &format!("response.{name}.delta")), part[text].as_str().expect("text"));
+}
+
+fn pieces(events: &[&Value], name: &str) -> String {
+    assert!(events.iter().all(|event| kind(event) == name), "only {name}: {events:?}");
+    events.iter().filter_map(|event| event["delta"].as_str()).collect()
+}
+
+fn fits(schema: &Validator, value: &Value) {
+    let errors: Vec<String> =
+        schema.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert!(errors.is_empty(), "{errors:#?}\n{value:#}");
+}
