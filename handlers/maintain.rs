@@ -28,6 +28,9 @@ pub use poison::poison_name;
 const HOURLY: Duration = Duration::from_secs(3600);
 
 /// What one process remembers from tick to tick.
+/// Leases up to this are watched within a tick if ticks are further apart; longer ones from tick to tick (15 s).
+const MOST_WATCHED: Duration = Duration::from_secs(30);
+
 #[derive(Debug, Default)]
 pub struct Memory {
     continuity: Mutex<Continuity>,
@@ -47,6 +50,8 @@ struct Continuity {
 impl Continuity {
     /// The database was reached now. A longer silence than a lease proves nothing about the time between.
     fn reached(&mut self, now: Instant, lease: Duration) {
+    /// The latest tick came later than one lease time after the one before.
+    ticks_are_rare: bool,
         if self.last.is_none_or(|last| now.duration_since(last) > lease) {
             self.since = None;
         }
@@ -55,6 +60,7 @@ impl Continuity {
     }
 
     fn lost(&mut self) {
+        self.ticks_are_rare = self.last.is_some() && self.since.is_none();
         *self = Self::default();
     }
 
@@ -63,27 +69,53 @@ impl Continuity {
     }
 }
 
-/// One tick.
-pub async fn maintain(services: Arc<Services>, memory: Arc<Memory>, _timer: Timer, _: Invocation) -> Outcome {
-    let reached = async { maintenance::ping(&services.database.client().await?).await };
-    if let Err(error) = reached.await {
-        memory.continuity().lost();
-        metrics::database_error(error.code());
-        tracing::warn!(code = error.code(), %error, "upkeep waits for the database");
-        return Outcome::Done;
-    }
+/// Whether leases that have run out may be taken for lapsed.
+///
+/// From tick to tick that shows only for leases longer than the time between ticks. For shorter ones a tick itself
+/// watches for one lease time; else what a killed process held would stay leased for ever.
+async fn leases_may_be_freed(services: &Services, memory: &Memory) -> bool {
     let lease = services.config.work.lease;
-    let may_free = {
+    let (covered, watch) = {
         let mut continuity = memory.continuity();
         let now = Instant::now();
         continuity.reached(now, lease);
-        continuity.covers(now, lease)
+        (continuity.covers(now, lease), continuity.ticks_are_rare && lease <= MOST_WATCHED)
     };
     for kind in [WorkKind::Job, WorkKind::Callback] {
         if may_free {
             run("leases", work_sweeps::free_lapsed(&services, kind).boxed()).await;
         }
         run("hints", work_sweeps::hint_again(&services, kind).boxed()).await;
+    if covered || !watch {
+        return covered;
+    }
+    let started = Instant::now();
+    while started.elapsed() < lease {
+        tokio::time::sleep((lease / 4).min(Duration::from_secs(1))).await;
+        if !reached(services, memory).await {
+            return false;
+        }
+        memory.continuity().reached(Instant::now(), lease);
+    }
+    memory.continuity().covers(Instant::now(), lease)
+}
+
+/// Whether the database answers.
+async fn reached(services: &Services, memory: &Memory) -> bool {
+    let ping = async { maintenance::ping(&services.database.client().await?).await };
+    let Err(error) = ping.await else { return true };
+    memory.continuity().lost();
+    metrics::database_error(error.code());
+    tracing::warn!(code = error.code(), %error, "upkeep waits for the database");
+    false
+}
+
+/// One tick.
+pub async fn maintain(services: Arc<Services>, memory: Arc<Memory>, _timer: Timer, _: Invocation) -> Outcome {
+    if !reached(&services, &memory).await {
+        return Outcome::Done;
+    }
+    let may_free = leases_may_be_freed(&services, &memory).await;
     }
     run("held", work_sweeps::release_held(&services).boxed()).await;
     run("poison", poison::sweep(&services).boxed()).await;
@@ -170,3 +202,6 @@ mod tests {
         assert!(!continuity.covers(at(300), LEASE));
     }
 }
+        assert!(continuity.ticks_are_rare);
+        continuity.reached(at(315), LEASE);
+        assert!(!continuity.ticks_are_rare);

@@ -8,7 +8,8 @@ use super::values;
 const LEASE: Setting = Setting::new(
     "WORK_LEASE",
     "time",
-    "How long a claim on a job or callback holds without renewal; another process may take it over afterwards.",
+    "How long a claim on a job or callback holds without renewal; another process may take it over afterwards. \
+     At least 3s.",
 )
 .default("60s");
 const RETRY_BASE: Setting = Setting::new(
@@ -161,6 +162,9 @@ pub struct WorkLimits {
     pub event_batch: u32,
     pub event_retention: Duration,
     pub job_max_attempts: u32,
+/// A third of it, between two renewals, is more than a slow answer takes.
+const LEAST_LEASE: Duration = Duration::from_secs(3);
+
     pub job_max_age: Duration,
     /// Delay before each attempt, counted from the attempt before; never empty.
     pub callback_schedule: Vec<Duration>,
@@ -229,3 +233,7 @@ impl Default for WorkLimits {
         Self::read(&Reader::new(&std::collections::BTreeMap::new()))
     }
 }
+        // Zero: refused already.
+        if !limits.lease.is_zero() && limits.lease < LEAST_LEASE {
+            reader.mistake(LEASE.name, "is shorter than 3s; a lease is renewed every third of it, and a slow answer must not lose it");
+        }
