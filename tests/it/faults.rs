@@ -144,6 +144,26 @@ async fn what_was_accepted_before_storage_went_away_is_done_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn messages_that_a_killed_azurite_brings_back_have_no_second_effect() {
+    let mut azurite = PrivateAzurite::start().await;
+    let (database, storage) =
+        (TestDatabase::create().await, TestStorage::within(&azurite.connection_string()));
+    let consumer = Consumer::start().await;
+    let app = hurried(&database, &storage, &consumer).start().await;
+    let mut senders = Senders::new();
+    // Azurite writes every few seconds what it was told. Killed after everything is done, it forgets that messages were
+    // deleted, and no delivery: those are in the database.
+    for _ in 0..2 {
+        senders.send_doubled(&[&app], 20).await;
+        Ledger::new(&database, &storage, &consumer, senders.accepted()).balances(PATIENCE).await;
+        azurite.kill();
+        azurite.start_again().await;
+    }
+    senders.send_each_once(&[&app], 1).await;
+    Ledger::new(&database, &storage, &consumer, senders.accepted()).balances(PATIENCE).await;
+}
+
+#[tokio::test]
 async fn a_killed_host_goes_on_where_it_was_when_its_supervisor_starts_it_again() {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
     let consumer = Consumer::start().await;
