@@ -1,5 +1,6 @@
 //! Sweeps over rows of work and held events.
 
+use anyhow::Context;
 use colloquy::config::app::Stop;
 use colloquy::database::{events as inbox, work};
 use colloquy::events::routes::Plan;
@@ -39,7 +40,7 @@ pub async fn hint_again(services: &Services, kind: WorkKind) -> anyhow::Result<u
 /// Processes held events whose source is no longer stopped.
 pub async fn release_held(services: &Services) -> anyhow::Result<usize> {
     let mut client = services.database.client().await?;
-    let switches = services.switches().await;
+    let switches = services.switches().await.context("the switches are not known")?;
     let mut released = 0;
     for source in inbox::sources_with_held(&client).await? {
         let configured = services.sources.get(&source).and_then(|service| service.source.stopped());

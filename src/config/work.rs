@@ -122,6 +122,20 @@ const RETRY_AFTER: Setting = Setting::new(
 )
 .default("30s");
 
+const INGRESS_TIMEOUT: Setting = Setting::new(
+    "INGRESS_TIMEOUT",
+    "time",
+    "How long a delivery may take from its arrival until it is stored; then its sender gets 503 with Retry-After. Keep it \
+     below the 10s after which most senders hear no answer.",
+)
+.default("7s");
+const FORGERIES: Setting = Setting::new(
+    "FORGERIES_PER_MINUTE",
+    "deliveries",
+    "Deliveries to one source a minute and process that may fail verification; beyond it, those of this source are \
+     verified one at a time for a minute. Nobody is refused for it.",
+)
+.default("600");
 pub(super) const SETTINGS: &[Setting] = &[
     LEASE,
     RETRY_BASE,
@@ -144,7 +158,12 @@ pub(super) const SETTINGS: &[Setting] = &[
     RESPONSE_RETENTION,
     SWITCH_CACHE,
     RETRY_AFTER,
+    INGRESS_TIMEOUT,
+    FORGERIES,
 ];
+
+/// A third of it, between two renewals, is more than a slow answer takes.
+const LEAST_LEASE: Duration = Duration::from_secs(3);
 
 /// Limits of events, jobs, callbacks and upkeep.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,9 +181,6 @@ pub struct WorkLimits {
     pub event_batch: u32,
     pub event_retention: Duration,
     pub job_max_attempts: u32,
-/// A third of it, between two renewals, is more than a slow answer takes.
-const LEAST_LEASE: Duration = Duration::from_secs(3);
-
     pub job_max_age: Duration,
     /// Delay before each attempt, counted from the attempt before; never empty.
     pub callback_schedule: Vec<Duration>,
@@ -189,6 +205,10 @@ const LEAST_LEASE: Duration = Duration::from_secs(3);
     pub switch_cache: Duration,
     /// `Retry-After` of a 503.
     pub retry_after: Duration,
+    /// From a delivery's arrival until it is stored.
+    pub ingress_timeout: Duration,
+    /// Failed verifications a minute, per source and process, before they take turns; at least 1.
+    pub forgeries_per_minute: u32,
 }
 
 impl WorkLimits {
@@ -219,7 +239,13 @@ impl WorkLimits {
             response_retention: reader.positive_duration(&RESPONSE_RETENTION),
             switch_cache: reader.duration(&SWITCH_CACHE),
             retry_after: reader.positive_duration(&RETRY_AFTER),
+            ingress_timeout: reader.positive_duration(&INGRESS_TIMEOUT),
+            forgeries_per_minute: reader.number_u32(&FORGERIES, 1, 10_000_000),
         };
+        // Zero: refused already.
+        if !limits.lease.is_zero() && limits.lease < LEAST_LEASE {
+            reader.mistake(LEASE.name, "is shorter than 3s; a lease is renewed every third of it, and a slow answer must not lose it");
+        }
         if limits.retry_cap < limits.retry_base {
             reader.mistake(RETRY_CAP.name, "is shorter than RETRY_BASE");
         }
@@ -233,7 +259,3 @@ impl Default for WorkLimits {
         Self::read(&Reader::new(&std::collections::BTreeMap::new()))
     }
 }
-        // Zero: refused already.
-        if !limits.lease.is_zero() && limits.lease < LEAST_LEASE {
-            reader.mistake(LEASE.name, "is shorter than 3s; a lease is renewed every third of it, and a slow answer must not lose it");
-        }
