@@ -9,6 +9,7 @@ mod poison;
 mod retention;
 mod work_sweeps;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,14 +28,18 @@ pub use poison::poison_name;
 /// Rare sweeps come this often at most.
 const HOURLY: Duration = Duration::from_secs(3600);
 
-/// What one process remembers from tick to tick.
 /// Leases up to this are watched within a tick if ticks are further apart; longer ones from tick to tick (15 s).
 const MOST_WATCHED: Duration = Duration::from_secs(30);
 
+/// What one process remembers from tick to tick.
 #[derive(Debug, Default)]
 pub struct Memory {
     continuity: Mutex<Continuity>,
     last_upkeep: Mutex<Option<Instant>>,
+    /// When the queue of deliveries was last seen empty.
+    empty_at: Mutex<Option<Timestamp>>,
+    /// Days whose bodies were compared with deliveries, by their prefix.
+    looked_through: Mutex<BTreeSet<String>>,
 }
 
 /// Since when the database has been reached without a break.
@@ -45,22 +50,22 @@ pub struct Memory {
 struct Continuity {
     since: Option<Instant>,
     last: Option<Instant>,
+    /// The latest tick came later than one lease time after the one before.
+    ticks_are_rare: bool,
 }
 
 impl Continuity {
     /// The database was reached now. A longer silence than a lease proves nothing about the time between.
     fn reached(&mut self, now: Instant, lease: Duration) {
-    /// The latest tick came later than one lease time after the one before.
-    ticks_are_rare: bool,
         if self.last.is_none_or(|last| now.duration_since(last) > lease) {
             self.since = None;
         }
+        self.ticks_are_rare = self.last.is_some() && self.since.is_none();
         self.since.get_or_insert(now);
         self.last = Some(now);
     }
 
     fn lost(&mut self) {
-        self.ticks_are_rare = self.last.is_some() && self.since.is_none();
         *self = Self::default();
     }
 
@@ -81,11 +86,6 @@ async fn leases_may_be_freed(services: &Services, memory: &Memory) -> bool {
         continuity.reached(now, lease);
         (continuity.covers(now, lease), continuity.ticks_are_rare && lease <= MOST_WATCHED)
     };
-    for kind in [WorkKind::Job, WorkKind::Callback] {
-        if may_free {
-            run("leases", work_sweeps::free_lapsed(&services, kind).boxed()).await;
-        }
-        run("hints", work_sweeps::hint_again(&services, kind).boxed()).await;
     if covered || !watch {
         return covered;
     }
@@ -116,9 +116,16 @@ pub async fn maintain(services: Arc<Services>, memory: Arc<Memory>, _timer: Time
         return Outcome::Done;
     }
     let may_free = leases_may_be_freed(&services, &memory).await;
+    for kind in [WorkKind::Job, WorkKind::Callback] {
+        if may_free {
+            run("leases", work_sweeps::free_lapsed(&services, kind).boxed()).await;
+        }
+        run("hints", work_sweeps::hint_again(&services, kind).boxed()).await;
     }
     run("held", work_sweeps::release_held(&services).boxed()).await;
     run("poison", poison::sweep(&services).boxed()).await;
+    run("emptiness", retention::look_for_emptiness(&services, &memory).boxed()).await;
+    run("blobs", retention::delete_orphaned_blobs(&services, &memory).boxed()).await;
     measure(&services).await;
     if memory.upkeep_is_due() {
         run("partitions", retention::ensure_partitions(&services).boxed()).await;
@@ -128,7 +135,7 @@ pub async fn maintain(services: Arc<Services>, memory: Arc<Memory>, _timer: Time
         run("turn_logs", conversations::turn_logs(&services).boxed()).await;
         run("turns", conversations::delete_turns(&services).boxed()).await;
         run("threads", conversations::trim_threads(&services).boxed()).await;
-        run("blobs", retention::delete_orphaned_blobs(&services).boxed()).await;
+        run("orphaned_held", work_sweeps::warn_of_orphans(&services).boxed()).await;
     }
     Outcome::Done
 }
@@ -161,6 +168,29 @@ impl Memory {
             *last = Some(Instant::now());
         }
         due
+    }
+
+    fn empty_at(&self) -> Option<Timestamp> {
+        *self.empty_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn saw_empty(&self, now: Timestamp) {
+        *self.empty_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    fn has_looked_through(&self, day: &str) -> bool {
+        self.looked_through.lock().unwrap_or_else(PoisonError::into_inner).contains(day)
+    }
+
+    fn looked_through(&self, day: String) {
+        /// More than are ever looked at.
+        const MOST_REMEMBERED: usize = 64;
+        let mut days = self.looked_through.lock().unwrap_or_else(PoisonError::into_inner);
+        days.insert(day);
+        // By date, so the first is the oldest.
+        while days.len() > MOST_REMEMBERED {
+            days.pop_first();
+        }
     }
 }
 
@@ -200,8 +230,8 @@ mod tests {
         continuity.reached(start, LEASE);
         continuity.reached(at(300), LEASE);
         assert!(!continuity.covers(at(300), LEASE));
-    }
-}
         assert!(continuity.ticks_are_rare);
         continuity.reached(at(315), LEASE);
         assert!(!continuity.ticks_are_rare);
+    }
+}
