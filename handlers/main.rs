@@ -1,5 +1,6 @@
 //! `function-handlers`: the process behind the Functions host, and the operator's commands on the same configuration.
 
+mod admission;
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "commands talk to people")]
 mod commands;
 mod health;

@@ -9,6 +9,7 @@ mod poison;
 mod retention;
 mod work_sweeps;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,11 +28,18 @@ pub use poison::poison_name;
 /// Rare sweeps come this often at most.
 const HOURLY: Duration = Duration::from_secs(3600);
 
+/// Leases up to this are watched within a tick if ticks are further apart; longer ones from tick to tick (15 s).
+const MOST_WATCHED: Duration = Duration::from_secs(30);
+
 /// What one process remembers from tick to tick.
 #[derive(Debug, Default)]
 pub struct Memory {
     continuity: Mutex<Continuity>,
     last_upkeep: Mutex<Option<Instant>>,
+    /// When the queue of deliveries was last seen empty.
+    empty_at: Mutex<Option<Timestamp>>,
+    /// Days whose bodies were compared with deliveries, by their prefix.
+    looked_through: Mutex<BTreeSet<String>>,
 }
 
 /// Since when the database has been reached without a break.
@@ -42,6 +50,8 @@ pub struct Memory {
 struct Continuity {
     since: Option<Instant>,
     last: Option<Instant>,
+    /// The latest tick came later than one lease time after the one before.
+    ticks_are_rare: bool,
 }
 
 impl Continuity {
@@ -50,6 +60,7 @@ impl Continuity {
         if self.last.is_none_or(|last| now.duration_since(last) > lease) {
             self.since = None;
         }
+        self.ticks_are_rare = self.last.is_some() && self.since.is_none();
         self.since.get_or_insert(now);
         self.last = Some(now);
     }
@@ -63,22 +74,48 @@ impl Continuity {
     }
 }
 
-/// One tick.
-pub async fn maintain(services: Arc<Services>, memory: Arc<Memory>, _timer: Timer, _: Invocation) -> Outcome {
-    let reached = async { maintenance::ping(&services.database.client().await?).await };
-    if let Err(error) = reached.await {
-        memory.continuity().lost();
-        metrics::database_error(error.code());
-        tracing::warn!(code = error.code(), %error, "upkeep waits for the database");
-        return Outcome::Done;
-    }
+/// Whether leases that have run out may be taken for lapsed.
+///
+/// From tick to tick that shows only for leases longer than the time between ticks. For shorter ones a tick itself
+/// watches for one lease time; else what a killed process held would stay leased for ever.
+async fn leases_may_be_freed(services: &Services, memory: &Memory) -> bool {
     let lease = services.config.work.lease;
-    let may_free = {
+    let (covered, watch) = {
         let mut continuity = memory.continuity();
         let now = Instant::now();
         continuity.reached(now, lease);
-        continuity.covers(now, lease)
+        (continuity.covers(now, lease), continuity.ticks_are_rare && lease <= MOST_WATCHED)
     };
+    if covered || !watch {
+        return covered;
+    }
+    let started = Instant::now();
+    while started.elapsed() < lease {
+        tokio::time::sleep((lease / 4).min(Duration::from_secs(1))).await;
+        if !reached(services, memory).await {
+            return false;
+        }
+        memory.continuity().reached(Instant::now(), lease);
+    }
+    memory.continuity().covers(Instant::now(), lease)
+}
+
+/// Whether the database answers.
+async fn reached(services: &Services, memory: &Memory) -> bool {
+    let ping = async { maintenance::ping(&services.database.client().await?).await };
+    let Err(error) = ping.await else { return true };
+    memory.continuity().lost();
+    metrics::database_error(error.code());
+    tracing::warn!(code = error.code(), %error, "upkeep waits for the database");
+    false
+}
+
+/// One tick.
+pub async fn maintain(services: Arc<Services>, memory: Arc<Memory>, _timer: Timer, _: Invocation) -> Outcome {
+    if !reached(&services, &memory).await {
+        return Outcome::Done;
+    }
+    let may_free = leases_may_be_freed(&services, &memory).await;
     for kind in [WorkKind::Job, WorkKind::Callback] {
         if may_free {
             run("leases", work_sweeps::free_lapsed(&services, kind).boxed()).await;
@@ -88,6 +125,8 @@ pub async fn maintain(services: Arc<Services>, memory: Arc<Memory>, _timer: Time
     run("held", work_sweeps::release_held(&services).boxed()).await;
     run("poison", poison::sweep(&services).boxed()).await;
     run("usage", bring_usage_home(&services).boxed()).await;
+    run("emptiness", retention::look_for_emptiness(&services, &memory).boxed()).await;
+    run("blobs", retention::delete_orphaned_blobs(&services, &memory).boxed()).await;
     measure(&services).await;
     if memory.upkeep_is_due() {
         run("partitions", retention::ensure_partitions(&services).boxed()).await;
@@ -97,7 +136,7 @@ pub async fn maintain(services: Arc<Services>, memory: Arc<Memory>, _timer: Time
         run("turn_logs", conversations::turn_logs(&services).boxed()).await;
         run("turns", conversations::delete_turns(&services).boxed()).await;
         run("threads", conversations::trim_threads(&services).boxed()).await;
-        run("blobs", retention::delete_orphaned_blobs(&services).boxed()).await;
+        run("orphaned_held", work_sweeps::warn_of_orphans(&services).boxed()).await;
     }
     Outcome::Done
 }
@@ -137,6 +176,29 @@ impl Memory {
         }
         due
     }
+
+    fn empty_at(&self) -> Option<Timestamp> {
+        *self.empty_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn saw_empty(&self, now: Timestamp) {
+        *self.empty_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    fn has_looked_through(&self, day: &str) -> bool {
+        self.looked_through.lock().unwrap_or_else(PoisonError::into_inner).contains(day)
+    }
+
+    fn looked_through(&self, day: String) {
+        /// More than are ever looked at.
+        const MOST_REMEMBERED: usize = 64;
+        let mut days = self.looked_through.lock().unwrap_or_else(PoisonError::into_inner);
+        days.insert(day);
+        // By date, so the first is the oldest.
+        while days.len() > MOST_REMEMBERED {
+            days.pop_first();
+        }
+    }
 }
 
 /// The instant so long before now.
@@ -175,5 +237,8 @@ mod tests {
         continuity.reached(start, LEASE);
         continuity.reached(at(300), LEASE);
         assert!(!continuity.covers(at(300), LEASE));
+        assert!(continuity.ticks_are_rare);
+        continuity.reached(at(315), LEASE);
+        assert!(!continuity.ticks_are_rare);
     }
 }

@@ -102,7 +102,10 @@ async fn process(services: &Services, message: &EventMessage) -> Result<(), Trou
             event_path: message.event_path.as_deref(),
         })
         .map_err(|malformed| Trouble::Hopeless(malformed.to_string()))?;
-    let stopped = services.switches().await.source(source.name(), source.stopped(), Timestamp::now());
+    // A source may be stopped, and its events must not have effects then: wait until that is known.
+    let unknown = || Trouble::Outage("the switches could not be read since this process started".to_owned());
+    let switches = services.switches().await.ok_or_else(unknown)?;
+    let stopped = switches.source(source.name(), source.stopped(), Timestamp::now());
     let state = if stopped == Some(Stop::Hold) { EventState::Held } else { EventState::Processed };
     let mut client = services.database.client().await.map_err(trouble)?;
     let stored =

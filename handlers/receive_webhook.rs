@@ -18,10 +18,14 @@ use colloquy::webhooks::{
 };
 use http::{HeaderName, HeaderValue, header};
 use jiff::Timestamp;
+use tokio::time::timeout_at;
 use tracing::Instrument;
 
 use crate::services::{Services, SourceService};
 use colloquy::request_id::{self, RequestId};
+
+/// What storage gets at least, where a sender took long to send its body.
+const LEAST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Answers one request of a sender.
 pub async fn receive_webhook(
@@ -61,23 +65,23 @@ async fn receive(
     request: &mut HttpRequest,
     request_id: &RequestId,
 ) -> Result<(&'static str, Reply), Problem> {
-    let received_at = Timestamp::now();
+    let (received_at, arrived) = (Timestamp::now(), Instant::now());
     let service = service.ok_or_else(Problem::unknown_source)?;
     let source = &service.source;
     if let Some(handshake) = source.open(&request.method, &request.headers, request.content_length())? {
         return Ok(("handshake", handshake));
     }
-    let stopped = services.switches().await.source(source.name(), source.stopped(), received_at);
+    // Unknown switches stop nobody here: what is accepted is only processed once they are known.
+    let switches = services.switches().await.unwrap_or_default();
+    let stopped = switches.source(source.name(), source.stopped(), received_at);
     if stopped == Some(Stop::Refuse) {
         return Err(Problem::source_stopped(services.config.work.retry_after));
-    }
-    if !service.admits() {
-        return Err(Problem::rate_limited(source, services.config.work.retry_after));
     }
     if request.content_length().is_none() && !request.is_chunked() {
         return Err(Problem::length_required());
     }
     let body = read_body(source, request).await?;
+    let deadline = (arrived + services.config.work.ingress_timeout).max(Instant::now() + LEAST_PATIENCE);
     let delivery = Delivery {
         headers: std::mem::take(&mut request.headers),
         query: request.query.take(),
@@ -85,7 +89,14 @@ async fn receive(
         body,
         received_at,
     };
-    let verified = verify(services, source, delivery).await?;
+    let verified = match timeout_at(deadline.into(), verify(services, service, delivery)).await {
+        Ok(verified) => verified?,
+        Err(_) => return Err(Problem::keys_unavailable(services.config.work.retry_after)),
+    };
+    // Counted now and not before: who cannot sign must not use up what the sender is allowed.
+    if !service.admission.admits() {
+        return Err(Problem::rate_limited(source, services.config.work.retry_after));
+    }
     match source.receive(&verified).map_err(|malformed| Problem::from(&malformed))? {
         Outcome::Answer(reply) => Ok(("handshake", reply)),
         Outcome::Keep(kept) => {
@@ -93,7 +104,10 @@ async fn receive(
             tracing::Span::current().record("delivery", tracing::field::display(id));
             let reply = kept.reply.clone();
             let message = message(services, source, id, request_id, &verified, kept)?;
-            enqueue(services, message).await.map_err(|error| not_queued(services, id, &error))?;
+            match timeout_at(deadline.into(), enqueue(services, message)).await {
+                Ok(queued) => queued.map_err(|error| not_queued(services, id, &error))?,
+                Err(_) => return Err(not_queued_in_time(services, id)),
+            }
             tracing::info!(
                 code = "webhook_accepted", delivery = %id, secret_label = verified.secret_label(),
                 "delivery accepted"
@@ -112,6 +126,15 @@ fn not_queued(services: &Services, id: DeliveryId, error: &StorageError) -> Prob
     Problem::queue_unavailable(services.config.work.retry_after)
 }
 
+/// It may be queued all the same; the sender's next one is then a duplicate.
+fn not_queued_in_time(services: &Services, id: DeliveryId) -> Problem {
+    tracing::error!(
+        code = "ingress_timeout", delivery = %id,
+        "storage took longer to keep a delivery than INGRESS_TIMEOUT; its sender is told to come back"
+    );
+    Problem::queue_unavailable(services.config.work.retry_after)
+}
+
 async fn read_body(source: &Source, request: &mut HttpRequest) -> Result<Bytes, Problem> {
     let limit = source.limits().max_body_bytes;
     request.bytes(limit).await.map_err(|error| match error {
@@ -123,11 +146,17 @@ async fn read_body(source: &Source, request: &mut HttpRequest) -> Result<Bytes, 
 /// Verifies, fetching signing keys when the source's tokens need them.
 async fn verify(
     services: &Services,
-    source: &Source,
+    service: &SourceService,
     delivery: Delivery,
 ) -> Result<VerifiedDelivery, Problem> {
+    let source = &service.source;
+    let _turn = service.admission.turn().await;
+    let refuse = |reason: &VerifyError| {
+        service.admission.forged(source.name());
+        Problem::from(reason)
+    };
     let Some(url) = source.jwks_url() else {
-        return source.verify(delivery, None).map_err(|refused| Problem::from(&refused.reason));
+        return source.verify(delivery, None).map_err(|refused| refuse(&refused.reason));
     };
     let unavailable = |_| Problem::keys_unavailable(services.config.work.retry_after);
     let keys = services.entra_keys.get(url).await.map_err(unavailable)?;
@@ -135,9 +164,9 @@ async fn verify(
         Ok(verified) => Ok(verified),
         Err(refused) if refused.reason == VerifyError::NeedKeys => {
             let keys = services.entra_keys.refetch(url).await.map_err(unavailable)?;
-            source.verify(*refused.delivery, Some(&keys)).map_err(|refused| Problem::from(&refused.reason))
+            source.verify(*refused.delivery, Some(&keys)).map_err(|refused| refuse(&refused.reason))
         }
-        Err(refused) => Err(Problem::from(&refused.reason)),
+        Err(refused) => Err(refuse(&refused.reason)),
     }
 }
 

@@ -3,19 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use colloquy::database::DatabaseError;
 use colloquy::database::backfills::{self, SealedDelivery};
 use colloquy::database::work::{ClaimLimits, ClaimedEvent, ClaimedWork};
-use colloquy::database::{DatabaseError, events as inbox};
 use colloquy::events::message::JobHint;
 use colloquy::functions::{Invocation, Outcome, QueueMessage};
 use colloquy::ids::DeliveryId;
 use colloquy::jobs::address::AddressRule;
 use colloquy::jobs::kinds::JobKind;
-use colloquy::jobs::sender::Destination;
+use colloquy::jobs::sender::{Destination, SendError};
 use colloquy::jobs::state::{Failure, WorkKind};
 use colloquy::telemetry::metrics;
 use colloquy::webhooks::sealing::Sealer;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
@@ -81,12 +81,23 @@ fn again(services: &Services, claimed: &ClaimedWork, failure: Failure) -> End {
     End::Again { delay: services.backoff.delay(attempts), outage: false, failure }
 }
 
+/// The code of an attempt after which nobody knows whether SailPoint has the outcome. It stays with the row until an
+/// answer settles it.
+const UNCONFIRMED: &str = "invocation_unconfirmed";
+
 /// Tells SailPoint the outcome of an ASYNC invocation, then forgets the secret that proved it.
+///
+/// SailPoint takes one completion. If an earlier one may have been taken (its answer was lost, or its process died
+/// before it could write the end), a refusal now says that it was.
 async fn complete_invocation(services: &Services, claimed: &ClaimedWork, event: &ClaimedEvent) -> End {
+    let unconfirmed = claimed.cut_before
+        || matches!(claimed.last_error.as_deref(), Some(UNCONFIRMED | "deadline" | "process_lost"));
     let body = match payload::of(services, event).await {
         Ok(body) => body,
         Err(PayloadTrouble::Gone(failure)) => return End::GiveUp(failure),
-        Err(PayloadTrouble::Outage(failure)) => return outage(services, claimed, failure),
+        Err(PayloadTrouble::Outage(failure)) => {
+            return outage(services, claimed, still(unconfirmed, failure));
+        }
     };
     let hopeless = |code, message: String| End::GiveUp(Failure::new(code, message));
     let Some(service) = services.sources.get(&event.source) else {
@@ -100,42 +111,61 @@ async fn complete_invocation(services: &Services, claimed: &ClaimedWork, event: 
         Ok(None) => return End::Done,
         Err(malformed) => return hopeless("invocation_malformed", malformed.to_string()),
     };
-    let Some(output) = services
-        .config
-        .app
-        .sources
-        .get(&event.source)
-        .and_then(|source| source.sailpoint.as_ref())
-        .and_then(|sailpoint| sailpoint.async_output.as_ref().or(sailpoint.output.as_ref()))
-    else {
+    let Some(output) = invocation.output else {
         return hopeless(
             "invocation_output_missing",
             format!("set `sources.{}.sailpoint.async_output` in colloquy.toml and replay", event.source),
         );
     };
+    if event.sealed.is_none() && unconfirmed {
+        tracing::warn!(
+            code = "invocation_completed_before",
+            "an earlier attempt completed it and was cut before it could say so"
+        );
+        return End::Done;
+    }
     let secret = match payload::unseal(services, event) {
         Ok(secret) => secret,
         Err(failure) => return End::GiveUp(failure),
     };
-    let to = Destination { url: invocation.callback_url, rule: AddressRule::default(), allow_http: false };
+    let to = Destination {
+        url: invocation.callback_url,
+        rule: AddressRule::new(&invocation.allow_networks),
+        allow_http: invocation.allow_http,
+    };
     let answer = json!({ "secret": secret.expose_secret(), "output": output }).to_string();
     let failure = match services.sender().post(&to, HeaderMap::new(), answer.into()).await {
-        Ok(answer) if answer.status.is_success() => {
-            return forget(services, claimed, DeliveryId(event.delivery_id)).await;
+        Ok(answer) if answer.status.is_success() => return End::DoneForgetting,
+        Ok(answer) if unconfirmed && refuses(answer.status) => {
+            tracing::warn!(
+                code = "invocation_completed_before",
+                status = answer.status.as_u16(),
+                "SailPoint refused a completion after one whose answer was lost; that one is taken as accepted"
+            );
+            return End::DoneForgetting;
         }
-        Ok(answer) => Failure::new("invocation_refused", format!("SailPoint answered {}", answer.status)),
-        Err(error) => Failure::new(error.code(), error.to_string()),
+        Ok(answer) => still(
+            unconfirmed,
+            Failure::new("invocation_refused", format!("SailPoint answered {}", answer.status)),
+        ),
+        Err(error) => {
+            let sent = matches!(error, SendError::Timeout(_) | SendError::Broken(_));
+            still(unconfirmed || sent, Failure::new(error.code(), error.to_string()))
+        }
     };
     again(services, claimed, failure)
 }
 
-async fn forget(services: &Services, claimed: &ClaimedWork, delivery: DeliveryId) -> End {
-    let forgotten = async { inbox::forget_sealed(&services.database.client().await?, delivery).await };
-    match forgotten.await {
-        Ok(()) => End::Done,
-        // Completing twice is refused by SailPoint and harmless; a secret left behind is not.
-        Err(error) => outage(services, claimed, Failure::new("secret_not_forgotten", error.to_string())),
-    }
+/// The failure, under the code that says to the next attempt that an earlier one may have been accepted.
+fn still(unconfirmed: bool, failure: Failure) -> Failure {
+    if unconfirmed { Failure::new(UNCONFIRMED, failure.message) } else { failure }
+}
+
+/// Whether a status says no for good, rather than not now.
+fn refuses(status: StatusCode) -> bool {
+    let not_now =
+        [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS].contains(&status);
+    status.is_client_error() && !not_now
 }
 
 /// One step of the backfill that follows a new `ENCRYPTION_KEY`: the next deliveries with secrets, each encrypted anew.

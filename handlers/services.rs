@@ -20,7 +20,8 @@ use colloquy::jobs::sender::{Destination, Sender, SenderLimits};
 use colloquy::webhooks::Source;
 use colloquy::webhooks::sealing::Sealer;
 use colloquy::wiring;
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+
+use crate::admission::Admission;
 
 /// Everything a function may need.
 pub struct Services {
@@ -42,7 +43,7 @@ pub struct Services {
 /// A source, and what this process remembers of it.
 pub struct SourceService {
     pub source: Source,
-    limiter: Option<DefaultDirectRateLimiter>,
+    pub admission: Admission,
 }
 
 /// A receiver of callbacks.
@@ -116,8 +117,8 @@ impl Services {
         })
     }
 
-    /// The switches in force, at most `SWITCH_CACHE` old.
-    pub async fn switches(&self) -> Arc<Switches> {
+    /// The switches in force, at most `SWITCH_CACHE` old. `None`: this process could not read them yet.
+    pub async fn switches(&self) -> Option<Arc<Switches>> {
         self.switches.get(async { self.read_switches().await.map_err(|error| error.to_string()) }).await
     }
 
@@ -135,21 +136,16 @@ impl Services {
     }
 }
 
-impl SourceService {
-    /// Whether the source's rate allows one more request now.
-    pub fn admits(&self) -> bool {
-        self.limiter.as_ref().is_none_or(|limiter| limiter.check().is_ok())
-    }
-}
-
 fn sources(config: &Config, mistakes: &mut Vec<String>) -> HashMap<String, SourceService> {
     let mut sources = HashMap::new();
     for (name, source_config) in &config.app.sources {
         match Source::new(name, source_config, wiring::webhook_secrets(config, name)) {
             Ok(source) => {
-                let limiter = NonZeroU32::new(source.rate_per_minute())
-                    .map(|rate| RateLimiter::direct(Quota::per_minute(rate)));
-                sources.insert(name.clone(), SourceService { source, limiter });
+                let admission = Admission::new(
+                    NonZeroU32::new(source.rate_per_minute()),
+                    NonZeroU32::new(config.work.forgeries_per_minute).unwrap_or(NonZeroU32::MIN),
+                );
+                sources.insert(name.clone(), SourceService { source, admission });
             }
             Err(errors) => mistakes.extend(errors.iter().map(ToString::to_string)),
         }

@@ -22,6 +22,8 @@ pub enum End {
     Done,
     /// Done, and the event is counted in the same statement.
     DoneCounting,
+    /// Done, and the secrets that came with the event's delivery are forgotten in the same statement.
+    DoneForgetting,
     /// A step of a backfill is done; the next begins at its checkpoint.
     Onward(serde_json::Value),
     /// Tried again after a delay. `outage`: the attempt does not count.
@@ -220,6 +222,7 @@ async fn write(client: &Client, lease: Lease, end: &End) -> Result<bool, Databas
     match end {
         End::Done => work::finish(client, lease).await,
         End::DoneCounting => work::finish_counting(client, lease).await,
+        End::DoneForgetting => work::finish_forgetting(client, lease).await,
         End::Onward(checkpoint) => backfills::advance(client, lease, checkpoint).await,
         End::Again { delay, outage, failure } => work::retry(client, lease, *delay, *outage, failure).await,
         End::GiveUp(failure) => work::give_up(client, lease, failure).await,
@@ -228,7 +231,7 @@ async fn write(client: &Client, lease: Lease, end: &End) -> Result<bool, Databas
 
 async fn after(services: &Services, lease: Lease, end: &End) -> Outcome {
     let delay = match end {
-        End::Done | End::DoneCounting => return Outcome::Done,
+        End::Done | End::DoneCounting | End::DoneForgetting => return Outcome::Done,
         End::Onward(_) => Duration::ZERO,
         End::Again { delay, .. } => *delay,
         End::GiveUp(failure) => {
@@ -256,7 +259,7 @@ async fn abandon(services: &Services, holder: Holder) -> Outcome {
 impl End {
     fn outcome(&self) -> &'static str {
         match self {
-            Self::Done | Self::DoneCounting | Self::Onward(_) => "done",
+            Self::Done | Self::DoneCounting | Self::DoneForgetting | Self::Onward(_) => "done",
             Self::Again { outage: true, .. } => "outage",
             Self::Again { .. } => "failed",
             Self::GiveUp(_) => "given_up",
@@ -265,7 +268,9 @@ impl End {
 
     fn log(&self) {
         match self {
-            Self::Done | Self::DoneCounting => tracing::info!(code = "work_done", "done"),
+            Self::Done | Self::DoneCounting | Self::DoneForgetting => {
+                tracing::info!(code = "work_done", "done")
+            }
             Self::Onward(_) => tracing::info!(code = "work_step_done", "a step is done"),
             Self::Again { delay, failure, .. } => tracing::warn!(
                 code = failure.code,

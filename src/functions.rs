@@ -69,7 +69,7 @@
 //! | `envelope.too-large` | 500 | raise `FUNCTIONS_REQUEST_BODY_SIZE_LIMIT` |
 //! | `envelope.interrupted` | 500 | the host went away while sending; it retries |
 //! | `envelope.malformed` | 500 | not an envelope the contract knows; the host is newer, or not a host |
-//! | `payload.*` | 500 | the message does not decode; the host retries, then moves it to the poison queue |
+//! | `payload.*` | 500 | the message does not decode and another version may read it, or there is no settlement: the host retries, then moves it to the poison queue. Without that hope it is dead-lettered at once |
 //! | `handler.panicked` | 500 | a defect; the log line names the place |
 //! | `handler.overran` | 503 (HTTP) | cut at its deadline; make it shorter or raise `functionTimeout` |
 //! | `handler.failed` | 500 | a timer asked for a retry, which the host shows as a failure; the next tick comes |

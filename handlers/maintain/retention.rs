@@ -3,20 +3,24 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use colloquy::azure::StorageError;
 use colloquy::database::maintenance;
 use colloquy::ids::DeliveryId;
 use jiff::{SignedDuration, Timestamp};
 
-use super::ago;
 use super::poison::poison_name;
+use super::{Memory, ago};
 use crate::services::Services;
 
 /// Late messages are judged by their arrival, so an ended key stays for as long as a message may be late.
 const KEY_GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A body without a delivery may belong to a message that waits out an outage.
 const ORPHAN_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How many days beyond that are looked at: enough for upkeep itself to have been away.
-const ORPHAN_DAYS: u32 = 3;
+/// How many days beyond that are looked at: enough for upkeep to have been away, or the queue never to have been empty.
+const ORPHAN_DAYS: u32 = 30;
+/// Days looked through at a time, and bodies compared at a time.
+const MOST_DAYS: usize = 3;
+const MOST_IDS: usize = 1_000;
 /// One tick catches up, and none runs for ever.
 pub(super) const MOST_BATCHES: u32 = 20;
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -50,15 +54,17 @@ pub async fn delete_expired_keys(services: &Services) -> anyhow::Result<usize> {
 }
 
 /// Deletes deliveries past their source's retention: blobs first, then rows, so that no blob is left that no row names.
+/// Those of a source that is no longer configured are kept for `EVENT_RETENTION`.
 pub async fn delete_expired_deliveries(services: &Services) -> anyhow::Result<usize> {
     let client = services.database.client().await?;
     let batch = services.config.work.maintain_batch;
     let mut total = 0;
-    for (name, service) in &services.sources {
-        let kept = service.source.retention().unwrap_or(services.config.work.event_retention);
+    for name in maintenance::sources_with_deliveries(&client).await? {
+        let configured = services.sources.get(&name).and_then(|service| service.source.retention());
+        let kept = configured.unwrap_or(services.config.work.event_retention);
         let before = ago(kept);
         for _ in 0..MOST_BATCHES {
-            let expired = maintenance::expired_deliveries(&client, name, before, batch.into()).await?;
+            let expired = maintenance::expired_deliveries(&client, &name, before, batch.into()).await?;
             for blob in expired.iter().filter_map(|delivery| delivery.body_blob.as_deref()) {
                 services.container().delete(blob).await?;
             }
@@ -82,20 +88,23 @@ pub async fn delete_settled_messages(services: &Services) -> anyhow::Result<usiz
     Ok(usize::try_from(deleted).unwrap_or(usize::MAX))
 }
 
-/// Deletes bodies whose message was never put: the sender got 503 and sent again under another id. While messages
-/// wait anywhere, nothing counts as orphaned.
-pub async fn delete_orphaned_blobs(services: &Services) -> anyhow::Result<usize> {
-    let events = &services.config.queues.events;
-    for queue in [events.clone(), poison_name(events)] {
-        if services.storage.queue(&queue).properties().await?.approximate_count > 0 {
-            return Ok(0);
-        }
-    }
+/// Deletes bodies whose message was never put: the sender got 503 and sent again under another id.
+///
+/// A body belongs to no message for sure once the queue of deliveries, and its poison queue, were seen empty after it
+/// came: whatever was put before that moment has been processed, or is a dead letter. Any tick of this process may
+/// have seen that (`empty_at`), since a busy queue is empty only for moments. A day is looked through once.
+pub async fn delete_orphaned_blobs(services: &Services, memory: &Memory) -> anyhow::Result<usize> {
+    let Some(empty_at) = memory.empty_at() else { return Ok(0) };
     let container = services.container();
     let client = services.database.client().await?;
     let mut deleted = 0;
-    for day in 0..ORPHAN_DAYS {
-        let prefix = ago(ORPHAN_AGE + DAY * day).strftime("deliveries/%Y/%m/%d/").to_string();
+    let days = (0..ORPHAN_DAYS).rev().map(|day| ago(ORPHAN_AGE + DAY * day));
+    let unseen: Vec<(Timestamp, String)> = days
+        .map(|day| (day, day.strftime("deliveries/%Y/%m/%d/").to_string()))
+        .filter(|(day, prefix)| *day + DAY <= empty_at && !memory.has_looked_through(prefix))
+        .take(MOST_DAYS)
+        .collect();
+    for (_, prefix) in unseen {
         let bodies: Vec<(String, DeliveryId)> = container
             .list(&prefix)
             .await?
@@ -105,13 +114,33 @@ pub async fn delete_orphaned_blobs(services: &Services) -> anyhow::Result<usize>
                 Some((blob.name, id))
             })
             .collect();
-        let ids: Vec<DeliveryId> = bodies.iter().map(|(_, id)| *id).collect();
-        let known =
-            maintenance::known_deliveries(&client, &ids).await.context("comparing blobs with deliveries")?;
-        for (name, _) in bodies.iter().filter(|(_, id)| !known.contains(id)) {
-            container.delete(name).await?;
-            deleted += 1;
+        for some in bodies.chunks(MOST_IDS) {
+            let ids: Vec<DeliveryId> = some.iter().map(|(_, id)| *id).collect();
+            let known = maintenance::known_deliveries(&client, &ids)
+                .await
+                .context("comparing blobs with deliveries")?;
+            for (name, _) in some.iter().filter(|(_, id)| !known.contains(id)) {
+                container.delete(name).await?;
+                deleted += 1;
+            }
         }
+        memory.looked_through(prefix);
     }
     Ok(deleted)
+}
+
+/// Remembers this moment if no delivery waits anywhere: neither queued nor given up.
+pub async fn look_for_emptiness(services: &Services, memory: &Memory) -> anyhow::Result<usize> {
+    // What is asked first is asked at this moment or later.
+    let now = Timestamp::now();
+    let events = &services.config.queues.events;
+    for queue in [events.clone(), poison_name(events)] {
+        match services.storage.queue(&queue).properties().await {
+            Ok(properties) if properties.approximate_count > 0 => return Ok(0),
+            Ok(_) | Err(StorageError::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    memory.saw_empty(now);
+    Ok(0)
 }

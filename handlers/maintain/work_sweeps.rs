@@ -1,5 +1,6 @@
 //! Sweeps over rows of work and held events.
 
+use anyhow::Context;
 use colloquy::config::app::Stop;
 use colloquy::database::{events as inbox, work};
 use colloquy::events::routes::Plan;
@@ -39,10 +40,12 @@ pub async fn hint_again(services: &Services, kind: WorkKind) -> anyhow::Result<u
 /// Processes held events whose source is no longer stopped.
 pub async fn release_held(services: &Services) -> anyhow::Result<usize> {
     let mut client = services.database.client().await?;
-    let switches = services.switches().await;
+    let switches = services.switches().await.context("the switches are not known")?;
     let mut released = 0;
     for source in inbox::sources_with_held(&client).await? {
-        let configured = services.sources.get(&source).and_then(|service| service.source.stopped());
+        // Its routes are gone with it: released now, its events would count as processed without any effect.
+        let Some(service) = services.sources.get(&source) else { continue };
+        let configured = service.source.stopped();
         if switches.source(&source, configured, Timestamp::now()) == Some(Stop::Hold) {
             continue;
         }
@@ -61,4 +64,19 @@ pub async fn release_held(services: &Services) -> anyhow::Result<usize> {
         }
     }
     Ok(released)
+}
+
+/// Says which sources are gone from `colloquy.toml` with events of theirs still held.
+pub async fn warn_of_orphans(services: &Services) -> anyhow::Result<usize> {
+    let client = services.database.client().await?;
+    for source in inbox::sources_with_held(&client).await? {
+        if !services.sources.contains_key(&source) {
+            tracing::warn!(
+                code = "held_source_unknown",
+                source,
+                "events of a source that is no longer in colloquy.toml stay held; add it to have them processed"
+            );
+        }
+    }
+    Ok(0)
 }

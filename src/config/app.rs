@@ -209,9 +209,16 @@ pub struct SailpointConfig {
     pub output: Option<serde_json::Value>,
     /// What the job that completes an ASYNC invocation sends as `output`. Default: `output`.
     pub async_output: Option<serde_json::Value>,
-    /// Hosts (`tenant.api.identitynow.com`) that `callbackURL` may name. Required for ASYNC.
+    /// Hosts (`tenant.api.identitynow.com`) that `callbackURL` may name, with a port if it is not the usual one.
+    /// Required for ASYNC.
     #[serde(default)]
     pub callback_hosts: Vec<String>,
+    /// Networks these hosts may lie in although they are private, such as a gateway's.
+    #[serde(default)]
+    pub allow_networks: Vec<IpNet>,
+    /// Whether a `callbackURL` with plain `http` is taken (only with `allow_networks`).
+    #[serde(default)]
+    pub allow_http: bool,
 }
 
 /// One rule: which events, and what they do.
@@ -310,6 +317,14 @@ impl AppConfig {
                 Mistake::new(format!("targets.{name}.url"), problem)
             })
         };
-        self.targets.iter().filter_map(refused).collect()
+        let plain = |(name, source): (&String, &SourceConfig)| {
+            let allowed = source.sailpoint.as_ref().is_some_and(|sailpoint| sailpoint.allow_http);
+            (environment == AppEnvironment::Production && allowed).then(|| {
+                let place = format!("sources.{name}.sailpoint.allow_http");
+                Mistake::new(place, "plain http is refused with APP_ENV=production")
+            })
+        };
+        let targets = self.targets.iter().filter_map(refused);
+        targets.chain(self.sources.iter().filter_map(plain)).collect()
     }
 }

@@ -8,7 +8,8 @@ use super::values;
 const LEASE: Setting = Setting::new(
     "WORK_LEASE",
     "time",
-    "How long a claim on a job or callback holds without renewal; another process may take it over afterwards.",
+    "How long a claim on a job or callback holds without renewal; another process may take it over afterwards. \
+     At least 3s.",
 )
 .default("60s");
 const RETRY_BASE: Setting = Setting::new(
@@ -121,6 +122,20 @@ const RETRY_AFTER: Setting = Setting::new(
 )
 .default("30s");
 
+const INGRESS_TIMEOUT: Setting = Setting::new(
+    "INGRESS_TIMEOUT",
+    "time",
+    "How long a delivery may take from its arrival until it is stored; then its sender gets 503 with Retry-After. Keep it \
+     below the 10s after which most senders hear no answer.",
+)
+.default("7s");
+const FORGERIES: Setting = Setting::new(
+    "FORGERIES_PER_MINUTE",
+    "deliveries",
+    "Deliveries to one source a minute and process that may fail verification; beyond it, those of this source are \
+     verified one at a time for a minute. Nobody is refused for it.",
+)
+.default("600");
 pub(super) const SETTINGS: &[Setting] = &[
     LEASE,
     RETRY_BASE,
@@ -143,7 +158,12 @@ pub(super) const SETTINGS: &[Setting] = &[
     RESPONSE_RETENTION,
     SWITCH_CACHE,
     RETRY_AFTER,
+    INGRESS_TIMEOUT,
+    FORGERIES,
 ];
+
+/// A third of it, between two renewals, is more than a slow answer takes.
+const LEAST_LEASE: Duration = Duration::from_secs(3);
 
 /// Limits of events, jobs, callbacks and upkeep.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,6 +205,10 @@ pub struct WorkLimits {
     pub switch_cache: Duration,
     /// `Retry-After` of a 503.
     pub retry_after: Duration,
+    /// From a delivery's arrival until it is stored.
+    pub ingress_timeout: Duration,
+    /// Failed verifications a minute, per source and process, before they take turns; at least 1.
+    pub forgeries_per_minute: u32,
 }
 
 impl WorkLimits {
@@ -215,7 +239,13 @@ impl WorkLimits {
             response_retention: reader.positive_duration(&RESPONSE_RETENTION),
             switch_cache: reader.duration(&SWITCH_CACHE),
             retry_after: reader.positive_duration(&RETRY_AFTER),
+            ingress_timeout: reader.positive_duration(&INGRESS_TIMEOUT),
+            forgeries_per_minute: reader.number_u32(&FORGERIES, 1, 10_000_000),
         };
+        // Zero: refused already.
+        if !limits.lease.is_zero() && limits.lease < LEAST_LEASE {
+            reader.mistake(LEASE.name, "is shorter than 3s; a lease is renewed every third of it, and a slow answer must not lose it");
+        }
         if limits.retry_cap < limits.retry_base {
             reader.mistake(RETRY_CAP.name, "is shorter than RETRY_BASE");
         }

@@ -338,13 +338,6 @@ pub async fn replay(
     Ok((!stored.events.is_empty()).then_some(stored))
 }
 
-/// Forgets the secrets that came with a delivery.
-pub async fn forget_sealed(client: &impl Statements, delivery: DeliveryId) -> Result<(), DatabaseError> {
-    const SQL: &str = "UPDATE deliveries SET sealed = NULL WHERE id = $1 AND sealed IS NOT NULL";
-    client.execute("events.forget_sealed", SQL, &[(&delivery.0, Type::UUID)]).await?;
-    Ok(())
-}
-
 /// Whether a statement failed because a month has no partition yet.
 pub fn is_missing_partition(error: &DatabaseError) -> bool {
     matches!(error, DatabaseError::Statement { state, constraint: None, .. } if state == "23514")

@@ -39,6 +39,21 @@ pub async fn drop_empty_partitions(client: &mut Client, before: Timestamp) -> Re
     row.column("dropped")
 }
 
+/// Every source that has a delivery, whether or not it is still configured. One look into the index per source.
+pub async fn sources_with_deliveries(client: &impl Statements) -> Result<Vec<String>, DatabaseError> {
+    const SQL: &str = "
+        WITH RECURSIVE sources AS (
+            (SELECT source FROM deliveries ORDER BY source LIMIT 1)
+            UNION ALL
+            SELECT (SELECT deliveries.source FROM deliveries WHERE deliveries.source > sources.source
+                    ORDER BY deliveries.source LIMIT 1)
+            FROM sources WHERE sources.source IS NOT NULL
+        )
+        SELECT source FROM sources WHERE source IS NOT NULL";
+    let rows = client.query("maintenance.sources_with_deliveries", SQL, &[]).await?;
+    rows.iter().map(|row| row.column("source")).collect()
+}
+
 /// A delivery past its time, and the blob its body is in.
 #[derive(Debug)]
 pub struct ExpiredDelivery {
@@ -221,13 +236,18 @@ pub async fn open_message_letters(client: &impl Statements) -> Result<i64, Datab
     client.query_one("maintenance.open_message_letters", SQL, &[]).await?.column("open")
 }
 
-/// Which of these deliveries there are.
+/// Which of these deliveries are stored, or stand in a dead letter that may still be replayed.
 pub async fn known_deliveries(
     client: &impl Statements,
     ids: &[DeliveryId],
 ) -> Result<Vec<DeliveryId>, DatabaseError> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-    const SQL: &str = "SELECT id FROM deliveries WHERE id = ANY($1)";
+    const SQL: &str = "
+        SELECT id FROM deliveries WHERE id = ANY($1)
+        UNION
+        SELECT wanted.id FROM unnest($1) AS wanted (id)
+        JOIN dead_letters ON dead_letters.kind = 'message' AND dead_letters.state <> 'discarded'
+                         AND position('dlv_' || wanted.id::text IN dead_letters.message) > 0";
     let rows = client.query("maintenance.known_deliveries", SQL, &[(&ids, Type::UUID_ARRAY)]).await?;
     rows.iter().map(|row| row.column("id").map(DeliveryId)).collect()
 }

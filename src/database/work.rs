@@ -56,6 +56,11 @@ pub struct ClaimedWork {
     /// `None` for a backfill.
     pub event_id: Option<Uuid>,
     pub run: i32,
+    /// The attempt before this one never wrote its end: its process died, or could not reach the database. What it did
+    /// outside is not known.
+    pub cut_before: bool,
+    /// Why the attempt before was not the last, if its end was written.
+    pub last_error: Option<String>,
     /// `None` when retention has taken the event away, and for a backfill.
     pub event: Option<ClaimedEvent>,
 }
@@ -107,7 +112,7 @@ pub async fn claim(
     };
     let sql = format!(
         "WITH due AS (
-            SELECT id, state, attempts - given_up AS tried,
+            SELECT id, state, attempts - given_up AS tried, claim_id IS NOT NULL AS cut_before,
                    attempts - given_up >= $4
                        OR coalesce(started_at + make_interval(secs => $5) < now(), false) AS exhausted
             FROM {table},
@@ -136,18 +141,18 @@ pub async fn claim(
             UPDATE {table} SET state = 'leased', epoch = epoch + 1, claim_id = $7, attempts = due.tried + 1,
                    lease_until = now() + make_interval(secs => $3)
             FROM due WHERE {table}.id = due.id AND {table}.state = due.state AND NOT due.exhausted
-            RETURNING {table}.*
+            RETURNING {table}.*, due.cut_before
         )
         SELECT NULL AS reason, claimed.id, claimed.{object} AS object, claimed.{webhook_id} AS webhook_id,
                claimed.epoch, claimed.attempts, claimed.outages, claimed.trace_parent, claimed.event_id, claimed.run,
-               events.id IS NOT NULL AS has_event, events.delivery_id, events.source, events.type,
+               claimed.cut_before, claimed.error_code AS last_error, events.id IS NOT NULL AS has_event, events.delivery_id, events.source, events.type,
                events.received_at, events.payload, deliveries.body_blob, deliveries.sealed
         FROM claimed
         LEFT JOIN events ON events.id = claimed.event_id
         LEFT JOIN deliveries ON deliveries.id = events.delivery_id
         UNION ALL
         SELECT letter.reason, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-               NULL, NULL, NULL
+               NULL, NULL, NULL, NULL, NULL
         FROM letter"
     );
     let max_attempts = i32::try_from(limits.max_attempts).unwrap_or(i32::MAX);
@@ -199,6 +204,8 @@ fn claimed(row: &Row) -> Result<ClaimedWork, DatabaseError> {
         trace_parent: row.column("trace_parent")?,
         event_id: row.column("event_id")?,
         run: row.column("run")?,
+        cut_before: row.column("cut_before")?,
+        last_error: row.column("last_error")?,
         event,
     })
 }
@@ -254,6 +261,24 @@ pub async fn finish_counting(client: &impl Statements, lease: Lease) -> Result<b
         SELECT event_id FROM finished";
     let params = [(&lease.id as _, Type::UUID), (&lease.epoch as _, Type::INT8)];
     Ok(client.query_opt("work.finish_counting", SQL, &params).await?.is_some())
+}
+
+/// Finishes a job that has used the secrets of its event's delivery, and forgets them, in one statement: whoever finds
+/// the job undone finds them too.
+pub async fn finish_forgetting(client: &impl Statements, lease: Lease) -> Result<bool, DatabaseError> {
+    const SQL: &str = "
+        WITH finished AS (
+            UPDATE jobs SET state = 'succeeded', finished_at = now(), lease_until = NULL, error_code = NULL, error = NULL
+            WHERE id = $1 AND epoch = $2 AND state = 'leased'
+            RETURNING event_id
+        ), forgotten AS (
+            UPDATE deliveries SET sealed = NULL
+            FROM finished JOIN events ON events.id = finished.event_id
+            WHERE deliveries.id = events.delivery_id AND sealed IS NOT NULL
+        )
+        SELECT event_id FROM finished";
+    let params = [(&lease.id as _, Type::UUID), (&lease.epoch as _, Type::INT8)];
+    Ok(client.query_opt("work.finish_forgetting", SQL, &params).await?.is_some())
 }
 
 /// Puts the row back, due after a delay. An outage gives the attempt back and is counted apart.

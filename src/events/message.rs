@@ -118,14 +118,22 @@ pub fn fits(text: &str) -> bool {
 
 fn decode<T: DeserializeOwned>(text: &str) -> Result<T, PayloadError> {
     let json = text.strip_prefix(VERSION).ok_or_else(|| {
-        PayloadError::new(
-            UNKNOWN_VERSION,
-            "the message does not begin with `v1 `: a newer version put it, or somebody else",
-        )
+        if is_versioned(text) {
+            let detail = "the message does not begin with `v1 `: a newer version put it";
+            PayloadError::of_another_version(UNKNOWN_VERSION, detail)
+        } else {
+            PayloadError::new(MALFORMED, "the message does not begin with `v1 `: somebody else put it")
+        }
     })?;
     // The position, never the content: messages hold what senders sent.
     serde_json::from_str(json)
         .map_err(|error| PayloadError::new(MALFORMED, format!("not a v1 message, column {}", error.column())))
+}
+
+/// Whether a text begins as ours do, with any version.
+fn is_versioned(text: &str) -> bool {
+    let version = text.strip_prefix('v').and_then(|rest| rest.split_once(' ')).map(|(version, _)| version);
+    version.is_some_and(|version| !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 impl Payload for EventMessage {
@@ -166,6 +174,13 @@ mod tests {
         assert!(error.contains("v1"), "{error}");
         let error = JobHint::decode(r#"v1 {"id":"s3cr3t"}"#).unwrap_err().to_string();
         assert!(!error.contains("s3cr3t"), "{error}");
+    }
+
+    #[test]
+    fn only_a_later_version_is_worth_waiting_for() {
+        let may_mend = |text: &str| JobHint::decode(text).unwrap_err().may_mend;
+        assert!(may_mend("v2 {}") && may_mend("v10 [1]"));
+        assert!(!may_mend("v1 {}") && !may_mend("hello") && !may_mend("v {}") && !may_mend(r#"{"id":1}"#));
     }
 
     #[test]

@@ -52,7 +52,8 @@ impl Switches {
 #[derive(Debug)]
 pub struct SwitchCache {
     max_age: Duration,
-    known: RwLock<(Arc<Switches>, Option<Instant>)>,
+    /// What was read last, and when reading was last tried.
+    known: RwLock<(Option<Arc<Switches>>, Option<Instant>)>,
     reading: Mutex<()>,
 }
 
@@ -62,11 +63,12 @@ impl SwitchCache {
     }
 
     /// The switches, at most `max_age` old unless they cannot be read. `read` is polled only when they are older.
+    /// `None`: this process has never been able to read them, so anything may be stopped.
     ///
     /// One caller at a time reads; others go on with what is known, and wait only if nothing is known yet. A failed
     /// read is logged and not tried again for `max_age`, so that a dead storage account does not cost every request
     /// a timeout.
-    pub async fn get<F>(&self, read: F) -> Arc<Switches>
+    pub async fn get<F>(&self, read: F) -> Option<Arc<Switches>>
     where
         F: Future<Output = Result<Switches, String>> + Send,
     {
@@ -82,11 +84,12 @@ impl SwitchCache {
         let (mut switches, read_at) = self.known();
         if !self.is_fresh(read_at) {
             match read.await {
-                Ok(read) => switches = Arc::new(read),
+                Ok(read) => switches = Some(Arc::new(read)),
                 Err(error) => tracing::warn!(
                     code = "switches_unreadable",
                     error,
-                    "switches could not be read; the last known state stays in force"
+                    known = switches.is_some(),
+                    "switches could not be read; the last known state stays in force, and without one nothing is processed"
                 ),
             }
             *self.known.write().unwrap_or_else(PoisonError::into_inner) =
@@ -96,7 +99,7 @@ impl SwitchCache {
         switches
     }
 
-    fn known(&self) -> (Arc<Switches>, Option<Instant>) {
+    fn known(&self) -> (Option<Arc<Switches>>, Option<Instant>) {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -134,8 +137,10 @@ mod tests {
     async fn the_last_known_state_survives_a_failed_read() {
         let cache = SwitchCache::new(Duration::ZERO);
         let known = switch(Stop::Hold, None);
-        assert_eq!(*cache.get(async { Ok(known.clone()) }).await, known);
-        assert_eq!(*cache.get(async { Err("storage is away".into()) }).await, known);
+        let away = || async { Err("storage is away".into()) };
+        assert_eq!(cache.get(away()).await, None, "nothing is known yet");
+        assert_eq!(cache.get(async { Ok(known.clone()) }).await.as_deref(), Some(&known));
+        assert_eq!(cache.get(away()).await.as_deref(), Some(&known));
     }
 
     #[tokio::test]

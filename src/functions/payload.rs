@@ -37,8 +37,9 @@ impl<T> QueueMessage<T> {
 /// `String` is the text itself, [`Json`] any deserialisable type, [`Binary`] the bytes of a binding with
 /// `dataType: binary`.
 pub trait Payload: Sized + Send + 'static {
-    /// Decodes the text. An error fails the invocation: the host retries and at last moves the message to the
-    /// poison queue, since nobody can know what it meant.
+    /// Decodes the text. A message with an error is dead-lettered at once; one whose error may mend (or without a
+    /// [`Settlement`](super::Settlement)) fails the invocation, so that the host retries and at last moves it to the
+    /// poison queue.
     fn decode(text: &str) -> Result<Self, PayloadError>;
 }
 
@@ -50,12 +51,19 @@ pub struct PayloadError {
     pub code: &'static str,
     /// What is wrong and where; never the text itself.
     pub detail: String,
+    /// Another process, of another version, may be able to read it.
+    pub may_mend: bool,
 }
 
 impl PayloadError {
     /// `code` should start with `payload.`.
     pub fn new(code: &'static str, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        Self { code, detail: detail.into(), may_mend: false }
+    }
+
+    /// For a message that another version may be able to read.
+    pub fn of_another_version(code: &'static str, detail: impl Into<String>) -> Self {
+        Self { may_mend: true, ..Self::new(code, detail) }
     }
 }
 

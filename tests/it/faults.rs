@@ -51,6 +51,29 @@ async fn a_killed_handlers_callback_is_sent_again_under_its_id() {
 }
 
 #[tokio::test]
+async fn a_lease_shorter_than_the_time_between_two_ticks_of_upkeep_lapses_all_the_same() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let consumer = Consumer::start().await;
+    consumer.next([Answer::Never]);
+    let app = hurried(&database, &storage, &consumer).start_without(&["maintain"]).await;
+    let mut senders = Senders::new();
+    senders.send_each_once(&[&app], 1).await;
+    eventually("the callback to be under way", SOON, async || consumer.callbacks().len() == 1).await;
+    app.kill_handler().await;
+
+    let upkeep = hurried(&database, &storage, &consumer).start_handler().await;
+    let done = "SELECT count(*) FROM callbacks WHERE state = 'delivered'";
+    eventually("the other instance to deliver it", PATIENCE, async || {
+        assert_eq!(upkeep.tick("maintain").await, 200);
+        // What is tested is the time between ticks: longer than the lease, every time.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        database.count(done).await == 1
+    })
+    .await;
+    Ledger::new(&database, &storage, &consumer, senders.accepted()).balances(PATIENCE).await;
+}
+
+#[tokio::test]
 async fn a_handler_frozen_beyond_its_lease_changes_nothing_when_it_wakes() {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
     let consumer = Consumer::start().await;
@@ -118,6 +141,26 @@ async fn what_was_accepted_before_storage_went_away_is_done_when_it_is_back() {
     assert_eq!(refused.status(), 503, "what cannot be kept is not accepted");
     azurite.start_again().await;
     senders.send_each_once(&[&app], 5).await;
+    Ledger::new(&database, &storage, &consumer, senders.accepted()).balances(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn messages_that_a_killed_azurite_brings_back_have_no_second_effect() {
+    let mut azurite = PrivateAzurite::start().await;
+    let (database, storage) =
+        (TestDatabase::create().await, TestStorage::within(&azurite.connection_string()));
+    let consumer = Consumer::start().await;
+    let app = hurried(&database, &storage, &consumer).start().await;
+    let mut senders = Senders::new();
+    // Azurite writes every few seconds what it was told. Killed after everything is done, it forgets that messages were
+    // deleted, and no delivery: those are in the database.
+    for _ in 0..2 {
+        senders.send_doubled(&[&app], 20).await;
+        Ledger::new(&database, &storage, &consumer, senders.accepted()).balances(PATIENCE).await;
+        azurite.kill();
+        azurite.start_again().await;
+    }
+    senders.send_each_once(&[&app], 1).await;
     Ledger::new(&database, &storage, &consumer, senders.accepted()).balances(PATIENCE).await;
 }
 

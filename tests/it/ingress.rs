@@ -1,5 +1,7 @@
 //! What a sender is told: refusals by the table of the documentation, and odd deliveries that are none.
 
+use std::time::{Duration, Instant};
+
 use futures_util::stream;
 use serde_json::{Value, json};
 
@@ -292,6 +294,47 @@ async fn with_the_queue_down_a_sender_is_told_to_come_back() {
     assert_refused("queue down", answer, 503, "queue-unavailable").await;
     azurite.start_again().await;
     eventually("acceptance", SOON, async || handler.deliver_stripe(body).await.status() == 200).await;
+}
+
+#[tokio::test]
+async fn with_storage_hanging_a_sender_is_told_to_come_back_before_it_gives_up() {
+    let azurite = PrivateAzurite::start().await;
+    let storage = TestStorage::within(&azurite.connection_string());
+    let database = TestDatabase::create().await;
+    let handler = FunctionApp::of(&database, &storage).start_handler().await;
+    let small = r#"{"id":"evt_1","type":"invoice.paid"}"#.to_owned();
+    // Goes to a blob first.
+    let large = json!({ "id": "evt_2", "type": "a", "pad": "x".repeat(100_000) }).to_string();
+    azurite.freeze();
+    for body in [&small, &large] {
+        let start = Instant::now();
+        let answer = handler.deliver_stripe(body).await;
+        let waited = start.elapsed();
+        assert_refused("storage hangs", answer, 503, "queue-unavailable").await;
+        // EspoCRM, GitHub and SailPoint hear nothing after 10 s.
+        assert!(waited < Duration::from_secs(9), "{waited:?}");
+    }
+    azurite.thaw();
+    eventually("acceptance", SOON, async || handler.deliver_stripe(&small).await.status() == 200).await;
+}
+
+#[tokio::test]
+async fn forged_deliveries_use_up_nothing_of_what_a_sender_may_send() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let config = "[sources.limited]\nkind = \"bearer\"\nrate_per_minute = 3\n";
+    let builder = FunctionApp::of(&database, &storage).config(config).set("FORGERIES_PER_MINUTE", "2");
+    let handler = builder.start_handler().await;
+    let token = format!("Bearer {}", handler.setting("WEBHOOK_SECRET_LIMITED"));
+    for _ in 0..9 {
+        let forged = handler.deliver("limited", &[("authorization", "Bearer guessed")], r#"{"n":1}"#).await;
+        assert_refused("forged", forged, 401, "bad-signature").await;
+    }
+    for n in 0..4 {
+        let answer =
+            handler.deliver("limited", &[("authorization", &token)], format!(r#"{{"n":{n}}}"#)).await;
+        assert_eq!(answer.status(), if n < 3 { 200 } else { 429 }, "genuine delivery {n}");
+    }
+    assert!(handler.log().iter().any(|line| line.contains(r#""code":"forgeries""#)));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{FunctionApp, Port, Surroundings, TestDatabase, TestStorage};
+use crate::support::{FunctionApp, Port, Surroundings, TestDatabase, TestStorage, report};
 
 /// From before `exec` until the last byte of the answer to `GET /`.
 fn first_answer(port: u16, start: Instant) -> Duration {
@@ -47,7 +47,12 @@ async fn the_first_request_is_answered_at_once_and_an_idle_handler_is_small() {
     }
     times.sort();
     let (best, median) = (times[0], times[times.len() / 2]);
-    println!("first answer after exec: best {best:.1?}, median {median:.1?}; idle: {resident} KiB");
+    report(
+        "start",
+        &format!(
+            "first answer after exec: best {best:.1?}, median {median:.1?}; idle: {resident} KiB (debug build)"
+        ),
+    );
     assert!(median < Duration::from_secs(1), "{median:?}");
     assert!(resident < 200 * 1024, "{resident} KiB");
 }
@@ -64,6 +69,12 @@ async fn a_delivery_is_answered_without_delay() {
         times.push(start.elapsed());
     }
     times.sort();
-    println!("a delivery, signed and queued: median {:.1?}, slowest {:.1?}", times[25], times[49]);
+    report(
+        "delivery",
+        &format!(
+            "a delivery, signed and queued (debug build): median {:.1?}, slowest {:.1?}",
+            times[25], times[49]
+        ),
+    );
     assert!(times[25] < Duration::from_secs(1), "{:?}", times[25]);
 }

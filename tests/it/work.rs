@@ -5,6 +5,7 @@ mod callbacks;
 mod dead_letters;
 mod held;
 mod sailpoint;
+mod upkeep;
 
 use serde_json::{Value, json};
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use ipnet::IpNet;
+
 use super::walk::Walk;
-use super::{ActionKind, AppConfig, AuthConfig, RouteConfig, SourceConfig, SourceKind, TargetConfig};
+use super::{ActionKind, AppConfig, AuthConfig, RouteConfig, SourceConfig, SourceKind};
 
 /// What the file names, whether or not the rest of it is right: a mistake inside a source must not make every route
 /// to it a second one.
@@ -23,7 +25,7 @@ pub(super) fn check(
         source(walk, &format!("sources.{name}"), config);
     }
     for (name, config) in &app.targets {
-        target(walk, &format!("targets.{name}"), config);
+        plain_http(walk, &format!("targets.{name}"), config.allow_http, &config.allow_networks);
     }
     let mut seen = BTreeSet::new();
     for (config, at) in app.routes.iter().zip(routes_at) {
@@ -77,6 +79,9 @@ fn source(walk: &mut Walk<'_>, path: &str, config: &SourceConfig) {
     for (key, _, belongs) in misplaced.iter().filter(|(_, wrong, _)| *wrong) {
         walk.mistake(&format!("{path}.{key}"), format!("belongs only to {belongs}"));
     }
+    if let Some(sailpoint) = &config.sailpoint {
+        plain_http(walk, &format!("{path}.sailpoint"), sailpoint.allow_http, &sailpoint.allow_networks);
+    }
     match (&config.hmac, config.kind) {
         (None, SourceKind::Hmac) => {
             walk.mistake(
@@ -114,8 +119,8 @@ fn source(walk: &mut Walk<'_>, path: &str, config: &SourceConfig) {
     }
 }
 
-fn target(walk: &mut Walk<'_>, path: &str, config: &TargetConfig) {
-    if config.allow_http && config.allow_networks.is_empty() {
+fn plain_http(walk: &mut Walk<'_>, path: &str, allow_http: bool, allow_networks: &[IpNet]) {
+    if allow_http && allow_networks.is_empty() {
         let problem = "needs allow_networks: plain http is taken only towards named private networks";
         walk.mistake(&format!("{path}.allow_http"), problem);
     }

@@ -104,14 +104,16 @@ const HTTPS: Form = Form {
     stand_in: "https://keys.invalid/",
 };
 const HOST: Form = Form {
-    expected: "a host name without scheme, port or path",
+    expected: "a host name without scheme or path, with a port only if it is not the usual one",
     fits: |text| {
+        let (text, port) = text.split_once(':').unwrap_or((text, "443"));
         let part = |part: &str| {
             !part.is_empty()
                 && part.len() <= 63
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         };
-        text.len() <= 253 && text.contains('.') && text.split('.').all(part)
+        let numbered = port.parse::<u16>().is_ok_and(|port| port > 0);
+        text.len() <= 253 && text.contains('.') && text.split('.').all(part) && numbered
     },
     stand_in: "host.invalid",
 };
@@ -200,6 +202,8 @@ pub(super) const SAILPOINT: &[Key] = &[
     key("output", Shape::Any),
     key("async_output", Shape::Any),
     key("callback_hosts", Shape::List(&Shape::Form(&HOST))),
+    key("allow_networks", Shape::List(&Shape::Form(&NETWORK))),
+    key("allow_http", Shape::Flag),
 ];
 
 pub(super) const ROUTE: &[Key] = &[

@@ -73,7 +73,7 @@ fn what_is_set_is_read() {
         "",
         &[
             ("CALLBACK_SCHEDULE", "0s, 50ms"),
-            ("WORK_LEASE", " 2s "),
+            ("WORK_LEASE", " 4s "),
             ("DB_TRACK_USAGE", "False"),
             (
                 "APPLICATIONINSIGHTS_CONNECTION_STRING",
@@ -87,13 +87,19 @@ fn what_is_set_is_read() {
     );
     let config = config.load().unwrap();
     assert_eq!(config.work.callback_schedule, [Duration::ZERO, Duration::from_millis(50)]);
-    assert_eq!(config.work.lease, Duration::from_secs(2));
+    assert_eq!(config.work.lease, Duration::from_secs(4));
     assert!(!config.database.track_usage);
     let insights = config.telemetry.insights.unwrap();
     assert_eq!(insights.auth, InsightsAuth::Entra { client_id: Some("abc".into()) });
     assert_eq!(config.telemetry.otlp_headers.len(), 2);
     assert!(config.telemetry.sampling.follow_parent);
     assert!((config.telemetry.sampling.ratio - 0.25).abs() < f64::EPSILON);
+}
+
+#[test]
+fn a_lease_too_short_to_be_renewed_is_refused_by_name() {
+    let found = Setup::new("", &[("WORK_LEASE", "2s")]).mistakes();
+    assert!(found.iter().any(|mistake| mistake.contains("WORK_LEASE: is shorter than 3s")), "{found:?}");
 }
 
 #[test]

@@ -277,15 +277,3 @@ async fn a_month_without_partition_is_said_made_once_and_then_stored_into() {
     let error = crate::database::DatabaseError::of_statement("odd", &error);
     assert!(!events::is_missing_partition(&error), "not every violation is: {error}");
 }
-
-#[tokio::test]
-async fn sealed_secrets_are_forgotten_when_told() {
-    let (test, database) = TestDatabase::migrated().await;
-    let client = client(&database).await;
-    let incoming = Incoming::new("k");
-    incoming.store(&client).await;
-    let session = test.session().await;
-    assert_eq!(count(&session, "deliveries WHERE sealed IS NOT NULL").await, 1);
-    events::forget_sealed(&client, incoming.delivery).await.expect("forgotten");
-    assert_eq!(count(&session, "deliveries WHERE sealed IS NOT NULL").await, 0);
-}

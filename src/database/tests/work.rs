@@ -11,6 +11,8 @@ use crate::events::state::EventState;
 use crate::ids::DeadLetterId;
 use crate::jobs::state::{DeadLetterState, Failure, WorkKind, WorkState};
 
+mod cut;
+
 const LIMITS: ClaimLimits = ClaimLimits { lease: Duration::from_secs(60), max_attempts: 3, max_age: None };
 const ACTOR: Actor<'static> = Actor { name: "ada", reason: Some("consumer is back") };
 
@@ -113,6 +115,7 @@ async fn a_lost_lease_changes_nothing() {
         assert!(!work::renew(client, stale, LIMITS.lease).await.expect("an answer"));
         assert!(!work::finish(client, stale).await.expect("an answer"));
         assert!(!work::finish_counting(client, stale).await.expect("an answer"));
+        assert!(!work::finish_forgetting(client, stale).await.expect("an answer"));
         assert!(!work::retry(client, stale, Duration::ZERO, false, &failure()).await.expect("an answer"));
         assert!(!work::retry(client, stale, Duration::ZERO, true, &failure()).await.expect("an answer"));
         assert!(!work::give_up(client, stale, &failure()).await.expect("an answer"));
@@ -123,6 +126,7 @@ async fn a_lost_lease_changes_nothing() {
     }
     assert_eq!(count(&fixture.session, "dead_letters").await, 0);
     assert_eq!(count(&fixture.session, "event_counts").await, 0);
+    assert_eq!(count(&fixture.session, "deliveries WHERE sealed IS NULL").await, 0);
 }
 
 #[tokio::test]

@@ -105,9 +105,13 @@ impl Dispatch {
                 tracing::error!(
                     code = error.code,
                     %error,
-                    "a message does not decode and will end in the poison queue; look at who put it, and at versions",
+                    "a message does not decode; look at who put it, and at versions",
                 );
-                return Err(Failure { code: error.code, title: "The message does not decode" });
+                // Whatever cannot mend is not worth a hundred tries of the host's.
+                if error.may_mend || self.settlement.is_none() {
+                    return Err(Failure { code: error.code, title: "The message does not decode" });
+                }
+                Outcome::dead_letter(format!("{}: {error}", error.code))
             }
             Err(Cut::Panicked(panicked)) => return Err(panicked_at(&panicked)),
             Err(Cut::Overran) => {

@@ -12,7 +12,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::{Barrier, mpsc};
 
 use super::harness::{HOST_HEADERS, Ledger, options, read_answer, serve, serve_with};
-use crate::functions::{App, HttpResponse, Invocation, Json, Outcome, QueueMessage, Timer};
+use crate::functions::{
+    App, HttpResponse, Invocation, Json, Outcome, Payload, PayloadError, QueueMessage, Timer,
+};
 
 fn fixture(name: &str) -> Vec<u8> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/functions");
@@ -140,15 +142,27 @@ async fn a_timer_that_is_not_done_is_shown_as_failed() {
 }
 
 #[tokio::test]
-async fn a_message_of_another_shape_fails_with_its_code() {
+async fn a_message_that_does_not_decode_is_dead_lettered_at_once_unless_another_version_may_read_it() {
+    struct Versioned;
+    impl Payload for Versioned {
+        fn decode(_: &str) -> Result<Self, PayloadError> {
+            Err(PayloadError::of_another_version("payload.version", "of a later version"))
+        }
+    }
     let ledger = Ledger::default();
-    let app =
-        App::new()
-            .settlement(ledger.clone())
-            .queue("f", "q", async |_: QueueMessage<Json<Order>>, _| Outcome::Done);
-    let running = serve(app);
-    let answer = running.envelope("f", &fixture("queue-plain-text")).await;
-    assert_eq!((answer.status, answer.problem().as_str()), (500, "payload.json"));
+    let app = || {
+        App::new().queue("f", "q", async |_: QueueMessage<Json<Order>>, _| Outcome::Done).queue(
+            "v",
+            "q",
+            async |_: QueueMessage<Versioned>, _| Outcome::Done,
+        )
+    };
+    let answer = serve(app()).envelope("f", &fixture("queue-plain-text")).await;
+    assert_eq!((answer.status, answer.problem().as_str()), (500, "payload.json"), "nobody to settle it");
+
+    let running = serve(app().settlement(ledger.clone()));
+    let answer = running.envelope("v", &fixture("queue-plain-text")).await;
+    assert_eq!((answer.status, answer.problem().as_str()), (500, "payload.version"));
     for name in ["not-an-envelope", "cut-off", "no-data", "data-null"] {
         let answer = running.envelope("f", &fixture(name)).await;
         assert_eq!((answer.status, answer.problem().as_str()), (500, "envelope.malformed"), "{name}");
@@ -156,6 +170,9 @@ async fn a_message_of_another_shape_fails_with_its_code() {
     let answer = running.envelope("f", b"").await;
     assert_eq!((answer.status, answer.problem().as_str()), (500, "envelope.malformed"));
     assert_eq!(ledger.read(), [""; 0], "nothing is settled that was never understood");
+    let line = running.envelope("f", &fixture("queue-plain-text")).await.done();
+    assert!(line.starts_with("f: dead-lettered: payload.json"), "{line}");
+    assert_eq!(ledger.read().len(), 1);
 }
 
 #[tokio::test]

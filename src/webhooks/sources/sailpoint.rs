@@ -7,6 +7,7 @@
 
 use bytes::Bytes;
 use http::StatusCode;
+use ipnet::IpNet;
 use url::Url;
 
 use super::{Adapter, Defaults, MIB, SecretPlace};
@@ -33,8 +34,11 @@ pub enum ResponseMode {
 pub struct Invocation {
     pub mode: ResponseMode,
     pub trigger_id: String,
-    /// `https`, on one of the configured hosts.
+    /// On one of the configured hosts; `https` unless `allow_http` says otherwise.
     pub callback_url: Url,
+    /// Private networks that its host may lie in.
+    pub allow_networks: Vec<IpNet>,
+    pub allow_http: bool,
     /// The configured output (`async_output`, else `output`); without one there is nothing to complete with.
     pub output: Option<serde_json::Value>,
 }
@@ -82,11 +86,13 @@ impl Sailpoint {
         let url = Url::parse(&metadata.object.required("callbackURL")?)
             .map_err(|_| Malformed::shape("`callbackURL` is not a URL"))?;
         let host = url.host_str().unwrap_or_default();
-        let expected = self.config.callback_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(host));
-        let plain = url.scheme() == "https"
-            && url.port().is_none()
-            && url.username().is_empty()
-            && url.password().is_none();
+        let named = match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
+        let expected = self.config.callback_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(&named));
+        let scheme = url.scheme() == "https" || url.scheme() == "http" && self.config.allow_http;
+        let plain = scheme && url.username().is_empty() && url.password().is_none();
         if expected && plain { Ok(url) } else { Err(Malformed::CallbackHost) }
     }
 }
@@ -162,6 +168,8 @@ impl Adapter for Sailpoint {
             mode,
             trigger_id: metadata.object.text("triggerId")?.unwrap_or_default().into_owned(),
             callback_url: self.callback(&metadata)?,
+            allow_networks: self.config.allow_networks.clone(),
+            allow_http: self.config.allow_http,
             output: self.config.async_output.clone().or_else(|| self.config.output.clone()),
         }))
     }

@@ -80,6 +80,8 @@ fn every_key_of_a_source_is_explained() {
         "sailpoint.output",
         "sailpoint.async_output",
         "sailpoint.callback_hosts",
+        "sailpoint.allow_networks",
+        "sailpoint.allow_http",
     ];
     let explained = |key: &str| {
         let quoted = format!("`{key}`");

@@ -1,4 +1,5 @@
-//! All faults at once. `COLLOQUY_FAULT_EVENTS` says with how many events: few in the suite, 10,000 by hand.
+//! All faults at once. `COLLOQUY_FAULT_EVENTS` says with how many events: few in the suite, 10,000 by hand
+//! (`scripts/faults`).
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,6 @@ use super::ledger::Ledger;
 use super::senders::Senders;
 use crate::support::{
     Answer, Consumer, FunctionApp, Handler, PrivateAzurite, PrivatePostgres, TestDatabase, TestStorage,
-    repository,
 };
 
 /// Longer than a lease ([`super::hurried`] has 3 s).
@@ -92,8 +92,7 @@ async fn after_all_faults_at_once_every_accepted_event_had_its_effect_exactly_on
     let table = during(&upkeep, ledger.balances(patience)).await;
     report =
         format!("{events} events, {} deliveries, {:.1?}\n{report}{table}", deliveries.len(), start.elapsed());
-    println!("{report}");
-    std::fs::write(repository().join("target/faults-report.txt"), report).expect("a report");
+    crate::support::report("faults", &report);
 }
 
 async fn happen(

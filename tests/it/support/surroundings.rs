@@ -53,6 +53,15 @@ fn variable(name: &str) -> String {
     })
 }
 
+/// Prints what a test counted or measured. `scripts/test` shows it again at its end, since a runner of tests hides what
+/// passing ones print.
+pub fn report(name: &str, text: &str) {
+    println!("{text}");
+    if let Some(directory) = std::env::var_os("COLLOQUY_TEST_REPORTS") {
+        std::fs::write(PathBuf::from(directory).join(format!("{name}.txt")), text).expect("a report");
+    }
+}
+
 /// A name nobody else has: lower-case letters, digits and hyphens, as queues and directories want them.
 pub fn unique(purpose: &str) -> String {
     format!("{purpose}-{}", uuid::Uuid::now_v7().simple())

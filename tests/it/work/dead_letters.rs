@@ -73,6 +73,21 @@ async fn a_message_nobody_can_read_ends_as_a_dead_letter_and_may_be_discarded() 
 }
 
 #[tokio::test]
+async fn what_is_no_message_at_all_is_a_dead_letter_after_one_try() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    // By the host's tries it would take a hundred.
+    let app = FunctionApp::of(&database, &storage).hurried().start().await;
+    for queue in [&storage.events, &storage.jobs, &storage.callbacks] {
+        storage.put(queue, r#"v1 {"of": "another shape"}"#).await;
+    }
+    eventually("three dead letters", SOON, async || dead_letters(&app).await.len() == 3).await;
+    let letters = dead_letters(&app).await;
+    assert!(letters.iter().all(|letter| letter["reason_code"] == "message_malformed"), "{letters:?}");
+    let tries = app.log().iter().filter(|line| line.contains(r#""code":"message_malformed""#)).count();
+    assert!(tries <= 6, "one try each, and one line of upkeep: {tries}");
+}
+
+#[tokio::test]
 async fn a_hint_on_the_poison_queue_is_dropped_since_its_row_is_the_truth() {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
     let app = FunctionApp::of(&database, &storage).hurried().start().await;

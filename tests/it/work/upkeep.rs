@@ -1,0 +1,119 @@
+//! What upkeep does for sources that are gone, for bodies nobody names, and where the switches are unknown.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{deliver, event};
+use crate::support::{Consumer, FunctionApp, SOON, TestDatabase, TestStorage, eventually};
+
+/// Without any source of the repository's.
+const OTHERS: &str = "[sources.other]\nkind = \"stripe\"\n";
+const HELD: &str = "SELECT count(*) FROM events WHERE state = 'held'";
+
+#[tokio::test]
+async fn deliveries_of_a_source_that_is_gone_are_kept_for_event_retention_and_no_longer() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let builder = || FunctionApp::of(&database, &storage).hurried();
+    {
+        let app = builder().start_without(&["maintain", "send-callback"]).await;
+        deliver(&app, "evt_1").await;
+        let done = "SELECT count(*) FROM jobs WHERE state = 'succeeded'";
+        eventually("the event's effect", SOON, async || database.count(done).await == 1).await;
+    }
+    database.client().await.execute("DELETE FROM callbacks", &[]).await.expect("nothing left to do");
+    let stored = "SELECT count(*) FROM deliveries";
+    let patient = builder().config(OTHERS).start_handler().await;
+    assert_eq!(patient.tick("maintain").await, 200);
+    assert_eq!(database.count(stored).await, 1);
+    let strict = builder().config(OTHERS).set("EVENT_RETENTION", "1ms").start_handler().await;
+    assert_eq!(strict.tick("maintain").await, 200);
+    assert_eq!(database.count(stored).await, 0);
+}
+
+#[tokio::test]
+async fn held_events_of_a_source_that_is_gone_stay_held_until_it_is_back() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let consumer = Consumer::start().await;
+    let builder = || FunctionApp::of(&database, &storage).hurried().consumer(&consumer);
+    {
+        let app = builder().set("SWITCH_CACHE", "0s").start_without(&["maintain"]).await;
+        assert!(app.command(&["sources", "stop", "stripe", "--reason", "a test"]).await.status.success());
+        deliver(&app, "evt_1").await;
+        eventually("a held event", SOON, async || database.count(HELD).await == 1).await;
+        assert!(app.command(&["sources", "start", "stripe"]).await.status.success());
+    }
+    let without = builder().config(OTHERS).start_handler().await;
+    assert_eq!(without.tick("maintain").await, 200);
+    assert_eq!(database.count(HELD).await, 1, "released without its routes it would have no effect");
+    let warned = without.log().iter().any(|line| line.contains("held_source_unknown"));
+    assert!(warned, "{:?}", without.log());
+
+    let _back = builder().start().await;
+    eventually("its callback", SOON, async || consumer.accepted().len() == 1).await;
+    assert_eq!(database.count(HELD).await, 0);
+}
+
+#[tokio::test]
+async fn bodies_nobody_names_are_deleted_once_the_queue_was_empty_for_a_moment() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let handler = FunctionApp::of(&database, &storage).hurried().start_handler().await;
+    let container = storage.account().container(&storage.container);
+    let body = async |days: i64| {
+        let day = Timestamp::now() - SignedDuration::from_hours(24 * days);
+        let name = format!("deliveries/{}/dlv_{}", day.strftime("%Y/%m/%d"), uuid::Uuid::now_v7());
+        container.put(&name, Bytes::from_static(b"{}"), "application/octet-stream").await.expect("a blob");
+        name
+    };
+    let there = async |name: &str| container.get(name).await.expect("storage").is_some();
+    let (fresh, old, older) = (body(1).await, body(8).await, body(20).await);
+    // A delivery that was given up and may be replayed needs its body.
+    let wanted = body(9).await;
+    let delivery = wanted.rsplit('/').next().expect("its name");
+    let letter = "INSERT INTO dead_letters (id, kind, subject_id, reason_code, reason, message)
+                  VALUES (gen_random_uuid(), 'message', gen_random_uuid(), 'x', 'x', $1)";
+    let client = database.client().await;
+    client.execute(letter, &[&format!(r#"v1 {{"delivery":"{delivery}"}}"#)]).await.expect("a letter");
+
+    // Its upkeep of every hour comes while a message waits.
+    storage.put(&storage.events, "v1 any delivery").await;
+    for _ in 0..3 {
+        assert_eq!(handler.tick("maintain").await, 200);
+    }
+    assert!(there(&old).await && there(&older).await, "it may be the message's");
+    let events = storage.queue(&storage.events);
+    for message in events.receive(32, Duration::from_secs(30)).await.expect("the message") {
+        events.delete(&message.receipt).await.expect("processed");
+    }
+    eventually("their end", SOON, async || {
+        assert_eq!(handler.tick("maintain").await, 200);
+        !there(&old).await && !there(&older).await
+    })
+    .await;
+    assert!(there(&fresh).await && there(&wanted).await);
+}
+
+#[tokio::test]
+async fn while_the_switches_are_unknown_deliveries_are_accepted_and_wait() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    // Queues answer and blobs do not: where nothing listens.
+    let blobs = storage.connection_string.split(';').find(|part| part.starts_with("BlobEndpoint="));
+    let blobs = blobs.expect("its blobs").to_owned();
+    let away = storage.connection_string.replace(&blobs, "BlobEndpoint=http://127.0.0.1:9/devstoreaccount1");
+    let builder = FunctionApp::of(&database, &storage).hurried().set("AzureWebJobsStorage", away);
+    let handler = builder.start_handler().await;
+    assert_eq!(handler.deliver_stripe(&event("evt_1")).await.status(), 200);
+    let queue = storage.queue(&storage.events);
+    let waiting = queue.peek(1).await.expect("a peek");
+    let text = waiting[0].text.as_ref().expect("text").clone();
+    assert_eq!(handler.message("process-event", &text, 1).await, 200);
+    assert_eq!(database.count("SELECT count(*) FROM events").await, 0, "its source may be stopped");
+    let depth = queue.properties().await.expect("properties").approximate_count;
+    assert_eq!(depth, 2, "the test's, and the one put back");
+
+    let app = FunctionApp::of(&database, &storage).hurried().start().await;
+    let processed = "SELECT count(*) FROM events WHERE state = 'processed'";
+    eventually("the event", SOON, async || database.count(processed).await == 1).await;
+    drop(app);
+}
