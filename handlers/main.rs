@@ -6,6 +6,7 @@ mod entra_keys;
 mod health;
 mod hints;
 mod maintain;
+mod memory;
 mod migrate;
 mod payload;
 mod process_event;
@@ -35,6 +36,9 @@ use crate::settlement::QueueSettlement;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if cli.command.is_none() {
+        memory::keep_small(&ProcessEnvironment);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return commands::failure(&error.into()),
