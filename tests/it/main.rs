@@ -22,5 +22,6 @@ mod ingress;
 mod measured;
 mod models;
 mod scene;
+mod startup;
 mod support;
 mod work;
