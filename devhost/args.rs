@@ -117,7 +117,7 @@ impl Bends {
 pub struct InvokeArgs {
     /// Name of the function folder.
     pub function: String,
-    /// Path of a fixture; the default is tests/fixtures/functions/<FUNCTION>.json, if that exists.
+    /// Path of a fixture; the default is tests/fixtures/invoke/<FUNCTION>.json, if that exists.
     pub fixture: Option<PathBuf>,
     /// Port of the running devhost.
     #[arg(long, short, default_value_t = 7071)]

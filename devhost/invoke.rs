@@ -53,7 +53,7 @@ pub async fn run(args: InvokeArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn read_fixture(args: &InvokeArgs) -> anyhow::Result<Option<String>> {
-    let default = Path::new("tests/fixtures/functions").join(format!("{}.json", args.function));
+    let default = Path::new("tests/fixtures/invoke").join(format!("{}.json", args.function));
     let path: PathBuf = match &args.fixture {
         Some(path) => path.clone(),
         None if default.exists() => default,
@@ -61,6 +61,10 @@ fn read_fixture(args: &InvokeArgs) -> anyhow::Result<Option<String>> {
     };
     let text =
         std::fs::read_to_string(&path).with_context(|| format!("cannot read fixture {}", path.display()))?;
+    let json = path.extension().is_some_and(|extension| extension == "json");
+    if json && let Err(error) = serde_json::from_str::<Value>(&text) {
+        bail!("fixture {} is not JSON: {error}", path.display());
+    }
     Ok(Some(text))
 }
 
@@ -81,7 +85,8 @@ async fn envelope(
     });
     let body = match fixture {
         Some(text) if is_envelope(&text) => text,
-        _ if timer => json!({}).to_string(),
+        None if timer => json!({}).to_string(),
+        Some(_) if timer => bail!("a timer takes no fixture but a whole envelope: a JSON object with Data"),
         Some(text) => json!({"text": text.trim_end_matches('\n')}).to_string(),
         None => bail!("name a fixture: a whole envelope (with Data), or the text of the queue message"),
     };

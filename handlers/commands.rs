@@ -1,12 +1,14 @@
 //! The operator's commands. Tables for people, `--json` for programs; each says what it changed.
 
+#[macro_use]
+mod output;
+
 mod backfill;
 mod callbacks;
 mod check;
 mod dead_letters;
 mod events;
 mod migrate;
-mod output;
 mod settings;
 mod sources;
 mod webhooks;
@@ -56,7 +58,7 @@ pub enum Command {
 
 /// Runs a command.
 pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
-    match command {
+    let code = match command {
         Command::Check(check) => check::run(&check),
         Command::Migrate(migrate) => migrate::run(&*services()?, &migrate).await,
         Command::Webhooks(webhooks) => webhooks::run(webhooks).await,
@@ -66,13 +68,14 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Sources(sources) => sources::run(&*services()?, sources).await,
         Command::Backfill(backfill) => backfill::run(&*services()?, backfill).await,
         Command::Settings(settings) => Ok(settings::run(&settings)),
-    }
+    }?;
+    output::finish()?;
+    Ok(code)
 }
 
 /// Says on stderr what went wrong, with every cause.
 pub fn failure(error: &anyhow::Error) -> ExitCode {
-    // Under the host, stdout and stderr both reach its log; stderr as an error, which this is.
-    eprintln!("function-handlers: {error:#}");
+    note!("function-handlers: {error:#}");
     ExitCode::FAILURE
 }
 

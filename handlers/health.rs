@@ -6,14 +6,16 @@ use std::time::Duration;
 use colloquy::access::AccessError;
 use colloquy::config::Scope;
 use colloquy::database::migrations::{self, Migrations};
-use colloquy::functions::{HttpRequest, HttpResponse, Invocation};
+use colloquy::functions::{HttpRequest, HttpResponse, Invocation, problem};
 use colloquy::telemetry::metrics;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
+use tracing::Instrument;
 
 use crate::maintain;
+use crate::problems;
 use crate::services::Services;
 use colloquy::request_id;
 
@@ -22,25 +24,25 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Answers one probe.
 pub async fn health(services: Arc<Services>, request: HttpRequest, _: Invocation) -> HttpResponse {
-    let check = request.params.get("check").map_or("live", String::as_str);
-    let mut response = match check {
-        "" | "live" => HttpResponse::json(StatusCode::OK, &json!({ "status": "live" })),
-        "ready" => ready(&services).await,
-        "status" | "metrics" => match operator(&services, &request.headers) {
-            Err(error) => refused(&error),
-            Ok(()) if check == "status" => status(&services).await,
-            Ok(()) => prometheus(&services).await,
-        },
-        _ => HttpResponse::problem(
-            StatusCode::NOT_FOUND,
-            "health.unknown-check",
-            "There is no such check",
-            Some("Ask for live, ready, status or metrics."),
-        ),
-    };
-    response.headers.insert(request_id::HEADER, request_id::of(&request.headers).header_value());
+    let request_id = request_id::of(&request.headers);
+    let span = tracing::info_span!("health", otel.kind = "server", %request_id);
+    let mut response = answer(&services, &request).instrument(span).await;
+    response.headers.insert(request_id::HEADER, request_id.header_value());
     response.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+async fn answer(services: &Services, request: &HttpRequest) -> HttpResponse {
+    match request.params.get("check").map_or("live", String::as_str) {
+        "" | "live" => HttpResponse::json(StatusCode::OK, &json!({ "status": "live" })),
+        "ready" => ready(services).await,
+        check @ ("status" | "metrics") => match operator(services, &request.headers) {
+            Err(error) => refused(&error),
+            Ok(()) if check == "status" => status(services).await,
+            Ok(()) => prometheus(services).await,
+        },
+        _ => HttpResponse::refusal(&problems::UNKNOWN_CHECK, Some("Ask for live, ready, status or metrics.")),
+    }
 }
 
 /// Operators have a key with the scope `operator`. On a developer's machine, loopback will do.
@@ -70,7 +72,7 @@ fn from_loopback(headers: &HeaderMap) -> bool {
 }
 
 fn refused(error: &AccessError) -> HttpResponse {
-    HttpResponse::problem(error.status(), error.code(), error.public_message(), None)
+    HttpResponse::refusal(&problems::access(error), Some(error.public_message()))
 }
 
 /// One dependency, as a probe sees it.
@@ -170,12 +172,7 @@ async fn prometheus(services: &Services) -> HttpResponse {
         }
         Err(error) => {
             tracing::error!(code = "metrics_unreadable", %error, "metrics could not be written");
-            HttpResponse::problem(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "health.metrics-unreadable",
-                "Metrics could not be written",
-                None,
-            )
+            HttpResponse::refusal(&problem::INTERNAL, Some("The metrics could not be written."))
         }
     }
 }

@@ -1,13 +1,14 @@
 //! `function-handlers`: the process behind the Functions host, and the operator's commands on the same configuration.
 
 mod admission;
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "commands talk to people")]
 mod commands;
 mod health;
 mod hints;
 mod maintain;
+mod memory;
 mod migrate;
 mod payload;
+mod problems;
 mod process_event;
 mod receive_webhook;
 mod registrations;
@@ -22,10 +23,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use colloquy::config::{Config, ProcessEnvironment};
+use colloquy::config::{Config, ConfigErrors, Environment, ProcessEnvironment};
 use colloquy::functions::{self, HostSettings, ServeOptions};
 use colloquy::jobs::kinds::JobKind;
-use colloquy::telemetry;
+use colloquy::telemetry::{self, TelemetryError};
 use colloquy::wiring;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -35,31 +36,60 @@ use crate::settlement::QueueSettlement;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if cli.command.is_none() {
+        memory::keep_small(&ProcessEnvironment);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return commands::failure(&error.into()),
     };
-    let result = match cli.command {
-        None => runtime.block_on(serve()).map(|()| ExitCode::SUCCESS),
-        Some(command) => runtime.block_on(commands::run(command)),
+    let code = match cli.command {
+        None => match runtime.block_on(serve()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(fatal) => {
+                // The host makes an error of its own of every line on stderr; a log collector reads stdout.
+                telemetry::last_words(fatal.code, &format!("{:#}", fatal.error));
+                ExitCode::FAILURE
+            }
+        },
+        Some(command) => {
+            runtime.block_on(commands::run(command)).unwrap_or_else(|error| commands::failure(&error))
+        }
     };
     // Whatever still runs must not hold up the end.
     runtime.shutdown_background();
-    result.unwrap_or_else(|error| commands::failure(&error))
+    code
+}
+
+/// Why the process behind the host ends, and the code that its log line has.
+struct Fatal {
+    code: &'static str,
+    error: anyhow::Error,
+}
+
+fn fatal<E: Into<anyhow::Error>>(code: &'static str) -> impl FnOnce(E) -> Fatal {
+    move |error| Fatal { code, error: error.into() }
 }
 
 /// The life of the process behind the host, from bind to stop.
-async fn serve() -> anyhow::Result<()> {
+async fn serve() -> Result<(), Fatal> {
     functions::install_panic_hook();
-    functions::die_with_parent().context("cannot ask to die with the parent process")?;
+    functions::die_with_parent()
+        .context("cannot ask to die with the parent process")
+        .map_err(fatal("parent_unwatched"))?;
 
     let environment = ProcessEnvironment;
-    let host = HostSettings::from_lookup(|name| colloquy::config::Environment::get(&environment, name))?;
-    let listener = functions::bind(host.port()?).context("cannot listen on FUNCTIONS_CUSTOMHANDLER_PORT")?;
+    let host =
+        HostSettings::from_lookup(|name| environment.get(name)).map_err(fatal("host_settings_invalid"))?;
+    let port = host.port().map_err(fatal("host_settings_invalid"))?;
+    let listener = functions::bind(port)
+        .context("cannot listen on FUNCTIONS_CUSTOMHANDLER_PORT")
+        .map_err(fatal("port_not_free"))?;
 
-    let config = load(&environment)?;
+    let config = load(&environment).map_err(fatal(ConfigErrors::CODE))?;
     let token = wiring::telemetry_token(&config, tokio::runtime::Handle::current());
-    let telemetry = telemetry::init(&config.telemetry, "function-handlers", token)?;
+    let telemetry = telemetry::init(&config.telemetry, "function-handlers", token)
+        .map_err(fatal(TelemetryError::CODE))?;
     for unused in config
         .webhook_secrets
         .unused(&config.app)
@@ -73,20 +103,20 @@ async fn serve() -> anyhow::Result<()> {
         );
     }
 
-    let services = Services::new(config)?;
+    let services = Services::new(config).map_err(fatal(ConfigErrors::CODE))?;
     let app = registrations::app(&Arc::downgrade(&services))
         .settlement(QueueSettlement { services: services.clone() });
-    let manifest = app.check(&host.app_root)?;
+    let manifest = app.check(&host.app_root).map_err(fatal("functions_differ"))?;
     let options = ServeOptions::new(&manifest, &host).stop_when(stopped());
     tracing::info!(code = "serving", functions = manifest.bindings.len(), "the function handlers serve");
-    app.serve(listener, options).await?;
+    app.serve(listener, options).await.map_err(fatal("serving_failed"))?;
 
     tracing::info!(code = "stopped", "the function handlers stop");
     drop(telemetry);
     Ok(())
 }
 
-fn load(environment: &ProcessEnvironment) -> anyhow::Result<Config> {
+fn load(environment: &dyn Environment) -> anyhow::Result<Config> {
     Ok(Config::load(environment, &JobKind::names())?)
 }
 

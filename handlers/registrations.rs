@@ -9,11 +9,13 @@ use colloquy::events::message::{CallbackHint, EventMessage, JobHint};
 use colloquy::functions::{App, HttpRequest, HttpResponse, Invocation, Outcome, QueueMessage, Timer};
 use colloquy::telemetry::metrics;
 use futures_util::future::{BoxFuture, FutureExt, ready};
-use http::{Method, StatusCode};
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, Method};
 
 use crate::health::health;
 use crate::maintain::{Memory, maintain};
 use crate::migrate::migrate;
+use crate::problems;
 use crate::process_event::process_event;
 use crate::receive_webhook::receive_webhook;
 use crate::run_job::run_job;
@@ -33,7 +35,8 @@ pub fn app(services: &Weak<Services>) -> App {
         .http(
             "receive-webhook",
             "webhooks/{source}/{event?}",
-            &[Method::POST, Method::OPTIONS],
+            // Any method, so that the refusal of a wrong one is ours: the host's would be a bare 404.
+            &[],
             http(services, receive_webhook),
         )
         .http("health", "health/{check?}", &[Method::GET], http(services, health))
@@ -58,7 +61,10 @@ where
             let measure = Measure::start(&invocation);
             handler(services, request, invocation).map(|end| measure.end(end)).boxed()
         }
-        None => ready(HttpResponse::new(StatusCode::SERVICE_UNAVAILABLE)).boxed(),
+        None => {
+            let refusal = HttpResponse::refusal(&problems::STOPPING, None);
+            ready(refusal.header(RETRY_AFTER, HeaderValue::from_static("5"))).boxed()
+        }
     }
 }
 

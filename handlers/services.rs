@@ -8,13 +8,14 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use colloquy::access::{ApiKeys, JwksCache};
 use colloquy::azure::{Container, Queue, Storage};
-use colloquy::config::Config;
-use colloquy::config::app::TargetConfig;
+use colloquy::config::app::{AppConfig, TargetConfig};
+use colloquy::config::{AppEnvironment, Config};
 use colloquy::database::{Database, TokenProvider};
 use colloquy::events::routes::Routes;
 use colloquy::events::switches::{self, SwitchCache, Switches};
 use colloquy::jobs::address::AddressRule;
 use colloquy::jobs::callback::Signer;
+use colloquy::jobs::kinds::JobKind;
 use colloquy::jobs::retry::{Backoff, Schedule};
 use colloquy::jobs::sender::{Destination, Sender, SenderLimits};
 use colloquy::webhooks::Source;
@@ -68,6 +69,7 @@ impl Services {
         });
         let sources = sources(&config, &mut mistakes);
         let targets = targets(&config, &mut mistakes);
+        mistakes.extend(misplaced_jobs(&config.app));
         if !mistakes.is_empty() {
             return Err(anyhow!(mistakes.join("\n")));
         }
@@ -170,18 +172,51 @@ fn targets(config: &Config, mistakes: &mut Vec<String>) -> HashMap<String, Targe
 fn target(config: &Config, name: &str, target: &TargetConfig) -> anyhow::Result<Target> {
     let signer = Signer::new(config.callback_secrets.of(name).iter().map(|secret| &secret.value))
         .context("its signing keys")?;
+    Ok(Target { destination: destination(config.environment, target)?, signer })
+}
+
+/// Where a target is, if it may be reached at all. A name is judged when it is resolved.
+fn destination(environment: AppEnvironment, target: &TargetConfig) -> anyhow::Result<Destination> {
     let mut networks = target.allow_networks.clone();
     // A developer's own machine is not an internal network to protect.
-    let own_machine = config.environment.is_dev() && target.is_on_this_machine();
+    let own_machine = environment.is_dev() && target.is_on_this_machine();
     if own_machine {
         networks.extend(wiring::loopback_networks());
     }
-    Ok(Target {
-        destination: Destination {
-            url: target.url.parse().context("the URL")?,
-            rule: AddressRule::new(&networks),
-            allow_http: target.allow_http || own_machine,
-        },
-        signer,
-    })
+    let url = target.url.parse().context("the URL")?;
+    let rule = AddressRule::new(&networks);
+    rule.check_literal(&url)?;
+    Ok(Destination { url, rule, allow_http: target.allow_http || own_machine })
+}
+
+/// What start-up refuses of a well-formed `colloquy.toml` although no secret is missing: targets that can never be
+/// reached, and jobs that can do nothing with a source's events.
+pub fn contradictions(app: &AppConfig, environment: AppEnvironment) -> Vec<String> {
+    let mut found: Vec<String> = app.refused_in(environment).iter().map(ToString::to_string).collect();
+    // A URL from the environment is judged when there is one.
+    let written = app.targets.iter().filter(|(_, target)| !target.url.contains("${"));
+    for (name, target) in written {
+        if let Err(error) = destination(environment, target) {
+            found.push(format!("targets.{name}: {error:#}"));
+        }
+    }
+    found.extend(misplaced_jobs(app));
+    found
+}
+
+fn misplaced_jobs(app: &AppConfig) -> Vec<String> {
+    let misplaced = app.routes.iter().filter_map(|route| {
+        let job = JobKind::of(route.job.as_deref()?)?;
+        let source = app.sources.get(&route.source)?;
+        (!job.takes(source.kind)).then(|| {
+            format!(
+                "route `{}`: the job {} does nothing for the source `{}` of kind {}; it is for kind sailpoint",
+                route.name,
+                job.as_str(),
+                route.source,
+                source.kind.as_str()
+            )
+        })
+    });
+    misplaced.collect()
 }

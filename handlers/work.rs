@@ -75,8 +75,14 @@ pub async fn take<W: Worker>(
     match claimed {
         Ok(Claim::Claimed(claimed)) => {
             let span = tracing::info_span!(
-                "work", otel.name = W::KIND.as_str(), otel.kind = "consumer", id = %hint.id,
-                object = claimed.object, attempt = claimed.attempts, epoch = claimed.epoch
+                "work",
+                otel.name = W::KIND.as_str(),
+                otel.kind = "consumer",
+                id = W::KIND.public_id(hint.id),
+                object = claimed.object,
+                attempt = claimed.attempts,
+                epoch = claimed.epoch,
+                request_id = claimed.event.as_ref().and_then(|event| event.request_id.as_deref())
             );
             trace::adopt(&span, claimed.trace_parent.as_deref());
             let holder =
@@ -86,7 +92,10 @@ pub async fn take<W: Worker>(
         Ok(Claim::NotDue) => Outcome::Done,
         Ok(Claim::Exhausted { reason }) => {
             tracing::error!(
-                code = "work_given_up", kind = W::KIND.as_str(), id = %hint.id, reason,
+                code = "work_given_up",
+                kind = W::KIND.as_str(),
+                id = W::KIND.public_id(hint.id),
+                reason,
                 "given up; see `function-handlers dead-letters list`"
             );
             metrics::dead_letter(W::KIND.as_str(), "attempts_exhausted");
@@ -116,7 +125,7 @@ async fn put_off<W: Worker>(services: &Services, hint: Hinted, error: &DatabaseE
     let outages = hint.outages.saturating_add(1);
     let delay = services.backoff.delay(outages).min(services.config.work.outage_retry);
     tracing::warn!(
-        code = error.code(), %error, kind = W::KIND.as_str(), id = %hint.id, delay_ms = delay.as_millis(),
+        code = error.code(), %error, kind = W::KIND.as_str(), id = W::KIND.public_id(hint.id), delay_ms = delay.as_millis(),
         "work is claimed later"
     );
     let queue = services.work_queue(W::KIND);

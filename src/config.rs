@@ -26,7 +26,7 @@ pub use access::{AccessConfig, ApiKeyConfig, JwtIssuerConfig, KeyLimits, OneOrMa
 pub use app::AppConfig;
 pub use catalogue::{catalogue, catalogue_markdown, is_known};
 pub use database::{DatabaseAuth, DatabaseConfig};
-pub use environment::{Environment, ProcessEnvironment, fixed};
+pub use environment::{Environment, ProcessEnvironment, Replaced, fixed};
 pub use host::AppEnvironment;
 pub use load::{AppFile, Config};
 pub use mistake::{ConfigErrors, Mistake};

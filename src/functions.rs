@@ -56,24 +56,24 @@
 //!
 //! # Codes
 //!
-//! Every failure is logged once, with a stable `code`; the answer to a failed request is
-//! `application/problem+json` whose `type` is [`PROBLEM_TYPE`] followed by the code.
+//! Every failure is logged once, with a stable `code`. Every answer has an `x-request-id`; that to a failed
+//! request is `application/problem+json` with a `request_id`, and its `type` is [`PROBLEM_TYPE`] followed
+//!
+//! * for a caller of an HTTP function: by the slug of one of [`PROBLEM_TYPES`];
+//! * for the host, whose envelope failed: by the code.
 //!
 //! | code | status | meaning, and what to do |
 //! |---|---|---|
-//! | `function.not-found` | 404 | no route matches; compare with the routes in `function.json` |
-//! | `request.malformed-path` | 400 | the path holds an encoded NUL |
-//! | `method.not-allowed` | 405 | the route exists; `Allow` lists its methods |
-//! | `envelope.not-from-host` | 403 | someone other than the host posted to a queue or timer function |
+//! | `envelope.not-from-host` | 403 `host-only` | someone other than the host posted to a queue or timer function |
 //! | `envelope.http-function` | 500 | an HTTP function was invoked by envelope: its `function.json` has a binding too many |
 //! | `envelope.too-large` | 500 | raise `FUNCTIONS_REQUEST_BODY_SIZE_LIMIT` |
 //! | `envelope.interrupted` | 500 | the host went away while sending; it retries |
 //! | `envelope.malformed` | 500 | not an envelope the contract knows; the host is newer, or not a host |
 //! | `payload.*` | 500 | the message does not decode and another version may read it, or there is no settlement: the host retries, then moves it to the poison queue. Without that hope it is dead-lettered at once |
-//! | `handler.panicked` | 500 | a defect; the log line names the place |
-//! | `handler.overran` | 503 (HTTP) | cut at its deadline; make it shorter or raise `functionTimeout` |
+//! | `handler.panicked` | 500 (HTTP: `internal`) | a defect; the log line names the place |
+//! | `handler.overran` | 503 `took-too-long` (HTTP) | cut at its deadline; make it shorter or raise `functionTimeout` |
 //! | `handler.failed` | 500 | a timer asked for a retry, which the host shows as a failure; the next tick comes |
-//! | `response.unserialisable` | 500 | a handler returned what is no JSON; a defect |
+//! | `response.unserialisable` | 500 `internal` | a handler returned what is no JSON; a defect |
 //! | `settlement.absent`, `settlement.failed`, `settlement.overran`, `settlement.panicked` | 500 | `Retry`/`DeadLetter` could not be carried out; the host retries |
 //!
 //! Sources: the host's own code as restated in the functions-host contract; every payload shape named there
@@ -90,6 +90,7 @@ mod outcome;
 mod panics;
 mod parent;
 mod payload;
+pub mod problem;
 mod reply;
 mod route;
 mod serve;
@@ -109,6 +110,7 @@ pub use outcome::{Outcome, Settlement};
 pub use panics::install_panic_hook;
 pub use parent::die_with_parent;
 pub use payload::{Binary, Json, Payload, PayloadError, QueueMessage};
+pub use problem::{PROBLEM_TYPES, ProblemType};
 pub use serve::{ServeError, ServeOptions, bind};
 pub use settings::{HostSettings, SettingsError};
 pub use timer::Timer;

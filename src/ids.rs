@@ -122,6 +122,16 @@ impl EventId {
         bytes[8] = (bytes[8] & 0x3f) | 0x80;
         Self(Uuid::from_bytes(bytes))
     }
+
+    /// Before every id of the time that lies so long before this one's; for looking back in a list ordered by id.
+    pub fn earlier(self, by: jiff::SignedDuration) -> Self {
+        let bytes = self.0.as_bytes();
+        let time = bytes[..6].iter().fold(0_u64, |time, byte| (time << 8) | u64::from(*byte));
+        let back = u64::try_from(by.as_millis()).unwrap_or(0);
+        let mut earlier = [0; 16];
+        earlier[..6].copy_from_slice(&time.saturating_sub(back).to_be_bytes()[2..]);
+        Self(Uuid::from_bytes(earlier))
+    }
 }
 
 #[cfg(test)]
@@ -134,6 +144,15 @@ mod tests {
         assert_eq!(id.to_string().parse::<EventId>(), Ok(id));
         assert_eq!(id.0.to_string().parse::<EventId>(), Ok(id));
         assert!("job_0190b5c0".parse::<EventId>().is_err());
+    }
+
+    #[test]
+    fn an_earlier_id_lies_before_all_of_its_time() {
+        let id = EventId::new();
+        let minute = jiff::SignedDuration::from_mins(1);
+        assert!(id.earlier(jiff::SignedDuration::ZERO) < id);
+        assert!(id.earlier(minute) < id.earlier(jiff::SignedDuration::ZERO));
+        assert_eq!(EventId(Uuid::nil()).earlier(minute), EventId(Uuid::nil()));
     }
 
     #[test]

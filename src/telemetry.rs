@@ -118,6 +118,15 @@ pub fn init(
     Ok(Guard { tracer })
 }
 
+/// Says on stdout, as one line, why the process ends; also where [`init`] was not reached, or was what failed.
+pub fn last_words(code: &'static str, error: &str) {
+    let plain =
+        tracing_subscriber::registry().with(json_layer(EnvFilter::new("info"), log::stdout)).try_init();
+    // Where logging was set up before, that is used.
+    drop(plain);
+    tracing::error!(code, error, "the process cannot go on");
+}
+
 /// The layer that turns our spans, and nobody else's, into OpenTelemetry spans, whatever the log level.
 fn span_layer<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
 where

@@ -32,7 +32,7 @@ pub async fn run(services: &Services, command: Backfill) -> anyhow::Result<ExitC
     let id = JobId::new();
     let client = services.database.client().await?;
     if !backfills::begin(&client, id, kind).await? {
-        println!("A backfill `{kind}` is under way already.");
+        say!("A backfill `{kind}` is under way already.");
         return Ok(ExitCode::FAILURE);
     }
     let name = super::actor();
@@ -40,6 +40,6 @@ pub async fn run(services: &Services, command: Backfill) -> anyhow::Result<ExitC
     dead_letters::audit(&client, actor, "backfill.begin", &id.to_string()).await?;
     drop(client);
     services.hint_all(WorkKind::Job, vec![id.0]).await;
-    println!("{id} begins: `{kind}`, in the background.");
+    say!("{id} begins: `{kind}`, in the background.");
     Ok(ExitCode::SUCCESS)
 }

@@ -18,8 +18,10 @@ use crate::services::Services;
 
 #[derive(Subcommand)]
 pub enum Callbacks {
-    /// The latest callbacks, and the targets that are disabled.
+    /// The latest callbacks, newest first, and the targets that are disabled.
     List(List),
+    /// One callback, and every try of it.
+    Show(Show),
     /// Send a target a signed `colloquy.test` event now, and show what it answers.
     Test(Test),
     /// Enable a target that answered 410: its callbacks go on where they stopped.
@@ -42,6 +44,13 @@ pub struct List {
 }
 
 #[derive(Args)]
+pub struct Show {
+    id: CallbackId,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Args)]
 pub struct Test {
     target: String,
     #[command(flatten)]
@@ -59,6 +68,7 @@ pub struct Enable {
 pub async fn run(services: &Services, command: Callbacks) -> anyhow::Result<ExitCode> {
     match command {
         Callbacks::List(list) => self::list(services, list).await,
+        Callbacks::Show(show) => self::show(services, show).await,
         Callbacks::Test(test) => self::test(services, test).await,
         Callbacks::Enable(enable) => self::enable(services, enable).await,
     }
@@ -81,7 +91,7 @@ async fn list(services: &Services, list: List) -> anyhow::Result<ExitCode> {
         ["CALLBACK", "TARGET", "ROUTE", "STATE", "TRIES", "DUE", "LAST ERROR"],
         rows.iter().map(|row| {
             [
-                CallbackId(row.id).to_string(),
+                row.id.clone(),
                 row.object.clone(),
                 row.route.clone(),
                 row.state.clone(),
@@ -93,8 +103,31 @@ async fn list(services: &Services, list: List) -> anyhow::Result<ExitCode> {
         "No callbacks.",
     );
     for (name, at, reason) in disabled {
-        println!("\nTarget `{name}` is disabled since {at}: {reason}. `callbacks enable {name}` resumes.");
+        say!("\nTarget `{name}` is disabled since {at}: {reason}. `callbacks enable {name}` resumes.");
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(services: &Services, show: Show) -> anyhow::Result<ExitCode> {
+    let work = inspect::work_of(&services.database.client().await?, show.id.0).await?;
+    let work = work.with_context(|| format!("there is no callback {}", show.id))?;
+    if show.output.json {
+        output::json(&work)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::fields([
+        ("callback", work.id.clone()),
+        ("target", work.object.clone()),
+        ("route", work.route.clone()),
+        ("run", work.run.to_string()),
+        ("state", work.state.clone()),
+        ("attempts", work.attempts.to_string()),
+        ("outages", work.outages.to_string()),
+        ("due", if work.state == "pending" { ago(work.due_at) } else { String::new() }),
+        ("finished", or_empty(work.finished_at.as_ref())),
+        ("last error", or_empty(work.error.as_ref())),
+    ]);
+    output::tries(&work);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -118,9 +151,9 @@ async fn test(services: &Services, test: Test) -> anyhow::Result<ExitCode> {
         output::json(&serde_json::json!({ "id": id, "delivered": ok, "status": status, "answer": text }))?;
     } else {
         let status = status.map_or_else(|| "no answer".to_owned(), |status| status.to_string());
-        println!("{id} to `{}`: {status}", test.target);
+        say!("{id} to `{}`: {status}", test.target);
         if !text.is_empty() {
-            println!("{text}");
+            say!("{}", output::shortened_to(&text, 400));
         }
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -133,9 +166,9 @@ async fn enable(services: &Services, enable: Enable) -> anyhow::Result<ExitCode>
         let name = super::actor();
         let actor = Actor { name: &name, reason: enable.reason.as_deref() };
         dead_letters::audit(&client, actor, "callback_target.enable", &enable.target).await?;
-        println!("`{}` is enabled; `maintain` sends what waited.", enable.target);
+        say!("`{}` is enabled; `maintain` sends what waited.", enable.target);
     } else {
-        println!("`{}` is not disabled.", enable.target);
+        say!("`{}` is not disabled.", enable.target);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,47 +6,68 @@ use std::sync::Weak;
 
 use clap::Args;
 use colloquy::config::app::AppConfig;
-use colloquy::config::{AppFile, ProcessEnvironment};
+use colloquy::config::{self, AppFile, Environment, ProcessEnvironment, Replaced};
 use colloquy::jobs::kinds::JobKind;
 
 use crate::registrations;
-use crate::services::Services;
+use crate::services::{Services, contradictions};
 
 #[derive(Args)]
 pub struct Check {
-    /// The app's root folder, with host.json and the function folders.
-    #[arg(long, default_value = ".")]
-    root: PathBuf,
-    /// Also check the environment: every variable, every secret.
+    /// The app's root folder, with host.json and the function folders. Default: FUNCTIONS_APP_ROOT_PATH, else here.
+    #[arg(long)]
+    root: Option<PathBuf>,
+    /// Also check the environment: every variable, every secret. Without it of the environment only COLLOQUY_CONFIG,
+    /// FUNCTIONS_APP_ROOT_PATH and APP_ENV count: the last decides which targets may be reached.
     #[arg(long)]
     env: bool,
 }
 
 pub fn run(check: &Check) -> anyhow::Result<ExitCode> {
+    // As start-up looks it up, with the folder named here in the place of the one it is told.
+    match &check.root {
+        Some(root) => judge(
+            check,
+            &Replaced {
+                environment: &ProcessEnvironment,
+                name: config::host::ROOT_SETTING,
+                value: root.display().to_string(),
+            },
+        ),
+        None => judge(check, &ProcessEnvironment),
+    }
+}
+
+fn judge(check: &Check, environment: &dyn Environment) -> anyhow::Result<ExitCode> {
     let mut mistakes = Vec::new();
-    if let Err(error) = registrations::app(&Weak::new()).check(&check.root) {
+    if let Err(error) = registrations::app(&Weak::new()).check(&config::host::root(environment)) {
         mistakes.push(error.to_string());
     }
-    match AppFile::in_root(&check.root) {
+    let mut checked = "colloquy.toml (compiled in)".to_owned();
+    match AppFile::find(environment) {
         Ok(file) => {
-            if let Err(found) = AppConfig::parse(&file.text, None, &JobKind::names()) {
-                mistakes.extend(found.iter().map(ToString::to_string));
+            if let Some(path) = &file.path {
+                checked = path.display().to_string();
+            }
+            match AppConfig::parse(&file.text, None, &JobKind::names()) {
+                Ok(app) => mistakes.extend(contradictions(&app, config::host::app_environment(environment))),
+                Err(found) => mistakes.extend(found.iter().map(|mistake| format!("{checked}: {mistake}"))),
             }
         }
         Err(mistake) => mistakes.push(mistake.to_string()),
     }
     if check.env {
-        match crate::load(&ProcessEnvironment) {
+        match crate::load(environment) {
             Ok(config) => mistakes.extend(Services::new(config).err().map(|error| format!("{error:#}"))),
             Err(error) => mistakes.push(format!("{error:#}")),
         }
     }
     if mistakes.is_empty() {
-        println!("Registrations, function folders and colloquy.toml agree.");
+        say!("Registrations, function folders and {checked} agree.");
         return Ok(ExitCode::SUCCESS);
     }
     for mistake in &mistakes {
-        eprintln!("{mistake}");
+        note!("{mistake}");
     }
     Ok(ExitCode::FAILURE)
 }

@@ -9,7 +9,7 @@ use colloquy::database::dead_letters::{self, Actor};
 use colloquy::database::inspect::{self, DeadLetter, DeadLetterFilter};
 use colloquy::events::message::{self, EventMessage};
 use colloquy::functions::Payload;
-use colloquy::ids::{CallbackId, DeadLetterId, JobId};
+use colloquy::ids::DeadLetterId;
 use colloquy::jobs::state::{DeadLetterState, WorkKind};
 
 use super::output::{self, Output, ago, or_empty};
@@ -17,9 +17,9 @@ use crate::services::Services;
 
 #[derive(Subcommand)]
 pub enum DeadLetters {
-    /// Work that was given up, oldest first.
+    /// Work that was given up, newest first.
     List(List),
-    /// One dead letter.
+    /// One dead letter, with every try that is known.
     Show(Show),
     /// Put work back, with all its attempts.
     Replay(Settle),
@@ -100,6 +100,7 @@ impl Filter {
             source: self.source.clone(),
             reason_code: self.code.clone(),
             state: state.map(|state| state.as_str().to_owned()),
+            newest_first: false,
             limit,
         }
     }
@@ -111,7 +112,7 @@ impl Filter {
 
 async fn list(services: &Services, list: List) -> anyhow::Result<ExitCode> {
     let state = (!list.all).then_some(DeadLetterState::Open);
-    let filter = list.filter.query(state, list.limit);
+    let filter = DeadLetterFilter { newest_first: true, ..list.filter.query(state, list.limit) };
     let letters = inspect::dead_letters(&services.database.client().await?, &filter).await?;
     if list.output.json {
         output::json(&letters)?;
@@ -143,8 +144,14 @@ async fn find(services: &Services, id: DeadLetterId) -> anyhow::Result<DeadLette
 
 async fn show(services: &Services, show: Show) -> anyhow::Result<ExitCode> {
     let letter = find(services, show.id).await?;
+    let work = match WorkKind::of(&letter.kind) {
+        Some(_) => inspect::work_of(&services.database.client().await?, letter.subject_id).await?,
+        None => None,
+    };
     if show.output.json {
-        output::json(&letter)?;
+        let mut value = serde_json::to_value(&letter)?;
+        value["work"] = serde_json::to_value(&work)?;
+        output::json(&value)?;
         return Ok(ExitCode::SUCCESS);
     }
     output::fields([
@@ -161,14 +168,16 @@ async fn show(services: &Services, show: Show) -> anyhow::Result<ExitCode> {
         ("settled", or_empty(letter.resolved_at.as_ref())),
         ("why settled", or_empty(letter.resolution.as_ref())),
     ]);
+    if let Some(work) = &work {
+        output::tries(work);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 fn subject(letter: &DeadLetter) -> String {
-    match letter.kind.as_str() {
-        "job" => JobId(letter.subject).to_string(),
-        "callback" => CallbackId(letter.subject).to_string(),
-        _ => "a queue message".to_owned(),
+    match WorkKind::of(&letter.kind) {
+        Some(_) => letter.subject.clone(),
+        None => "a queue message".to_owned(),
     }
 }
 
@@ -195,7 +204,7 @@ async fn settle(services: &Services, settle: Settle, to: DeadLetterState) -> any
     };
     let verb = if discarding { "discarded" } else { "replayed" };
     if settle.dry_run {
-        println!("{} dead letters would be {verb}.", letters.len());
+        say!("{} dead letters would be {verb}.", letters.len());
         return Ok(ExitCode::SUCCESS);
     }
     let name = super::actor();
@@ -214,16 +223,14 @@ async fn settle(services: &Services, settle: Settle, to: DeadLetterState) -> any
     if settle.output.json {
         output::json(&serde_json::json!({ verb: settled, "found": letters.len() }))?;
     } else {
-        println!("{settled} of {} dead letters {verb}.", letters.len());
+        say!("{settled} of {} dead letters {verb}.", letters.len());
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn replay(services: &Services, letter: &DeadLetter, actor: Actor<'_>) -> anyhow::Result<bool> {
-    let kind = match letter.kind.as_str() {
-        "job" => WorkKind::Job,
-        "callback" => WorkKind::Callback,
-        _ => return replay_message(services, letter, actor).await,
+    let Some(kind) = WorkKind::of(&letter.kind) else {
+        return replay_message(services, letter, actor).await;
     };
     let client = services.database.client().await?;
     let Some(id) = dead_letters::replay(&client, kind, letter.id, actor).await? else { return Ok(false) };

@@ -1,5 +1,6 @@
 //! `events list|show|tail|replay`.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,12 +14,12 @@ use colloquy::events::state::EventState;
 use colloquy::ids::EventId;
 use jiff::{SignedDuration, Timestamp};
 
-use super::output::{self, Output, ago, or_empty};
+use super::output::{self, Output, ago, or_empty, shortened};
 use crate::services::Services;
 
 #[derive(Subcommand)]
 pub enum Events {
-    /// The latest events.
+    /// The latest events, newest first.
     List(List),
     /// One event: where it came from, how it was verified, what became of it.
     Show(Show),
@@ -138,7 +139,7 @@ fn row(event: &EventLine) -> [String; 7] {
         event.id.to_string(),
         ago(event.received_at),
         event.source.clone(),
-        event.event_type.clone(),
+        shortened(&event.event_type),
         shortened(&event.key),
         event.state.clone(),
         match (event.work, event.dead) {
@@ -147,14 +148,6 @@ fn row(event: &EventLine) -> [String; 7] {
             (work, dead) => format!("{}/{work} done, {dead} dead", event.work_done),
         },
     ]
-}
-
-fn shortened(text: &str) -> String {
-    const LONGEST: usize = 40;
-    match text.char_indices().nth(LONGEST) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
-    }
 }
 
 async fn show(services: &Services, show: Show) -> anyhow::Result<ExitCode> {
@@ -172,7 +165,7 @@ async fn show(services: &Services, show: Show) -> anyhow::Result<ExitCode> {
     }
     print(&event);
     if show.payload {
-        println!("\n{}", String::from_utf8_lossy(&payload(services, &event).await?));
+        say!("\n{}", String::from_utf8_lossy(&payload(services, &event).await?));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -225,18 +218,18 @@ fn print(event: &EventDetail) {
         ("blob", or_empty(event.body_blob.as_ref())),
     ]);
     if let Some(headers) = event.headers.as_ref().and_then(|headers| headers.as_array()) {
-        println!("\nheaders");
+        say!("\nheaders");
         for pair in headers {
-            println!("  {}: {}", pair[0].as_str().unwrap_or_default(), pair[1].as_str().unwrap_or_default());
+            say!("  {}: {}", pair[0].as_str().unwrap_or_default(), pair[1].as_str().unwrap_or_default());
         }
     }
-    println!();
+    say!("");
     output::table(
         ["WORK", "ID", "ROUTE", "RUN", "STATE", "TRIES", "DUE", "LAST ERROR"],
         event.work.iter().map(|work| {
             [
                 format!("{} {}", work.kind, work.object),
-                work.public_id(),
+                work.id.clone(),
                 work.route.clone(),
                 work.run.to_string(),
                 work.state.clone(),
@@ -251,32 +244,86 @@ fn print(event: &EventDetail) {
 
 async fn tail(services: &Services, tail: Tail) -> anyhow::Result<ExitCode> {
     const PAUSE: Duration = Duration::from_millis(500);
-    let mut filter = tail.filter.query(500);
-    filter.after = Some(EventId::new());
-    // Ids are made on arrival and rows appear later, in any order: look back a little, and remember what was shown.
-    let mut shown = std::collections::VecDeque::new();
-    loop {
+    let mut window = Window::new(EventId::new());
+    let mut filter = tail.filter.query(PAGE);
+    while !output::is_closed() {
+        filter.after = Some(window.after());
         let events = match services.database.client().await {
             Ok(client) => inspect::events(&client, &filter).await,
             Err(error) => Err(error),
         };
         match events {
             Ok(events) => {
-                for event in events.iter().filter(|event| !shown.contains(&event.id)) {
+                let full = events.len() as i64 == PAGE;
+                for event in events.iter().filter(|event| window.is_new(event.id)) {
                     if tail.output.json {
                         output::json_line(event)?;
                     } else {
-                        println!("{}", row(event).join("  "));
+                        say!("{}", row(event).join("  "));
                     }
                 }
-                shown.extend(events.iter().map(|event| event.id));
-                while shown.len() > 5_000 {
-                    filter.after = shown.pop_front();
+                if let Some(newest) = events.last() {
+                    window.advance(newest.id, full);
+                }
+                if full {
+                    continue;
                 }
             }
-            Err(error) => eprintln!("{error}; trying again"),
+            Err(error) => note!("{error}; trying again"),
         }
         tokio::time::sleep(PAUSE).await;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Most events of one look.
+const PAGE: i64 = 500;
+
+/// How far `tail` has come.
+///
+/// Ids are made on arrival and rows appear later, in any order. So each look begins a little before the newest event
+/// shown, and what was shown there is remembered; a full page is left behind at its end, or it would come again.
+struct Window {
+    start: EventId,
+    after: EventId,
+    /// Shown, and younger than `after`.
+    shown: BTreeSet<EventId>,
+    newest: EventId,
+    looks: u32,
+}
+
+impl Window {
+    /// How much later than its neighbours an event usually appears.
+    const NEAR: SignedDuration = SignedDuration::from_secs(10);
+    /// How much later it may, when its message waited; looked for now and then.
+    const FAR: SignedDuration = SignedDuration::from_mins(5);
+    const FAR_EVERY: u32 = 20;
+
+    fn new(start: EventId) -> Self {
+        Self { start, after: start, shown: BTreeSet::new(), newest: start, looks: 0 }
+    }
+
+    fn after(&self) -> EventId {
+        self.after
+    }
+
+    /// Notes that an event is shown, if it was not before.
+    fn is_new(&mut self, id: EventId) -> bool {
+        self.shown.insert(id)
+    }
+
+    /// After a page that ended with `last`. A full one is followed by the next; then the look back begins again.
+    fn advance(&mut self, last: EventId, full: bool) {
+        self.newest = self.newest.max(last);
+        if full {
+            self.after = last;
+            return;
+        }
+        self.looks += 1;
+        let back = if self.looks.is_multiple_of(Self::FAR_EVERY) { Self::FAR } else { Self::NEAR };
+        self.after = self.start.max(self.newest.earlier(back));
+        let forgotten = self.newest.earlier(Self::FAR);
+        self.shown.retain(|id| *id > forgotten);
     }
 }
 
@@ -298,7 +345,7 @@ async fn replay(services: &Services, replay: Replay) -> anyhow::Result<ExitCode>
     services.routes.plan(&event.source, &event.event_type, event.id, &mut plan);
     let planned = format!("{} jobs and {} callbacks", plan.jobs.len(), plan.callbacks.len());
     if replay.dry_run {
-        println!("Would run {} again, as run {}: {planned}.", event.id, event.run + 1);
+        say!("Would run {} again, as run {}: {planned}.", event.id, event.run + 1);
         return Ok(ExitCode::SUCCESS);
     }
     let stored = inbox::replay(&client, event.id, event.run, &plan, replay.new_ids)
@@ -314,7 +361,78 @@ async fn replay(services: &Services, replay: Replay) -> anyhow::Result<ExitCode>
             "event": event.id, "run": event.run + 1, "jobs": stored.jobs, "callbacks": stored.callbacks,
         }))?;
     } else {
-        println!("{} runs again, as run {}: {planned}.", event.id, event.run + 1);
+        say!("{} runs again, as run {}: {planned}.", event.id, event.run + 1);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Events one millisecond apart from a start.
+    fn events(count: u64) -> Vec<EventId> {
+        let start = 1_800_000_000_000_u64;
+        (1..=count)
+            .map(|n| {
+                let time = (start + n).to_be_bytes();
+                let mut bytes = [0; 16];
+                bytes[..6].copy_from_slice(&time[2..]);
+                EventId(uuid::Uuid::from_bytes(bytes))
+            })
+            .collect()
+    }
+
+    /// One look at what is stored: what it shows, and whether it was full.
+    fn look(window: &mut Window, stored: &[EventId]) -> (Vec<EventId>, bool) {
+        let after = window.after();
+        let page: Vec<_> = stored.iter().copied().filter(|id| *id > after).take(PAGE as usize).collect();
+        let shown = page.iter().copied().filter(|id| window.is_new(*id)).collect();
+        let full = page.len() as i64 == PAGE;
+        if let Some(last) = page.last() {
+            window.advance(*last, full);
+        }
+        (shown, full)
+    }
+
+    #[test]
+    fn a_burst_is_shown_whole_without_a_pause_and_each_event_once() {
+        let all = events(20_000);
+        let mut window = Window::new(events(1)[0].earlier(SignedDuration::from_secs(60)));
+        let mut shown = Vec::new();
+        let mut looks = 0;
+        while {
+            let (page, full) = look(&mut window, &all);
+            shown.extend(page);
+            looks += 1;
+            full && looks < 100
+        } {}
+        assert_eq!(shown, all, "in {looks} looks");
+        // The last ten seconds are looked at again, and nothing of them is shown twice.
+        let mut again = 0;
+        while {
+            let (page, full) = look(&mut window, &all);
+            assert_eq!(page, []);
+            again += 1;
+            full && again < 100
+        } {}
+        assert!(again < 100);
+    }
+
+    #[test]
+    fn an_event_that_appears_late_is_shown() {
+        let all = events(1_000);
+        let mut window = Window::new(events(1)[0].earlier(SignedDuration::from_secs(60)));
+        let without: Vec<_> = all.iter().copied().filter(|id| *id != all[700]).collect();
+        while look(&mut window, &without).1 {}
+        let mut late = Vec::new();
+        loop {
+            let (page, full) = look(&mut window, &all);
+            late.extend(page);
+            if !full {
+                break;
+            }
+        }
+        assert_eq!(late, [all[700]]);
+    }
 }

@@ -42,7 +42,7 @@ pub async fn run(services: &Services, command: &Migrate) -> anyhow::Result<ExitC
         if command.output.json {
             return output::json(&value);
         }
-        println!("{text}");
+        say!("{text}");
         Ok(())
     };
     let mode = &command.mode;
@@ -76,5 +76,5 @@ pub async fn run(services: &Services, command: &Migrate) -> anyhow::Result<ExitC
 
 /// On stderr, so that `--json` stays one document.
 fn progress(progress: &Progress) {
-    eprintln!("{progress}");
+    note!("{progress}");
 }

@@ -1,10 +1,62 @@
 //! Tables and JSON.
+//!
+//! What is printed after its reader has gone (`… | head`) is dropped: a command that changes something still changes
+//! all of it. Any other failure to write is reported at the end, by [`finish`].
+
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
+use std::sync::OnceLock;
 
 use clap::Args;
+use colloquy::database::inspect::WorkLine;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use jiff::{SpanRound, Timestamp, Unit};
 use serde::Serialize;
+
+/// Prints a line to stdout, as `println!` does.
+macro_rules! say {
+    ($($argument:tt)*) => { $crate::commands::output::line(format_args!($($argument)*)) };
+}
+
+/// Prints a line to stderr, as `eprintln!` does.
+macro_rules! note {
+    ($($argument:tt)*) => { $crate::commands::output::aside(format_args!($($argument)*)) };
+}
+
+/// Why the first line that could not be written was not.
+static BROKEN: OnceLock<io::Error> = OnceLock::new();
+
+/// See [`say`].
+pub fn line(text: fmt::Arguments<'_>) {
+    if BROKEN.get().is_some() {
+        return;
+    }
+    let mut stdout = io::stdout().lock();
+    if let Err(error) = writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        BROKEN.get_or_init(|| error);
+    }
+}
+
+/// See [`note`]. Without a reader there is nobody left to tell.
+pub fn aside(text: fmt::Arguments<'_>) {
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
+/// Whether nobody reads any more: what only prints may stop.
+pub fn is_closed() -> bool {
+    BROKEN.get().is_some()
+}
+
+/// Says at the end what kept output from being written; a reader that left is no failure.
+pub fn finish() -> anyhow::Result<()> {
+    match BROKEN.get() {
+        Some(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(anyhow::anyhow!("stdout could not be written: {error}"))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// How to print.
 #[derive(Args, Clone, Copy)]
@@ -24,28 +76,28 @@ pub fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item =
         some = true;
     }
     if some {
-        println!("{table}");
+        say!("{table}");
     } else {
-        println!("{empty}");
+        say!("{empty}");
     }
 }
 
 /// Prints name and value pairs, skipping what is empty.
 pub fn fields(fields: impl IntoIterator<Item = (&'static str, String)>) {
     for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_empty()) {
-        println!("{name:<14} {value}");
+        say!("{name:<14} {value}");
     }
 }
 
 /// Prints a value as indented JSON.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    say!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
 }
 
 /// Prints a value as one line of JSON.
 pub fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string(value)?);
+    say!("{}", serde_json::to_string(value)?);
     Ok(())
 }
 
@@ -58,6 +110,46 @@ pub fn ago(at: Timestamp) -> String {
     let round = SpanRound::new().largest(Unit::Hour).smallest(smallest);
     let text = span.round(round).map_or_else(|_| String::from("?"), |span| format!("{span:#}"));
     if past { format!("{text} ago") } else { format!("in {text}") }
+}
+
+/// Text as far as a table has room for it.
+pub fn shortened(text: &str) -> String {
+    const LONGEST: usize = 40;
+    shortened_to(text, LONGEST)
+}
+
+/// The first `most` characters.
+pub fn shortened_to(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+/// Prints every try of a callback and the beginning of what was answered; of a job, whose tries are not kept one by
+/// one, nothing.
+pub fn tries(work: &WorkLine) {
+    let Some(tries) = work.tries.as_ref().and_then(serde_json::Value::as_array) else { return };
+    let text = |value: &serde_json::Value| match value {
+        serde_json::Value::Null => String::new(),
+        serde_json::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    say!("");
+    table(
+        ["TRY", "AT", "MILLIS", "STATUS", "ERROR", "ANSWER"],
+        tries.iter().map(|a_try| {
+            let answer = text(&a_try["response"]).replace(['\r', '\n'], " ");
+            ["attempt", "at", "millis", "status", "error_code"]
+                .map(|name| text(&a_try[name]))
+                .into_iter()
+                .chain([shortened_to(&answer, 120)])
+                .collect::<Vec<_>>()
+                .try_into()
+                .unwrap_or_default()
+        }),
+        "No try yet.",
+    );
 }
 
 /// A value or nothing.

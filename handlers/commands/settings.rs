@@ -16,11 +16,11 @@ pub struct Settings {
 
 pub fn run(command: &Settings) -> ExitCode {
     if command.markdown {
-        print!("{}", catalogue_markdown());
+        say!("{}", catalogue_markdown().trim_end());
         return ExitCode::SUCCESS;
     }
     for (group, settings) in catalogue() {
-        println!("\n{group}");
+        say!("\n{group}");
         output::table(
             ["SETTING", "DEFAULT", "MEANING"],
             settings.iter().map(|setting| {

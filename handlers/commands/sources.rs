@@ -72,7 +72,7 @@ async fn list(services: &Services, output: Output) -> anyhow::Result<ExitCode> {
             .iter()
             .map(|(name, kind, stop, switch)| {
                 serde_json::json!({
-                    "source": name, "kind": format!("{kind:?}"), "stopped": stop, "switch": switch,
+                    "source": name, "kind": kind.as_str(), "stopped": stop, "switch": switch,
                 })
             })
             .collect();
@@ -90,7 +90,7 @@ async fn list(services: &Services, output: Output) -> anyhow::Result<ExitCode> {
             let switch = switch.filter(|_| stop.is_some());
             [
                 (*name).clone(),
-                format!("{kind:?}"),
+                kind.as_str().to_owned(),
                 state.to_owned(),
                 or_empty(switch.and_then(|switch| switch.until.as_ref())),
                 or_empty(switch.map(|switch| &switch.by)),
@@ -120,7 +120,7 @@ async fn stop(services: &Services, stop: StopSource) -> anyhow::Result<ExitCode>
     switches.sources.insert(stop.source.clone(), switch);
     write(services, &switches).await?;
     let what = if stop.refuse { "refused" } else { "held" };
-    println!("Deliveries from `{}` are {what} within {:?}.", stop.source, services.config.work.switch_cache);
+    say!("Deliveries from `{}` are {what} within {:?}.", stop.source, services.config.work.switch_cache);
     audit(services, if stop.refuse { "source.refuse" } else { "source.hold" }, &stop.source, stop.reason)
         .await;
     Ok(ExitCode::SUCCESS)
@@ -132,13 +132,13 @@ async fn start(services: &Services, start: Start) -> anyhow::Result<ExitCode> {
     let was_stopped = switches.sources.remove(&start.source).is_some();
     if was_stopped {
         write(services, &switches).await?;
-        println!("`{}` runs; what was held is processed by `maintain`.", start.source);
+        say!("`{}` runs; what was held is processed by `maintain`.", start.source);
         audit(services, "source.start", &start.source, start.reason).await;
     } else {
-        println!("`{}` is not stopped by a switch.", start.source);
+        say!("`{}` is not stopped by a switch.", start.source);
     }
     if services.config.app.sources.get(&start.source).is_some_and(|source| source.stopped.is_some()) {
-        println!("colloquy.toml stops it still: remove `stopped` there.");
+        say!("colloquy.toml stops it still: remove `stopped` there.");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -166,6 +166,6 @@ async fn audit(services: &Services, action: &str, source: &str, reason: Option<S
     let written =
         async { dead_letters::audit(&services.database.client().await?, actor, action, source).await };
     if let Err(error) = written.await {
-        eprintln!("The switch is set, but its audit row could not be written: {error}");
+        note!("The switch is set, but its audit row could not be written: {error}");
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand};
 use colloquy::config::app::{SourceConfig, SourceKind};
-use colloquy::config::{Config, ProcessEnvironment};
+use colloquy::config::{self, Config, ProcessEnvironment};
 use colloquy::webhooks::Source;
 use colloquy::wiring;
 use jiff::Timestamp;
@@ -30,9 +30,9 @@ pub struct Send {
     /// What follows the source in the URL, for senders that put the event's name there.
     #[arg(long)]
     event: Option<String>,
-    /// Where the app listens.
-    #[arg(long, default_value = "http://localhost:7071")]
-    url: String,
+    /// Where the app listens. Default: COLLOQUY_URL, which .local/env sets, else http://localhost:7071.
+    #[arg(long)]
+    url: Option<String>,
     /// Send the same delivery so many times: it has its effect once.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     times: u32,
@@ -48,18 +48,33 @@ pub async fn run(command: Webhooks) -> anyhow::Result<ExitCode> {
         Some(path) => read(path)?,
         None => sample(source_config)?,
     };
-    let mut url = format!("{}/api/webhooks/{}", send.url.trim_end_matches('/'), send.source);
+    let base = send.url.clone().unwrap_or_else(|| config::host::app_url(&ProcessEnvironment));
+    let mut url = format!("{}/api/webhooks/{}", base.trim_end_matches('/'), send.source);
     let event =
         send.event.as_deref().or((source_config.kind == SourceKind::Espocrm).then_some("feedback.create"));
     if let Some(event) = event {
         url = format!("{url}/{event}");
     }
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build()?;
+    let mut client = reqwest::Client::builder().timeout(Duration::from_secs(30));
+    if is_on_this_machine(&url) {
+        // A proxy has this machine's own address for itself.
+        client = client.no_proxy();
+    }
+    let client = client.build()?;
     let mut accepted = true;
     for _ in 0..send.times {
         accepted &= post(&client, &source, &url, &body, event, send.output).await?;
     }
     Ok(if accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn is_on_this_machine(url: &str) -> bool {
+    match url::Url::parse(url).ok().as_ref().and_then(url::Url::host) {
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
 }
 
 fn source<'a>(config: &'a Config, name: &str) -> anyhow::Result<(&'a SourceConfig, Source)> {
@@ -109,9 +124,9 @@ async fn post(
             "status": status.as_u16(), "request_id": request_id, "answer": answer, "millis": elapsed.as_millis(),
         }))?;
     } else {
-        println!("{status} in {elapsed:.1?}, request id {}", request_id.as_deref().unwrap_or("none"));
+        say!("{status} in {elapsed:.1?}, request id {}", request_id.as_deref().unwrap_or("none"));
         if !answer.is_empty() {
-            println!("{answer}");
+            say!("{answer}");
         }
     }
     Ok(status.is_success())

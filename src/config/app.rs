@@ -58,6 +58,26 @@ pub enum SourceKind {
     Basic,
 }
 
+impl SourceKind {
+    /// As it stands in `colloquy.toml`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stripe => "stripe",
+            Self::StandardWebhooks => "standard-webhooks",
+            Self::Github => "github",
+            Self::Espocrm => "espocrm",
+            Self::EventGrid => "event-grid",
+            Self::AzureMonitor => "azure-monitor",
+            Self::AzureDevops => "azure-devops",
+            Self::Sailpoint => "sailpoint",
+            Self::Runpod => "runpod",
+            Self::Hmac => "hmac",
+            Self::Bearer => "bearer",
+            Self::Basic => "basic",
+        }
+    }
+}
+
 /// One sender.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -29,6 +29,27 @@ impl Environment for ProcessEnvironment {
     }
 }
 
+/// An environment with one value in the place of its own.
+pub struct Replaced<'a> {
+    pub environment: &'a dyn Environment,
+    pub name: &'static str,
+    pub value: String,
+}
+
+impl Environment for Replaced<'_> {
+    fn get(&self, name: &str) -> Option<String> {
+        if name == self.name { Some(self.value.clone()) } else { self.environment.get(name) }
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names = self.environment.names();
+        names.push(self.name.to_owned());
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
 impl Environment for BTreeMap<String, String> {
     fn get(&self, name: &str) -> Option<String> {
         BTreeMap::get(self, name).cloned()

@@ -8,6 +8,12 @@ const APP_ENV: Setting = Setting::new(
     "Which environment this is. Staging and production refuse what is only safe on one machine.",
 )
 .default("dev");
+const URL: Setting = Setting::new(
+    "COLLOQUY_URL",
+    "URL",
+    "Where `webhooks send` finds the function app. scripts/dev writes it to .local/env.",
+)
+.default("http://localhost:7071");
 // What follows is read by the SDK (`functions::HostSettings`), which knows the host's notation; declared here, where
 // every setting is.
 const PORT: Setting = Setting::new(
@@ -45,7 +51,7 @@ const BODY_LIMIT: Setting = Setting::new(
 .default("104857600");
 
 pub(super) const SETTINGS: &[Setting] =
-    &[APP_ENV, PORT, ROOT, TIMEOUT, INITIALIZATION, ROUTE_PREFIX, BODY_LIMIT];
+    &[APP_ENV, URL, PORT, ROOT, TIMEOUT, INITIALIZATION, ROUTE_PREFIX, BODY_LIMIT];
 
 /// Which environment this is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +82,21 @@ impl AppEnvironment {
         self == Self::Dev
     }
 }
+
+/// Where this app answers, as commands call it: `COLLOQUY_URL`, else where `devhost` and Core Tools listen.
+pub fn app_url(environment: &dyn super::Environment) -> String {
+    let text = environment.get(URL.name).unwrap_or_default();
+    let text = text.trim();
+    URL.default.filter(|_| text.is_empty()).unwrap_or(text).to_owned()
+}
+
+/// Which environment `environment` says this is; where it says nothing sensible, `dev`.
+pub fn app_environment(environment: &dyn super::Environment) -> AppEnvironment {
+    AppEnvironment::read(&Reader::new(environment))
+}
+
+/// The name of the setting behind [`root`].
+pub const ROOT_SETTING: &str = ROOT.name;
 
 /// The folder with `host.json`, `colloquy.toml` and the function folders.
 pub fn root(environment: &dyn super::Environment) -> std::path::PathBuf {

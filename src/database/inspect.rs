@@ -5,7 +5,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{Columns, DatabaseError, Row, Statements, Type};
-use crate::ids::{CallbackId, DeadLetterId, DeliveryId, EventId, JobId};
+use crate::ids::{DeadLetterId, DeliveryId, EventId};
+use crate::jobs::state::WorkKind;
 
 /// Which events to list.
 #[derive(Clone, Debug, Default)]
@@ -146,7 +147,8 @@ pub struct EventDetail {
 #[derive(Debug, Serialize)]
 pub struct WorkLine {
     pub kind: String,
-    pub id: Uuid,
+    /// With its prefix.
+    pub id: String,
     pub route: String,
     /// A job's kind, a callback's target.
     pub object: String,
@@ -160,16 +162,6 @@ pub struct WorkLine {
     pub error: Option<String>,
     /// For callbacks: every try.
     pub tries: Option<serde_json::Value>,
-}
-
-impl WorkLine {
-    /// The id as people write it.
-    pub fn public_id(&self) -> String {
-        match self.kind.as_str() {
-            "job" => JobId(self.id).to_string(),
-            _ => CallbackId(self.id).to_string(),
-        }
-    }
 }
 
 /// One event; `None` if there is none of that id.
@@ -213,22 +205,31 @@ pub async fn event(client: &impl Statements, id: EventId) -> Result<Option<Event
         body_blob: row.column("body_blob")?,
         event_count: row.column("event_count")?,
         payload: row.column("payload")?,
-        work: work(client, Some(id), None, i64::MAX).await?,
+        work: work(client, Work::Of(id), i64::MAX).await?,
     }))
 }
 
-/// Jobs and callbacks: of one event in the order of their runs, else callbacks of a target, youngest first.
-async fn work(
-    client: &impl Statements,
-    event: Option<EventId>,
-    callbacks: Option<&CallbackFilter>,
-    limit: i64,
-) -> Result<Vec<WorkLine>, DatabaseError> {
+/// A row's id with its prefix; what is neither job nor callback has none.
+fn public_id(kind: &str, id: Uuid) -> String {
+    WorkKind::of(kind).map_or_else(|| id.to_string(), |kind| kind.public_id(id))
+}
+
+/// Which work to look at.
+enum Work<'a> {
+    /// Jobs and callbacks of an event, in the order of their runs.
+    Of(EventId),
+    /// Callbacks, youngest first.
+    Callbacks(&'a CallbackFilter),
+    /// One job or callback.
+    One(Uuid),
+}
+
+async fn work(client: &impl Statements, which: Work<'_>, limit: i64) -> Result<Vec<WorkLine>, DatabaseError> {
     const SQL: &str = "
         SELECT * FROM (
             SELECT 'job' AS work, id, route, kind AS object, run, state, attempts, outages, due_at, finished_at,
                    error_code, error, NULL::jsonb AS tries
-            FROM jobs WHERE event_id = $1
+            FROM jobs WHERE event_id = $1 OR id = $5
             UNION ALL
             SELECT 'callback', id, route, target, run, state, attempts, outages, due_at, finished_at, error_code,
                    error,
@@ -238,10 +239,15 @@ async fn work(
                     FROM callback_attempts WHERE callback_id = callbacks.id)
             FROM callbacks
             WHERE ($1::uuid IS NULL OR event_id = $1) AND ($2::text IS NULL OR target = $2)
-              AND ($3::text IS NULL OR state = $3)
+              AND ($3::text IS NULL OR state = $3) AND ($5::uuid IS NULL OR id = $5)
         ) AS work
         ORDER BY CASE WHEN $1::uuid IS NULL THEN id END DESC, run, work, id
         LIMIT $4";
+    let (event, one, callbacks) = match which {
+        Work::Of(event) => (Some(event.0), None, None),
+        Work::Callbacks(filter) => (None, None, Some(filter)),
+        Work::One(id) => (None, Some(id), None),
+    };
     let target = callbacks.and_then(|filter| filter.target.as_deref());
     let state = callbacks.and_then(|filter| filter.state.as_deref());
     let rows = client
@@ -249,18 +255,20 @@ async fn work(
             "inspect.work",
             SQL,
             &[
-                (&event.map(|id| id.0), Type::UUID),
+                (&event, Type::UUID),
                 (&target, Type::TEXT),
                 (&state, Type::TEXT),
                 (&limit, Type::INT8),
+                (&one, Type::UUID),
             ],
         )
         .await?;
     rows.iter()
         .map(|row| {
+            let kind: String = row.column("work")?;
             Ok(WorkLine {
-                kind: row.column("work")?,
-                id: row.column("id")?,
+                id: public_id(&kind, row.column("id")?),
+                kind,
                 route: row.column("route")?,
                 object: row.column("object")?,
                 run: row.column("run")?,
@@ -290,7 +298,12 @@ pub async fn callbacks(
     filter: &CallbackFilter,
     limit: i64,
 ) -> Result<Vec<WorkLine>, DatabaseError> {
-    work(client, None, Some(filter), limit).await
+    work(client, Work::Callbacks(filter), limit).await
+}
+
+/// One job or callback with its tries; `None` if there is none of that id.
+pub async fn work_of(client: &impl Statements, id: Uuid) -> Result<Option<WorkLine>, DatabaseError> {
+    Ok(work(client, Work::One(id), 1).await?.into_iter().next())
 }
 
 /// Which dead letters to list.
@@ -302,6 +315,8 @@ pub struct DeadLetterFilter {
     pub reason_code: Option<String>,
     /// `None`: all states.
     pub state: Option<String>,
+    /// For people; whoever settles letters begins with the oldest.
+    pub newest_first: bool,
     pub limit: i64,
 }
 
@@ -310,7 +325,11 @@ pub struct DeadLetterFilter {
 pub struct DeadLetter {
     pub id: DeadLetterId,
     pub kind: String,
-    pub subject: Uuid,
+    /// Of a job or callback, with its prefix.
+    pub subject: String,
+    /// The same as it stands in the row.
+    #[serde(skip)]
+    pub subject_id: Uuid,
     pub source: Option<String>,
     pub event: Option<EventId>,
     pub queue: Option<String>,
@@ -325,21 +344,23 @@ pub struct DeadLetter {
     pub message: Option<String>,
 }
 
-/// Dead letters, oldest first.
+/// Dead letters, oldest first unless asked otherwise.
 pub async fn dead_letters(
     client: &impl Statements,
     filter: &DeadLetterFilter,
 ) -> Result<Vec<DeadLetter>, DatabaseError> {
-    const SQL: &str = "
-        SELECT * FROM dead_letters
+    let order = if filter.newest_first { "DESC" } else { "ASC" };
+    let sql = format!(
+        "SELECT * FROM dead_letters
         WHERE ($1::uuid IS NULL OR id = $1) AND ($2::text IS NULL OR kind = $2)
           AND ($3::text IS NULL OR source = $3) AND ($4::text IS NULL OR reason_code = $4)
           AND ($5::text IS NULL OR state = $5)
-        ORDER BY id LIMIT $6";
+        ORDER BY id {order} LIMIT $6"
+    );
     let rows = client
         .query(
             "inspect.dead_letters",
-            SQL,
+            &sql,
             &[
                 (&filter.id.map(|id| id.0), Type::UUID),
                 (&filter.kind, Type::TEXT),
@@ -354,10 +375,12 @@ pub async fn dead_letters(
 }
 
 fn dead_letter(row: &Row) -> Result<DeadLetter, DatabaseError> {
+    let (kind, subject_id): (String, Uuid) = (row.column("kind")?, row.column("subject_id")?);
     Ok(DeadLetter {
         id: DeadLetterId(row.column("id")?),
-        kind: row.column("kind")?,
-        subject: row.column("subject_id")?,
+        subject: public_id(&kind, subject_id),
+        kind,
+        subject_id,
         source: row.column("source")?,
         event: row.column::<Option<Uuid>>("event_id")?.map(EventId),
         queue: row.column("queue")?,

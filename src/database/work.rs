@@ -69,6 +69,8 @@ pub struct ClaimedWork {
 #[derive(Debug)]
 pub struct ClaimedEvent {
     pub delivery_id: Uuid,
+    /// Of the request that brought it, for the log.
+    pub request_id: Option<String>,
     pub source: String,
     pub event_type: String,
     pub received_at: jiff::Timestamp,
@@ -145,14 +147,15 @@ pub async fn claim(
         )
         SELECT NULL AS reason, claimed.id, claimed.{object} AS object, claimed.{webhook_id} AS webhook_id,
                claimed.epoch, claimed.attempts, claimed.outages, claimed.trace_parent, claimed.event_id, claimed.run,
-               claimed.cut_before, claimed.error_code AS last_error, events.id IS NOT NULL AS has_event, events.delivery_id, events.source, events.type,
-               events.received_at, events.payload, deliveries.body_blob, deliveries.sealed
+               claimed.cut_before, claimed.error_code AS last_error, events.id IS NOT NULL AS has_event,
+               events.delivery_id, events.source, events.type, events.received_at, events.payload,
+               deliveries.body_blob, deliveries.sealed, deliveries.request_id
         FROM claimed
         LEFT JOIN events ON events.id = claimed.event_id
         LEFT JOIN deliveries ON deliveries.id = events.delivery_id
         UNION ALL
         SELECT letter.reason, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-               NULL, NULL, NULL, NULL, NULL
+               NULL, NULL, NULL, NULL, NULL, NULL
         FROM letter"
     );
     let max_attempts = i32::try_from(limits.max_attempts).unwrap_or(i32::MAX);
@@ -184,6 +187,7 @@ fn claimed(row: &Row) -> Result<ClaimedWork, DatabaseError> {
     let event = if row.column("has_event")? {
         Some(ClaimedEvent {
             delivery_id: row.column("delivery_id")?,
+            request_id: row.column("request_id")?,
             source: row.column("source")?,
             event_type: row.column("type")?,
             received_at: row.column("received_at")?,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method};
 use tokio::time::timeout_at;
 use tracing::Span;
 use warp::Filter;
@@ -23,6 +23,7 @@ use super::http::{BodyStream, HttpResponse};
 use super::invocation::{INVOCATION_ID, Invocation, is_host_envelope};
 use super::outcome::Settlement;
 use super::panics::{self, Panicked};
+use super::problem;
 use super::reply;
 use super::route::{Template, segments_of};
 use super::serve::ServeOptions;
@@ -137,13 +138,16 @@ impl Dispatch {
             Some((function, Trigger::Http(_)))
                 if posted && is_host_envelope(&head.headers) && !self.is_route(&head.path) =>
             {
+                let invocation = self.invocation(&function.name, &head);
                 tracing::error!(
                     code = "envelope.http-function",
+                    request_id = invocation.id,
                     function = &*function.name,
                     "an HTTP function was invoked by envelope, so the host found a binding besides httpTrigger and http \
                      in its function.json, or proxying and forwarding are off in host.json; remove it, or turn them on",
                 );
-                reply::failed("envelope.http-function", "An HTTP function was invoked by envelope")
+                let title = "An HTTP function was invoked by envelope";
+                reply::failed("envelope.http-function", title, &invocation.id)
             }
             named => {
                 let queue_or_timer = named.is_some_and(|(_, trigger)| !matches!(trigger, Trigger::Http(_)));
@@ -177,6 +181,8 @@ fn span(invocation: &Invocation, trigger: &'static str) -> Span {
     tracing::info_span!(
         "invocation",
         invocation_id = invocation.id,
+        // Until a handler knows a better one: the id its caller gave, or that of the delivery it works on.
+        request_id = invocation.id,
         function = &*invocation.function,
         trigger,
         trace_parent = invocation.trace_parent.as_deref(),
@@ -196,5 +202,5 @@ fn elapsed_ms(invocation: &Invocation) -> u64 {
 }
 
 fn internal_error() -> HttpResponse {
-    HttpResponse::problem(StatusCode::INTERNAL_SERVER_ERROR, "handler.panicked", "Internal error", None)
+    HttpResponse::refusal(&problem::INTERNAL, None)
 }

@@ -11,8 +11,13 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Serialize;
 
-/// What every problem's `type` starts with; the code follows.
+use super::problem::{self, ProblemType};
+
+/// What every problem's `type` starts with; the slug of a [`ProblemType`], or the code of a failed envelope, follows.
 pub const PROBLEM_TYPE: &str = "/problems/";
+
+/// The media type of a problem's body.
+pub(super) const PROBLEM_MEDIA_TYPE: &str = "application/problem+json";
 
 pub(super) type BodyStream = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send + Sync>>;
 
@@ -210,18 +215,13 @@ impl HttpResponse {
             Ok(json) => Self::with_type(status, HeaderValue::from_static("application/json"), json.into()),
             Err(error) => {
                 tracing::error!(code = "response.unserialisable", %error, "a response is not JSON; this is a defect");
-                Self::problem(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "response.unserialisable",
-                    "Internal error",
-                    None,
-                )
+                Self::refusal(&problem::INTERNAL, None)
             }
         }
     }
 
     /// `application/problem+json` (RFC 9457): `type` is [`PROBLEM_TYPE`] and `code`. Title and detail are
-    /// public.
+    /// public. The SDK adds the member `request_id`.
     pub fn problem(status: StatusCode, code: &str, title: &str, detail: Option<&str>) -> Self {
         let mut problem = serde_json::json!({
             "type": format!("{PROBLEM_TYPE}{code}"),
@@ -231,11 +231,12 @@ impl HttpResponse {
         if let Some(detail) = detail {
             problem["detail"] = detail.into();
         }
-        Self::with_type(
-            status,
-            HeaderValue::from_static("application/problem+json"),
-            problem.to_string().into(),
-        )
+        Self::with_type(status, HeaderValue::from_static(PROBLEM_MEDIA_TYPE), problem.to_string().into())
+    }
+
+    /// A problem of a documented type. The SDK adds the `request_id`.
+    pub fn refusal(problem: &ProblemType, detail: Option<&str>) -> Self {
+        Self::problem(problem.status, problem.slug, problem.title, detail)
     }
 
     /// Sets a header, replacing what it was.

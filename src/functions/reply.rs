@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
 use warp::reply::Response;
 
-use super::http::HttpResponse;
+use super::http::{HttpResponse, PROBLEM_MEDIA_TYPE};
+use super::problem;
 
 /// The id every HTTP answer carries: the invocation's, unless the handler set one.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -26,32 +26,26 @@ struct InvocationResult<'a> {
 }
 
 /// 200 with a result, and one line for the invocation's log.
-pub(super) fn done(log: &str) -> Response {
+pub(super) fn done(log: &str, id: &str) -> Response {
     let result = InvocationResult { outputs: serde_json::Map::new(), logs: [log], return_value: None };
     // A map of nothing and a string cannot fail to serialise; were it to, a shorter result is still a result.
     let body = serde_json::to_vec(&result)
         .unwrap_or_else(|_| br#"{"Outputs":{},"Logs":[],"ReturnValue":null}"#.to_vec());
-    let mut response = Response::new(Bytes::from(body).into());
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    let mut answer = HttpResponse::new(StatusCode::OK);
+    answer.body = body.into();
+    identified(answer.header(CONTENT_TYPE, HeaderValue::from_static("application/json")), id)
 }
 
 /// A failed invocation. The host reads the status only; the problem is for whoever looks at the wire.
-pub(super) fn failed(code: &str, title: &str) -> Response {
-    response(HttpResponse::problem(StatusCode::INTERNAL_SERVER_ERROR, code, title, None))
+pub(super) fn failed(code: &str, title: &str, id: &str) -> Response {
+    identified(HttpResponse::problem(StatusCode::INTERNAL_SERVER_ERROR, code, title, None), id)
 }
 
 /// A handler cut at its deadline.
 pub(super) fn overran() -> HttpResponse {
     /// Long enough for a passing stall to pass.
     const RETRY: HeaderValue = HeaderValue::from_static("5");
-    HttpResponse::problem(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "handler.overran",
-        "The request took too long",
-        None,
-    )
-    .header(RETRY_AFTER, RETRY)
+    HttpResponse::refusal(&problem::TOOK_TOO_LONG, None).header(RETRY_AFTER, RETRY)
 }
 
 pub(super) fn response(answer: HttpResponse) -> Response {
@@ -61,12 +55,21 @@ pub(super) fn response(answer: HttpResponse) -> Response {
     response
 }
 
-/// As `response`, with the request id that the handler may have set itself.
+/// As `response`, with the request id that the handler may have set itself: as a header, and in a problem also as its
+/// member `request_id`, for whoever is only shown bodies.
 pub(super) fn identified(mut answer: HttpResponse, id: &str) -> Response {
     if !answer.headers.contains_key(REQUEST_ID)
         && let Ok(id) = HeaderValue::from_str(id)
     {
         answer.headers.insert(REQUEST_ID, id);
+    }
+    if answer.headers.get(CONTENT_TYPE).is_some_and(|media_type| media_type == PROBLEM_MEDIA_TYPE)
+        && let Some(id) = answer.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok())
+        && let Ok(Value::Object(mut problem)) = serde_json::from_slice(&answer.body)
+        && !problem.contains_key("request_id")
+    {
+        problem.insert("request_id".to_owned(), id.into());
+        answer.body = Value::Object(problem).to_string().into();
     }
     response(answer)
 }

@@ -1,5 +1,7 @@
 //! The kinds of job.
 
+use crate::config::app::SourceKind;
+
 /// What a job does. The name stands in `colloquy.toml` and in the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobKind {
@@ -26,6 +28,11 @@ impl JobKind {
     /// The kinds a route of `colloquy.toml` may name.
     pub fn names() -> [&'static str; 2] {
         [Self::CountEvent, Self::CompleteInvocation].map(Self::as_str)
+    }
+
+    /// Whether a route may give it events of a source of this kind.
+    pub fn takes(self, source: SourceKind) -> bool {
+        self != Self::CompleteInvocation || source == SourceKind::Sailpoint
     }
 
     /// The kind of a name; `None` for a row written by a newer version or a kind that is gone.

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use uuid::Uuid;
+
+use crate::ids::{CallbackId, JobId};
+
 /// Which table a row of work is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WorkKind {
@@ -17,6 +21,19 @@ impl WorkKind {
             Self::Job => "job",
             Self::Callback => "callback",
         }
+    }
+
+    /// A row's id as people write it.
+    pub fn public_id(self, id: Uuid) -> String {
+        match self {
+            Self::Job => JobId(id).to_string(),
+            Self::Callback => CallbackId(id).to_string(),
+        }
+    }
+
+    /// The kind of a word in SQL or JSON.
+    pub fn of(word: &str) -> Option<Self> {
+        [Self::Job, Self::Callback].into_iter().find(|kind| kind.as_str() == word)
     }
 }
 

@@ -29,11 +29,13 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: Fn(&[u8]) + Send + Sync + 'static,
 {
-    JsonLayer { write }.with_filter(SpansPass(filter))
+    JsonLayer { write, process: uuid::Uuid::now_v7().to_string() }.with_filter(SpansPass(filter))
 }
 
 struct JsonLayer<W> {
     write: W,
+    /// The `request_id` of lines that belong to no request: all of one process's starting and stopping.
+    process: String,
 }
 
 /// Fields in the order they came.
@@ -102,6 +104,9 @@ where
         }
         event.record(&mut line);
         line.name_if_silent(metadata.name());
+        if !line.0.iter().any(|(name, _)| *name == "request_id") {
+            line.set("request_id", self.process.as_str());
+        }
         if let Ok(mut text) = serde_json::to_vec(&line) {
             text.push(b'\n');
             (self.write)(&text);
@@ -252,6 +257,18 @@ mod tests {
         });
         assert_eq!(lines[0]["message"], "Exporter.Failed");
         assert_eq!(lines[1]["message"], "named.event");
+    }
+
+    #[test]
+    fn a_line_outside_every_request_carries_the_processs_own_id() {
+        let lines = logged("info", || {
+            tracing::info!("starting");
+            tracing::info_span!("request", request_id = "r-1").in_scope(|| tracing::info!("working"));
+            tracing::info!("stopping");
+        });
+        assert_eq!(lines[1]["request_id"], "r-1");
+        assert!(lines[0]["request_id"].as_str().is_some_and(|id| id.len() == 36), "{}", lines[0]);
+        assert_eq!(lines[0]["request_id"], lines[2]["request_id"]);
     }
 
     #[test]

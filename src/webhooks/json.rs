@@ -120,6 +120,10 @@ impl<'a> Object<'a> {
     pub fn required(&self, name: &str) -> Result<Cow<'a, str>, Malformed> {
         match self.text(name)? {
             Some(text) if !text.is_empty() => Ok(text),
+            // Also there, and no text: an object, or a string with half of a surrogate pair.
+            _ if self.get(name)?.is_some_and(|value| !matches!(value.get(), "null" | "\"\"")) => {
+                Err(Malformed::shape(format!("`{name}` is not text")))
+            }
             _ => Err(Malformed::shape(format!("`{name}` is missing"))),
         }
     }

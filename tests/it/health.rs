@@ -37,7 +37,7 @@ async fn a_healthy_app_is_live_and_ready_and_tells_operators_more() {
     assert!(told["queues"].as_array().is_some_and(|queues| queues.len() == 6), "{told}");
     assert!(told["sources"].as_array().is_some_and(|sources| sources.contains(&"stripe".into())), "{told}");
     let (status, problem) = status_of(handler.get("/api/health/everything").await).await;
-    assert_eq!((status, &problem["type"]), (404, &"/problems/health.unknown-check".into()));
+    assert_eq!((status, &problem["type"]), (404, &"/problems/unknown-check".into()));
 }
 
 #[tokio::test]

@@ -93,6 +93,11 @@ async fn every_refusal_has_its_status_and_its_type() {
         app.client().request(http::Method::OPTIONS, app.url("/api/webhooks/stripe")).send().await.unwrap();
     assert_eq!(answer.headers()["allow"], "POST");
     assert_refused("a method", answer, 405, "method-not-allowed").await;
+    for method in [http::Method::GET, http::Method::PUT, http::Method::DELETE] {
+        let answer = app.client().request(method, app.url("/api/webhooks/stripe")).send().await.unwrap();
+        assert_eq!(answer.headers()["allow"], "POST");
+        assert_refused("a method through the host", answer, 405, "method-not-allowed").await;
+    }
     eventually("nothing was queued", SOON, async || storage.is_empty().await).await;
 }
 

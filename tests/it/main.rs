@@ -14,6 +14,7 @@
     reason = "a test fails by panicking, and starts what it likes"
 )]
 
+mod commands;
 mod conversation;
 mod faults;
 mod harness;
@@ -22,5 +23,6 @@ mod ingress;
 mod measured;
 mod models;
 mod scene;
+mod startup;
 mod support;
 mod work;

@@ -62,4 +62,4 @@ pub use process::{Process, exists, mortal, signal};
 pub use proxy::Proxy;
 pub use signing::{sign_espocrm, sign_standard, sign_stripe, verify_standard};
 pub use storage::TestStorage;
-pub use surroundings::{Surroundings, report, repository, unique};
+pub use surroundings::{Surroundings, handlers_program, is_release_build, report, repository, unique};

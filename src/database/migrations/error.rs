@@ -14,7 +14,7 @@ pub enum MigrationError {
 
     /// A file was changed or renamed after it had been applied.
     #[error(
-        "migration V{version:04} was applied as `{applied}` and has been edited since (now `{known}`). \
+        "migration V{version:04} was applied as `{applied}`; its file, now `{known}`, has been renamed or edited since. \
          Restore the file as it was and put the change into a new migration"
     )]
     Edited { version: i32, applied: String, known: String },

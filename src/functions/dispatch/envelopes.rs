@@ -54,9 +54,9 @@ impl Dispatch {
             match result {
                 Ok(line) => {
                     tracing::debug!(code = "invocation.settled", elapsed_ms, "settled");
-                    reply::done(&format!("{}: {line} ({elapsed_ms} ms)", function.name))
+                    reply::done(&format!("{}: {line} ({elapsed_ms} ms)", function.name), &invocation.id)
                 }
-                Err(failure) => reply::failed(failure.code, failure.title),
+                Err(failure) => reply::failed(failure.code, failure.title, &invocation.id),
             }
         }
         .instrument(span)

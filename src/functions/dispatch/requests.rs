@@ -1,7 +1,7 @@
 //! HTTP functions: the caller's request, proxied or forwarded by the host, which look alike here.
 
 use http::header::ALLOW;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method};
 use tokio::time::timeout;
 use tracing::Instrument;
 use warp::reply::Response;
@@ -10,6 +10,7 @@ use super::{Cut, Dispatch, Head, elapsed_ms, guarded, internal_error, log_panic,
 use crate::functions::app::{Function, HttpTrigger, Trigger};
 use crate::functions::http::{BodyStream, HttpRequest, HttpResponse, Unread};
 use crate::functions::invocation::Invocation;
+use crate::functions::problem;
 use crate::functions::reply;
 use crate::functions::route::segments_of;
 
@@ -28,14 +29,14 @@ impl Dispatch {
     /// `queue_or_timer`: the path is that of a function only the host may call.
     pub(super) async fn request(&self, head: Head, body: BodyStream, queue_or_timer: bool) -> Response {
         let body = Unread::new(body);
+        let invocation = self.invocation(&"".into(), &head);
         let refused = match self.find(&head) {
             Found::Function(function, http, params) => {
                 return self.run_http(function, http, params, head, body).await;
             }
             Found::OtherMethods(methods) => {
                 let allow = methods.iter().map(|m| m.as_str()).collect::<Vec<_>>().join(", ");
-                let problem =
-                    problem(StatusCode::METHOD_NOT_ALLOWED, "method.not-allowed", "Method not allowed");
+                let problem = HttpResponse::refusal(&problem::METHOD_NOT_ALLOWED, None);
                 match HeaderValue::from_str(&allow) {
                     Ok(allow) => problem.header(ALLOW, allow),
                     Err(_) => problem,
@@ -44,20 +45,16 @@ impl Dispatch {
             Found::Nothing if queue_or_timer => {
                 tracing::warn!(
                     code = "envelope.not-from-host",
+                    request_id = invocation.id,
                     "a request to a queue or timer function without the headers of the Functions host was refused; \
                      nobody else may call it",
                 );
-                problem(
-                    StatusCode::FORBIDDEN,
-                    "envelope.not-from-host",
-                    "Only the Functions host may call this function",
-                )
+                HttpResponse::refusal(&problem::HOST_ONLY, None)
             }
-            Found::Nothing => problem(StatusCode::NOT_FOUND, "function.not-found", "Not found"),
-            Found::Malformed => problem(StatusCode::BAD_REQUEST, "request.malformed-path", "Malformed path"),
+            Found::Nothing => HttpResponse::refusal(&problem::NOT_FOUND, None),
+            Found::Malformed => HttpResponse::refusal(&problem::MALFORMED_PATH, None),
         };
         self.discard(&body).await;
-        let invocation = self.invocation(&"".into(), &head);
         reply::identified(refused, &invocation.id)
     }
 
@@ -91,6 +88,9 @@ impl Dispatch {
             HttpRequest::new(method, path, query, headers, params, body.clone(), self.request_body_limit);
         async {
             let answer = answer(http, request, invocation.clone()).await;
+            if let Some(id) = answer.headers.get(reply::REQUEST_ID).and_then(|id| id.to_str().ok()) {
+                tracing::Span::current().record("request_id", id);
+            }
             tracing::debug!(
                 code = "invocation.answered",
                 status = answer.status.as_u16(),
@@ -130,8 +130,4 @@ async fn answer(http: &HttpTrigger, request: HttpRequest, invocation: Invocation
             reply::overran()
         }
     }
-}
-
-fn problem(status: StatusCode, code: &str, title: &str) -> HttpResponse {
-    HttpResponse::problem(status, code, title, None)
 }

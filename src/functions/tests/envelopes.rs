@@ -290,7 +290,7 @@ async fn only_the_host_may_call_a_queue_or_timer_function() {
         ("not posted", format!("PUT /f HTTP/1.1\r\n{HOST_HEADERS}")),
     ] {
         let answer = running.send(&head, &body).await;
-        assert_eq!((answer.status, answer.problem().as_str()), (403, "envelope.not-from-host"), "{why}");
+        assert_eq!((answer.status, answer.problem().as_str()), (403, "host-only"), "{why}");
     }
     let answer = running.envelope("F", &body).await;
     assert_eq!(answer.status, 404, "a function's name is exact");

@@ -111,6 +111,8 @@ impl Answer {
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
         let problem = self.json();
         assert_eq!(problem["status"], self.status, "{problem}");
+        assert_eq!(problem["request_id"].as_str(), self.header("x-request-id"), "{self:?}");
+        assert!(problem["request_id"].is_string(), "{problem}");
         let code = problem["type"].as_str().and_then(|t| t.strip_prefix("/problems/"));
         code.unwrap_or_else(|| panic!("no type in {problem}")).to_owned()
     }
@@ -119,6 +121,7 @@ impl Answer {
     pub(super) fn done(&self) -> String {
         assert_eq!(self.status, 200, "{self:?}");
         assert_eq!(self.header("content-type"), Some("application/json"));
+        assert!(self.header("x-request-id").is_some(), "{self:?}");
         let result = self.json();
         assert_eq!(result["Outputs"], serde_json::json!({}));
         assert_eq!(result["ReturnValue"], serde_json::Value::Null);

@@ -1,30 +1,9 @@
-//! Every refusal, and that `docs/webhooks.md` says the same.
+//! Every refusal. That `docs/webhooks.md` says the same is tested in `handlers/problems.rs`, with the others.
 
 use std::time::Duration;
 
 use super::support::{every_kind, post, source};
 use crate::webhooks::{Malformed, Problem, ProblemKind, VerifyError};
-
-const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/webhooks.md");
-
-#[test]
-fn the_documentation_has_every_problem_and_no_other() {
-    let docs = std::fs::read_to_string(DOCS).unwrap();
-    let rows: Vec<[String; 3]> = docs
-        .lines()
-        .filter(|line| line.contains("`/problems/"))
-        .map(|line| {
-            let mut cells =
-                line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`').to_owned());
-            [(); 3].map(|()| cells.next().unwrap_or_default())
-        })
-        .collect();
-    let expected: Vec<[String; 3]> = ProblemKind::ALL
-        .iter()
-        .map(|kind| [kind.type_uri().to_owned(), kind.status().as_u16().to_string(), kind.title().to_owned()])
-        .collect();
-    assert_eq!(rows, expected);
-}
 
 #[test]
 fn types_are_stable_and_told_apart() {

@@ -158,3 +158,17 @@ fn the_answer_and_the_signature_are_as_documented() {
     assert_eq!(stored.1, "[redacted]");
     assert!(kept.secrets.is_empty());
 }
+
+/// What is there and no text is not called missing: its sender would look for it in vain.
+#[test]
+fn a_refusal_says_whether_a_member_is_missing_or_no_text() {
+    for (body, said) in [
+        (r#"{"type":"t"}"#, "`id` is missing"),
+        (r#"{"id":null,"type":"t"}"#, "`id` is missing"),
+        (r#"{"id":"\ud800","type":"t"}"#, "`id` is not text"),
+        (r#"{"id":{},"type":"t"}"#, "`id` is not text"),
+    ] {
+        let refused = post(body).receive(&stripe()).unwrap_err();
+        assert!(refused.to_string().contains(said), "{refused} for {body}");
+    }
+}

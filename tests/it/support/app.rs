@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::consumer::CONSUMER_SECRET;
 use super::process::{children, mortal, signal};
-use super::surroundings::repository;
+use super::surroundings::{handlers_program, repository};
 use super::{
     Consumer, Endpoint, Handler, Port, Process, SOON, Surroundings, TestDatabase, TestStorage, eventually,
 };
@@ -365,7 +365,7 @@ fn lay_out(root: &Path, host: &Value, config: &str) {
     std::fs::write(root.join("host.json"), host.to_string()).expect("host.json");
     std::fs::write(root.join("colloquy.toml"), config).expect("colloquy.toml");
     let program = root.join("function-handlers");
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_function-handlers"), program).expect("the program");
+    std::os::unix::fs::symlink(handlers_program(), program).expect("the program");
 }
 
 fn read(name: &str) -> String {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::process::mortal;
+use super::surroundings::handlers_program;
 use super::{Endpoint, Port, Process, SOON, eventually};
 
 /// A running handler without a host. Dereferences to its [`Endpoint`].
@@ -30,7 +31,7 @@ impl Handler {
         port: Port,
         settings: std::collections::BTreeMap<String, String>,
     ) -> Self {
-        let mut command = mortal(env!("CARGO_BIN_EXE_function-handlers"), "");
+        let mut command = mortal(handlers_program(), "");
         command.env_clear().envs(&settings).current_dir(&root);
         command.env("FUNCTIONS_CUSTOMHANDLER_PORT", port.number().to_string());
         let process = Process::start("function-handlers", command);

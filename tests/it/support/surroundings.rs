@@ -62,6 +62,19 @@ pub fn report(name: &str, text: &str) {
     }
 }
 
+/// The `function-handlers` under test: the debug build, or the release build that `scripts/measure` names.
+pub fn handlers_program() -> PathBuf {
+    std::env::var_os(RELEASE_BUILD)
+        .map_or_else(|| env!("CARGO_BIN_EXE_function-handlers").into(), PathBuf::from)
+}
+
+/// Whether the program under test is a release build, for which the issue's own bounds hold.
+pub fn is_release_build() -> bool {
+    std::env::var_os(RELEASE_BUILD).is_some()
+}
+
+const RELEASE_BUILD: &str = "COLLOQUY_TEST_RELEASE_HANDLERS";
+
 /// A name nobody else has: lower-case letters, digits and hyphens, as queues and directories want them.
 pub fn unique(purpose: &str) -> String {
     format!("{purpose}-{}", uuid::Uuid::now_v7().simple())
