@@ -163,7 +163,7 @@ async fn the_month_after_january_is_february() {
     let (test, database) = TestDatabase::migrated().await;
     let mut client = database.client().await.expect("a client");
     let last_day: Timestamp = "2023-01-31T23:59:59Z".parse().expect("a time");
-    assert_eq!(maintenance::ensure_partitions(&mut client, last_day).await.expect("partitions"), 6);
+    assert_eq!(maintenance::ensure_partitions(&mut client, last_day).await.expect("partitions"), 8);
     let made = "pg_class WHERE relname IN ('events_2023_01', 'events_2023_02', 'api_audit_2023_02')";
     assert_eq!(count(&test.session().await, made).await, 3);
 }
@@ -181,8 +181,8 @@ async fn only_old_and_empty_partitions_are_dropped() {
     let dropped = maintenance::drop_empty_partitions(&mut client, ago(1_000)).await.expect("dropped");
     assert_eq!(dropped, 0);
     let dropped = maintenance::drop_empty_partitions(&mut client, ago(60)).await.expect("dropped");
-    // 400 days ago: two months of three tables; 200 days ago: the same, less deliveries and events of the first.
-    assert_eq!(dropped, 6 + 4);
+    // 400 days ago: two months of four tables; 200 days ago: the same, less deliveries and events of the first.
+    assert_eq!(dropped, 8 + 6);
     assert!(count(&session, tables).await < before);
     assert_eq!((count(&session, "events").await, count(&session, "deliveries").await), (1, 1));
     let again = maintenance::drop_empty_partitions(&mut client, ago(60)).await.expect("dropped");
