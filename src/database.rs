@@ -23,6 +23,7 @@ mod pool;
 pub mod responses;
 pub mod retention;
 mod settings;
+pub mod spending;
 pub mod threads;
 mod tls;
 pub mod turn_log;

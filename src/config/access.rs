@@ -32,7 +32,7 @@ const REQUESTS: Setting = Setting::new(
     "requests, 0 is no limit",
     "Requests a minute of a key, or of an owner with a token, that has no limit of its own; all instances together.",
 )
-.default("600");
+.default("0");
 const TOKENS: Setting =
     Setting::new("RATE_TOKENS_PER_MINUTE", "tokens, 0 is no limit", "The same for tokens, input and output.")
         .default("0");

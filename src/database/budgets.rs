@@ -34,8 +34,19 @@ pub struct Drawn {
     pub amount: Micros,
     /// What nobody holds and nobody spent, after this.
     pub free: Micros,
-    /// Other living processes hold slices and do not yet know that the budget is near its end.
-    pub others_unaware: bool,
+    /// Whether others may still give something back.
+    pub others: Others,
+}
+
+/// What other living processes do with a budget that did not grant enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Others {
+    /// None holds anything of it, or enough was granted.
+    HoldNothing,
+    /// What they hold is set aside by turns, or on its way back.
+    GiveBack,
+    /// One does not know yet that the budget is near its end, and keeps what it does not need.
+    Unaware,
 }
 
 /// A slice as its holder reports it.
@@ -128,11 +139,12 @@ pub async fn draw(
         )
         SELECT locked.scope, locked.subject, locked.day, granted, sliced.amount_micros AS amount,
                limit_micros - spent_micros - held_micros - granted AS free,
-               granted < need AND EXISTS (
-                   SELECT FROM budget_slices other JOIN instances ON instances.id = other.holder
-                   WHERE (other.scope, other.subject, other.day) = (locked.scope, locked.subject, locked.day)
-                     AND other.holder <> $1 AND NOT other.scarce AND other.amount_micros > 0
-                     AND instances.seen_at > now() - make_interval(secs => $9)) AS others_unaware
+               (SELECT bool_or(NOT other.scarce)
+                FROM budget_slices other JOIN instances ON instances.id = other.holder
+                WHERE granted < need
+                  AND (other.scope, other.subject, other.day) = (locked.scope, locked.subject, locked.day)
+                  AND other.holder <> $1 AND other.amount_micros > 0
+                  AND instances.seen_at > now() - make_interval(secs => $9)) AS others_unaware
         FROM locked JOIN sliced USING (scope, subject, day)";
     let (scopes, subjects, days) = columns(asks.iter().map(|ask| &ask.budget));
     let numbers = |of: fn(&Ask) -> Micros| asks.iter().map(of).collect::<Vec<_>>();
@@ -156,7 +168,11 @@ pub async fn draw(
             granted: row.column("granted")?,
             amount: row.column("amount")?,
             free: row.column("free")?,
-            others_unaware: row.column("others_unaware")?,
+            others: match row.column::<Option<bool>>("others_unaware")? {
+                None => Others::HoldNothing,
+                Some(false) => Others::GiveBack,
+                Some(true) => Others::Unaware,
+            },
         })
     });
     drawn.collect()
@@ -396,44 +412,11 @@ fn columns<'a>(keys: impl Iterator<Item = &'a BudgetKey>) -> KeyColumns<'a> {
     columns
 }
 
-fn key(row: &Row) -> Result<BudgetKey, DatabaseError> {
+pub(super) fn key(row: &Row) -> Result<BudgetKey, DatabaseError> {
     let scope: &str = row.column("scope")?;
     let scope = Scope::parse(scope).ok_or_else(|| DatabaseError::Unexpected {
         statement: "budgets",
         reason: "a scope that this program does not know".to_owned(),
     })?;
     Ok(BudgetKey { scope, subject: Arc::from(row.column::<&str>("subject")?), day: row.column("day")? })
-}
-
-/// How one budget stands, for `GET /v1/usage`, the console and operators.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BudgetStatus {
-    pub budget: BudgetKey,
-    pub limit: Micros,
-    pub spent: Micros,
-    pub held: Micros,
-    pub free: Micros,
-}
-
-/// The budgets of a day: those of an owner, or all (for operators). Owners see no total.
-pub async fn status(
-    client: &impl Statements,
-    day: Date,
-    owner: Option<&str>,
-) -> Result<Vec<BudgetStatus>, DatabaseError> {
-    const SQL: &str = "
-        SELECT scope, subject, day, limit_micros, spent_micros, held_micros, free_micros FROM budget_status
-        WHERE day = $1 AND ($2::text IS NULL OR (scope = 'owner' AND subject = $2))
-        ORDER BY scope, subject LIMIT 1000";
-    let rows = client.query("budgets.status", SQL, &[(&day, Type::DATE), (&owner, Type::TEXT)]).await?;
-    let status = rows.iter().map(|row| {
-        Ok(BudgetStatus {
-            budget: key(row)?,
-            limit: row.column("limit_micros")?,
-            spent: row.column("spent_micros")?,
-            held: row.column("held_micros")?,
-            free: row.column("free_micros")?,
-        })
-    });
-    status.collect()
 }

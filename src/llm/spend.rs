@@ -91,8 +91,8 @@ struct Waiting {
     limits: Limits,
     amount: Micros,
     answer: oneshot::Sender<Result<Reservation, SpendError>>,
-    /// Until when it waits for other processes to give back.
-    patience: Option<Instant>,
+    /// Since when it waits for other processes to give back.
+    since: Option<Instant>,
 }
 
 /// What an attempt is for, as far as its reservation does not know it.
@@ -170,7 +170,7 @@ impl Spend {
                 Err(Refusal::Short) => {
                     let (answer, answered) = oneshot::channel();
                     let who = who.clone();
-                    state.waiting.push(Waiting { who, limits, amount, answer, patience: None });
+                    state.waiting.push(Waiting { who, limits, amount, answer, since: None });
                     Some(answered)
                 }
             }

@@ -268,7 +268,7 @@ async fn a_month_without_partition_is_said_made_once_and_then_stored_into() {
             maintenance::ensure_partitions(&mut client, at).await.expect("partitions")
         });
     }
-    assert_eq!(calls.join_all().await.iter().sum::<usize>(), 6, "three tables, two months, once");
+    assert_eq!(calls.join_all().await.iter().sum::<usize>(), 8, "four tables, two months, once");
     assert_eq!(late.store(&client).await.events.len(), 1);
     let again = maintenance::ensure_partitions(&mut client, late.received_at).await.expect("partitions");
     assert_eq!(again, 0);

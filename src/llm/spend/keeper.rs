@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Scope, Spend, SpendError, State, Waiting, ledger::Refusal, sweep};
-use crate::database::budgets::{self, Ask};
+use crate::database::budgets::{self, Ask, Others};
 use crate::database::{Class, Client, Database, DatabaseError};
 use crate::telemetry::metrics;
 
@@ -17,6 +17,8 @@ const AWAY: Duration = Duration::from_secs(1);
 /// Heartbeats that a turn waits for others to give back what they do not need, and the shortest such time.
 const GIVING_BACK: u32 = 3;
 const GIVING_BACK_LEAST: Duration = Duration::from_secs(2);
+/// How long a turn waits for what others, who know that the budget is near its end, have on its way back.
+const ON_ITS_WAY: Duration = Duration::from_millis(150);
 const PARTITIONS_EVERY: Duration = Duration::from_secs(12 * 3600);
 
 struct Keeper {
@@ -103,8 +105,7 @@ impl Keeper {
 
     /// Between looks at whether others gave back.
     fn poll(&self) -> Duration {
-        (self.spend.inner.settings.heartbeat / 10)
-            .clamp(Duration::from_millis(10), Duration::from_millis(200))
+        (self.spend.inner.settings.heartbeat / 10).clamp(Duration::from_millis(10), Duration::from_millis(50))
     }
 
     /// How long others may take to give back, if they live.
@@ -217,7 +218,7 @@ impl Keeper {
                 let all = waiting.iter().map(|one| (&one.who, one.limits, one.amount));
                 (ledger.asks(all, &self.spend.inner.settings), *holder)
             };
-            let mut unaware = false;
+            let mut others = Others::HoldNothing;
             let mut made = false;
             if !asks.is_empty() {
                 let aware_within = self.giving_back();
@@ -229,13 +230,13 @@ impl Keeper {
                         return Err(error);
                     }
                 };
-                unaware = drawn.iter().any(|one| one.others_unaware);
+                others = drawn.iter().map(|one| one.others).max().unwrap_or(others);
                 made = drawn.len() < asks.len();
                 let settings = &self.spend.inner.settings;
                 self.spend.state().ledger.drew(&drawn, &asks, settings, Instant::now());
             }
-            let waits = self.answer_those_who_can_go(&asks, unaware, made);
-            if waits == 0 || (unaware && !made) {
+            let waits = self.answer_those_who_can_go(&asks, others, made);
+            if waits == 0 || (others > Others::HoldNothing && !made) {
                 return Ok(waits > 0);
             }
             if round >= 5 {
@@ -249,8 +250,9 @@ impl Keeper {
 
     /// Everybody whom the slices cover gets a reservation, in order. Whoever a budget cannot cover is refused, unless
     /// others may give back. Says how many still wait.
-    fn answer_those_who_can_go(&self, asks: &[Ask], unaware: bool, made: bool) -> usize {
-        let patience = self.giving_back();
+    fn answer_those_who_can_go(&self, asks: &[Ask], others: Others, made: bool) -> usize {
+        let patience = if others == Others::Unaware { self.giving_back() } else { ON_ITS_WAY };
+        let asked = !asks.is_empty() && others > Others::HoldNothing && !made;
         let mut answers = Vec::new();
         let mut state = self.spend.state();
         let waiting = std::mem::take(&mut state.waiting);
@@ -262,12 +264,11 @@ impl Keeper {
                     answers.push((one, Err(refused)));
                 }
                 Err(Refusal::Short) => {
-                    let asked = !asks.is_empty() && unaware && !made;
-                    let until = *one.patience.get_or_insert_with(|| Instant::now() + patience);
-                    if asked && Instant::now() >= until {
-                        let refused =
-                            self.spend.spent(asks.first().map_or(Scope::Total, |ask| ask.budget.scope));
-                        answers.push((one, Err(refused)));
+                    let now = Instant::now();
+                    let since = *one.since.get_or_insert(now);
+                    if asked && now >= since + patience {
+                        let scope = state.ledger.dried_up(asks, now);
+                        answers.push((one, Err(self.spend.spent(scope))));
                     } else {
                         state.waiting.push(one);
                     }

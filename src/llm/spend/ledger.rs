@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::civil::Date;
 
 use super::{BudgetKey, Micros, Scope, SpendSettings, Who};
-use crate::database::budgets::{Ask, Drawn, Report, Return, Standing};
+use crate::database::budgets::{Ask, Drawn, Others, Report, Return, Standing};
 
 /// How long a budget that could not grant enough is taken to be spent, without asking again.
 const DRY: Duration = Duration::from_millis(250);
@@ -52,6 +52,8 @@ struct Slice {
     reserved: Micros,
     /// Nothing is drawn ahead, and nothing kept that no turn needs.
     scarce: bool,
+    /// The last draw did not grant enough.
+    lacking: bool,
     /// Nothing more was to be had, until then.
     dry_until: Option<Instant>,
     used_at: Instant,
@@ -71,6 +73,7 @@ impl Slice {
             spent: 0,
             reserved: 0,
             scarce: false,
+            lacking: false,
             dry_until: None,
             used_at: now,
             dirty: false,
@@ -301,10 +304,23 @@ impl Ledger {
                 slice.drawn = got.amount;
                 slice.unsure = false;
                 slice.scarce = got.free < settings.slice(slice.limit);
-                let enough = got.granted >= need;
-                slice.dry_until = (!enough && !got.others_unaware).then(|| now + DRY);
+                slice.lacking = got.granted < need;
+                let nothing_comes = slice.lacking && got.others == Others::HoldNothing;
+                slice.dry_until = nothing_comes.then(|| now + DRY);
             }
         }
+    }
+
+    /// Others were waited for in vain. Names a budget that could not grant enough.
+    pub fn dried_up(&mut self, asks: &[Ask], now: Instant) -> Scope {
+        let mut scope = Scope::Total;
+        for ask in asks {
+            if let Some(slice) = self.slice(&ask.budget).filter(|slice| slice.lacking) {
+                slice.dry_until = Some(now + DRY);
+                scope = ask.budget.scope;
+            }
+        }
+        scope
     }
 
     /// The answer to a draw or a return was lost: what they changed is asked for with the next report.

@@ -3,6 +3,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::support::*;
+use crate::database::spending;
 use crate::database::tests::support::{TestDatabase, eventually, value};
 use crate::llm::spend::{Budgets, Scope, SpendError};
 
@@ -149,14 +150,21 @@ async fn most_turns_ask_nobody() {
 
 #[tokio::test]
 async fn without_budgets_rows_are_written_and_nothing_is_drawn() {
-    let (test, _database) = TestDatabase::migrated().await;
+    let (test, database) = TestDatabase::migrated().await;
     let process = Process::start(&test, &TestClock::at(MIDDAY), settings(Budgets::default()));
     turn(&process.spend, &who("ada", "k"), 10, 7).await.expect("no budget");
     process.end().await;
     assert_eq!(books(&test).await, (0, 0, 7));
     let session = test.session().await;
     assert_eq!(value::<i64>(&session, "SELECT count(*) FROM budgets").await, 0);
-    let by_day = "SELECT (turns, input_tokens, output_tokens, cost_micros, estimated_cost_micros)::text
-                  FROM usage_by_day WHERE owner = 'ada' AND day = '2026-11-21'";
-    assert_eq!(value::<String>(&session, by_day).await, "(1,3,5,7,0)");
+    let client = database.client().await.expect("a client");
+    let day = "2026-11-21".parse().expect("a date");
+    for (owner, rows) in [(Some("ada"), 1), (None, 1), (Some("eve"), 0)] {
+        let found = spending::by_day(&client, owner, day, day).await.expect("an answer");
+        assert_eq!(found.len(), rows, "{owner:?}");
+        if let Some(row) = found.first() {
+            assert_eq!((row.turns, row.input_tokens, row.output_tokens), (1, 3, 5));
+            assert_eq!((row.cost_micros, row.estimated_cost_micros), (7, 0));
+        }
+    }
 }

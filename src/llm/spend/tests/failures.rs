@@ -1,9 +1,10 @@
 use std::time::Duration;
 
 use super::support::*;
+use crate::azure::testing;
 use crate::database::tests::support::{TestDatabase, connect, eventually, test_url, value};
-use crate::database::usage;
-use crate::llm::spend::{Reason, Settlement, Spend, SpendError, WithoutDatabase, system_clock};
+use crate::database::{Database, usage};
+use crate::llm::spend::{Reason, Settlement, Spend, SpendError, WithoutDatabase, bring_home, system_clock};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_costs_what_was_set_aside_and_returns_the_rest() {
@@ -110,6 +111,51 @@ async fn close(session: &tokio_postgres::Client, name: &str, closed: bool) {
         let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
         session.execute(end, &[&name]).await.expect("ended");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_the_database_does_not_take_come_home_by_queue_once() {
+    let (test, database) = TestDatabase::migrated().await;
+    let storage = testing::azurite();
+    let queue = storage.queue(&testing::unique("usage"));
+    let mut settings = settings(total(100_000));
+    settings.spool_after = Duration::ZERO;
+    let mut connection = test.settings();
+    connection.url = test.direct.as_str().to_owned().into();
+    let own = Database::new(connection, None).expect("settings");
+    let spend = Spend::new(settings, Some(own), Some(queue.clone()), TestClock::at(MIDDAY).clock());
+    let tasks = crate::tasks::Tasks::new();
+    spend.start(&tasks);
+    let caller = who("ada", "k");
+    turn(&spend, &caller, 10, 10).await.expect("there is plenty");
+    let session = test.session().await;
+    let rows = "SELECT count(*) FROM usage";
+    eventually("the first row is written", || async { value::<i64>(&session, rows).await == 1 }).await;
+    drop(session);
+    let admin = connect(&test_url("COLLOQUY_TEST_DATABASE_DIRECT_URL")).await;
+    close(&admin, &test.name, true).await;
+    for _ in 0..50 {
+        turn(&spend, &caller, 10, 7).await.expect("in hand");
+    }
+    eventually("they are on the queue", || async { spend.writer_status().spooled == 50 }).await;
+    assert_eq!(spend.writer_status().lost, 0);
+    close(&admin, &test.name, false).await;
+    eventually("they come home", || async {
+        // The pooler goes on refusing for a while after the database is back.
+        bring_home(&queue, &database).await.is_ok_and(|taken| taken > 0)
+    })
+    .await;
+    while bring_home(&queue, &database).await.expect("read") > 0 {}
+    // What cannot be read does not stop the rest.
+    queue.put("v9 ?", Duration::ZERO).await.expect("put");
+    assert_eq!(bring_home(&queue, &database).await.expect("read"), 1);
+    let session = test.session().await;
+    let letters = "SELECT count(*) FROM dead_letters WHERE reason_code = 'message_malformed'";
+    assert_eq!(value::<i64>(&session, letters).await, 1);
+    assert_eq!(value::<i64>(&session, rows).await, 51);
+    eventually("given back", || async { spend.finish().await.is_ok() }).await;
+    tasks.stop(Duration::from_secs(5)).await.expect("stopped");
+    assert_eq!(books(&test).await, (360, 0, 360));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use jiff::civil::date;
 use proptest::prelude::*;
 
 use super::support::{settings, total, who};
-use crate::database::budgets::{Drawn, Standing};
+use crate::database::budgets::{Drawn, Others, Standing};
 use crate::llm::spend::BudgetKey;
 use crate::llm::spend::ledger::{Ledger, Limits, Refusal};
 use crate::llm::spend::{Scope, rows};
@@ -16,7 +16,7 @@ fn drawn(ledger: &mut Ledger, amount: i64, free: i64, need: bool) {
     let waiting = [(&caller, LIMITS, if need { 10_000 } else { 0 })];
     let asks = ledger.asks(waiting.into_iter(), &settings(total(1_000)));
     let budget = BudgetKey { scope: Scope::Total, subject: "".into(), day: ledger.today() };
-    let got = Drawn { budget, granted: amount, amount, free, others_unaware: false };
+    let got = Drawn { budget, granted: amount, amount, free, others: Others::HoldNothing };
     ledger.drew(&[got], &asks, &settings(total(1_000)), Instant::now());
 }
 
