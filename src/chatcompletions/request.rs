@@ -308,7 +308,7 @@ impl Terms {
         let renamed = if let Some(rest) = param.strip_prefix("tool_choice.tools[") {
             function(rest, "tool_choice.allowed_tools.tools")
         } else if let Some(rest) = param.strip_prefix("tools[") {
-            // What this endpoint found itself has its own name already.
+            // A provider of chat completions speaks in these terms already.
             function(rest, "tools").filter(|_| !rest.contains("].function") && !rest.contains("].type"))
         } else if param == "input" || param.starts_with("input[") {
             Some("messages".to_owned())
