@@ -108,7 +108,7 @@ pub async fn server(
         // Nothing is sent there.
         ("AzureWebJobsStorage", &text("COLLOQUY_TEST_AZURITE")?),
         ("ENCRYPTION_KEY", "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="),
-        ("LOG_LEVEL", "warn"),
+        ("APP_LOG_LEVEL", "warn"),
         ("TURN_KEPT", "1s"),
         ("TURNS_MAX", "20000"),
     ] {
