@@ -42,8 +42,7 @@ pub async fn run(database: &Database, turns: usize) -> anyhow::Result<()> {
     let (server, address) = parts::server(&url, &far, &database.direct, &[]).await?;
     let ask = Ask::server(&address, true, WORDS);
     for at_once in [1, 32] {
-        rung("(c) store: true, database by proxy", &server, &ask, turns / 4, at_once, Some(database))
-            .await?;
+        rung("(c) store: true, database by proxy", &server, &ask, turns / 4, at_once, Some(database)).await?;
     }
     Ok(())
 }
