@@ -72,24 +72,42 @@ pub async fn run(database: &Database, sockets: usize, streams: usize) -> anyhow:
     Ok(())
 }
 
+/// What all streams have seen so far.
+#[derive(Debug, Default)]
+struct Progress {
+    begun: AtomicUsize,
+    pieces: AtomicUsize,
+}
+
 /// Streams at the same time; each checks that every piece came.
 async fn paced(server: &Part, ask: &Ask, streams: usize, store: bool) -> anyhow::Result<()> {
     let client = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build()?;
     let memory = server.memory()?;
+    let seen = Arc::new(Progress::default());
     let mut tasks = JoinSet::new();
     for nth in 0..streams {
-        let (ask, client) = (ask.clone(), client.clone());
+        let (ask, client, seen) = (ask.clone(), client.clone(), Arc::clone(&seen));
         tasks.spawn(async move {
             // Not all in the same millisecond.
             tokio::time::sleep(Duration::from_micros(nth as u64 * 2_000)).await;
-            watch_one(&ask, &client).await
+            watch_one(&ask, &client, &seen).await
         });
     }
-    // All of them run by now, and none is over.
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    let (before, started) = (server.busy()?, Instant::now());
+    while seen.begun.load(Ordering::Relaxed) < streams {
+        ensure!(
+            tasks.len() == streams,
+            "streams end before all have begun: this machine cannot make the load"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if let Some(ended) = tasks.try_join_next() {
+            ended??;
+        }
+    }
+    let count = || seen.pieces.load(Ordering::Relaxed);
+    let (before, pieces_before, started) = (server.busy()?, count(), Instant::now());
     tokio::time::sleep(Duration::from_secs(7)).await;
     let (busy, seconds) = (server.busy()? - before, started.elapsed().as_secs_f64());
+    let meanwhile = count() - pieces_before;
     let during = server.memory()?;
     let mut gaps = Vec::new();
     while let Some(task) = tasks.join_next().await {
@@ -98,10 +116,11 @@ async fn paced(server: &Part, ask: &Ask, streams: usize, store: bool) -> anyhow:
     let pieces = gaps.len();
     let (median, most) = quantiles(gaps);
     println!(
-        "{streams} streams of 20 pieces/s, store: {store}: {} of one core, {:.1} µs a piece, {:.1} KiB each; between two \
+        "{streams} streams, {:.0} pieces/s, store: {store}: {} of one core, {:.1} µs a piece, {:.1} KiB each; between two \
          pieces {median:.1?}, at most {most:.1?} for 99 of 100; {pieces} of {} pieces",
+        meanwhile as f64 / seconds,
         share(busy, seconds),
-        busy as f64 / (seconds * streams as f64 * 1_000.0 / PACE as f64),
+        busy as f64 / meanwhile as f64,
         each(memory, during, streams),
         streams * WORDS,
     );
@@ -110,7 +129,7 @@ async fn paced(server: &Part, ask: &Ask, streams: usize, store: bool) -> anyhow:
 }
 
 /// Times between pieces; fails if one is missing or doubled.
-async fn watch_one(ask: &Ask, client: &reqwest::Client) -> anyhow::Result<Vec<Duration>> {
+async fn watch_one(ask: &Ask, client: &reqwest::Client, seen: &Progress) -> anyhow::Result<Vec<Duration>> {
     let request = client.post(&ask.url).bearer_auth(KEY).header("content-type", "application/json");
     let answer = request.body(ask.body.clone()).send().await?;
     ensure!(answer.status() == 200, "{}", answer.text().await?);
@@ -138,6 +157,10 @@ async fn watch_one(ask: &Ask, client: &reqwest::Client) -> anyhow::Result<Vec<Du
             );
             number += 1;
             if frame.as_bytes().starts_with(ask.piece) {
+                if gaps.is_empty() {
+                    seen.begun.fetch_add(1, Ordering::Relaxed);
+                }
+                seen.pieces.fetch_add(1, Ordering::Relaxed);
                 gaps.push(last.elapsed());
                 last = Instant::now();
             }

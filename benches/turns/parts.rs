@@ -105,7 +105,10 @@ pub async fn server(
             "AUTH_API_KEYS",
             &format!(r#"[{{"name":"bench","sha256":"{hash}","scopes":["operator"],"owner":"bench"}}]"#),
         ),
-        ("LOG_LEVEL", "warn"),
+        // Nothing is sent there.
+        ("AzureWebJobsStorage", &text("COLLOQUY_TEST_AZURITE")?),
+        ("ENCRYPTION_KEY", "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="),
+        ("APP_LOG_LEVEL", "warn"),
         ("TURN_KEPT", "1s"),
         ("TURNS_MAX", "20000"),
     ] {

@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use jsonschema::Validator;
 use serde_json::{Value, json};
+
+use super::schema;
 
 const SCHEMA: &str = include_str!("../../../fixtures/openresponses/openapi.json");
 
-/// Validators of the published schemas.
+/// The published schemas.
 pub struct Contract {
-    /// By the event's `type`.
-    events: BTreeMap<String, Validator>,
-    resource: Validator,
-    compacted: Validator,
-    socket_error: Validator,
+    /// The name of the schema by the event's `type`.
+    events: BTreeMap<String, String>,
+    document: Value,
 }
 
 impl Contract {
@@ -24,42 +23,35 @@ impl Contract {
             &mut document["components"]["schemas"]["JsonSchemaResponseFormat"]["properties"]["schema"];
         assert_eq!(*format, json!({ "anyOf": [{ "type": "null" }] }), "still so");
         *format = json!({ "type": "object" });
-        let validator = |name: &str| {
-            let schema = json!({
-                "$schema": "https://json-schema.org/draft/2020-12/schema",
-                "$ref": format!("#/components/schemas/{name}"),
-                "components": document["components"],
-            });
-            jsonschema::validator_for(&schema).unwrap_or_else(|error| panic!("{name}: {error}"))
-        };
         let schemas = document["components"]["schemas"].as_object().expect("schemas");
         let events = schemas
             .iter()
             .filter(|(name, _)| name.ends_with("StreamingEvent"))
             .map(|(name, schema)| {
                 let kind = schema["properties"]["type"]["enum"][0].as_str().expect("a type");
-                (kind.to_owned(), validator(name))
+                (kind.to_owned(), name.clone())
             })
             .collect();
-        Self {
-            events,
-            resource: validator("ResponseResource"),
-            compacted: validator("CompactResource"),
-            socket_error: validator("WebSocketErrorEvent"),
-        }
+        Self { events, document }
+    }
+
+    fn fits(&self, name: &str, value: &Value) {
+        let schema = &self.document["components"]["schemas"][name];
+        let errors = schema::errors(&self.document, schema, value);
+        assert!(errors.is_empty(), "{name}: {errors:#?}\n{value:#}");
     }
 
     pub fn resource(&self, response: &Value) {
-        fits(&self.resource, response);
+        self.fits("ResponseResource", response);
         assert_eq!(response["object"], "response");
     }
 
     pub fn compacted(&self, response: &Value) {
-        fits(&self.compacted, response);
+        self.fits("CompactResource", response);
     }
 
     pub fn socket_error(&self, message: &Value) {
-        fits(&self.socket_error, message);
+        self.fits("WebSocketErrorEvent", message);
     }
 
     /// A whole stream: every event, their numbers, their order, and that the pieces make up the whole. Gives the
@@ -68,7 +60,7 @@ impl Contract {
         for (number, event) in (0_u64..).zip(events) {
             let kind = event["type"].as_str().expect("a type");
             let schema = self.events.get(kind).unwrap_or_else(|| panic!("'{kind}' is no event: {event}"));
-            fits(schema, event);
+            self.fits(schema, event);
             assert_eq!(event["sequence_number"], number, "{event}");
         }
         let last = events.last().expect("an event");
@@ -156,10 +148,4 @@ fn part_events(events: &[&Value], frame: &str, name: &str, text: &str, part: &Va
 fn pieces(events: &[&Value], name: &str) -> String {
     assert!(events.iter().all(|event| kind(event) == name), "only {name}: {events:?}");
     events.iter().filter_map(|event| event["delta"].as_str()).collect()
-}
-
-fn fits(schema: &Validator, value: &Value) {
-    let errors: Vec<String> =
-        schema.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
-    assert!(errors.is_empty(), "{errors:#?}\n{value:#}");
 }
