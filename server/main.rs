@@ -13,6 +13,7 @@ mod responses;
 mod routes;
 mod socket;
 mod stream;
+mod usage;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::browser;
 use crate::http::{Body, REQUEST_ID, Request, refusal};
 
-use crate::{chat, conversations, embeddings, health, models, responses};
+use crate::{chat, conversations, embeddings, health, models, responses, usage};
 
 /// All routes as one filter. The match below is the whole map; warp carries it.
 pub fn filter(app: Arc<App>) -> impl Filter<Extract = (Response,), Error = warp::Rejection> + Clone {
@@ -131,6 +131,8 @@ async fn dispatch(app: &Arc<App>, mut request: Request) -> (&'static str, Result
         ["v1", "models"] if at(&[M::GET]) => ("models.list", models::list(app, request).await),
         ["v1", "models", ref id @ ..] if at(&[M::GET]) => ("models.get", models::get(app, request, id).await),
         ["v1", "models", ..] => ("models", Err(not_allowed("GET"))),
+        ["v1", "usage"] if at(&[M::GET]) => ("usage", usage::get(app, request).await),
+        ["v1", "usage"] => ("usage", Err(not_allowed("GET"))),
         _ => ("unknown", Err(unknown(&method, &path))),
     }
 }

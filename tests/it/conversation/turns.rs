@@ -127,3 +127,30 @@ async fn without_the_database_what_needs_none_goes_on() {
     assert_eq!(server.call(Method::GET, "/health/live", None, API_KEY).await.0, 200);
     assert_eq!(server.call(Method::GET, "/health/ready", None, API_KEY).await.0, 503);
 }
+
+#[tokio::test]
+async fn usage_is_shown_to_its_owner_and_to_operators() {
+    let (_database, first, second) = two().await;
+    first.post("/v1/responses", json!({ "model": "demo", "input": "hello" })).await;
+    second
+        .call(Method::POST, "/v1/responses", Some(json!({ "model": "demo", "input": "hello" })), OTHER_KEY)
+        .await;
+    let owners = |usage: &Value| -> Vec<String> {
+        usage["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|day| day["owner"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let (status, mine) = second.call(Method::GET, "/v1/usage", None, OTHER_KEY).await;
+    assert_eq!((status, owners(&mine)), (200, vec!["somebody-else".to_owned()]), "{mine}");
+    assert_eq!((&mine["data"][0]["turns"], &mine["data"][0]["model"]), (&json!(1), &json!("demo")));
+    assert!(mine["data"][0]["output_tokens"].as_i64().unwrap() > 0);
+    let (_, all) = first.read("/v1/usage?owner=*").await;
+    assert_eq!(owners(&all).len(), 2, "{all}");
+    let (status, error) = second.call(Method::GET, "/v1/usage?owner=*", None, OTHER_KEY).await;
+    assert_eq!(status, 403, "{error}");
+    let (status, error) = first.read("/v1/usage?from=yesterday").await;
+    assert_eq!((status, &error["error"]["param"]), (400, &json!("from")));
+}
