@@ -31,7 +31,7 @@ use colloquy::wiring;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::commands::Cli;
-use crate::services::Services;
+use crate::services::{Services, contradictions};
 use crate::settlement::QueueSettlement;
 
 fn main() -> ExitCode {
@@ -101,6 +101,10 @@ async fn serve() -> Result<(), Fatal> {
             variable = unused,
             "a secret fits no source or target of colloquy.toml"
         );
+    }
+
+    for mistake in contradictions(&config.app, config.environment) {
+        tracing::warn!(code = "config_contradiction", mistake, "a part of colloquy.toml can never work");
     }
 
     let services = Services::new(config).map_err(fatal(ConfigErrors::CODE))?;

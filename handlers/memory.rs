@@ -3,7 +3,7 @@
 //! glibc keeps what was freed: an arena for every thread, and after the first large block that is freed a threshold
 //! raised so far that neither later blocks nor the heap's end go back. It can be told otherwise, but only by the
 //! environment and only before the program starts; so the program that the host starts replaces itself once, which
-//! costs a millisecond and keeps its process id. `scripts/measure` shows what it brings.
+//! costs two milliseconds and keeps its process id. `scripts/measure` shows what it brings.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;

@@ -18,6 +18,11 @@ const KEY_EXPIRED: ProblemType = ProblemType::new("key-expired", StatusCode::UNA
 const SCOPE_MISSING: ProblemType =
     ProblemType::new("scope-missing", StatusCode::FORBIDDEN, "API key does not permit this");
 
+const TOKEN_REFUSED: ProblemType =
+    ProblemType::new("token-refused", StatusCode::UNAUTHORIZED, "Token not valid here");
+const KEY_UNCHECKED: ProblemType =
+    ProblemType::new("key-unchecked", StatusCode::SERVICE_UNAVAILABLE, "Cannot check the API key now");
+
 /// Why an operator's page was refused.
 pub fn access(error: &AccessError) -> ProblemType {
     match error {
@@ -26,6 +31,8 @@ pub fn access(error: &AccessError) -> ProblemType {
         AccessError::Unknown | AccessError::Token(_) | AccessError::Unavailable => KEY_UNKNOWN,
         AccessError::Expired { .. } => KEY_EXPIRED,
         AccessError::Forbidden { .. } => SCOPE_MISSING,
+        AccessError::Token(_) => TOKEN_REFUSED,
+        AccessError::Unavailable => KEY_UNCHECKED,
     }
 }
 
@@ -45,7 +52,16 @@ mod tests {
         let webhooks = ProblemKind::ALL.iter().map(|kind| {
             [kind.type_uri().to_owned(), kind.status().as_u16().to_string(), kind.title().to_owned()]
         });
-        let own = [UNKNOWN_CHECK, STOPPING, KEY_MISSING, KEY_UNKNOWN, KEY_EXPIRED, SCOPE_MISSING];
+        let own = [
+            UNKNOWN_CHECK,
+            STOPPING,
+            KEY_MISSING,
+            KEY_UNKNOWN,
+            KEY_EXPIRED,
+            SCOPE_MISSING,
+            TOKEN_REFUSED,
+            KEY_UNCHECKED,
+        ];
         let others = PROBLEM_TYPES.iter().copied().chain(own).map(|problem| {
             let uri = format!("/problems/{}", problem.slug);
             [uri, problem.status.as_u16().to_string(), problem.title.to_owned()]
@@ -74,7 +90,7 @@ mod tests {
     fn one_error_has_one_type() {
         let types: BTreeSet<_> = every_type().into_iter().map(|[uri, ..]| uri).collect();
         assert_eq!(types.len(), every_type().len(), "a type with two statuses or titles");
-        for error in [AccessError::Missing, AccessError::Unknown] {
+        for error in [AccessError::Missing, AccessError::Unknown, AccessError::Unavailable] {
             assert_eq!(access(&error).status, error.status());
         }
     }

@@ -69,7 +69,6 @@ impl Services {
         });
         let sources = sources(&config, &mut mistakes);
         let targets = targets(&config, &mut mistakes);
-        mistakes.extend(misplaced_jobs(&config.app));
         if !mistakes.is_empty() {
             return Err(anyhow!(mistakes.join("\n")));
         }
@@ -175,7 +174,7 @@ fn target(config: &Config, name: &str, target: &TargetConfig) -> anyhow::Result<
     Ok(Target { destination: destination(config.environment, target)?, signer })
 }
 
-/// Where a target is, if it may be reached at all. A name is judged when it is resolved.
+/// Where a target is, and by which rule it may be reached.
 fn destination(environment: AppEnvironment, target: &TargetConfig) -> anyhow::Result<Destination> {
     let mut networks = target.allow_networks.clone();
     // A developer's own machine is not an internal network to protect.
@@ -185,18 +184,19 @@ fn destination(environment: AppEnvironment, target: &TargetConfig) -> anyhow::Re
     }
     let url = target.url.parse().context("the URL")?;
     let rule = AddressRule::new(&networks);
-    rule.check_literal(&url)?;
     Ok(Destination { url, rule, allow_http: target.allow_http || own_machine })
 }
 
-/// What start-up refuses of a well-formed `colloquy.toml` although no secret is missing: targets that can never be
-/// reached, and jobs that can do nothing with a source's events.
+/// What cannot work in a well-formed `colloquy.toml`: targets that can never be reached, and jobs that can do nothing
+/// with a source's events. `check` refuses it; start-up warns, since deliveries are taken all the same.
 pub fn contradictions(app: &AppConfig, environment: AppEnvironment) -> Vec<String> {
     let mut found: Vec<String> = app.refused_in(environment).iter().map(ToString::to_string).collect();
     // A URL from the environment is judged when there is one.
     let written = app.targets.iter().filter(|(_, target)| !target.url.contains("${"));
     for (name, target) in written {
-        if let Err(error) = destination(environment, target) {
+        let checked = destination(environment, target)
+            .and_then(|destination| Ok(destination.rule.check_literal(&destination.url)?));
+        if let Err(error) = checked {
             found.push(format!("targets.{name}: {error:#}"));
         }
     }

@@ -58,7 +58,15 @@ fn judge(check: &Check, environment: &dyn Environment) -> anyhow::Result<ExitCod
     }
     if check.env {
         match crate::load(environment) {
-            Ok(config) => mistakes.extend(Services::new(config).err().map(|error| format!("{error:#}"))),
+            Ok(config) => {
+                // Again, with the values of the environment in their places.
+                for mistake in contradictions(&config.app, config.environment) {
+                    if !mistakes.contains(&mistake) {
+                        mistakes.push(mistake);
+                    }
+                }
+                mistakes.extend(Services::new(config).err().map(|error| format!("{error:#}")));
+            }
             Err(error) => mistakes.push(format!("{error:#}")),
         }
     }
