@@ -27,8 +27,7 @@ const KEY_UNCHECKED: ProblemType =
 pub fn access(error: &AccessError) -> ProblemType {
     match error {
         AccessError::Missing => KEY_MISSING,
-        // Operators of the function app have keys of the setting: tokens, and what only the database knows, are none.
-        AccessError::Unknown | AccessError::Token(_) | AccessError::Unavailable => KEY_UNKNOWN,
+        AccessError::Unknown => KEY_UNKNOWN,
         AccessError::Expired { .. } => KEY_EXPIRED,
         AccessError::Forbidden { .. } => SCOPE_MISSING,
         AccessError::Token(_) => TOKEN_REFUSED,
