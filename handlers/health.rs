@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use colloquy::access::AccessError;
 use colloquy::config::Scope;
-use colloquy::database::migrations::{self, Migrations};
+use colloquy::database::migrations;
 use colloquy::functions::{HttpRequest, HttpResponse, Invocation, problem};
 use colloquy::telemetry::metrics;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -87,7 +87,7 @@ struct Check {
 
 async fn checks(services: &Services) -> Vec<Check> {
     let (database, storage) = futures_util::join!(
-        tokio::time::timeout(PATIENCE, schema(services)),
+        tokio::time::timeout(PATIENCE, migrations::readiness(&services.database)),
         tokio::time::timeout(PATIENCE, storage(services)),
     );
     let check = |name, result: Result<Result<String, String>, _>| match result {
@@ -96,23 +96,6 @@ async fn checks(services: &Services) -> Vec<Check> {
         Err(_) => Check { name, ok: false, detail: Some(format!("no answer within {PATIENCE:?}")) },
     };
     vec![check("database", database), check("storage", storage)]
-}
-
-/// The database answers, and its schema is not older than this program needs.
-async fn schema(services: &Services) -> Result<String, String> {
-    let wanted = Migrations::embedded().map_err(|error| error.to_string())?.latest();
-    let version = migrations::schema_version(&services.database).await.map_err(|error| {
-        metrics::database_error(error.code());
-        error.to_string()
-    })?;
-    let pending = u64::try_from(wanted - version).unwrap_or_default();
-    metrics::migrations(u64::try_from(version).unwrap_or_default(), pending);
-    if version < wanted {
-        return Err(format!(
-            "the schema is at version {version}, this program needs {wanted}: run `function-handlers migrate`"
-        ));
-    }
-    Ok(format!("schema version {version}"))
 }
 
 async fn storage(services: &Services) -> Result<String, String> {

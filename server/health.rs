@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use colloquy::config::Scope;
-use colloquy::database::migrations::{self, Migrations};
+use colloquy::database::migrations;
 use colloquy::llm::BreakerState;
 use colloquy::openresponses::ApiError;
 use colloquy::telemetry::metrics;
@@ -66,25 +66,8 @@ struct Check {
     detail: Option<String>,
 }
 
-/// The database answers, and its schema is not older than this program needs.
-async fn schema(app: &App) -> Result<String, String> {
-    let wanted = Migrations::embedded().map_err(|error| error.to_string())?.latest();
-    let version = migrations::schema_version(&app.database).await.map_err(|error| {
-        metrics::database_error(error.code());
-        error.to_string()
-    })?;
-    let pending = u64::try_from(wanted - version).unwrap_or_default();
-    metrics::migrations(u64::try_from(version).unwrap_or_default(), pending);
-    if version < wanted {
-        return Err(format!(
-            "the schema is at version {version}, this program needs {wanted}: run `function-handlers migrate`"
-        ));
-    }
-    Ok(format!("schema version {version}"))
-}
-
 async fn checks(app: &App) -> Vec<Check> {
-    let database = match tokio::time::timeout(PATIENCE, schema(app)).await {
+    let database = match tokio::time::timeout(PATIENCE, migrations::readiness(&app.database)).await {
         Ok(Ok(detail)) => Check { name: "database", ok: true, detail: Some(detail) },
         Ok(Err(detail)) => Check { name: "database", ok: false, detail: Some(detail) },
         Err(_) => {

@@ -50,6 +50,17 @@ impl Tasks {
         self.tracker.spawn(guarded.in_current_span());
     }
 
+    /// The same for a task without an end of its own, which may be cut wherever it waits once [`Tasks::stop`] was called.
+    pub fn spawn_until_stopped<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stopping = self.stopping();
+        self.spawn(name, async move {
+            stopping.run_until_cancelled(task).await;
+        });
+    }
+
     /// Completes, for every holder, once [`Tasks::stop`] was called.
     pub fn stopping(&self) -> CancellationToken {
         self.stopping.clone()
@@ -88,6 +99,13 @@ mod tests {
         assert_eq!(tasks.running(), 1);
         tasks.stop(Duration::from_secs(10)).await.unwrap();
         assert_eq!((finished.await, tasks.running()), (Ok(()), 0));
+    }
+
+    #[tokio::test]
+    async fn a_task_without_an_end_is_cut() {
+        let tasks = Tasks::new();
+        tasks.spawn_until_stopped("endless", std::future::pending());
+        assert_eq!(tasks.stop(Duration::from_secs(10)).await, Ok(()));
     }
 
     #[tokio::test]

@@ -30,6 +30,7 @@ use self::session::Session;
 use super::client::{Columns, Statements};
 use super::error::DatabaseError;
 use super::pool::Database;
+use crate::telemetry::metrics;
 
 /// How patient a runner is.
 #[derive(Clone, Debug)]
@@ -62,6 +63,23 @@ pub async fn schema_version(database: &Database) -> Result<i32, DatabaseError> {
         Err(DatabaseError::SchemaTooOld { .. }) => Ok(0),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the database answers with a schema that this program can serve with; for probes, in words for operators.
+pub async fn readiness(database: &Database) -> Result<String, String> {
+    let wanted = Migrations::embedded().map_err(|error| error.to_string())?.latest();
+    let version = schema_version(database).await.map_err(|error| {
+        metrics::database_error(error.code());
+        error.to_string()
+    })?;
+    let pending = u64::try_from(wanted - version).unwrap_or_default();
+    metrics::migrations(u64::try_from(version).unwrap_or_default(), pending);
+    if version < wanted {
+        return Err(format!(
+            "the schema is at version {version}, this program needs {wanted}: run `function-handlers migrate`"
+        ));
+    }
+    Ok(format!("schema version {version}"))
 }
 
 /// Is there anything for [`run`] to do or to complain about? One `SELECT` through the pool.

@@ -47,7 +47,8 @@ impl Engine {
             engine.end(&turn, outcome, paying).await;
             drop(open);
             // Viewers that come back a moment later need no database.
-            tokio::time::sleep(engine.0.limits.kept).await;
+            let kept = tokio::time::sleep(engine.0.limits.kept);
+            engine.0.tasks.stopping().run_until_cancelled(kept).await;
             engine.turns().remove(&turn.id);
         });
     }

@@ -44,7 +44,10 @@ struct Followed {
 impl Tailer {
     pub fn start(database: &Database, coordination: &Arc<dyn Coordination>, tasks: &Tasks) -> Self {
         let tailer = Self(Arc::default());
-        tasks.spawn("log tailer", tailer.clone().read(database.clone(), Arc::clone(coordination)));
+        tasks.spawn_until_stopped(
+            "log tailer",
+            tailer.clone().read(database.clone(), Arc::clone(coordination)),
+        );
         tailer
     }
 

@@ -39,7 +39,8 @@ impl Writer {
     ) -> Self {
         // A turn is in it once at most, so it is as bounded as the turns are.
         let (sender, receiver) = mpsc::unbounded_channel();
-        tasks.spawn("log writer", write(database.clone(), coordination, patience, receiver));
+        // The turns have ended, and with them what there is to log, before the tasks are stopped.
+        tasks.spawn_until_stopped("log writer", write(database.clone(), coordination, patience, receiver));
         Self(sender)
     }
 
