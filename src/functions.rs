@@ -45,6 +45,9 @@
 //! * **Outcomes, not status codes.** A queue handler returns [`Outcome`]; `Retry` and `DeadLetter` are
 //!   carried out by the application's [`Settlement`]. Only when that fails does the host get a 500 and retry
 //!   itself.
+//! * **What would silently not work is refused.** [`App::check`] compares the registrations with the folders, and refuses
+//!   what the host takes and no app lives with: a disabled function, a retry of the host's beside ours, a message given
+//!   up after a few tries, bytes where text is expected.
 //! * **A panic fails its own invocation.** Call [`install_panic_hook`] so that the panic's message, which may
 //!   quote a payload, is never written; its place in the source is.
 //! * **Deadlines are ours.** The host ends an invocation that outlives `functionTimeout` by killing the

@@ -28,7 +28,7 @@ pub struct Invocation {
     /// caller gets 503. Lies before the host's own timeout, by the formula of [`budget`](super::budget). Code
     /// that does not await cannot be cut.
     pub deadline: Instant,
-    /// Set when `function.json` or `host.json` has a retry policy.
+    /// Set when the host retries by a policy of its own, which [`App::check`](super::App::check) refuses in files.
     pub retry: Option<RetryContext>,
 }
 
