@@ -83,10 +83,11 @@ fn services() -> anyhow::Result<Arc<Services>> {
     Services::new(crate::load(&ProcessEnvironment)?)
 }
 
-/// A time with its unit, such as `90m`.
+/// A time with its unit, such as `90m`, above zero.
 fn duration(text: &str) -> Result<std::time::Duration, String> {
-    colloquy::config::duration(text)
-        .ok_or_else(|| "expected a number with its unit: 30s, 90m, 12h, 2d".to_owned())
+    colloquy::config::duration(text).filter(|time| !time.is_zero()).ok_or_else(|| {
+        "expected a number above zero with its unit, at most 36500d: 30s, 90m, 12h, 2d".to_owned()
+    })
 }
 
 /// Who is at the keyboard, for the audit trail.

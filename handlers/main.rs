@@ -16,6 +16,7 @@ mod run_job;
 mod send_callback;
 mod services;
 mod settlement;
+mod switches;
 mod work;
 
 use std::process::ExitCode;

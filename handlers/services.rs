@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use colloquy::access::{ApiKeys, JwksCache};
@@ -12,7 +11,7 @@ use colloquy::config::app::{AppConfig, TargetConfig};
 use colloquy::config::{AppEnvironment, Config};
 use colloquy::database::{Database, TokenProvider};
 use colloquy::events::routes::Routes;
-use colloquy::events::switches::{self, SwitchCache, Switches};
+use colloquy::events::switches::SwitchCache;
 use colloquy::jobs::address::AddressRule;
 use colloquy::jobs::callback::Signer;
 use colloquy::jobs::kinds::JobKind;
@@ -116,24 +115,6 @@ impl Services {
                     .unwrap_or(usize::MAX),
             })
         })
-    }
-
-    /// The switches in force, at most `SWITCH_CACHE` old. `None`: this process could not read them yet.
-    pub async fn switches(&self) -> Option<Arc<Switches>> {
-        self.switches.get(async { self.read_switches().await.map_err(|error| error.to_string()) }).await
-    }
-
-    /// The switches as they are written now.
-    pub async fn read_switches(&self) -> anyhow::Result<Switches> {
-        /// Reading switches must not hold up a delivery for as long as a sender waits.
-        const PATIENCE: Duration = Duration::from_secs(2);
-        let container = self.storage.with_timeout(PATIENCE).container(&self.config.storage.container);
-        match container.get(switches::BLOB).await? {
-            Some(bytes) => serde_json::from_slice(&bytes).with_context(|| {
-                format!("the blob {} is not what `function-handlers sources` writes", switches::BLOB)
-            }),
-            None => Ok(Switches::default()),
-        }
     }
 }
 

@@ -154,6 +154,25 @@ async fn every_function_can_be_invoked_without_a_fixture() {
         let output = command.env_clear().current_dir(repository()).output().expect("it runs");
         let said = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+#[tokio::test]
+async fn what_changes_something_tells_programs_what_it_changed() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let consumer = Consumer::start().await;
+    consumer.always(Answer::Status(410));
+    let app = FunctionApp::of(&database, &storage).consumer(&consumer).hurried().start().await;
+    let enable = ["callbacks", "enable", "consumer", "--json"];
+    assert_eq!(app.json(&enable).await, json!({ "target": "consumer", "enabled": false }));
+    assert_eq!(app.deliver_stripe(r#"{"id":"evt_gone","type":"invoice.paid"}"#).await.status(), 200);
+    eventually("a disabled target", SOON, async || {
+        database.count("SELECT count(*) FROM callback_targets").await == 1
+    })
+    .await;
+    assert_eq!(app.json(&enable).await, json!({ "target": "consumer", "enabled": true }));
+    let begun = app.json(&["backfill", "reseal-secrets", "--json"]).await;
+    assert_eq!((&begun["kind"], &begun["begun"]), (&json!("reseal-secrets"), &json!(true)));
+    assert!(begun["id"].as_str().is_some_and(|id| id.starts_with("job_")), "{begun}");
+}
+
     };
     for function in
         ["receive-webhook", "health", "process-event", "run-job", "send-callback", "migrate", "maintain"]
