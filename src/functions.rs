@@ -59,11 +59,10 @@
 //!
 //! # Codes
 //!
-//! Every failure is logged once, with a stable `code`. Every answer has an `x-request-id`; that to a failed
-//! request is `application/problem+json` with a `request_id`, and its `type` is [`PROBLEM_TYPE`] followed
-//!
-//! * for a caller of an HTTP function: by the slug of one of [`PROBLEM_TYPES`];
-//! * for the host, whose envelope failed: by the code.
+//! Every failure is logged once, with a stable `code`. Every answer has an `x-request-id`, which is the caller's own
+//! where it gave one ([`request_id`]); that to a failed request is `application/problem+json` with a `request_id`, and its
+//! `type` is [`PROBLEM_TYPE`] followed by the slug of one of [`PROBLEM_TYPES`]. For the host, whose envelope failed, that is
+//! `invocation-failed`, and the code stands in its detail.
 //!
 //! | code | status | meaning, and what to do |
 //! |---|---|---|
@@ -107,7 +106,7 @@ mod tests;
 pub use self::http::{BodyError, HttpRequest, HttpResponse, PROBLEM_TYPE};
 pub use app::{App, AuthLevel};
 pub use deadline::budget;
-pub use invocation::{Invocation, RetryContext};
+pub use invocation::{Invocation, RetryContext, request_id};
 pub use manifest::{Difference, HostFile, Manifest, ManifestError};
 pub use outcome::{Outcome, Settlement};
 pub use panics::install_panic_hook;
