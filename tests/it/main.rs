@@ -17,6 +17,7 @@
 mod commands;
 mod conversation;
 mod faults;
+mod floods;
 mod harness;
 mod health;
 mod ingress;
