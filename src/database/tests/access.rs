@@ -58,7 +58,8 @@ async fn keys_made_at_run_time_identify_expire_and_are_revoked() {
     assert!(hers[0].last_used_day.is_some());
     assert!(listed(Some("eve")).await.is_empty());
 
-    let later = now + SignedDuration::from_secs(3_600);
+    // PostgreSQL keeps microseconds.
+    let later = Timestamp::from_second(now.as_second() + 3_600).expect("an instant");
     let expire = async |id, at| api_keys::expire(&client, id, at, ADMIN).await.expect("asked");
     assert_eq!(expire(KeyId::new(), Some(later)).await, None, "there is none such");
     assert_eq!(expire(id, Some(later)).await.expect("there").expires_at, Some(later));
