@@ -42,7 +42,7 @@ pub async fn create(client: &impl Statements, key: &NewKey<'_>) -> Result<(), Da
         INSERT INTO api_keys (id, name, sha256, owner, scopes, limits, created_by, expires_at)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     let scopes: Vec<String> = key.scopes.iter().map(ToString::to_string).collect();
-    let limits = serde_json::to_value(key.limits).unwrap_or_default();
+    let limits = serde_json::to_value(&key.limits).unwrap_or_default();
     let hash = key.sha256.as_slice();
     let params = [
         (&key.id.0 as _, Type::UUID),
