@@ -80,7 +80,10 @@ fn destination<'t>(target: &'t Target, claimed: &ClaimedWork) -> Result<Cow<'t, 
         Some(url) => Ok(Cow::Owned(Destination { url, ..target.destination.clone() })),
         None => Err(Failure::new(
             "url_not_allowed",
-            format!("target `{}` of colloquy.toml no longer covers its URL; change that and replay", claimed.object),
+            format!(
+                "target `{}` of colloquy.toml no longer covers its URL; change that and replay",
+                claimed.object
+            ),
         )),
     }
 }

@@ -34,7 +34,8 @@ impl Callbacks {
         let found = match (&request.callback, &who.limits.callback) {
             (Some(asked), _) => self.find(asked, |name, target| may_name(who, name, target))?,
             (None, Some(default)) => self.find(default, |_, _| true).map_err(|error| {
-                let message = format!("The default callback of this API key cannot be used. {}", error.message);
+                let message =
+                    format!("The default callback of this API key cannot be used. {}", error.message);
                 ApiError { message, ..error }
             })?,
             (None, None) => return Ok(None),
@@ -54,9 +55,11 @@ impl Callbacks {
                 ))),
             };
         }
-        let url = Url::parse(asked).map_err(|_| refused("Invalid 'callback': this is not a URL.".to_owned()))?;
+        let url =
+            Url::parse(asked).map_err(|_| refused("Invalid 'callback': this is not a URL.".to_owned()))?;
         // Of several the one that says most of it.
-        let covering = named.filter(|(_, target)| target.covers(&url)).max_by_key(|(_, target)| target.url.len());
+        let covering =
+            named.filter(|(_, target)| target.covers(&url)).max_by_key(|(_, target)| target.url.len());
         let Some((name, target)) = covering else {
             return Err(refused(
                 "Invalid 'callback': the URL lies below none that you may name. An operator allows it by a target with \
@@ -135,9 +138,12 @@ mod tests {
     fn a_target_is_named_by_those_whom_it_or_their_key_allows() {
         let ann = who("ann", "k1", KeyLimits::default());
         let bob = who("bob", "k2", KeyLimits::default());
-        for (name, anns, bobs) in
-            [("nobodys", false, false), ("owned", true, false), ("keyed", true, false), ("anybodys", true, true)]
-        {
+        for (name, anns, bobs) in [
+            ("nobodys", false, false),
+            ("owned", true, false),
+            ("keyed", true, false),
+            ("anybodys", true, true),
+        ] {
             assert_eq!(found(&ann, Some(name)).is_some(), anns, "ann: {name}");
             assert_eq!(found(&bob, Some(name)).is_some(), bobs, "bob: {name}");
         }
@@ -148,17 +154,30 @@ mod tests {
         let error = callbacks().of(&bob, &asked(Some("owned"))).unwrap_err();
         assert_eq!((error.status.as_u16(), error.param.as_deref()), (400, Some("callback")));
         let unknown = callbacks().of(&bob, &asked(Some("never"))).unwrap_err();
-        assert_eq!(error.message.replace("owned", "X"), unknown.message.replace("never", "X"), "nobody learns which there are");
+        assert_eq!(
+            error.message.replace("owned", "X"),
+            unknown.message.replace("never", "X"),
+            "nobody learns which there are"
+        );
     }
 
     #[test]
     fn a_url_goes_by_the_target_that_says_most_of_it() {
         let bob = who("bob", "k2", KeyLimits::default());
         let of = |url: &str| found(&bob, Some(url));
-        assert_eq!(of("https://b.invalid/x?y=1"), Some(("anybodys".into(), Some("https://b.invalid/x?y=1".into()))));
+        assert_eq!(
+            of("https://b.invalid/x?y=1"),
+            Some(("anybodys".into(), Some("https://b.invalid/x?y=1".into())))
+        );
         assert_eq!(of("https://b.invalid/deep/x").unwrap().0, "deeper");
         assert_eq!(of("https://b.invalid"), Some(("anybodys".into(), None)), "its own address");
-        for url in ["https://a.invalid/owned", "http://b.invalid/x", "https://c.invalid/", "https://169.254.169.254/", "://"] {
+        for url in [
+            "https://a.invalid/owned",
+            "http://b.invalid/x",
+            "https://c.invalid/",
+            "https://169.254.169.254/",
+            "://",
+        ] {
             assert_eq!(of(url), None, "{url}");
         }
     }
@@ -169,7 +188,11 @@ mod tests {
         let bob = who("bob", "k2", limits);
         assert_eq!(found(&bob, None), Some(("nobodys".into(), None)));
         assert_eq!(found(&bob, Some("anybodys")), Some(("anybodys".into(), None)));
-        assert_eq!(found(&bob, Some("nobodys")), Some(("nobodys".into(), None)), "what is its default it may name");
+        assert_eq!(
+            found(&bob, Some("nobodys")),
+            Some(("nobodys".into(), None)),
+            "what is its default it may name"
+        );
         let watched = CreateResponse { background: None, ..asked(None) };
         assert_eq!(callbacks().of(&bob, &watched).unwrap(), None);
         let limits = KeyLimits { callback: Some("gone".into()), ..KeyLimits::default() };

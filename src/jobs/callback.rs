@@ -162,7 +162,8 @@ mod tests {
     #[test]
     fn a_turns_end_is_told_of_as_openai_does() {
         let (id, response) = (CallbackId::new(), ResponseId::new());
-        let body = render_turn(id, "response.completed", Timestamp::from_second(9).unwrap(), response).unwrap();
+        let body =
+            render_turn(id, "response.completed", Timestamp::from_second(9).unwrap(), response).unwrap();
         let wanted = serde_json::json!({
             "object": "event", "id": format!("evt_{}", id.0), "type": "response.completed", "created_at": 9,
             "data": { "id": response.to_string() },

@@ -46,9 +46,10 @@ impl TargetConfig {
             && bare
             && !odd
             && url.origin() == own.origin()
-            && url.path().strip_prefix(own.path()).is_some_and(|rest| {
-                own.path().ends_with('/') || rest.is_empty() || rest.starts_with('/')
-            })
+            && url
+                .path()
+                .strip_prefix(own.path())
+                .is_some_and(|rest| own.path().ends_with('/') || rest.is_empty() || rest.starts_with('/'))
     }
 }
 
@@ -64,8 +65,11 @@ mod tests {
         assert!(covers(&exact, "https://A.invalid:443/hooks"));
         assert!(!covers(&exact, "https://a.invalid/hooks/1"));
         for below in [target("https://a.invalid/hooks", true), target("https://a.invalid/hooks/", true)] {
-            for url in ["https://a.invalid/hooks/1", "https://a.invalid/hooks/1?token=x", "https://a.invalid/hooks/a/../b"]
-            {
+            for url in [
+                "https://a.invalid/hooks/1",
+                "https://a.invalid/hooks/1?token=x",
+                "https://a.invalid/hooks/a/../b",
+            ] {
                 assert!(covers(&below, url), "{url}");
             }
             for url in [

@@ -157,8 +157,7 @@ impl Engine {
     /// What a turn needs to run from its start.
     async fn prepare(&self, taken: &Taken) -> Result<Option<(Arc<Alias>, ModelRequest, Paying)>, ApiError> {
         let request = Arc::new(request_of(&taken.request)?);
-        let alias =
-            self.0.router.alias(&taken.model).cloned().ok_or_else(|| no_such_model(&taken.model))?;
+        let alias = self.0.router.alias(&taken.model).cloned().ok_or_else(|| no_such_model(&taken.model))?;
         let anchor = Anchor::InputOf(taken.held.response);
         let Some(window) = self.window(&taken.owner, anchor, &alias).await? else { return Ok(None) };
         let items = fitting(&window, &request, &alias, Truncation::Auto)?;

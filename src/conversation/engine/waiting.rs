@@ -87,8 +87,7 @@ impl Engine {
         let delay = self.delay(waits, error);
         const PAUSE: Duration = Duration::from_millis(500);
         let due_at = loop {
-            let put_off =
-                async { turns::put_off(&self.0.database.client().await?, held, delay).await };
+            let put_off = async { turns::put_off(&self.0.database.client().await?, held, delay).await };
             match put_off.await {
                 Ok(Some(due_at)) => break due_at,
                 Ok(None) => return Some(paying),

@@ -6,9 +6,7 @@ use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::support::{TestDatabase, count};
-use super::talk::{
-    LEASE, OWNER, answer, ask, conversation, finish_as, lapse, new_turn, past, said, window,
-};
+use super::talk::{LEASE, OWNER, answer, ask, conversation, finish_as, lapse, new_turn, past, said, window};
 use crate::database::responses;
 use crate::database::threads::{Anchor, Place};
 use crate::database::turns::{self, Begun, Callback, Ended, Held, NewTurn, Next, Runner};
@@ -95,7 +93,10 @@ async fn a_turn_put_off_is_due_later_and_at_the_latest_when_its_time_is_over() {
         .expect("time passes");
     assert!(put_off(taken.held, PATIENT).await.is_some());
     assert_eq!(count(&session, "responses WHERE due_at = wait_until").await, 1, "a last try");
-    session.execute("UPDATE responses SET due_at = now(), wait_until = now()", &[]).await.expect("time passes");
+    session
+        .execute("UPDATE responses SET due_at = now(), wait_until = now()", &[])
+        .await
+        .expect("time passes");
     let last = due(&client, None).await.pop().expect("due");
     assert!(put_off(last.held, Duration::ZERO).await.is_none(), "its time is over");
     assert!(put_off(patient(None).await, Duration::ZERO).await.is_none(), "it does not wait");
@@ -188,10 +189,8 @@ async fn a_cancel_and_a_completion_at_once_are_told_of_as_they_ended() {
         let mut turn = new_turn(Place::New, &[]);
         (turn.background, turn.callback) = (true, Some(&callback));
         let held = Held { response: begin(&client, &turn).await, epoch: 1 };
-        let (ended, _) = tokio::join!(
-            answer(&client, held, "a"),
-            responses::request_cancel(&other, OWNER, held.response)
-        );
+        let (ended, _) =
+            tokio::join!(answer(&client, held, "a"), responses::request_cancel(&other, OWNER, held.response));
         let Ended::As { state, .. } = ended else { panic!("{ended:?}") };
         let told = told_of(&database, held.response).await;
         assert_eq!(told.len(), 1);
