@@ -212,6 +212,21 @@ impl Spend {
         crate::database::usage::settle(client, settlements, self.budgeted()).await.map(drop)
     }
 
+    /// Settles what a turn's former process left open as what was set aside for it, for whoever took the turn over. That
+    /// process may live after all and know better: what it says then stands.
+    pub async fn settle_abandoned(
+        &self,
+        client: &impl Statements,
+        response: Uuid,
+    ) -> Result<u64, DatabaseError> {
+        if self.inner.database.is_none() {
+            return Ok(0);
+        }
+        let abandoned = crate::database::usage::abandoned_of(client, response).await?;
+        // Always as if there were budgets: those of the other process count.
+        crate::database::usage::settle(client, &abandoned, true).await
+    }
+
     /// The last steps of a process that has no turns left: writes what is pending, gives all slices back. What cannot
     /// be written goes to the queue. Nothing is drawn afterwards.
     ///
@@ -227,7 +242,7 @@ impl Spend {
         };
         writer::drain(self).await;
         let mut client = database.client().await?;
-        crate::database::budgets::close_own(&mut client, holder, None, true).await?;
+        sweep::settle_own(&mut client, holder).await?;
         self.state().ledger.forget_slices();
         Ok(())
     }

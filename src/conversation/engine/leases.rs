@@ -1,6 +1,7 @@
 //! Leases: renewed while a turn runs, taken over when their holder fell silent, given up when this process stops.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::read::request_of;
@@ -21,25 +22,35 @@ use crate::llm::ModelRequest;
 use crate::openresponses::{ApiError, Include, Response, ResponseError, ResponseStatus};
 use crate::telemetry::metrics;
 
+/// Until the database is asked again after a failure.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Turns taken over at a time.
 const BATCH: i64 = 20;
 
 /// Since when the database has answered without a break: while it was away nobody could renew, so no lease counts as
 /// lapsed until it has answered for one lease time.
 #[derive(Debug, Default)]
-struct Continuity(Option<Instant>);
+struct Continuity {
+    since: Option<Instant>,
+    last: Option<Instant>,
+}
 
 impl Continuity {
-    fn answered(&mut self) {
-        self.0.get_or_insert_with(Instant::now);
+    /// A process that was frozen for as long as a lease knows nothing of that time.
+    fn answered(&mut self, now: Instant, lease: Duration) {
+        if self.last.is_some_and(|last| now.duration_since(last) >= lease) {
+            self.since = None;
+        }
+        self.since.get_or_insert(now);
+        self.last = Some(now);
     }
 
     fn broke(&mut self) {
-        self.0 = None;
+        self.since = None;
     }
 
     fn lasted(&self, lease: Duration) -> bool {
-        self.0.is_some_and(|since| since.elapsed() >= lease)
+        self.since.zip(self.last).is_some_and(|(since, last)| last.duration_since(since) >= lease)
     }
 }
 
@@ -50,24 +61,29 @@ impl Engine {
         let stopping = self.0.tasks.stopping();
         self.0.tasks.spawn("turn leases", async move {
             let lease = engine.0.limits.lease;
-            let mut tick = tokio::time::interval(lease / 6);
-            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             let mut continuity = Continuity::default();
             let mut renewed = Instant::now();
+            let mut failures = 0_u32;
+            let mut pause = Duration::ZERO;
             loop {
                 tokio::select! {
-                    _ = tick.tick() => {}
+                    () = tokio::time::sleep(pause) => {}
                     // Draining turns still need their leases; the process ends with this task.
                     () = stopping.cancelled() => return,
                 }
                 match engine.renew().await {
                     Ok(()) => {
+                        (failures, pause) = (0, lease / 6);
+                        engine.0.is_away.store(false, Ordering::Relaxed);
                         renewed = Instant::now();
-                        continuity.answered();
+                        continuity.answered(renewed, lease);
                     }
                     Err(error) => {
                         drop(away(error));
                         continuity.broke();
+                        (failures, pause) = (failures.saturating_add(1), AGAIN.min(lease / 6));
+                        // One failure may be of one broken connection.
+                        engine.0.is_away.store(failures > 1, Ordering::Relaxed);
                     }
                 }
                 if renewed.elapsed() > lease {
@@ -114,7 +130,8 @@ impl Engine {
 
     async fn renew(&self) -> Result<(), crate::database::DatabaseError> {
         let held = self.held();
-        let client = self.0.database.client().await?;
+        let mut client = self.0.database.client().await?;
+        client.set_statement_timeout(self.0.limits.lease / 6);
         let leases: Vec<Held> = held.iter().map(|(_, held)| *held).collect();
         // Also without turns: it is how this process knows that the database answers.
         let renewed = turns::renew(&client, &leases, self.0.limits.lease).await?;
@@ -155,8 +172,7 @@ impl Engine {
                 "a turn whose process fell silent was taken over",
             );
             let id = turn.held.response;
-            let done = if turn.run_again { self.run_again(turn).await } else { self.end_lapsed(turn).await };
-            match done {
+            match self.take_one_over(turn).await {
                 Ok(()) => metrics::turn_taken_over(outcome),
                 // The lease lapses again, and another sweep tries.
                 Err(error) => {
@@ -165,6 +181,13 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    async fn take_one_over(&self, lapsed: Lapsed) -> Result<(), ApiError> {
+        let client = self.client().await?;
+        self.0.spend.settle_abandoned(&client, lapsed.held.response.0).await.map_err(away)?;
+        drop(client);
+        if lapsed.run_again { self.run_again(lapsed).await } else { self.end_lapsed(lapsed).await }
     }
 
     fn adopted(&self, lapsed: &Lapsed) -> Result<Turn, ApiError> {
@@ -221,7 +244,7 @@ impl Engine {
     async fn end_lapsed(&self, lapsed: Lapsed) -> Result<(), ApiError> {
         let turn = Arc::new(self.adopted(&lapsed)?);
         self.read_whole_log(&turn).await?;
-        turn.logged.store(turn.live.len(), std::sync::atomic::Ordering::Release);
+        turn.logged.store(turn.live.len(), Ordering::Release);
         let status =
             if lapsed.cancel_requested { ResponseStatus::Cancelled } else { ResponseStatus::Incomplete };
         let end = End {
@@ -342,4 +365,28 @@ pub(super) fn ended_elsewhere(
     }
     let (response, _) = assembler.finish(&end, &mut NoSink);
     (end, response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_and_a_freeze_break_continuity() {
+        let (lease, start) = (Duration::from_secs(6), Instant::now());
+        let mut continuity = Continuity::default();
+        let mut answers = |seconds: std::ops::RangeInclusive<u64>| {
+            for second in seconds {
+                continuity.answered(start + Duration::from_secs(second), lease);
+            }
+            continuity.lasted(lease)
+        };
+        assert!(!answers(0..=5));
+        assert!(answers(6..=6));
+        // Frozen: others may not have renewed meanwhile either.
+        assert!(!answers(20..=25));
+        assert!(answers(26..=26));
+        continuity.broke();
+        assert!(!continuity.lasted(lease));
+    }
 }

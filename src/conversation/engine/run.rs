@@ -16,7 +16,7 @@ use crate::conversation::live::{Cut, Live};
 use crate::database::turns::{self, Ended, Finish};
 use crate::llm::spend::{Reason, Settlement};
 use crate::llm::{
-    Alias, Finish as Stop, LlmError, ModelRequest, OpenLimits, OpenStream, TokenUsage, Upstream,
+    Alias, Finish as Stop, LlmError, ModelRequest, OpenStream, TokenUsage, Upstream,
 };
 use crate::openresponses::{InputTokensDetails, OutputTokensDetails, ResponseError, ResponseStatus, Usage};
 use crate::telemetry::metrics;
@@ -62,7 +62,7 @@ impl Engine {
         paying: &mut Paying,
     ) -> Outcome {
         let mut stop = std::pin::pin!(stop(turn, self.0.limits.disconnect_grace));
-        let limits = OpenLimits { first_attempt: Some(paying.first.id), ..OpenLimits::default() };
+        let limits = paying.limits(&self.0.spend);
         let cancel = limits.cancel.clone();
         let mut opening = std::pin::pin!(self.0.router.open(alias, request, limits));
         let opened = tokio::select! {
@@ -257,7 +257,7 @@ impl Engine {
                     return (end, false);
                 }
                 Ok(Ended::Lost) => return (end, true),
-                Err(error) if error.is_outage() => {
+                Err(error) if error.is_retryable() => {
                     metrics::database_error(error.code());
                     tracing::warn!(code = error.code(), %error, response_id = %turn.id, "a turn's end could not be stored yet");
                     if turn.stop_reason() == Some(StopReason::LostLease) {

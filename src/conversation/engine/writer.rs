@@ -122,7 +122,7 @@ async fn store(
                 }
                 return;
             }
-            Err(error) if error.is_outage() => {
+            Err(error) if error.is_retryable() => {
                 metrics::database_error(error.code());
                 tracing::debug!(code = error.code(), %error, "an append to the log is tried again");
             }
