@@ -135,6 +135,12 @@ impl Engine {
         let leases: Vec<Held> = held.iter().map(|(_, held)| *held).collect();
         // Also without turns: it is how this process knows that the database answers.
         let renewed = turns::renew(&client, &leases, self.0.limits.lease).await?;
+        drop(client);
+        let logged: Vec<_> =
+            held.iter().map(|(turn, _)| turn).filter(|turn| turn.log.parts() > 0).cloned().collect();
+        if !logged.is_empty() {
+            self.log_what_was_lost(&logged).await?;
+        }
         for (turn, _) in held {
             match renewed.iter().find(|renewed| renewed.response == turn.id) {
                 Some(renewed) if renewed.cancel_requested => turn.stop(StopReason::Cancelled),
@@ -244,7 +250,7 @@ impl Engine {
     async fn end_lapsed(&self, lapsed: Lapsed) -> Result<(), ApiError> {
         let turn = Arc::new(self.adopted(&lapsed)?);
         self.read_whole_log(&turn).await?;
-        turn.logged.store(turn.live.len(), Ordering::Release);
+        turn.log.stored(0, turn.live.len());
         let status =
             if lapsed.cancel_requested { ResponseStatus::Cancelled } else { ResponseStatus::Incomplete };
         let end = End {

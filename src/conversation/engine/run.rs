@@ -10,9 +10,12 @@ use jiff::Timestamp;
 use super::input::OwnItem;
 use super::paying::Paying;
 use super::turn::{OnDisconnect, StopReason, Turn};
+use super::writer::again;
 use super::{Engine, away};
 use crate::conversation::assembler::{Assembler, End, NoSink, item_uuid};
 use crate::conversation::live::{Cut, Live};
+use crate::database::DatabaseError;
+use crate::database::turn_log;
 use crate::database::turns::{self, Ended, Finish};
 use crate::llm::spend::{Reason, Settlement};
 use crate::llm::{
@@ -236,6 +239,7 @@ impl Engine {
             keep_log: self.0.limits.log_retention,
             // Whoever tries again in a conversation does not say it twice.
             drop_failed_input: turn.conversation.is_some(),
+            parts: if turn.unloggable.load(Ordering::Acquire) { 0 } else { turn.log.parts() },
         };
         loop {
             let stored = async {
@@ -245,7 +249,7 @@ impl Engine {
                 }
                 let transaction = client.transaction().await?;
                 let ended = turns::finish(&transaction, &finish).await?;
-                if !matches!(ended, Ended::Lost) {
+                if !matches!(ended, Ended::Lost | Ended::LogShort) {
                     self.0.spend.settlement_statement(&transaction, rows).await?;
                 }
                 transaction.commit().await?;
@@ -257,6 +261,12 @@ impl Engine {
                     return (end, false);
                 }
                 Ok(Ended::Lost) => return (end, true),
+                Ok(Ended::LogShort) => {
+                    if let Err(error) = self.log_what_was_lost(std::slice::from_ref(turn)).await {
+                        metrics::database_error(error.code());
+                    }
+                    self.flush(turn).await;
+                }
                 Err(error) if error.is_retryable() => {
                     metrics::database_error(error.code());
                     tracing::warn!(code = error.code(), %error, response_id = %turn.id, "a turn's end could not be stored yet");
@@ -275,13 +285,26 @@ impl Engine {
         }
     }
 
+    /// Has the logs of these turns written again from where they end, if that is before where they should.
+    pub(super) async fn log_what_was_lost(&self, turns: &[Arc<Turn>]) -> Result<(), DatabaseError> {
+        let logged: Vec<_> = turns.iter().map(|turn| (turn.id, turn.log.parts())).collect();
+        let client = self.0.database.client().await?;
+        for (id, ends) in turn_log::shortened(&client, &logged).await? {
+            for turn in turns.iter().filter(|turn| turn.id == id) {
+                again(turn, ends);
+                self.0.writer.notify(turn);
+            }
+        }
+        Ok(())
+    }
+
     /// Waits until the log has everything: what is resumed later is replayed from it and must lead to what is stored.
     /// As long as the database is away, the end could not be stored either.
     async fn flush(&self, turn: &Arc<Turn>) {
         let mut changes = turn.live.changes();
         loop {
             changes.borrow_and_update();
-            let done = turn.logged.load(Ordering::Acquire) >= turn.live.len()
+            let done = turn.log.chunks() >= turn.live.len()
                 || turn.unloggable.load(Ordering::Acquire)
                 || turn.stop_reason() == Some(StopReason::LostLease);
             if done {

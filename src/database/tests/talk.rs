@@ -72,6 +72,7 @@ pub fn finish_as<'a>(held: Held, state: ResponseStatus, output: &'a [NewItem<'a>
         title: None,
         keep_log: Duration::from_secs(24 * 3_600),
         drop_failed_input: true,
+        parts: 0,
     }
 }
 

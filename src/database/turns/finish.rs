@@ -22,6 +22,8 @@ pub struct Finish<'a> {
     /// never comes there. The next turn gets their positions, so the turn has none from then on; what it said is in its
     /// log alone.
     pub drop_failed_input: bool,
+    /// How many parts its log must have at least.
+    pub parts: i32,
 }
 
 /// What finishing came to.
@@ -31,6 +33,9 @@ pub enum Ended {
     As { state: ResponseStatus, completed_at: Timestamp },
     /// It had ended as this under the same epoch: an earlier call, whose answer was lost, had lasted.
     Already { state: ResponseStatus, completed_at: Timestamp },
+    /// It has not ended: its log is shorter than was said, see
+    /// [`Appended::ends_before`](crate::database::turn_log::Appended::ends_before). Nothing was changed.
+    LogShort,
     /// Somebody else has it, or it is gone. Nothing was changed.
     Lost,
 }
@@ -75,6 +80,8 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
                 input_to = {input_to}, output_from = {input_to} + 1,
                 output_to = {input_to} + CASE WHEN {kept} THEN $8 ELSE 0 END
             WHERE id = $1 AND epoch = $2 AND state IN ('queued', 'in_progress')
+              AND ($17 = 0 OR deleted_at IS NOT NULL
+                   OR EXISTS (SELECT FROM response_events e WHERE e.response_id = $1 AND e.part = $17 - 1))
             RETURNING id, owner, state, thread_id, conversation_id, previous_response_id, input_from, input_to,
                       output_from, output_to, completed_at
         ), unlocked AS (
@@ -100,7 +107,7 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
         SELECT state, completed_at, true AS now FROM turn
         UNION ALL
         SELECT state, completed_at, false FROM responses
-        WHERE id = $1 AND epoch = $2 AND state NOT IN ('queued', 'in_progress')"
+        WHERE id = $1 AND epoch = $2 AND NOT EXISTS (SELECT FROM turn)"
     );
     let items = ItemColumns::of(finish.output);
     let (count, total) = (items.count(), items.total);
@@ -108,7 +115,7 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
     let keep_log = finish.keep_log.as_secs_f64();
     // PostgreSQL takes no NUL in text.
     let title = finish.title.map(|title| title.replace('\0', "\u{fffd}"));
-    let params: [Param<'_>; 16] = [
+    let params: [Param<'_>; 17] = [
         (&finish.held.response.0, Type::UUID),
         (&finish.held.epoch, Type::INT8),
         (&state, Type::TEXT),
@@ -125,9 +132,14 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
         (&items.tokens_before, Type::INT8_ARRAY),
         (&items.data, Type::TEXT_ARRAY),
         (&title, Type::TEXT),
+        (&finish.parts, Type::INT4),
     ];
     let Some(row) = client.query_opt("turns.finish", &sql, &params).await? else { return Ok(Ended::Lost) };
-    let (state, completed_at) = (status(row.column("state")?)?, row.column("completed_at")?);
+    let state = status(row.column("state")?)?;
+    if !state.is_final() {
+        return Ok(Ended::LogShort);
+    }
+    let completed_at = row.column("completed_at")?;
     Ok(if row.column("now")? {
         Ended::As { state, completed_at }
     } else {

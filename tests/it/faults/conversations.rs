@@ -2,6 +2,7 @@
 //! hand (`scripts/faults turns`). What is left to chance comes from `COLLOQUY_FAULT_SEED`, which is printed.
 
 mod account;
+mod crashed;
 mod frozen;
 mod money;
 mod plan;

@@ -16,6 +16,8 @@ use crate::support::{PrivatePostgres, PrivateRedis};
 const FREEZE: Duration = Duration::from_secs(4);
 /// Longer than `SPEND_LEASE` too.
 const LONG_FREEZE: Duration = Duration::from_secs(9);
+/// Within this a server writes again what PostgreSQL lost in a crash. If it dies before, that is lost indeed.
+const WRITTEN_AGAIN: Duration = Duration::from_secs(4);
 /// A row that opens an attempt is written within this.
 const WRITTEN: Duration = Duration::from_secs(1);
 /// The same after an outage, when whoever writes may be waiting before it tries again.
@@ -136,6 +138,7 @@ async fn happen(fault: Fault, parts: &mut Parts, dice: &mut StdRng, told: &mut T
             moment(dice).await;
             postgres.start_again().await;
             told.outages.push((from, Instant::now()));
+            tokio::time::sleep(WRITTEN_AGAIN).await;
         }
         Fault::DatabaseAwayAndServerKilled => {
             let from = Instant::now();
