@@ -25,7 +25,7 @@ mod sweep;
 mod writer;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -45,6 +45,9 @@ use self::writer::Writer;
 use crate::azure::Queue;
 use crate::database::{Database, DatabaseError, Statements};
 use crate::tasks::Tasks;
+
+/// How long a process that ends tries to give its slices back.
+const GIVE_BACK: Duration = Duration::from_secs(5);
 
 /// The spending of one process. Cheap to clone.
 #[derive(Clone)]
@@ -241,8 +244,12 @@ impl Spend {
             state.holder
         };
         writer::drain(self).await;
-        let mut client = database.client().await?;
-        sweep::settle_own(&mut client, holder).await?;
+        let give_back = async {
+            let mut client = database.client().await?;
+            sweep::settle_own(&mut client, holder).await
+        };
+        let late = DatabaseError::Timeout { statement: "budgets.retire", limit: GIVE_BACK };
+        tokio::time::timeout(GIVE_BACK, give_back).await.unwrap_or(Err(late))?;
         self.state().ledger.forget_slices();
         Ok(())
     }

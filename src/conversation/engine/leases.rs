@@ -1,7 +1,7 @@
 //! Leases: renewed while a turn runs, taken over when their holder fell silent, given up when this process stops.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::read::request_of;
@@ -49,54 +49,64 @@ impl Continuity {
         self.since = None;
     }
 
-    fn lasted(&self, lease: Duration) -> bool {
-        self.since.zip(self.last).is_some_and(|(since, last)| last.duration_since(since) >= lease)
+    fn lasted(&self, now: Instant, lease: Duration) -> bool {
+        self.since.zip(self.last).is_some_and(|(since, last)| {
+            last.duration_since(since) >= lease && now.duration_since(last) < lease
+        })
     }
 }
 
 impl Engine {
-    /// Renews this process's leases and takes over lapsed ones, until the tasks stop.
+    /// Renews this process's leases and takes over lapsed ones, until the tasks stop: beside one another, since ending
+    /// what others left may take longer than a lease.
     pub(super) fn keep_leases(&self) {
-        let engine = self.clone();
-        let stopping = self.0.tasks.stopping();
-        self.0.tasks.spawn("turn leases", async move {
-            let lease = engine.0.limits.lease;
-            let mut continuity = Continuity::default();
-            let mut renewed = Instant::now();
-            let mut failures = 0_u32;
-            let mut pause = Duration::ZERO;
-            loop {
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    // Draining turns still need their leases; the process ends with this task.
-                    () = stopping.cancelled() => return,
+        let continuity = Arc::<Mutex<Continuity>>::default();
+        self.0.tasks.spawn("turn leases", self.clone().keep_renewing(Arc::clone(&continuity)));
+        self.0.tasks.spawn_until_stopped("turn takeovers", self.clone().keep_taking_over(continuity));
+    }
+
+    async fn keep_renewing(self, continuity: Arc<Mutex<Continuity>>) {
+        let (lease, stopping) = (self.0.limits.lease, self.0.tasks.stopping());
+        let mut renewed = Instant::now();
+        let mut failures = 0_u32;
+        let mut pause = Duration::ZERO;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // Draining turns still need their leases; the process ends with this task.
+                () = stopping.cancelled() => return,
+            }
+            match self.renew().await {
+                Ok(()) => {
+                    (failures, pause) = (0, lease / 6);
+                    self.0.is_away.store(false, Ordering::Relaxed);
+                    renewed = Instant::now();
+                    known(&continuity).answered(renewed, lease);
                 }
-                match engine.renew().await {
-                    Ok(()) => {
-                        (failures, pause) = (0, lease / 6);
-                        engine.0.is_away.store(false, Ordering::Relaxed);
-                        renewed = Instant::now();
-                        continuity.answered(renewed, lease);
-                    }
-                    Err(error) => {
-                        drop(away(error));
-                        continuity.broke();
-                        (failures, pause) = (failures.saturating_add(1), AGAIN.min(lease / 6));
-                        // One failure may be of one broken connection.
-                        engine.0.is_away.store(failures > 1, Ordering::Relaxed);
-                    }
-                }
-                if renewed.elapsed() > lease {
-                    engine.doubt(renewed);
-                }
-                if continuity.lasted(lease)
-                    && let Err(error) = engine.take_over().await
-                {
+                Err(error) => {
                     drop(away(error));
-                    continuity.broke();
+                    known(&continuity).broke();
+                    (failures, pause) = (failures.saturating_add(1), AGAIN.min(lease / 6));
+                    // One failure may be of one broken connection.
+                    self.0.is_away.store(failures > 1, Ordering::Relaxed);
                 }
             }
-        });
+            if renewed.elapsed() > lease {
+                self.doubt(renewed);
+            }
+        }
+    }
+
+    async fn keep_taking_over(self, continuity: Arc<Mutex<Continuity>>) {
+        let lease = self.0.limits.lease;
+        loop {
+            tokio::time::sleep(lease / 6).await;
+            let lasted = known(&continuity).lasted(Instant::now(), lease);
+            if lasted && let Err(error) = self.take_over().await {
+                drop(away(error));
+                known(&continuity).broke();
+            }
+        }
     }
 
     /// Stops turns that another process was asked to cancel. The flag in the database says the same, later.
@@ -131,7 +141,7 @@ impl Engine {
     async fn renew(&self) -> Result<(), crate::database::DatabaseError> {
         let held = self.held();
         let mut client = self.0.database.client().await?;
-        client.set_statement_timeout(self.0.limits.lease / 6);
+        client.set_statement_timeout((self.0.limits.lease / 6).max(AGAIN));
         let leases: Vec<Held> = held.iter().map(|(_, held)| *held).collect();
         // Also without turns: it is how this process knows that the database answers.
         let renewed = turns::renew(&client, &leases, self.0.limits.lease).await?;
@@ -250,7 +260,7 @@ impl Engine {
     async fn end_lapsed(&self, lapsed: Lapsed) -> Result<(), ApiError> {
         let turn = Arc::new(self.adopted(&lapsed)?);
         self.read_whole_log(&turn).await?;
-        turn.log.stored(0, turn.live.len());
+        turn.log.was_read(turn.live.len());
         let status =
             if lapsed.cancel_requested { ResponseStatus::Cancelled } else { ResponseStatus::Incomplete };
         let end = End {
@@ -355,6 +365,11 @@ impl Engine {
     }
 }
 
+fn known(continuity: &Mutex<Continuity>) -> MutexGuard<'_, Continuity> {
+    // Every change leaves it whole.
+    continuity.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The response of a turn whose end was stored elsewhere.
 pub(super) fn ended_elsewhere(
     turn: &Turn,
@@ -380,19 +395,19 @@ mod tests {
     #[test]
     fn an_outage_and_a_freeze_break_continuity() {
         let (lease, start) = (Duration::from_secs(6), Instant::now());
+        let at = |second| start + Duration::from_secs(second);
         let mut continuity = Continuity::default();
         let mut answers = |seconds: std::ops::RangeInclusive<u64>| {
-            for second in seconds {
-                continuity.answered(start + Duration::from_secs(second), lease);
-            }
-            continuity.lasted(lease)
+            let last = *seconds.end();
+            seconds.for_each(|second| continuity.answered(at(second), lease));
+            [last, last + 5, last + 6].map(|second| continuity.lasted(at(second), lease))
         };
-        assert!(!answers(0..=5));
-        assert!(answers(6..=6));
+        assert_eq!(answers(0..=5), [false; 3]);
+        assert_eq!(answers(6..=6), [true, true, false], "until nothing was heard for a lease");
         // Frozen: others may not have renewed meanwhile either.
-        assert!(!answers(20..=25));
-        assert!(answers(26..=26));
+        assert_eq!(answers(20..=25), [false; 3]);
+        assert_eq!(answers(26..=26), [true, true, false]);
         continuity.broke();
-        assert!(!continuity.lasted(lease));
+        assert!(!continuity.lasted(at(26), lease));
     }
 }

@@ -10,12 +10,9 @@ use jiff::Timestamp;
 use super::input::OwnItem;
 use super::paying::Paying;
 use super::turn::{OnDisconnect, StopReason, Turn};
-use super::writer::again;
 use super::{Engine, away};
 use crate::conversation::assembler::{Assembler, End, NoSink, item_uuid};
 use crate::conversation::live::{Cut, Live};
-use crate::database::DatabaseError;
-use crate::database::turn_log;
 use crate::database::turns::{self, Ended, Finish};
 use crate::llm::spend::{Reason, Settlement};
 use crate::llm::{
@@ -36,7 +33,7 @@ impl Engine {
     /// Runs the turn in the background until its end is stored and shown.
     pub(super) fn run(&self, turn: Arc<Turn>, alias: Arc<Alias>, request: ModelRequest, mut paying: Paying) {
         let engine = self.clone();
-        let open = Open::new(self);
+        let open = Open::new(self, &turn);
         self.0.tasks.spawn("turn", async move {
             let outcome = engine.converse(&turn, &alias, &request, &mut paying).await;
             drop(request);
@@ -285,19 +282,6 @@ impl Engine {
         }
     }
 
-    /// Has the logs of these turns written again from where they end, if that is before where they should.
-    pub(super) async fn log_what_was_lost(&self, turns: &[Arc<Turn>]) -> Result<(), DatabaseError> {
-        let logged: Vec<_> = turns.iter().map(|turn| (turn.id, turn.log.parts())).collect();
-        let client = self.0.database.client().await?;
-        for (id, ends) in turn_log::shortened(&client, &logged).await? {
-            for turn in turns.iter().filter(|turn| turn.id == id) {
-                again(turn, ends);
-                self.0.writer.notify(turn);
-            }
-        }
-        Ok(())
-    }
-
     /// Waits until the log has everything: what is resumed later is replayed from it and must lead to what is stored.
     /// As long as the database is away, the end could not be stored either.
     async fn flush(&self, turn: &Arc<Turn>) {
@@ -320,18 +304,24 @@ impl Engine {
 }
 
 /// A turn in flight, counted.
-struct Open(Engine);
+struct Open(Engine, Arc<Turn>);
 
 impl Open {
-    fn new(engine: &Engine) -> Self {
+    fn new(engine: &Engine, turn: &Arc<Turn>) -> Self {
         engine.0.open.send_modify(|open| *open += 1);
-        Self(engine.clone())
+        Self(engine.clone(), Arc::clone(turn))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.0.open.send_modify(|open| *open = open.saturating_sub(1));
+        let Self(engine, turn) = self;
+        engine.0.open.send_modify(|open| *open = open.saturating_sub(1));
+        if turn.live.ended().is_none() && turn.live.was_cut().is_none() {
+            // It panicked: its lease is renewed no more, and another process ends it.
+            turn.live.cut(Cut::LostLease);
+            engine.turns().remove(&turn.id);
+        }
     }
 }
 

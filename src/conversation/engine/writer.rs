@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::Engine;
 use super::turn::{StopReason, Turn};
 use crate::conversation::log;
 use crate::coordination::{Coordination, Wake};
@@ -52,6 +53,21 @@ impl Writer {
     }
 }
 
+impl Engine {
+    /// Has the logs of these turns written again from where they end, if that is before where they should.
+    pub(super) async fn log_what_was_lost(&self, turns: &[Arc<Turn>]) -> Result<(), DatabaseError> {
+        let logged: Vec<_> = turns.iter().map(|turn| (turn.id, turn.log.parts())).collect();
+        let client = self.0.database.client().await?;
+        for (id, ends) in turn_log::shortened(&client, &logged).await? {
+            for turn in turns.iter().filter(|turn| turn.id == id) {
+                again(turn, ends);
+                self.0.writer.notify(turn);
+            }
+        }
+        Ok(())
+    }
+}
+
 async fn write(
     database: Database,
     coordination: Arc<dyn Coordination>,
@@ -64,10 +80,12 @@ async fn write(
     while dirty.recv_many(&mut turns, BATCH).await > 0 {
         while !turns.is_empty() {
             let batch: Vec<Pending> = turns.iter().cloned().filter_map(pending).collect();
-            if !batch.is_empty() {
+            if batch.is_empty() {
+                turns.clear();
+            } else {
                 store(&database, &*coordination, patience, batch).await;
+                turns.retain(|turn| is_behind(turn));
             }
-            turns.retain(|turn| is_behind(turn));
         }
     }
 }
@@ -193,7 +211,7 @@ fn settle(pending: Pending, appended: &std::collections::HashMap<ResponseId, App
 }
 
 /// PostgreSQL has crashed and lost the end of the turn's log, for which nobody waited. It is still here.
-pub(super) fn again(turn: &Turn, from: i32) {
+fn again(turn: &Turn, from: i32) {
     tracing::warn!(code = "log.shortened", response_id = %turn.id, part = from, "a turn's log lost its end and is written again");
     turn.log.again(from);
 }

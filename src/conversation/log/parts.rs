@@ -63,6 +63,13 @@ impl LogParts {
         state.logged = part.saturating_add(1).min(state.ends.len());
     }
 
+    /// All there is was read from the log, whatever its parts.
+    pub fn was_read(&self, chunks: usize) {
+        let mut state = self.state();
+        state.ends = if chunks > 0 { vec![chunks] } else { Vec::new() };
+        state.logged = state.ends.len();
+    }
+
     /// The log ends before this part.
     pub fn again(&self, from: i32) {
         let mut state = self.state();
@@ -106,5 +113,9 @@ mod tests {
         assert_eq!((log.next(9), log.is_behind()), (next(3, 6..9), false));
         log.again(7);
         assert_eq!(log.parts(), 3, "nothing is lost that was never there");
+        for (chunks, parts) in [(0, 0), (4, 1)] {
+            log.was_read(chunks);
+            assert_eq!((log.next(chunks), log.parts(), log.chunks()), (None, parts, chunks));
+        }
     }
 }
