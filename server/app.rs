@@ -135,7 +135,7 @@ impl App {
 
     /// A connection to the database.
     pub async fn client(&self) -> Result<Client, ApiError> {
-        self.database.client().await.map_err(Self::away)
+        self.engine.client().await
     }
 
     /// What a caller is told of a failed database call.
