@@ -154,8 +154,11 @@ impl Engine {
                 self.run(turn, alias, request, paying);
                 Ok(())
             }
-            // It is gone.
-            Ok(None) => Ok(()),
+            // It is gone, or its conversation is.
+            Ok(None) => {
+                self.store_end(&turn, ended(ResponseStatus::Cancelled), &[]).await;
+                Ok(())
+            }
             Err(error) if error.status.is_server_error() => Err(error),
             // Nothing gets better by trying again.
             Err(error) => {
