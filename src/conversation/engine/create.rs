@@ -1,11 +1,11 @@
 //! From a request to a running turn.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::input::{Entry, OwnItem, check_outputs, entries, no_such_item};
+use super::input::{Entry, OwnItem, check_outputs, entries, no_such_item, title};
 use super::paying::Paying;
 use super::turn::{NewTurn, OnDisconnect, Turn};
 use super::{Engine, away};
@@ -16,9 +16,7 @@ use crate::database::threads::{self, Anchor, NewItem, Window};
 use crate::database::turns::{self, Begun, Held, Idempotency};
 use crate::ids::{ConversationId, ResponseId};
 use crate::llm::{Alias, Chunk, ModelRequest, estimate_params, no_such_model};
-use crate::openresponses::{
-    ApiError, ContentPart, CreateResponse, Include, Item, Response, Role, Truncation, excerpt,
-};
+use crate::openresponses::{ApiError, CreateResponse, Include, Item, Response, Truncation, excerpt};
 
 /// How a request came, beside what it says.
 #[derive(Clone, Debug)]
@@ -75,7 +73,7 @@ impl Engine {
         }
         let input = entries(request.input.take())?;
         let request = Arc::new(request);
-        let start = Start { who, id: ResponseId::new(), request: &request, call: &call, alias: &alias };
+        let start = Start::new(who, &request, &call, &alias);
         let own = self.resolve(who, input).await?;
         let Placed { beginning, items, mut paying, compaction } = self.place(&start, &own).await?;
         paying.admitted = Some(admitted);
@@ -106,7 +104,7 @@ impl Engine {
             local: None,
         };
         let request = Arc::new(request);
-        let start = Start { who, id: ResponseId::new(), request: &request, call: &call, alias: &alias };
+        let start = Start::new(who, &request, &call, &alias);
         let own = self.resolve(who, input).await?;
         let before = self.before(&start).await?;
         let items: Vec<_> = before.items.into_iter().chain(own.into_iter().map(|own| own.item)).collect();
@@ -263,7 +261,7 @@ impl Engine {
         own: &[OwnItem],
         paying: &Paying,
     ) -> Result<Option<Beginning>, ApiError> {
-        let Start { who, id, request, call, alias } = *start;
+        let Start { who, id, request, call, alias, .. } = *start;
         let parameters = serde_json::to_string(&**request).map_err(|error| {
             tracing::error!(code = "request.unwritable", %error, "a request could not be written as JSON");
             ApiError::internal()
@@ -326,9 +324,19 @@ pub(super) struct Start<'a> {
     pub request: &'a Arc<CreateResponse>,
     pub call: &'a Call,
     pub alias: &'a Arc<Alias>,
+    pub asked: Instant,
 }
 
-impl Start<'_> {
+impl<'a> Start<'a> {
+    fn new(
+        who: &'a Principal,
+        request: &'a Arc<CreateResponse>,
+        call: &'a Call,
+        alias: &'a Arc<Alias>,
+    ) -> Self {
+        Self { who, id: ResponseId::new(), request, call, alias, asked: Instant::now() }
+    }
+
     fn begun(&self, at: Timestamp) -> Response {
         Response::begun(self.request, self.id.to_string(), self.alias.name().to_owned(), at.as_second())
     }
@@ -357,26 +365,9 @@ impl Start<'_> {
             on_disconnect,
             title: conversation.and_then(|_| title(own)),
             context,
+            started: self.asked,
         })
     }
-}
-
-/// A conversation's title, where it was given none: the beginning of what its user said first.
-fn title(own: &[OwnItem]) -> Option<String> {
-    const LONGEST: usize = 80;
-    let text = own.iter().find_map(|own| match &*own.item {
-        Item::Message(message) if message.role == Role::User => {
-            message.content.iter().find_map(ContentPart::text)
-        }
-        _ => None,
-    })?;
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
-    if line.chars().count() <= LONGEST {
-        return Some(line.to_owned());
-    }
-    let short: String = line.chars().take(LONGEST).collect();
-    let whole_words = short.rsplit_once(' ').map_or(short.as_str(), |(words, _)| words);
-    Some(format!("{whole_words} …"))
 }
 
 /// A turn that has begun, or had begun before.

@@ -193,6 +193,7 @@ impl Engine {
             on_disconnect: OnDisconnect::Continue,
             title: None,
             context: Vec::new(),
+            started: Instant::now(),
         }))
     }
 

@@ -244,6 +244,7 @@ fn adopted(owner: &str, stored: &StoredResponse) -> Result<Turn, ApiError> {
         on_disconnect: OnDisconnect::Continue,
         title: None,
         context: Vec::new(),
+        started: std::time::Instant::now(),
     }))
 }
 

@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::sync::watch;
+use tracing::Span;
+use tracing::field::Empty;
 
 use crate::conversation::{Assembler, Live, Viewer};
 use crate::database::turns::Held;
 use crate::ids::{ConversationId, ResponseId};
-use crate::openresponses::{ApiError, Encoded, Item, Response};
+use crate::openresponses::{ApiError, Encoded, Item, Response, ResponseStatus};
+use crate::telemetry::metrics::{self, ServedTurn};
 
 /// Why a turn is to stop before its model is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,6 +53,8 @@ pub struct Turn {
     pub on_disconnect: OnDisconnect,
     pub background: bool,
     pub(super) started: Instant,
+    /// When the first piece of the answer was shown.
+    first_shown: OnceLock<Instant>,
     stop: watch::Sender<Option<StopReason>>,
     opened: watch::Sender<Option<Result<(), ApiError>>>,
     /// How many chunks are in the log, and the number of its next part.
@@ -96,6 +101,8 @@ pub(super) struct NewTurn {
     pub title: Option<String>,
     /// What the model is shown, if only the connection remembers it.
     pub context: Vec<Arc<Item>>,
+    /// When it was asked for.
+    pub started: Instant,
 }
 
 impl Turn {
@@ -111,6 +118,7 @@ impl Turn {
             on_disconnect,
             title,
             context,
+            started,
         } = new;
         Self {
             id,
@@ -123,7 +131,8 @@ impl Turn {
             begun,
             show_encrypted,
             on_disconnect,
-            started: Instant::now(),
+            started,
+            first_shown: OnceLock::new(),
             stop: watch::Sender::new(None),
             opened: watch::Sender::new(None),
             logged: AtomicUsize::new(0),
@@ -149,6 +158,44 @@ impl Turn {
         let mut items = self.context.clone();
         items.extend(self.live.result().into_iter().flat_map(|response| response.output.clone()));
         items
+    }
+
+    /// The span of the turn's life: a part of the trace in which it was asked for, but longer than the request.
+    pub(super) fn span(&self) -> Span {
+        tracing::info_span!(
+            "turn",
+            otel.status_code = Empty,
+            gen_ai.response.id = %self.id,
+            gen_ai.request.model = self.begun.model,
+            gen_ai.conversation.id = self.conversation.map(tracing::field::display),
+            colloquy.turn.stored = self.held.is_some(),
+            colloquy.turn.background = self.background,
+            colloquy.turn.status = Empty,
+            error.type = Empty,
+        )
+    }
+
+    /// Says that a piece of the answer is shown.
+    pub(super) fn set_shown(&self) {
+        self.first_shown.get_or_init(Instant::now);
+    }
+
+    /// Tells of the turn's end, as whoever asked for it met it.
+    pub(super) fn tell(&self, status: ResponseStatus, reason: &str, output_tokens: Option<u64>) {
+        let failed = self.failure().map_or("", |error| error.code);
+        metrics::turn_ended(status.as_str(), reason);
+        metrics::turn_served(&ServedTurn {
+            model: &self.begun.model,
+            error: failed,
+            elapsed: self.started.elapsed(),
+            to_first: self.first_shown.get().map(|first| first.duration_since(self.started)),
+            output_tokens,
+        });
+        let span = Span::current();
+        span.record("colloquy.turn.status", status.as_str());
+        if !failed.is_empty() {
+            span.record("error.type", failed).record("otel.status_code", "ERROR");
+        }
     }
 
     /// Says that somebody sees the turn. `true` the first time.

@@ -169,6 +169,7 @@ fn settle(pending: Pending, appended: &std::collections::HashMap<ResponseId, App
             turn.logged.store(upto, Ordering::Release);
             turn.parts.store(usize::try_from(part + 1).unwrap_or(usize::MAX), Ordering::Relaxed);
             turn.live.show(upto);
+            turn.set_shown();
             if turn.live.len() <= upto {
                 turn.unlogged.store(false, Ordering::Relaxed);
             }
@@ -197,5 +198,6 @@ fn go_unlogged(batch: &[Pending], told: &mut bool) {
         pending.turn.unlogged.store(true, Ordering::Relaxed);
         pending.turn.live.set_unlogged();
         pending.turn.live.show(usize::MAX);
+        pending.turn.set_shown();
     }
 }
