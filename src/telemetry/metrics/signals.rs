@@ -49,9 +49,12 @@ pub enum Emitter {
 /// How the values of a window become one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Measure {
-    /// A level is reached from above.
+    /// The highest value, or a level that is reached once.
     Highest,
-    /// A level is reached from below.
+    /// A level that all values of the window reach.
+    Throughout,
+    Average,
+    /// The lowest value; its levels are reached from above, all others' from below.
     Lowest,
     /// Of a counter: what was added.
     Total,
@@ -118,13 +121,22 @@ impl Channel {
 }
 
 impl Measure {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Highest => "highest",
+            Self::Throughout => "throughout",
+            Self::Average => "average",
+            Self::Lowest => "lowest",
+            Self::Total => "total",
+            Self::P95 => "p95",
+            Self::Share(_) => "share",
+        }
+    }
+
     fn words(self) -> String {
         match self {
-            Self::Highest => "highest".to_owned(),
-            Self::Lowest => "lowest".to_owned(),
-            Self::Total => "total".to_owned(),
-            Self::P95 => "p95".to_owned(),
             Self::Share(narrowed) => format!("share of {}", braces(narrowed)),
+            other => other.as_str().to_owned(),
         }
     }
 }
@@ -249,12 +261,9 @@ pub fn signals_json() -> Value {
     let signals: Vec<Value> = SIGNALS
         .iter()
         .map(|signal| {
-            let (measure, matching) = match signal.measure {
-                Measure::Share(matching) => ("share", Some(narrowed(matching))),
-                Measure::Highest => ("highest", None),
-                Measure::Lowest => ("lowest", None),
-                Measure::Total => ("total", None),
-                Measure::P95 => ("p95", None),
+            let matching = match signal.measure {
+                Measure::Share(matching) => Some(narrowed(matching)),
+                _ => None,
             };
             let source = match signal.source {
                 Source::Ours { metric, only, .. } => {
@@ -265,7 +274,8 @@ pub fn signals_json() -> Value {
                 }
             };
             json!({
-                "name": signal.name, "source": source, "emitter": signal.emitter(), "measure": measure,
+                "name": signal.name, "source": source, "emitter": signal.emitter(),
+                "measure": signal.measure.as_str(),
                 "matching": matching, "unit": signal.unit.as_str(), "warn": level(signal.warn),
                 "critical": level(signal.critical), "panel": signal.panel, "meaning": signal.meaning,
             })

@@ -16,8 +16,8 @@ use crate::support::{
 
 /// Where nobody listens.
 const NOWHERE: &str = "postgres://nobody:x@127.0.0.1:9/none";
-const NO_STORE: &str = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=aGVsbG8=;\
-                        QueueEndpoint=http://127.0.0.1:9/a;BlobEndpoint=http://127.0.0.1:9/a";
+const NO_STORE: &str = "DefaultEndpointsProtocol=http;AccountName=nobody;AccountKey=aGVsbG8=;\
+                        QueueEndpoint=http://127.0.0.1:9/nobody;BlobEndpoint=http://127.0.0.1:9/nobody";
 
 async fn scrape(endpoint: &Endpoint, path: &str) -> String {
     let request = endpoint.client().get(endpoint.url(path)).bearer_auth(crate::support::server::API_KEY);

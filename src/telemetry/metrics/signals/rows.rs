@@ -2,7 +2,7 @@
 
 use super::Channel::{Chat, Mail, Page};
 use super::Emitter::{Both, Handlers, Server};
-use super::Measure::{Highest, Lowest, P95, Share, Total};
+use super::Measure::{Average, Highest, Lowest, P95, Share, Throughout, Total};
 use super::Unit::{Percent, Seconds};
 use super::{Metric as M, Signal};
 
@@ -55,23 +55,23 @@ pub const SIGNALS: &[Signal] = &[
         "A wrong secret, or somebody tries.")
         .only(&[("outcome", "bad-signature")]).warn(10.0, 1, Mail).critical(100.0, 1, 1, Chat),
     Signal::ours("webhook-errors", (M::Invocations, Handlers), Share(&[("outcome", "failed")]), WEBHOOKS,
-        "Senders get 5xx: the log by `webhook.receive`'s code.")
+        "Senders get 5xx: the log of `receive-webhook`.")
         .only(&[("function", "receive-webhook")]).unit(Percent).warn(1.0, 5, Chat).critical(5.0, 5, 1, Page),
     Signal::ours("webhook-time", (M::WebhookDuration, Handlers), P95, WEBHOOKS,
         "Senders wait: storage, or too few instances.")
         .unit(Seconds).warn(5.0, 5, Chat),
     Signal::ours("events", (M::EventsProcessed, Handlers), Total, WEBHOOKS, "Events, by their fate."),
     // Database.
-    Signal::ours("pool", (M::DatabasePoolUtilization, Both), Highest, DATABASE,
+    Signal::ours("pool", (M::DatabasePoolUtilization, Both), Throughout, DATABASE,
         "The connections of one process are used up: slow statements, or too small a `DB_POOL_SIZE`.")
         .unit(Percent).warn(80.0, 5, Chat).critical(90.0, 5, 1, Chat),
-    Signal::ours("pool-waiting", (M::DatabasePoolWaiting, Both), Highest, DATABASE,
-        "Callers wait for a connection: as above.")
+    Signal::ours("pool-waiting", (M::DatabasePoolWaiting, Both), Throughout, DATABASE,
+        "Callers wait for a connection: as `pool`.")
         .warn(1.0, 5, Chat).critical(10.0, 5, 1, Chat),
     Signal::ours("database-errors", (M::DatabaseErrors, Both), Total, DATABASE,
         "By `class`; see [errors.md](errors.md#dependencies).")
         .warn(1.0, 5, Chat).critical(100.0, 15, 1, Chat),
-    Signal::ours("migrations-pending", (M::MigrationsPending, Both), Highest, DATABASE,
+    Signal::ours("migrations-pending", (M::MigrationsPending, Both), Throughout, DATABASE,
         "See *A stuck migration*.")
         .warn(1.0, 10, Chat).critical(1.0, 30, 1, Chat),
     Signal::ours("pool-connections", (M::DatabasePoolConnections, Both), Highest, DATABASE, "By state."),
@@ -87,9 +87,9 @@ pub const SIGNALS: &[Signal] = &[
     Signal::ours("connections", (M::ConnectionsUtilization, Server), Highest, SERVER,
         "Scale out, or raise `CONNECTION_LIMIT` and the limit of open files.")
         .unit(Percent).warn(80.0, 5, Chat).critical(95.0, 5, 1, Page),
-    Signal::ours("connections-refused", (M::ConnectionsRefused, Server), Total, SERVER, "As above, too late.")
+    Signal::ours("connections-refused", (M::ConnectionsRefused, Server), Total, SERVER, "There was no room: as `connections`, too late.")
         .critical(1.0, 5, 1, Page),
-    Signal::ours("runtime", (M::RuntimeUtilization, Both), Highest, MACHINES,
+    Signal::ours("runtime", (M::RuntimeUtilization, Both), Average, MACHINES,
         "The process's threads are busy: scale out; *Profiling* says with what.")
         .unit(Percent).warn(90.0, 5, Chat),
     Signal::ours("turns-taken-over", (M::TurnsTakenOver, Server), Total, SERVER,
@@ -162,9 +162,9 @@ pub const SIGNALS: &[Signal] = &[
     Signal::platform("down", (SITE, "HealthCheckStatus"), Lowest, MACHINES,
         "`ready` fails on every probe of three minutes: its answer says which dependency.")
         .warn(99.0, 3, Chat).critical(0.0, 3, 0, Page),
-    Signal::platform("cpu", (PLAN, "CpuPercentage"), Highest, MACHINES, "Scale out, or up.")
+    Signal::platform("cpu", (PLAN, "CpuPercentage"), Average, MACHINES, "Scale out, or up.")
         .warn(80.0, 10, Chat),
-    Signal::platform("memory", (PLAN, "MemoryPercentage"), Highest, MACHINES, "Scale out, or up.")
+    Signal::platform("memory", (PLAN, "MemoryPercentage"), Average, MACHINES, "Scale out, or up.")
         .warn(85.0, 10, Chat),
     Signal::platform("database-down", (POSTGRES, "is_db_alive"), Lowest, DATABASE,
         "PostgreSQL does not answer: deliveries are still accepted, stored turns are refused.")
@@ -172,15 +172,15 @@ pub const SIGNALS: &[Signal] = &[
     Signal::platform("database-connections", (POSTGRES, "active_connections"), Highest, DATABASE,
         "Instances × `DB_POOL_SIZE` against what the server takes.")
         .of("max_connections").warn(80.0, 5, Chat).critical(90.0, 5, 1, Chat),
-    Signal::platform("database-cpu", (POSTGRES, "cpu_percent"), Highest, DATABASE,
+    Signal::platform("database-cpu", (POSTGRES, "cpu_percent"), Average, DATABASE,
         "`pg_stat_statements`, then a larger server.")
         .warn(80.0, 10, Chat),
-    Signal::platform("database-memory", (POSTGRES, "memory_percent"), Highest, DATABASE, "A larger server.")
+    Signal::platform("database-memory", (POSTGRES, "memory_percent"), Average, DATABASE, "A larger server.")
         .warn(85.0, 10, Chat),
     Signal::platform("database-storage", (POSTGRES, "storage_percent"), Highest, DATABASE,
         "Retention, or more storage: a full disk makes the server read-only.")
         .warn(80.0, 30, Mail).critical(90.0, 30, 1, Chat),
-    Signal::platform("redis-memory", (REDIS, "usedmemorypercentage"), Highest, MACHINES, "A larger cache.")
+    Signal::platform("redis-memory", (REDIS, "usedmemorypercentage"), Average, MACHINES, "A larger cache.")
         .warn(80.0, 10, Chat),
     Signal::platform("storage-down", (STORAGE, "Availability"), Lowest, QUEUES,
         "Deliveries cannot be kept; senders get 503.")

@@ -37,7 +37,9 @@ fn rows_ask_what_their_metric_can_answer() {
         let definition = metric.definition();
         let fits = match signal.measure {
             Measure::P95 => matches!(definition.kind, Kind::Histogram(_)),
-            Measure::Highest | Measure::Lowest => definition.kind == Kind::Gauge,
+            Measure::Highest | Measure::Throughout | Measure::Average | Measure::Lowest => {
+                definition.kind == Kind::Gauge
+            }
             Measure::Total | Measure::Share(_) => definition.kind != Kind::Gauge,
         };
         assert!(fits, "{name}: {:?} of a {:?}", signal.measure, definition.kind);
@@ -47,8 +49,8 @@ fn rows_ask_what_their_metric_can_answer() {
         }
         let seconds = definition.unit == "s";
         let has_level = signal.warn.or(signal.critical).is_some();
-        let asks_time = matches!(signal.measure, Measure::P95 | Measure::Highest);
-        assert!(!has_level || !asks_time || seconds == (signal.unit == Unit::Seconds), "{name}: unit");
+        let counts = matches!(signal.measure, Measure::Total | Measure::Share(_));
+        assert!(!has_level || counts || seconds == (signal.unit == Unit::Seconds), "{name}: unit");
         assert!(
             !has_level
                 || (definition.unit == "1")
