@@ -53,6 +53,8 @@ pub struct Turn {
     pub on_disconnect: OnDisconnect,
     pub background: bool,
     pub(super) started: Instant,
+    /// When it was asked for, if that was here.
+    asked: OnceLock<Instant>,
     /// When the first piece of the answer was shown.
     first_shown: OnceLock<Instant>,
     stop: watch::Sender<Option<StopReason>>,
@@ -71,6 +73,8 @@ pub struct Turn {
     pub(super) title: Option<String>,
     /// What the model was shown, where only the connection remembers it.
     context: Vec<Arc<Item>>,
+    /// How often it was put off because its provider was out. `None`: it does not wait for one.
+    pub(super) waits: Option<i16>,
 }
 
 /// What an operator sees of a turn.
@@ -101,8 +105,8 @@ pub(super) struct NewTurn {
     pub title: Option<String>,
     /// What the model is shown, if only the connection remembers it.
     pub context: Vec<Arc<Item>>,
-    /// When it was asked for.
-    pub started: Instant,
+    /// How often it was put off because its provider was out. `None`: it does not wait for one.
+    pub waits: Option<i16>,
 }
 
 impl Turn {
@@ -118,7 +122,7 @@ impl Turn {
             on_disconnect,
             title,
             context,
-            started,
+            waits,
         } = new;
         Self {
             id,
@@ -131,7 +135,8 @@ impl Turn {
             begun,
             show_encrypted,
             on_disconnect,
-            started,
+            started: Instant::now(),
+            asked: OnceLock::new(),
             first_shown: OnceLock::new(),
             stop: watch::Sender::new(None),
             opened: watch::Sender::new(None),
@@ -144,6 +149,7 @@ impl Turn {
             failure: OnceLock::new(),
             title,
             context,
+            waits,
         }
     }
 
@@ -175,6 +181,12 @@ impl Turn {
         )
     }
 
+    /// Says when the turn was asked for, a little before it began.
+    pub(super) fn set_asked(&self, at: Instant) {
+        // A turn is asked for once.
+        drop(self.asked.set(at));
+    }
+
     /// Says that a piece of the answer is shown.
     pub(super) fn set_shown(&self) {
         self.first_shown.get_or_init(Instant::now);
@@ -183,12 +195,13 @@ impl Turn {
     /// Tells of the turn's end, as whoever asked for it met it.
     pub(super) fn tell(&self, status: ResponseStatus, reason: &str, output_tokens: Option<u64>) {
         let failed = self.failure().map_or("", |error| error.code);
+        let asked = self.asked.get().copied().unwrap_or(self.started);
         metrics::turn_ended(status.as_str(), reason);
         metrics::turn_served(&ServedTurn {
             model: &self.begun.model,
             error: failed,
-            elapsed: self.started.elapsed(),
-            to_first: self.first_shown.get().map(|first| first.duration_since(self.started)),
+            elapsed: asked.elapsed(),
+            to_first: self.first_shown.get().map(|first| first.duration_since(asked)),
             output_tokens,
         });
         let span = Span::current();
