@@ -183,8 +183,7 @@ impl Turn {
 
     /// Says when the turn was asked for, a little before it began.
     pub(super) fn set_asked(&self, at: Instant) {
-        // A turn is asked for once.
-        drop(self.asked.set(at));
+        self.asked.get_or_init(|| at);
     }
 
     /// Says that a piece of the answer is shown.
