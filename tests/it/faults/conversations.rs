@@ -13,7 +13,9 @@ use tokio::sync::watch;
 
 use crate::support::providers::Script;
 use crate::support::server::{Server, ServerBuilder};
-use crate::support::{PrivatePostgres, SOON, TestDatabase, TestStorage, eventually, repository};
+use crate::support::{
+    CONSUMER_SECRET, PrivatePostgres, SOON, TestDatabase, TestStorage, eventually, repository,
+};
 use account::Account;
 use upstream::Upstreams;
 use viewer::Viewers;
@@ -131,7 +133,10 @@ fn hurried(database: &TestDatabase, storage: &TestStorage, upstreams: &Upstreams
     Server::of(database, storage)
         .hurried()
         .config(upstreams.config())
+        .set("CALLBACK_SECRET_CRM", CONSUMER_SECRET)
         .set("LOG_PATIENCE", "60s")
+        .set("RETRY_BASE", "300ms")
+        .set("OUTAGE_RETRY", "1s")
         .set("DB_CONNECT_TIMEOUT", "3s")
         .set("DB_STATEMENT_TIMEOUT", "5s")
         .set("DB_POOL_WAIT", "3s")

@@ -45,12 +45,13 @@ impl Upstreams {
         upstreams
     }
 
-    /// `colloquy.toml`: one alias with two deployments, two with one.
+    /// `colloquy.toml`: one alias with two deployments, two with one, and a target that anybody may have told.
     pub fn config(&self) -> String {
         let free =
             "requests_per_minute = 0\ntokens_per_minute = 0\nprice = { input = \"1\", output = \"4\" }";
         let mut text: String =
             self.0.iter().map(|(name, provider)| provider.deployment(name, free)).collect();
+        text += "[targets.crm]\nurl = \"https://crm.invalid/\"\nowners = [\"*\"]\n";
         for (alias, deployments) in
             [(MODELS[0], r#""chat", "azure""#), (MODELS[1], r#""resp""#), (MODELS[2], r#""anth""#)]
         {
