@@ -40,13 +40,18 @@ pub async fn receive_webhook(
     let mut measure = Measure { source, outcome: "cut", started: Instant::now() };
     let span = tracing::info_span!(
         "webhook.receive",
+        otel.name = "POST /api/webhooks/{source}",
         otel.kind = "server",
+        otel.status_code = tracing::field::Empty,
+        http.request.method = %request.method,
+        http.route = "/api/webhooks/{source}",
+        http.response.status_code = tracing::field::Empty,
         request_id,
         source,
         delivery = tracing::field::Empty
     );
     trace::adopt(&span, invocation.trace_parent.as_deref());
-    async {
+    let response = async {
         match receive(&services, service, &mut request, request_id).await {
             Ok((outcome, reply)) => {
                 measure.outcome = outcome;
@@ -59,8 +64,13 @@ pub async fn receive_webhook(
             }
         }
     }
-    .instrument(span)
-    .await
+    .instrument(span.clone())
+    .await;
+    span.record("http.response.status_code", response.status.as_u16());
+    if response.status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
+    response
 }
 
 /// Counts a request when it ends; one that panics or is cut at its deadline too.

@@ -42,8 +42,7 @@ pub async fn proxy(
     request: Request<Incoming>,
     exchange: &Exchange,
 ) -> Result<Response<Body>, Failure> {
-    let generation =
-        front.invoker.handler().ready().await.map_err(|cause| Failure::internal(cause.to_string()))?;
+    let generation = front.generation().await?;
     let (mut parts, body) = request.into_parts();
     rewrite(&mut parts.headers, exchange, front.pool_host());
     // The path and the raw query, without scheme and host.
@@ -66,7 +65,7 @@ pub async fn proxy(
         () = activity.silence(SILENCE) => return Err(Failure::new(StatusCode::GATEWAY_TIMEOUT, format!("no bytes for {SILENCE:?}"))),
         limit = past(deadline) => {
             time_out(limit)();
-            return Err(Failure::internal("functionTimeout".to_owned()));
+            return Err(Failure::timed_out());
         }
     };
     let response = match sent {
@@ -78,7 +77,7 @@ pub async fn proxy(
                     StatusCode::BAD_REQUEST,
                     format!("the client broke off its body, or framed it wrongly: {cause}"),
                 ),
-                None => Failure::internal(format!("cannot reach the handler, or it broke off: {cause}")),
+                None => Failure::broken_off(cause),
             });
         }
     };

@@ -8,9 +8,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument as _;
+use tracing::field::Empty;
 use url::Url;
 
 use super::address::{AddressRefused, AddressRule, GuardedResolver};
+use crate::telemetry::trace;
 
 /// Limits on one request.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +73,17 @@ impl SendError {
     }
 }
 
+/// What the receiver of a request, or the way to it, is to blame for: no answer, or one that says so.
+pub fn blame(result: &Result<Answer, SendError>) -> Option<&'static str> {
+    match result {
+        Ok(answer) if answer.status.is_server_error() => Some("server_error"),
+        Ok(_) | Err(SendError::Refused(_) | SendError::PlainHttp | SendError::Client(_)) => None,
+        Err(error @ (SendError::Connect(_) | SendError::Timeout(_) | SendError::Broken(_))) => {
+            Some(error.code())
+        }
+    }
+}
+
 /// Sends requests; keeps connections open per address rule.
 #[derive(Debug)]
 pub struct Sender {
@@ -82,7 +96,7 @@ impl Sender {
         Arc::new(Self { limits, clients: Mutex::default() })
     }
 
-    /// Posts JSON. Redirects are answers like any other, and no proxy is used.
+    /// Posts JSON, with the present trace. Redirects are answers like any other, and no proxy is used.
     pub async fn post(&self, to: &Destination, headers: HeaderMap, body: Bytes) -> Result<Answer, SendError> {
         to.rule.check_literal(&to.url)?;
         if to.url.scheme() != "https" && !to.allow_http {
@@ -90,22 +104,49 @@ impl Sender {
         }
         let client = self.client(&to.rule)?;
         let deadline = Instant::now() + self.limits.timeout;
+        let span = tracing::info_span!(
+            "http.post",
+            otel.name = "POST",
+            otel.kind = "client",
+            otel.status_code = Empty,
+            http.request.method = "POST",
+            http.response.status_code = Empty,
+            server.address = to.url.host_str(),
+            server.port = to.url.port_or_known_default(),
+            error.type = Empty,
+        );
         let request = client
             .post(to.url.clone())
             .headers(headers)
             .header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .header("traceparent", trace::of(&span))
             .body(body);
-        let response = match timeout_at(deadline, request.send()).await {
-            Ok(sent) => sent.map_err(|error| self.failure(&error))?,
-            Err(_) => return Err(SendError::Timeout(self.limits.timeout)),
+        let answer = async {
+            let response = match timeout_at(deadline, request.send()).await {
+                Ok(sent) => sent.map_err(|error| self.failure(&error))?,
+                Err(_) => return Err(SendError::Timeout(self.limits.timeout)),
+            };
+            let status = response.status();
+            let retry_after = response
+                .headers()
+                .get(header::RETRY_AFTER)
+                .and_then(|value| value.to_str().ok())
+                .and_then(|value| retry_after(value, Timestamp::now()));
+            Ok(Answer { status, response: self.beginning(response, deadline).await, retry_after })
         };
-        let status = response.status();
-        let retry_after = response
-            .headers()
-            .get(header::RETRY_AFTER)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| retry_after(value, Timestamp::now()));
-        Ok(Answer { status, response: self.beginning(response, deadline).await, retry_after })
+        let result = answer.instrument(span.clone()).await;
+        match &result {
+            Ok(answer) => {
+                span.record("http.response.status_code", answer.status.as_u16());
+                if !answer.status.is_success() {
+                    span.record("error.type", answer.status.as_str()).record("otel.status_code", "ERROR");
+                }
+            }
+            Err(error) => {
+                span.record("error.type", error.code()).record("otel.status_code", "ERROR");
+            }
+        }
+        result
     }
 
     /// The beginning of the body, as far as it comes. The status has decided already: an accepted request does not become

@@ -14,6 +14,7 @@
     reason = "a test fails by panicking, and starts what it likes"
 )]
 
+mod access;
 mod commands;
 mod conversation;
 mod faults;
@@ -25,6 +26,7 @@ mod measured;
 mod models;
 mod scene;
 mod scripts;
+mod seeing;
 mod startup;
 mod support;
 mod work;

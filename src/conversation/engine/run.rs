@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
+use tracing::{Instrument, Span};
 
 use super::input::OwnItem;
 use super::paying::Paying;
@@ -15,15 +16,13 @@ use crate::conversation::assembler::{Assembler, End, NoSink, item_uuid};
 use crate::conversation::live::{Cut, Live};
 use crate::database::turns::{self, Ended, Finish};
 use crate::llm::spend::{Reason, Settlement};
-use crate::llm::{
-    Alias, Finish as Stop, LlmError, ModelRequest, OpenLimits, OpenStream, TokenUsage, Upstream,
-};
+use crate::llm::{Alias, Finish as Stop, LlmError, ModelRequest, OpenStream, TokenUsage, Upstream};
 use crate::openresponses::{InputTokensDetails, OutputTokensDetails, ResponseError, ResponseStatus, Usage};
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, trace};
 
 /// What ended a turn, before it is written down.
 #[derive(Debug)]
-enum Outcome {
+pub(super) enum Outcome {
     Finished(Stop),
     Failed(LlmError),
     Stopped(StopReason),
@@ -33,23 +32,31 @@ impl Engine {
     /// Runs the turn in the background until its end is stored and shown.
     pub(super) fn run(&self, turn: Arc<Turn>, alias: Arc<Alias>, request: ModelRequest, mut paying: Paying) {
         let engine = self.clone();
-        let open = Open::new(self);
-        self.0.tasks.spawn("turn", async move {
-            let outcome = engine.converse(&turn, &alias, &request, &mut paying).await;
-            drop(request);
-            turn.set_opened(match &outcome {
-                Outcome::Failed(error) => {
-                    turn.set_failure(error.to_api());
-                    Err(error.to_api())
-                }
-                _ => Ok(()),
-            });
-            engine.end(&turn, outcome, paying).await;
+        let open = Open::new(self, &turn);
+        let span = turn.span();
+        self.0.tasks.spawn_in(Span::none(), "turn", async move {
+            let life = async {
+                let outcome = engine.converse(&turn, &alias, &request, &mut paying).await;
+                drop(request);
+                let Some(paying) = engine.put_off(&turn, &outcome, paying).await else { return false };
+                turn.set_opened(match &outcome {
+                    Outcome::Failed(error) => {
+                        turn.set_failure(error.to_api());
+                        Err(error.to_api())
+                    }
+                    _ => Ok(()),
+                });
+                engine.end(&turn, outcome, paying).await;
+                true
+            };
+            if !life.instrument(span).await {
+                return;
+            }
             drop(open);
             // Viewers that come back a moment later need no database.
             let kept = tokio::time::sleep(engine.0.limits.kept);
             engine.0.tasks.stopping().run_until_cancelled(kept).await;
-            engine.turns().remove(&turn.id);
+            engine.forget(&turn);
         });
     }
 
@@ -62,7 +69,7 @@ impl Engine {
         paying: &mut Paying,
     ) -> Outcome {
         let mut stop = std::pin::pin!(stop(turn, self.0.limits.disconnect_grace));
-        let limits = OpenLimits { first_attempt: Some(paying.first.id), ..OpenLimits::default() };
+        let limits = paying.limits(&self.0.spend);
         let cancel = limits.cancel.clone();
         let mut opening = std::pin::pin!(self.0.router.open(alias, request, limits));
         let opened = tokio::select! {
@@ -124,6 +131,7 @@ impl Engine {
         }
         if turn.held.is_none() || turn.unlogged.load(Ordering::Relaxed) {
             turn.live.keep_and_show(chunks);
+            turn.set_shown();
         } else {
             turn.live.keep(chunks);
         }
@@ -169,7 +177,7 @@ impl Engine {
                 end
             }
         };
-        metrics::turn_ended(end.status.as_str(), reason);
+        turn.tell(end.status, reason, end.usage.as_ref().map(|usage| usage.output_tokens));
         let (response, _) = self.assemble(turn).finish(&end, &mut NoSink);
         turn.live.end(end, response);
     }
@@ -182,7 +190,7 @@ impl Engine {
     }
 
     /// Writes down what a turn cost, apart from its end.
-    fn pay(&self, turn: &Turn, paying: Paying, reason: Reason) {
+    pub(super) fn pay(&self, turn: &Turn, paying: Paying, reason: Reason) {
         let end = End {
             status: ResponseStatus::Incomplete,
             incomplete_reason: None,
@@ -236,6 +244,8 @@ impl Engine {
             keep_log: self.0.limits.log_retention,
             // Whoever tries again in a conversation does not say it twice.
             drop_failed_input: turn.conversation.is_some(),
+            trace_parent: Some(&trace::current()),
+            parts: if turn.unloggable.load(Ordering::Acquire) { 0 } else { turn.log.parts() },
         };
         loop {
             let stored = async {
@@ -245,19 +255,29 @@ impl Engine {
                 }
                 let transaction = client.transaction().await?;
                 let ended = turns::finish(&transaction, &finish).await?;
-                if !matches!(ended, Ended::Lost) {
+                if !matches!(ended, Ended::Lost | Ended::LogShort) {
                     self.0.spend.settlement_statement(&transaction, rows).await?;
                 }
                 transaction.commit().await?;
                 Ok(ended)
             };
             match stored.await {
-                Ok(Ended::As { state, completed_at } | Ended::Already { state, completed_at }) => {
+                Ok(
+                    Ended::As { state, completed_at, callback }
+                    | Ended::Already { state, completed_at, callback },
+                ) => {
+                    self.hint(callback);
                     become_stored(&mut end, state, completed_at);
                     return (end, false);
                 }
                 Ok(Ended::Lost) => return (end, true),
-                Err(error) if error.is_outage() => {
+                Ok(Ended::LogShort) => {
+                    if let Err(error) = self.log_what_was_lost(std::slice::from_ref(turn)).await {
+                        metrics::database_error(error.code());
+                    }
+                    self.flush(turn).await;
+                }
+                Err(error) if error.is_retryable() => {
                     metrics::database_error(error.code());
                     tracing::warn!(code = error.code(), %error, response_id = %turn.id, "a turn's end could not be stored yet");
                     if turn.stop_reason() == Some(StopReason::LostLease) {
@@ -281,7 +301,7 @@ impl Engine {
         let mut changes = turn.live.changes();
         loop {
             changes.borrow_and_update();
-            let done = turn.logged.load(Ordering::Acquire) >= turn.live.len()
+            let done = turn.log.chunks() >= turn.live.len()
                 || turn.unloggable.load(Ordering::Acquire)
                 || turn.stop_reason() == Some(StopReason::LostLease);
             if done {
@@ -297,18 +317,24 @@ impl Engine {
 }
 
 /// A turn in flight, counted.
-struct Open(Engine);
+struct Open(Engine, Arc<Turn>);
 
 impl Open {
-    fn new(engine: &Engine) -> Self {
+    fn new(engine: &Engine, turn: &Arc<Turn>) -> Self {
         engine.0.open.send_modify(|open| *open += 1);
-        Self(engine.clone())
+        Self(engine.clone(), Arc::clone(turn))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.0.open.send_modify(|open| *open = open.saturating_sub(1));
+        let Self(engine, turn) = self;
+        engine.0.open.send_modify(|open| *open = open.saturating_sub(1));
+        if turn.live.ended().is_none() && turn.live.was_cut().is_none() {
+            // It panicked: its lease is renewed no more, and another process ends it.
+            turn.live.cut(Cut::LostLease);
+            engine.turns().remove(&turn.id);
+        }
     }
 }
 
