@@ -154,7 +154,8 @@ impl Paying {
     /// The rows of all attempts. Of the one that was answering, `reason` says why it ended; where the provider did not
     /// tell what it charged, the tokens are counted from what came.
     pub fn settlements(&self, items: &[Arc<Item>], reason: Reason) -> Vec<Settlement> {
-        let mut rows: Vec<Settlement> = self.failed.iter().map(|attempt| failed_row(&self.first, attempt)).collect();
+        let mut rows: Vec<Settlement> =
+            self.failed.iter().map(|attempt| failed_row(&self.first, attempt)).collect();
         if let Some(answering) = &self.begun {
             let counted: u64 = items.iter().map(|item| estimate_item(item)).sum();
             let told = self.usage.unwrap_or_default();

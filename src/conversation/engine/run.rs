@@ -16,9 +16,7 @@ use crate::conversation::assembler::{Assembler, End, NoSink, item_uuid};
 use crate::conversation::live::{Cut, Live};
 use crate::database::turns::{self, Ended, Finish};
 use crate::llm::spend::{Reason, Settlement};
-use crate::llm::{
-    Alias, Finish as Stop, LlmError, ModelRequest, OpenStream, TokenUsage, Upstream,
-};
+use crate::llm::{Alias, Finish as Stop, LlmError, ModelRequest, OpenStream, TokenUsage, Upstream};
 use crate::openresponses::{InputTokensDetails, OutputTokensDetails, ResponseError, ResponseStatus, Usage};
 use crate::telemetry::{metrics, trace};
 

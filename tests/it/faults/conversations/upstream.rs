@@ -146,9 +146,7 @@ fn ways(dice: &mut StdRng) -> Vec<Script> {
 }
 
 fn refusals() -> Vec<Script> {
-    let coded = |code: &str, message: &str| {
-        json!({"error": {"code": code, "type": code, "message": message, "param": null}})
-    };
+    let coded = |code: &str, message: &str| json!({"error": {"code": code, "type": code, "message": message, "param": null}});
     let filtered = json!({"error": {"code": "content_filter", "param": "prompt", "status": 400, "message": "x",
         "innererror": {"code": "ResponsibleAIPolicyViolation"}}});
     let page = Value::from("<html>Bad gateway</html>");
