@@ -259,8 +259,9 @@ impl Engine {
         let start =
             crate::conversation::window::fit(&past, fixed, answer, alias.context_window(), truncation)?;
         let items: Vec<_> = past[start..].iter().map(|past| Arc::clone(&past.item)).collect();
+        // Who asked for it pays, on whosever conversation it is.
         let who = Principal {
-            owner: lapsed.owner.clone(),
+            owner: lapsed.caller.clone().unwrap_or_else(|| lapsed.owner.clone()),
             is_token: lapsed.api_key.is_none(),
             key: lapsed.api_key.clone().unwrap_or_default(),
             ..Principal::default()

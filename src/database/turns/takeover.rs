@@ -10,6 +10,8 @@ pub const MAX_RESTARTS: i16 = 3;
 pub struct Lapsed {
     pub held: Held,
     pub owner: String,
+    /// Who asked for it and pays, if not the owner.
+    pub caller: Option<String>,
     pub api_key: Option<String>,
     pub thread: Uuid,
     pub conversation: Option<ConversationId>,
@@ -56,7 +58,7 @@ pub async fn lapsed(
         SET epoch = r.epoch + 1, holder = $2, lease_until = now() + make_interval(secs => $3), state = 'in_progress',
             started_at = coalesce(r.started_at, now()), restarts = r.restarts + silent.run_again::int::int2
         FROM silent WHERE r.id = silent.id AND r.state IN ('queued', 'in_progress')
-        RETURNING r.id, r.epoch, r.owner, r.api_key, r.thread_id, r.conversation_id, r.previous_response_id, r.model,
+        RETURNING r.id, r.epoch, r.owner, r.caller, r.api_key, r.thread_id, r.conversation_id, r.previous_response_id, r.model,
                   r.request::text AS request, r.background, r.stream_requested, r.on_disconnect, r.created_at,
                   r.cancel_requested_at IS NOT NULL AS cancel, r.restarts, silent.run_again";
     let params = [
@@ -72,6 +74,7 @@ fn taken_over(row: &Row) -> Result<Lapsed, DatabaseError> {
     Ok(Lapsed {
         held: Held { response: ResponseId(row.column("id")?), epoch: row.column("epoch")? },
         owner: row.column("owner")?,
+        caller: row.column("caller")?,
         api_key: row.column("api_key")?,
         thread: row.column("thread_id")?,
         conversation: row.column::<Option<Uuid>>("conversation_id")?.map(ConversationId),
