@@ -6,8 +6,10 @@ use anyhow::anyhow;
 use colloquy::access::{self, Access, AccessError, Admitted, Auditor, JwksCache, Principal, RateLimits};
 use colloquy::azure::Storage;
 use colloquy::config::{Config, LlmConfig, Scope};
+use colloquy::conversation::callbacks::Callbacks;
 use colloquy::conversation::engine::{self, Engine, Limits, Parts};
 use colloquy::database::{Client, Database, DatabaseError, TokenProvider};
+use colloquy::jobs::retry::Backoff;
 use colloquy::llm::spend::{Spend, system_clock};
 use colloquy::openresponses::{ApiError, ErrorType};
 use colloquy::tasks::Tasks;
@@ -50,7 +52,9 @@ impl App {
             tokens.clone().map(|tokens| Arc::new(wiring::DatabaseTokens(tokens)) as Arc<dyn TokenProvider>);
         let database = Database::new(wiring::database_settings(&config), provider)?;
         let storage = wiring::storage_settings(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
-        let spool = Storage::new(storage)?.queue(&config.queues.usage);
+        let storage = Storage::new(storage)?;
+        let spool = storage.queue(&config.queues.usage);
+        let hints = storage.queue(&config.queues.callbacks);
         let coordination =
             wiring::coordination(&config, tokens.as_ref(), background).map_err(|error| anyhow!(error))?;
         let sealer = wiring::sealer(&config).map_err(|errors| {
@@ -68,6 +72,7 @@ impl App {
             spend,
             sealer,
             coordination,
+            callbacks: Callbacks::new(config.app.targets.clone(), Some(hints)),
         };
         let server = &config.server;
         let turns = Limits {
@@ -78,6 +83,8 @@ impl App {
             turns_max: server.turns_max,
             kept: server.kept,
             log_retention: config.work.log_retention,
+            background_wait: server.background_wait,
+            background_retry: Backoff { base: config.work.retry_base, cap: config.work.outage_retry },
         };
         Ok(Self {
             access: Access::new(&config.access, Some(database.clone()), jwks),

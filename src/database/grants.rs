@@ -129,7 +129,8 @@ pub async fn revoke(
         )
         SELECT EXISTS (SELECT FROM c) AS found, EXISTS (SELECT FROM revoked) AS revoked";
     const STOP: &str = "
-        UPDATE responses r SET cancel_requested_at = coalesce(r.cancel_requested_at, now())
+        UPDATE responses r SET cancel_requested_at = coalesce(r.cancel_requested_at, now()),
+               due_at = CASE WHEN r.due_at IS NOT NULL THEN now() END
         FROM conversations c
         WHERE c.id = $1 AND r.id = c.active_response AND r.caller = $2 AND r.state IN ('queued', 'in_progress')
         RETURNING r.id";

@@ -8,6 +8,7 @@ mod grants;
 mod maintenance;
 mod migrations;
 mod pool;
+mod queued;
 mod retention;
 mod settings;
 pub(crate) mod support;

@@ -59,7 +59,8 @@ pub struct Compacted {
 
 impl Engine {
     /// Replaces compaction items by what they stand for: nothing before the last one is shown. The first `past` items are
-    /// the window's, whose summaries were made for the owners of its threads; the others come from the caller.
+    /// the window's, whose summaries were made for the owners of its threads or by the caller's own words; the others come
+    /// from the caller.
     pub(super) async fn opened(
         &self,
         who: &Principal,
@@ -79,7 +80,7 @@ impl Engine {
         let open = |owner: &str| sealer.open(&context(owner), &compaction.encrypted_content).ok();
         let text = match window.filter(|_| last < past) {
             None => open(&who.owner),
-            Some(window) => match (open(&window.owner), window.thread()) {
+            Some(window) => match (open(&window.owner).or_else(|| open(&who.owner)), window.thread()) {
                 (None, Some(thread)) => {
                     let client = self.client().await?;
                     let owners = threads::owners_of_past(&client, thread).await.map_err(away)?;
@@ -91,7 +92,8 @@ impl Engine {
         let text = text.ok_or_else(foreign)?;
         let sealed: Sealed = serde_json::from_str(text.expose_secret()).map_err(|_| foreign())?;
         let words = format!("(A summary of what was said before.)\n{}", sealed.summary);
-        // As the user's words, not ours: a summary may carry what somebody wanted the model to obey.
+        // As the user's words, not ours: a summary may carry what somebody wanted the model to obey. Without an id, since
+        // it is nobody's item.
         let mut shown = vec![Arc::new(message(Role::User, words))];
         shown.extend(sealed.kept);
         shown.extend(items.into_iter().skip(last + 1));
@@ -131,7 +133,8 @@ impl Engine {
         Ok(Some(compacted.item))
     }
 
-    /// `POST /v1/responses/compact`: everything given, or everything up to a stored response, as one compaction item.
+    /// `POST /v1/responses/compact`: everything given, or everything up to a stored response, as one compaction item. The
+    /// user's messages stand before it, for whoever reads the list; a model is shown what the compaction stands for.
     pub async fn compact(
         &self,
         who: &Principal,
@@ -153,11 +156,14 @@ impl Engine {
         let compacted = self
             .summarise((who, &who.owner), id, &alias, &items, instructions.as_deref(), Vec::new())
             .await?;
+        let mut output: Vec<Item> =
+            items.iter().filter(|item| is_users(item)).map(|item| (**item).clone()).collect();
+        output.push(compacted.item);
         Ok(CompactionResource {
             id: format!("resp_{id}"),
             object: "response.compaction",
             created_at: jiff::Timestamp::now().as_second(),
-            output: vec![compacted.item],
+            output,
             usage: super::run::shown(compacted.usage),
         })
     }
@@ -235,6 +241,11 @@ impl Engine {
         });
         Ok(Compacted { item, usage })
     }
+}
+
+/// Whether an item is a message that a user wrote; a summary put in their place has no id.
+fn is_users(item: &Item) -> bool {
+    matches!(item, Item::Message(message) if message.role == Role::User && !message.id.is_empty())
 }
 
 /// What a summary is bound to.

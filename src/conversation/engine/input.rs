@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::create::parse_item;
+use super::past::parse_item;
 use super::{Engine, away};
 use crate::access::Principal;
 use crate::database::threads::{self, NewItem};

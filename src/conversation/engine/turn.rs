@@ -66,6 +66,8 @@ pub struct Turn {
     pub(super) title: Option<String>,
     /// What the model was shown, where only the connection remembers it.
     context: Vec<Arc<Item>>,
+    /// How often it was put off because its provider was out. `None`: it does not wait for one.
+    pub(super) waits: Option<i16>,
 }
 
 /// What an operator sees of a turn.
@@ -96,6 +98,8 @@ pub(super) struct NewTurn {
     pub title: Option<String>,
     /// What the model is shown, if only the connection remembers it.
     pub context: Vec<Arc<Item>>,
+    /// How often it was put off because its provider was out. `None`: it does not wait for one.
+    pub waits: Option<i16>,
 }
 
 impl Turn {
@@ -111,6 +115,7 @@ impl Turn {
             on_disconnect,
             title,
             context,
+            waits,
         } = new;
         Self {
             id,
@@ -135,6 +140,7 @@ impl Turn {
             failure: OnceLock::new(),
             title,
             context,
+            waits,
         }
     }
 
