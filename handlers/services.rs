@@ -58,8 +58,8 @@ impl Services {
     /// Turns configuration into clients; every mistake that only shows here is in the error.
     pub fn new(config: Config) -> anyhow::Result<Arc<Self>> {
         let tokens = wiring::token_source(&config);
-        let storage = wiring::storage_settings(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
-        let storage = Storage::new(storage)?;
+        let storage = wiring::storage(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
+        let storage = storage.context("AzureWebJobsStorage is not set")?;
         let provider =
             tokens.map(|tokens| Arc::new(wiring::DatabaseTokens(tokens)) as Arc<dyn TokenProvider>);
         let database = Database::new(wiring::database_settings(&config), provider)?;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use colloquy::access::{self, Access, AccessError, Admitted, Auditor, JwksCache, Principal, RateLimits};
-use colloquy::azure::Storage;
 use colloquy::config::{Config, LlmConfig, Scope};
 use colloquy::conversation::callbacks::Callbacks;
 use colloquy::conversation::engine::{self, Engine, Limits, Parts};
@@ -51,17 +50,16 @@ impl App {
         let provider =
             tokens.clone().map(|tokens| Arc::new(wiring::DatabaseTokens(tokens)) as Arc<dyn TokenProvider>);
         let database = Database::new(wiring::database_settings(&config), provider)?;
-        let storage = wiring::storage_settings(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
-        let storage = Storage::new(storage)?;
-        let spool = storage.queue(&config.queues.usage);
-        let hints = storage.queue(&config.queues.callbacks);
+        let storage = wiring::storage(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
+        let queue = |name: &str| storage.as_ref().map(|storage| storage.queue(name));
+        let (spool, hints) = (queue(&config.queues.usage), queue(&config.queues.callbacks));
         let coordination =
             wiring::coordination(&config, tokens.as_ref(), background).map_err(|error| anyhow!(error))?;
         let sealer = wiring::sealer(&config).map_err(|errors| {
             anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         })?;
         let tracked = config.database.track_usage.then(|| database.clone());
-        let spend = Spend::new(wiring::spend_settings(&config), tracked, Some(spool), system_clock());
+        let spend = Spend::new(wiring::spend_settings(&config), tracked, spool, system_clock());
         spend.start(background);
         let limits = RateLimits::new(config.access.rates, Arc::clone(&coordination));
         limits.start(background);
@@ -72,7 +70,7 @@ impl App {
             spend,
             sealer,
             coordination,
-            callbacks: Callbacks::new(config.app.targets.clone(), Some(hints)),
+            callbacks: Callbacks::new(config.app.targets.clone(), hints),
         };
         let server = &config.server;
         let turns = Limits {
@@ -136,7 +134,7 @@ impl App {
 
     /// A connection to the database.
     pub async fn client(&self) -> Result<Client, ApiError> {
-        self.database.client().await.map_err(Self::away)
+        self.engine.client().await
     }
 
     /// What a caller is told of a failed database call.

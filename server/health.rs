@@ -108,6 +108,16 @@ async fn status(app: &App) -> Response {
             json!({ "name": health.name, "provider": health.provider, "breaker": breaker })
         })
         .collect();
+    let slices: Vec<_> = app
+        .engine
+        .spend()
+        .slices()
+        .into_iter()
+        .map(|(budget, [drawn, spent, reserved])| {
+            json!({ "scope": budget.scope.as_str(), "subject": budget.subject, "day": budget.day,
+                "drawn_micros": drawn, "spent_micros": spent, "reserved_micros": reserved })
+        })
+        .collect();
     with_status(
         StatusCode::OK,
         &json!({
@@ -117,6 +127,7 @@ async fn status(app: &App) -> Response {
             "checks": checks,
             "connections": { "open": app.connections.open(), "limit": app.connections.limit },
             "turns": turns,
+            "budget_slices": slices,
             "database_pool": app.database.pool_status(),
             "deployments": deployments,
         }),

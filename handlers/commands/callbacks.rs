@@ -118,6 +118,7 @@ async fn show(services: &Services, show: Show) -> anyhow::Result<ExitCode> {
     output::fields([
         ("callback", work.id.clone()),
         ("target", work.object.clone()),
+        ("response", or_empty(work.response.as_ref())),
         ("route", work.route.clone()),
         ("run", work.run.to_string()),
         ("state", work.state.clone()),

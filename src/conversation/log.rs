@@ -4,12 +4,16 @@
 //! piece keeps its boundaries, since sequence numbers count pieces. A kind is one letter; what all pieces of the run
 //! have in common follows it, then their texts.
 
+mod parts;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+
+pub use parts::{LogParts, NextPart};
 
 use crate::llm::Chunk;
 

@@ -103,6 +103,9 @@ impl Redis {
             let link = connected.unwrap_or(Err(CoordinationError::Timeout));
             match link {
                 Ok((connection, listening)) => {
+                    if self.0.broken.notified().now_or_never().is_some() {
+                        tracing::debug!("that the connection before this one was broken is known");
+                    }
                     *self.connection() = Some(connection);
                     self.0.breaker.succeeded();
                     metrics::coordination_connected(true);
@@ -236,7 +239,10 @@ impl Redis {
         };
         match &result {
             Ok(_) => self.0.breaker.succeeded(),
-            Err(_) => self.0.breaker.failed(),
+            // A connection that is silent for so long counts as lost: until there is another, nobody waits for it, and
+            // this instance polls.
+            Err(_) if self.0.breaker.failed() => self.0.broken.notify_one(),
+            Err(_) => {}
         }
         metrics::coordination_call(
             name,

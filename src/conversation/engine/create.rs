@@ -240,6 +240,7 @@ impl Engine {
             ApiError::internal()
         })?;
         let input: Vec<NewItem<'_>> = own.iter().map(OwnItem::row).collect();
+        let patience = self.patience(start);
         let conversation = window.and_then(|window| window.conversation);
         let previous = request.previous_response_id.as_deref().and_then(|id| id.parse().ok());
         let owner = start.owner(window);
@@ -264,14 +265,15 @@ impl Engine {
                 .map(|key| Idempotency { key, request_hash: &call.digest }),
             attempt: self.0.spend.is_tracking().then_some(&paying.first),
             callback,
-            patience: self.patience(callback),
+            patience,
         };
         let client = self.client().await?;
         match turns::begin(&client, &turn).await.map_err(away)? {
             Begun::Begun { created_at } => {
                 let held = Held { response: id, epoch: 1 };
                 let begun = start.begun(created_at);
-                let turn = start.turn(owner, Some(held), conversation, begun, own, Vec::new());
+                let mut turn = start.turn(owner, Some(held), conversation, begun, own, Vec::new());
+                turn.waits = patience.map(|_| 0);
                 Ok(Some(Beginning::New(Arc::new(turn))))
             }
             Begun::Repeated { response, same_request: true } => Ok(Some(Beginning::Repeated(response))),
@@ -342,7 +344,7 @@ impl<'a> Start<'a> {
             on_disconnect,
             title: conversation.and_then(|_| title(own)),
             context,
-            waits: self.callback.is_some().then_some(0),
+            waits: None,
         })
     }
 }

@@ -15,9 +15,7 @@ use crate::conversation::assembler::{Assembler, End, NoSink, item_uuid};
 use crate::conversation::live::{Cut, Live};
 use crate::database::turns::{self, Ended, Finish};
 use crate::llm::spend::{Reason, Settlement};
-use crate::llm::{
-    Alias, Finish as Stop, LlmError, ModelRequest, OpenLimits, OpenStream, TokenUsage, Upstream,
-};
+use crate::llm::{Alias, Finish as Stop, LlmError, ModelRequest, OpenStream, TokenUsage, Upstream};
 use crate::openresponses::{InputTokensDetails, OutputTokensDetails, ResponseError, ResponseStatus, Usage};
 use crate::telemetry::{metrics, trace};
 
@@ -33,7 +31,7 @@ impl Engine {
     /// Runs the turn in the background until its end is stored and shown.
     pub(super) fn run(&self, turn: Arc<Turn>, alias: Arc<Alias>, request: ModelRequest, mut paying: Paying) {
         let engine = self.clone();
-        let open = Open::new(self);
+        let open = Open::new(self, &turn);
         self.0.tasks.spawn("turn", async move {
             let outcome = engine.converse(&turn, &alias, &request, &mut paying).await;
             drop(request);
@@ -63,7 +61,7 @@ impl Engine {
         paying: &mut Paying,
     ) -> Outcome {
         let mut stop = std::pin::pin!(stop(turn, self.0.limits.disconnect_grace));
-        let limits = OpenLimits { first_attempt: Some(paying.first.id), ..OpenLimits::default() };
+        let limits = paying.limits(&self.0.spend);
         let cancel = limits.cancel.clone();
         let mut opening = std::pin::pin!(self.0.router.open(alias, request, limits));
         let opened = tokio::select! {
@@ -238,6 +236,7 @@ impl Engine {
             // Whoever tries again in a conversation does not say it twice.
             drop_failed_input: turn.conversation.is_some(),
             trace_parent: Some(&trace::current()),
+            parts: if turn.unloggable.load(Ordering::Acquire) { 0 } else { turn.log.parts() },
         };
         loop {
             let stored = async {
@@ -247,7 +246,7 @@ impl Engine {
                 }
                 let transaction = client.transaction().await?;
                 let ended = turns::finish(&transaction, &finish).await?;
-                if !matches!(ended, Ended::Lost) {
+                if !matches!(ended, Ended::Lost | Ended::LogShort) {
                     self.0.spend.settlement_statement(&transaction, rows).await?;
                 }
                 transaction.commit().await?;
@@ -263,7 +262,13 @@ impl Engine {
                     return (end, false);
                 }
                 Ok(Ended::Lost) => return (end, true),
-                Err(error) if error.is_outage() => {
+                Ok(Ended::LogShort) => {
+                    if let Err(error) = self.log_what_was_lost(std::slice::from_ref(turn)).await {
+                        metrics::database_error(error.code());
+                    }
+                    self.flush(turn).await;
+                }
+                Err(error) if error.is_retryable() => {
                     metrics::database_error(error.code());
                     tracing::warn!(code = error.code(), %error, response_id = %turn.id, "a turn's end could not be stored yet");
                     if turn.stop_reason() == Some(StopReason::LostLease) {
@@ -287,7 +292,7 @@ impl Engine {
         let mut changes = turn.live.changes();
         loop {
             changes.borrow_and_update();
-            let done = turn.logged.load(Ordering::Acquire) >= turn.live.len()
+            let done = turn.log.chunks() >= turn.live.len()
                 || turn.unloggable.load(Ordering::Acquire)
                 || turn.stop_reason() == Some(StopReason::LostLease);
             if done {
@@ -303,18 +308,24 @@ impl Engine {
 }
 
 /// A turn in flight, counted.
-struct Open(Engine);
+struct Open(Engine, Arc<Turn>);
 
 impl Open {
-    fn new(engine: &Engine) -> Self {
+    fn new(engine: &Engine, turn: &Arc<Turn>) -> Self {
         engine.0.open.send_modify(|open| *open += 1);
-        Self(engine.clone())
+        Self(engine.clone(), Arc::clone(turn))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.0.open.send_modify(|open| *open = open.saturating_sub(1));
+        let Self(engine, turn) = self;
+        engine.0.open.send_modify(|open| *open = open.saturating_sub(1));
+        if turn.live.ended().is_none() && turn.live.was_cut().is_none() {
+            // It panicked: its lease is renewed no more, and another process ends it.
+            turn.live.cut(Cut::LostLease);
+            engine.turns().remove(&turn.id);
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! One turn, as the process that runs it sees it.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::conversation::log::LogParts;
 use crate::conversation::{Assembler, Live, Viewer};
 use crate::database::turns::Held;
 use crate::ids::{ConversationId, ResponseId};
@@ -52,9 +53,7 @@ pub struct Turn {
     pub(super) started: Instant,
     stop: watch::Sender<Option<StopReason>>,
     opened: watch::Sender<Option<Result<(), ApiError>>>,
-    /// How many chunks are in the log, and the number of its next part.
-    pub(super) logged: AtomicUsize,
-    pub(super) parts: AtomicUsize,
+    pub(super) log: LogParts,
     /// Whether the writer knows that there is more to log.
     pub(super) dirty: AtomicBool,
     pub(super) unlogged: AtomicBool,
@@ -131,8 +130,7 @@ impl Turn {
             started: Instant::now(),
             stop: watch::Sender::new(None),
             opened: watch::Sender::new(None),
-            logged: AtomicUsize::new(0),
-            parts: AtomicUsize::new(0),
+            log: LogParts::default(),
             dirty: AtomicBool::new(false),
             unlogged: AtomicBool::new(false),
             unloggable: AtomicBool::new(false),
@@ -241,7 +239,7 @@ impl Turn {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        let (chunks, logged) = (self.live.len(), self.logged.load(Ordering::Relaxed));
+        let (chunks, logged) = (self.live.len(), self.log.chunks());
         Snapshot {
             id: self.id,
             model: self.begun.model.clone(),
