@@ -18,6 +18,7 @@ use colloquy::jobs::callback::Signer;
 use colloquy::jobs::kinds::JobKind;
 use colloquy::jobs::retry::{Backoff, Schedule};
 use colloquy::jobs::sender::{Destination, Sender, SenderLimits};
+use colloquy::telemetry::metrics::RuntimeLoad;
 use colloquy::webhooks::Source;
 use colloquy::webhooks::sealing::Sealer;
 use colloquy::wiring;
@@ -39,6 +40,7 @@ pub struct Services {
     pub backoff: Backoff,
     pub schedule: Schedule,
     sender: OnceLock<Arc<Sender>>,
+    load: RuntimeLoad,
 }
 
 /// A source, and what this process remembers of it.
@@ -83,12 +85,19 @@ impl Services {
             backoff: Backoff { base: work.retry_base, cap: work.retry_cap },
             schedule: Schedule::new(work.callback_schedule.clone()),
             sender: OnceLock::new(),
+            load: RuntimeLoad::start(),
             sources,
             targets,
             database,
             storage,
             config,
         }))
+    }
+
+    /// Sets the gauges of what only this process knows.
+    pub fn measure(&self) {
+        self.database.measure();
+        self.load.measure();
     }
 
     pub fn events_queue(&self) -> Queue {

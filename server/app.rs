@@ -12,7 +12,7 @@ use colloquy::jobs::retry::Backoff;
 use colloquy::llm::spend::{Spend, system_clock};
 use colloquy::openresponses::{ApiError, ErrorType};
 use colloquy::tasks::Tasks;
-use colloquy::telemetry::metrics;
+use colloquy::telemetry::metrics::{self, RuntimeLoad};
 use colloquy::wiring;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
@@ -30,6 +30,7 @@ pub struct App {
     pub tasks: Tasks,
     /// The process was told to stop.
     pub stopping: CancellationToken,
+    load: RuntimeLoad,
     access: Access,
     limits: RateLimits,
     auditor: Auditor,
@@ -94,6 +95,7 @@ impl App {
             connections,
             tasks: serving,
             stopping,
+            load: RuntimeLoad::start(),
         })
     }
 
@@ -146,10 +148,9 @@ impl App {
     pub fn measure(&self) {
         metrics::connections(self.connections.open(), self.connections.limit);
         metrics::turns_open(self.engine.open_turns());
-        let pool = self.database.pool_status();
-        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let used = pool.size.saturating_sub(pool.available);
-        metrics::database_pool(count(pool.max_size), count(pool.size), count(used), count(pool.waiting));
+        self.engine.router().measure();
+        self.database.measure();
+        self.load.measure();
     }
 }
 

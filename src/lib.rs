@@ -29,5 +29,7 @@ pub mod openresponses;
 pub mod request_id;
 pub mod tasks;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod webhooks;
 pub mod wiring;

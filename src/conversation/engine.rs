@@ -154,6 +154,16 @@ impl Engine {
         *self.0.open.borrow()
     }
 
+    /// This process, among those that share the database.
+    pub fn instance(&self) -> Uuid {
+        self.0.instance
+    }
+
+    /// Whether wake-ups of other instances arrive now.
+    pub fn is_shared(&self) -> bool {
+        self.0.coordination.is_shared()
+    }
+
     /// Turns in flight here: id, model, age, viewers, what is awaited.
     pub fn dump(&self) -> Vec<turn::Snapshot> {
         self.turns().values().map(|turn| turn.snapshot()).collect()

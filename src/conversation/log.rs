@@ -31,16 +31,6 @@ pub enum LogError {
     Malformed(usize),
 }
 
-impl LogError {
-    /// Stable, for logs and metrics.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Version(_) => "turn_log_version",
-            Self::Malformed(_) => "turn_log_malformed",
-        }
-    }
-}
-
 /// Packs pieces into one part of a log: JSON text.
 pub fn pack(chunks: &[Chunk]) -> String {
     let mut packed = format!("[{VERSION}");

@@ -212,7 +212,7 @@ pub async fn event(client: &impl Statements, id: EventId) -> Result<Option<Event
 }
 
 /// A row's id with its prefix; what is neither job nor callback has none.
-fn public_id(kind: &str, id: Uuid) -> String {
+pub(super) fn public_id(kind: &str, id: Uuid) -> String {
     WorkKind::of(kind).map_or_else(|| id.to_string(), |kind| kind.public_id(id))
 }
 

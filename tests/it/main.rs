@@ -24,6 +24,7 @@ mod ingress;
 mod measured;
 mod models;
 mod scene;
+mod seeing;
 mod startup;
 mod support;
 mod work;

@@ -34,6 +34,7 @@
 
 mod app;
 mod azurite;
+mod collector;
 mod consumer;
 mod database;
 mod endpoint;
@@ -52,6 +53,7 @@ mod surroundings;
 
 pub use app::{FunctionApp, FunctionAppBuilder};
 pub use azurite::PrivateAzurite;
+pub use collector::{Collector, SeenSpan};
 pub use consumer::{Answer, CONSUMER_SECRET, Callback, Consumer};
 pub use database::TestDatabase;
 pub use endpoint::Endpoint;

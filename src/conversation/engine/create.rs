@@ -1,7 +1,7 @@
 //! From a request to a running turn.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -60,6 +60,7 @@ impl Engine {
         call: Call,
         admitted: Admitted,
     ) -> Result<Arc<Turn>, ApiError> {
+        let asked = Instant::now();
         request.validate()?;
         combinations::check(&request, call.transport)?;
         let callback = self.0.callbacks.of(who, &request)?;
@@ -88,6 +89,7 @@ impl Engine {
             Beginning::New(turn) => turn,
             Beginning::Repeated(id) => return self.attach(who, id).await,
         };
+        turn.set_asked(asked);
         self.turns().insert(turn.id, Arc::clone(&turn));
         self.0.recent.remember(&who.owner, &call, turn.id);
         self.pass_on(&turn, compaction.map(Chunk::Compaction).into_iter().collect());

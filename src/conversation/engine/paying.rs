@@ -12,6 +12,7 @@ use crate::llm::{
     estimate_item, estimate_tokens,
 };
 use crate::openresponses::{ApiError, CreateResponse, Item};
+use crate::telemetry::metrics;
 
 /// Tokens an answer is taken to have where the caller sets no limit: what is set aside, not what it may use.
 const USUAL_ANSWER: u64 = 4_096;
@@ -199,6 +200,7 @@ impl Paying {
     pub fn charge(mut self, rows: &[Settlement]) {
         for row in rows {
             self.reservation.charge(row.cost);
+            metrics::spent(&row.attempt.deployment, row.cost);
         }
         if let Some(mut admitted) = self.admitted.take() {
             admitted.settle(rows.iter().map(|row| row.usage.input + row.usage.output).sum());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
+use tracing::{Instrument, Span};
 
 use super::input::OwnItem;
 use super::paying::Paying;
@@ -32,18 +33,25 @@ impl Engine {
     pub(super) fn run(&self, turn: Arc<Turn>, alias: Arc<Alias>, request: ModelRequest, mut paying: Paying) {
         let engine = self.clone();
         let open = Open::new(self, &turn);
-        self.0.tasks.spawn("turn", async move {
-            let outcome = engine.converse(&turn, &alias, &request, &mut paying).await;
-            drop(request);
-            let Some(paying) = engine.put_off(&turn, &outcome, paying).await else { return };
-            turn.set_opened(match &outcome {
-                Outcome::Failed(error) => {
-                    turn.set_failure(error.to_api());
-                    Err(error.to_api())
-                }
-                _ => Ok(()),
-            });
-            engine.end(&turn, outcome, paying).await;
+        let span = turn.span();
+        self.0.tasks.spawn_in(Span::none(), "turn", async move {
+            let life = async {
+                let outcome = engine.converse(&turn, &alias, &request, &mut paying).await;
+                drop(request);
+                let Some(paying) = engine.put_off(&turn, &outcome, paying).await else { return false };
+                turn.set_opened(match &outcome {
+                    Outcome::Failed(error) => {
+                        turn.set_failure(error.to_api());
+                        Err(error.to_api())
+                    }
+                    _ => Ok(()),
+                });
+                engine.end(&turn, outcome, paying).await;
+                true
+            };
+            if !life.instrument(span).await {
+                return;
+            }
             drop(open);
             // Viewers that come back a moment later need no database.
             let kept = tokio::time::sleep(engine.0.limits.kept);
@@ -123,6 +131,7 @@ impl Engine {
         }
         if turn.held.is_none() || turn.unlogged.load(Ordering::Relaxed) {
             turn.live.keep_and_show(chunks);
+            turn.set_shown();
         } else {
             turn.live.keep(chunks);
         }
@@ -168,7 +177,7 @@ impl Engine {
                 end
             }
         };
-        metrics::turn_ended(end.status.as_str(), reason);
+        turn.tell(end.status, reason, end.usage.as_ref().map(|usage| usage.output_tokens));
         let (response, _) = self.assemble(turn).finish(&end, &mut NoSink);
         turn.live.end(end, response);
     }

@@ -81,7 +81,7 @@ impl Engine {
             return Some(paying);
         };
         // Whoever watches is told at once.
-        if !error.class.is_outage() || turn.live.len() > 0 || turn.live.viewers() > 0 {
+        if !error.class.is_outage() || !turn.live.is_empty() || turn.live.viewers() > 0 {
             return Some(paying);
         }
         let delay = self.delay(waits, error);

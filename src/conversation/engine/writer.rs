@@ -197,6 +197,7 @@ fn settle(pending: Pending, appended: &std::collections::HashMap<ResponseId, App
         Some(Appended { stored: true, cancel_requested, .. }) => {
             turn.log.stored(part, upto);
             turn.live.show(upto);
+            turn.set_shown();
             if turn.live.len() <= upto {
                 turn.unlogged.store(false, Ordering::Relaxed);
             }
@@ -232,5 +233,6 @@ fn go_unlogged(batch: &[Pending], told: &mut bool) {
         pending.turn.unlogged.store(true, Ordering::Relaxed);
         pending.turn.live.set_unlogged();
         pending.turn.live.show(usize::MAX);
+        pending.turn.set_shown();
     }
 }

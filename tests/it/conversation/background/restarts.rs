@@ -92,7 +92,7 @@ async fn a_turn_that_ends_while_the_database_is_away_is_told_of_once() {
     let id = begin(&server, json!({})).await;
     eventually("the answer to begin", SOON, async || scene.provider.seen().len() == 1).await;
     postgres.stop().await;
-    eventually("the provider to be done", SOON, async || scene.provider.told().len() == 1).await;
+    eventually("the provider to be done", SOON, async || scene.provider.answered().len() == 1).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     postgres.start_again().await;
     assert_eq!(scene.told(&id).await.json()["type"], "response.completed");
