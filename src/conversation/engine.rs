@@ -41,7 +41,7 @@ use crate::webhooks::sealing::Sealer;
 pub use compact::{Compacted, CompactionResource};
 pub use create::{Call, Local};
 pub use input::{Entry, OwnItem, entries, item_uuid};
-pub use read::InputItems;
+pub use read::{Followed, InputItems};
 pub use turn::{OnDisconnect, StopReason, Turn};
 
 use writer::Writer;
