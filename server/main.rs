@@ -76,7 +76,11 @@ async fn serve() -> anyhow::Result<()> {
     let listener =
         listen(address).with_context(|| format!("cannot listen on {address} (BIND_ADDRESS, PORT)"))?;
     let (stopping, cutting) = (CancellationToken::new(), CancellationToken::new());
-    let limits = Limits { head_max: config.server.head_max, head_timeout: config.server.head_timeout };
+    let limits = Limits {
+        head_max: config.server.head_max,
+        head_timeout: config.server.head_timeout,
+        write_patience: config.server.write_patience,
+    };
     let (drain, tasks, connections) = (config.server.drain, Tasks::new(), Tasks::new());
     let counted = Arc::new(Connections::new(capacity));
     let app =

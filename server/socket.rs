@@ -8,7 +8,7 @@ use colloquy::access::Principal;
 use colloquy::conversation::combinations::Transport;
 use colloquy::conversation::engine::{Call, Local, Turn};
 use colloquy::conversation::live::{Cut, Seen, Viewer};
-use colloquy::openresponses::{ApiError, CreateResponse, Encoded, ErrorType};
+use colloquy::openresponses::{ApiError, CreateResponse, Encoded, ErrorType, Form};
 use futures_util::{SinkExt, StreamExt};
 use http::header::{
     CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
@@ -29,6 +29,7 @@ use warp::reply::Response;
 use crate::app::App;
 use crate::browser;
 use crate::http::refusal;
+use crate::responses::form;
 
 /// A browser cannot send headers: its key comes as a subprotocol behind this.
 pub const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
@@ -78,6 +79,7 @@ async fn handshake(app: Arc<App>, mut request: hyper::Request<Incoming>) -> Resu
         HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| bad("Sec-WebSocket-Key."))?;
     let (token, protocol) = protocols(headers);
     let who = app.authenticate_socket(headers, token).await?;
+    let form = form(headers, Encoded::Json);
 
     let mut response = Response::new("".into());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -92,7 +94,7 @@ async fn handshake(app: Arc<App>, mut request: hyper::Request<Incoming>) -> Resu
     let tasks = app.tasks.clone();
     tasks.spawn("websocket", async move {
         match upgrade.await {
-            Ok(upgraded) => serve(app, who, upgraded).await,
+            Ok(upgraded) => serve(app, who, form, upgraded).await,
             Err(error) => tracing::debug!(code = "connection.broken", %error, "an upgrade did not happen"),
         }
     });
@@ -121,12 +123,13 @@ fn protocols(headers: &HeaderMap) -> (Option<&str>, Option<HeaderValue>) {
 struct Session {
     app: Arc<App>,
     who: Arc<Principal>,
+    form: Form,
     /// The turn before, if it was not stored.
     local: Option<Arc<Local>>,
     deadline: Instant,
 }
 
-async fn serve(app: Arc<App>, who: Arc<Principal>, upgraded: Upgraded) {
+async fn serve(app: Arc<App>, who: Arc<Principal>, form: Form, upgraded: Upgraded) {
     let limit = app.config.server.body_max;
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER)
@@ -143,7 +146,7 @@ async fn serve(app: Arc<App>, who: Arc<Principal>, upgraded: Upgraded) {
         life = life.min(left.try_into().unwrap_or_default());
     }
     let deadline = Instant::now() + life;
-    let mut session = Session { app, who, local: None, deadline };
+    let mut session = Session { app, who, form, local: None, deadline };
     let close = session.run(&mut socket).await;
     if let Some(frame) = close {
         // The peer may be gone already.
@@ -211,7 +214,7 @@ impl Session {
             }
         };
         drop(text);
-        let mut viewer = turn.viewer(Encoded::Json, None);
+        let mut viewer = turn.viewer(self.form, None);
         let ended = self.follow(socket, &mut viewer, &turn).await;
         match ended? {
             true if turn.held.is_none() => self.local = Some(Arc::new(self.remembered(&turn))),
@@ -252,6 +255,7 @@ impl Session {
         loop {
             let seen = viewer.poll(&mut out);
             let lines = out.split();
+            let given = Instant::now();
             for line in lines.as_ref().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                 socket
                     .feed(Message::text(String::from_utf8_lossy(line).into_owned()))
@@ -259,6 +263,9 @@ impl Session {
                     .map_err(|_| None)?;
             }
             socket.flush().await.map_err(|_| None)?;
+            if given.elapsed() > self.app.config.server.write_patience {
+                return Err(Some(close(CloseCode::Again, "read too slowly; resume the response")));
+            }
             match seen {
                 Seen::End(_) => return Ok(true),
                 Seen::Cut(Cut::Draining) => {

@@ -71,7 +71,9 @@ const GRACE: Setting = Setting::new(
 const UNWATCHED: Setting = Setting::new(
     "UNWATCHED_TURNS_MAX",
     "turns",
-    "Most turns of one process that go on without a viewer; the oldest beyond are cancelled (background turns are not).",
+    "Most turns of one process that go on with nobody watching. A background turn counts from its start; beyond the limit \
+     it is refused with 429, and another turn with on_disconnect=continue is cancelled like the rest, after \
+     DISCONNECT_GRACE.",
 )
 .default("200");
 const TURNS: Setting =
@@ -89,6 +91,12 @@ const APPEND: Setting = Setting::new(
     "How long a stream waits for its log. After that it goes on live, and cannot be resumed until the log has caught up.",
 )
 .default("1s");
+const WRITE: Setting = Setting::new(
+    "WRITE_PATIENCE",
+    "time",
+    "How long a peer may take for what is written to it. Then its connection is closed; a viewer resumes on another.",
+)
+.default("60s");
 const SOCKET_LIFE: Setting =
     Setting::new("WEBSOCKET_LIFETIME", "time", "How long a WebSocket may live.").default("60m");
 const SHOWN: Setting = Setting::new(
@@ -115,6 +123,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     TURNS,
     LEASE,
     APPEND,
+    WRITE,
     SOCKET_LIFE,
     SHOWN,
 ];
@@ -147,6 +156,7 @@ pub struct ServerConfig {
     pub turns_max: usize,
     pub lease: Duration,
     pub log_patience: Duration,
+    pub write_patience: Duration,
     pub socket_lifetime: Duration,
     pub kept: Duration,
 }
@@ -181,6 +191,7 @@ impl ServerConfig {
             turns_max: whole(&TURNS, 1, 1_000_000),
             lease: reader.positive_duration(&LEASE),
             log_patience: reader.positive_duration(&APPEND),
+            write_patience: reader.positive_duration(&WRITE),
             socket_lifetime: reader.positive_duration(&SOCKET_LIFE),
             kept: reader.duration(&SHOWN),
         }

@@ -4,6 +4,7 @@
 //! as a log of chunks, and lets any number of viewers follow it. Nobody who watches owns anything: leaving is not
 //! stopping.
 
+mod begin;
 mod compact;
 mod create;
 mod embeddings;
@@ -13,14 +14,17 @@ mod paying;
 mod read;
 mod retries;
 mod run;
+mod scrub;
 mod tail;
 mod turn;
+mod watched;
 mod writer;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::coordination::Coordination;
@@ -49,7 +53,7 @@ pub struct Limits {
     pub log_patience: Duration,
     /// How long a turn without viewers goes on.
     pub disconnect_grace: Duration,
-    /// Most turns without viewers.
+    /// Most turns that go on with nobody watching.
     pub unwatched_max: usize,
     /// Most turns at once.
     pub turns_max: usize,
@@ -88,6 +92,8 @@ struct Inner {
     turns: Mutex<HashMap<ResponseId, Arc<Turn>>>,
     foreign: tail::Tailer,
     recent: retries::Recent,
+    /// Places for turns that go on with nobody watching.
+    unwatched: Arc<Semaphore>,
     /// How many turns are in flight.
     open: tokio::sync::watch::Sender<usize>,
 }
@@ -97,7 +103,7 @@ impl Engine {
     pub fn new(parts: Parts, limits: Limits, tasks: Tasks) -> Self {
         let Parts { router, database, spend, sealer, coordination } = parts;
         let writer = Writer::start(&database, Arc::clone(&coordination), limits.log_patience, &tasks);
-        let foreign = tail::Tailer::start(&database, &coordination, &tasks);
+        let foreign = tail::Tailer::start(&database, &coordination, limits.lease, &tasks);
         let inner = Inner {
             instance: Uuid::now_v7(),
             router,
@@ -111,6 +117,7 @@ impl Engine {
             turns: Mutex::default(),
             foreign,
             recent: retries::Recent::default(),
+            unwatched: Arc::new(Semaphore::new(limits.unwatched_max.min(Semaphore::MAX_PERMITS))),
             open: tokio::sync::watch::Sender::new(0),
         };
         let engine = Self(Arc::new(inner));

@@ -14,6 +14,7 @@ use super::Engine;
 use super::create::Start;
 use super::input::OwnItem;
 use crate::access::Principal;
+use crate::llm::retraction::beginning;
 use crate::llm::spend::{Reason, Settlement};
 use crate::llm::{Alias, Chunk, ModelRequest, OpenLimits, TokenUsage, Upstream, estimate_item};
 use crate::openresponses::{
@@ -175,6 +176,9 @@ impl Engine {
                 loop {
                     match stream.next().await {
                         Some(Ok(Upstream::Chunk(Chunk::Text(text)))) => summary.push_str(&text),
+                        Some(Ok(Upstream::Chunk(Chunk::Retract { keep }))) => {
+                            summary.truncate(beginning(&summary, keep).len());
+                        }
                         Some(Ok(Upstream::Usage(tokens))) => paying.usage = Some(tokens),
                         Some(Ok(_)) => {}
                         Some(Err(error)) => {

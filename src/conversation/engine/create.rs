@@ -1,10 +1,10 @@
 //! From a request to a running turn.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::begin::{Beginning, LOCKED, changed_meanwhile, locked};
 use super::input::{Entry, OwnItem, check_outputs, entries, no_such_item};
 use super::paying::Paying;
 use super::turn::{NewTurn, OnDisconnect, Turn};
@@ -12,8 +12,8 @@ use super::{Engine, away};
 use crate::access::{Admitted, Principal};
 use crate::conversation::combinations::{self, Transport};
 use crate::conversation::window::{self, Past};
-use crate::database::threads::{self, Anchor, NewItem, Window};
-use crate::database::turns::{self, Begun, Held, Idempotency};
+use crate::database::threads::{self, Anchor, Window};
+use crate::database::turns::{Held, Idempotency};
 use crate::ids::{ConversationId, ResponseId};
 use crate::llm::{Alias, Chunk, ModelRequest, estimate_params, no_such_model};
 use crate::openresponses::{
@@ -32,6 +32,13 @@ pub struct Call {
     pub digest: [u8; 32],
     /// What a WebSocket remembers of the turn before, if that was not stored.
     pub local: Option<Arc<Local>>,
+}
+
+impl Call {
+    /// What a stored turn's first try is found by.
+    pub(super) fn idempotency(&self) -> Idempotency<'_> {
+        Idempotency { key: self.idempotency_key.as_deref(), request_hash: &self.digest }
+    }
 }
 
 /// A turn that only its connection remembers.
@@ -68,17 +75,24 @@ impl Engine {
         let alias = self.alias(request.model.as_deref())?;
         alias.check(&request)?;
         self.room()?;
-        if let Some(first) = self.0.recent.find(&who.owner, &call)
-            && let Some(turn) = self.local(&who.owner, first).filter(|turn| !turn.is_spoilt())
-        {
+        if let Some(turn) = self.first_try(who, &request, &call).await? {
             return Ok(turn);
         }
+        let unwatched = self.unwatched(&request)?;
         let input = entries(request.input.take())?;
         let request = Arc::new(request);
         let start = Start { who, id: ResponseId::new(), request: &request, call: &call, alias: &alias };
         let own = self.resolve(who, input).await?;
-        let Placed { beginning, items, mut paying, compaction } = self.place(&start, &own).await?;
+        let placed = match self.place(&start, &own).await {
+            // Perhaps it is the first try of this request that has it locked.
+            Err(error) if error.code == LOCKED && call.idempotency_key.is_some() => {
+                return self.stored_first_try(who, &call).await?.ok_or(error);
+            }
+            placed => placed?,
+        };
+        let Placed { beginning, items, mut paying, compaction } = placed;
         paying.admitted = Some(admitted);
+        paying.unwatched = unwatched;
         let turn = match beginning {
             Beginning::New(turn) => turn,
             Beginning::Repeated(id) => return self.attach(who, id).await,
@@ -254,68 +268,6 @@ impl Engine {
         });
         own.collect()
     }
-
-    /// The first commit of a stored turn. `None`: the thread has changed meanwhile.
-    async fn begin(
-        &self,
-        start: &Start<'_>,
-        window: Option<&Window>,
-        own: &[OwnItem],
-        paying: &Paying,
-    ) -> Result<Option<Beginning>, ApiError> {
-        let Start { who, id, request, call, alias } = *start;
-        let parameters = serde_json::to_string(&**request).map_err(|error| {
-            tracing::error!(code = "request.unwritable", %error, "a request could not be written as JSON");
-            ApiError::internal()
-        })?;
-        let input: Vec<NewItem<'_>> = own.iter().map(OwnItem::row).collect();
-        let conversation = window.and_then(|window| window.conversation);
-        let previous = request.previous_response_id.as_deref().and_then(|id| id.parse().ok());
-        let turn = turns::NewTurn {
-            id,
-            owner: &who.owner,
-            api_key: Some(&who.key),
-            place: window.map_or(threads::Place::New, |window| window.place),
-            conversation,
-            previous_response: previous,
-            holder: self.0.instance,
-            lease: self.0.limits.lease,
-            queued: false,
-            model: alias.name(),
-            request: &parameters,
-            background: request.background.unwrap_or(false),
-            stream: request.stream.unwrap_or(false) || call.transport == Transport::WebSocket,
-            on_disconnect: request.on_disconnect.as_deref(),
-            input: &input,
-            idempotency: call
-                .idempotency_key
-                .as_deref()
-                .map(|key| Idempotency { key, request_hash: &call.digest }),
-            attempt: self.0.spend.is_tracking().then_some(&paying.first),
-        };
-        let client = self.client().await?;
-        match turns::begin(&client, &turn).await.map_err(away)? {
-            Begun::Begun { created_at } => {
-                let held = Held { response: id, epoch: 1 };
-                let turn = start.turn(Some(held), conversation, start.begun(created_at), own, Vec::new());
-                Ok(Some(Beginning::New(Arc::new(turn))))
-            }
-            Begun::Repeated { response, same_request: true } => Ok(Some(Beginning::Repeated(response))),
-            Begun::Repeated { same_request: false, .. } => Err(ApiError::new(
-                http::StatusCode::CONFLICT,
-                crate::openresponses::ErrorType::ConflictError,
-                "idempotency_key_reused",
-                "The Idempotency-Key was used before with another request. Use a new key.",
-            )
-            .should_retry(false)),
-            Begun::Locked => Err(locked()),
-            Begun::NotFound => {
-                let id = request.conversation.as_ref().map_or("", |conversation| conversation.id());
-                Err(ApiError::not_found("Conversation", id).on("conversation"))
-            }
-            Begun::Conflict => Ok(None),
-        }
-    }
 }
 
 /// A turn that is about to begin.
@@ -329,11 +281,11 @@ pub(super) struct Start<'a> {
 }
 
 impl Start<'_> {
-    fn begun(&self, at: Timestamp) -> Response {
+    pub(super) fn begun(&self, at: Timestamp) -> Response {
         Response::begun(self.request, self.id.to_string(), self.alias.name().to_owned(), at.as_second())
     }
 
-    fn turn(
+    pub(super) fn turn(
         &self,
         held: Option<Held>,
         conversation: Option<ConversationId>,
@@ -389,13 +341,6 @@ struct Placed {
     compaction: Option<Arc<str>>,
 }
 
-/// How beginning a turn went.
-enum Beginning {
-    New(Arc<Turn>),
-    /// An earlier try of the same request began it.
-    Repeated(ResponseId),
-}
-
 /// Tokens of the window that are kept for the answer: what the caller allows it, else the model's longest, but then no
 /// more than a quarter.
 pub(super) fn kept_for_answer(request: &CreateResponse, alias: &Alias) -> u64 {
@@ -430,20 +375,4 @@ pub(super) fn parse_item(json: &str) -> Result<Item, ApiError> {
 fn no_previous(id: &str) -> ApiError {
     let message = format!("Previous response with id '{}' not found.", excerpt(id));
     ApiError::invalid("previous_response_not_found", "previous_response_id", message)
-}
-
-fn locked() -> ApiError {
-    let message = "Another turn of this conversation is in progress. Wait for its end, or cancel it.";
-    ApiError::invalid("conversation_locked", "conversation", message)
-}
-
-/// 409, which SDKs answer by trying again.
-fn changed_meanwhile() -> ApiError {
-    ApiError::new(
-        http::StatusCode::CONFLICT,
-        crate::openresponses::ErrorType::ConflictError,
-        "thread_changed",
-        "The conversation changed while this request began. Please try again.",
-    )
-    .retry_after(Duration::from_millis(100))
 }

@@ -222,15 +222,10 @@ impl Engine {
         let turn = Arc::new(self.adopted(&lapsed)?);
         self.read_whole_log(&turn).await?;
         turn.logged.store(turn.live.len(), std::sync::atomic::Ordering::Release);
-        let status =
-            if lapsed.cancel_requested { ResponseStatus::Cancelled } else { ResponseStatus::Incomplete };
-        let end = End {
-            status,
-            incomplete_reason: (status == ResponseStatus::Incomplete).then(|| "interrupted".to_owned()),
-            error: None,
-            usage: None,
-            completed_at: None,
-        };
+        let mut end = End::cut_short(turn.why_cut_short());
+        if lapsed.cancel_requested {
+            end = End { status: ResponseStatus::Cancelled, incomplete_reason: None, ..end };
+        }
         let (end, lost) = self.store_end(&turn, end, &[]).await;
         if !lost {
             metrics::turn_ended(end.status.as_str(), "taken_over");
@@ -265,10 +260,12 @@ impl Engine {
             key: lapsed.api_key.clone().unwrap_or_default(),
             ..Principal::default()
         };
-        let paying = match self.reserve_for(&who, turn.id.0, &alias, &request, &items).await {
+        let mut paying = match self.reserve_for(&who, turn.id.0, &alias, &request, &items).await {
             Ok(paying) => paying,
             Err(error) => return self.fail_lapsed(&turn, error.code, &error.message).await,
         };
+        // It was taken in once: where there is no place it goes on all the same.
+        paying.unwatched = Arc::clone(&self.0.unwatched).try_acquire_owned().ok();
         self.0.spend.open(&paying.first);
         self.turns().insert(turn.id, Arc::clone(&turn));
         self.run(turn, alias, ModelRequest { params: request, items }, paying);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::{Engine, create::Start};
@@ -29,8 +30,12 @@ pub(super) struct Paying {
     pub usage: Option<TokenUsage>,
     /// The provider came to its end, so what it told is the whole.
     pub whole: bool,
+    /// Tokens counted of what was said before some of it was taken back: they were paid for all the same.
+    pub retracted: u64,
     /// The caller's room, given back at the end.
     pub admitted: Option<Admitted>,
+    /// A place among the turns that nobody watches, given back at the end.
+    pub unwatched: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -103,7 +108,9 @@ impl Engine {
             begun: None,
             usage: None,
             whole: false,
+            retracted: 0,
             admitted: None,
+            unwatched: None,
         })
     }
 }
@@ -141,6 +148,7 @@ impl Paying {
         let mut rows: Vec<Settlement> = self.failed.iter().map(|attempt| self.failed_row(attempt)).collect();
         if let Some(answering) = &self.begun {
             let counted: u64 = items.iter().map(|item| estimate_item(item)).sum();
+            let counted = counted.max(self.retracted);
             let told = self.usage.unwrap_or_default();
             let usage = if self.whole && self.usage.is_some() {
                 told
