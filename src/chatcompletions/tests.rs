@@ -236,7 +236,10 @@ fn log_probabilities_stand_beside_what_they_belong_to() {
     assert!(request.wants_logprobs() && request.top_logprobs == Some(2));
     let likely = |token: &str| {
         let logprob = json!({"token": token, "logprob": -0.5, "bytes": token.as_bytes(), "top_logprobs": []});
-        Chunk::TextLogProbs { delta: token.into(), logprobs: vec![serde_json::from_value(logprob).unwrap()].into() }
+        Chunk::TextLogProbs {
+            delta: token.into(),
+            logprobs: vec![serde_json::from_value(logprob).unwrap()].into(),
+        }
     };
     let chunks = [likely("a"), likely(" b")];
     let response = ended(&chunks, ResponseStatus::Completed, None);
@@ -246,10 +249,14 @@ fn log_probabilities_stand_beside_what_they_belong_to() {
     };
     let frames = frames(&chunks, &response, None);
     let frames = frames.iter().filter(|frame| *frame != "[DONE]");
-    let streamed: Vec<String> =
-        frames.flat_map(|frame| tokens(&serde_json::from_str::<Value>(frame).unwrap()["choices"][0])).collect();
+    let streamed: Vec<String> = frames
+        .flat_map(|frame| tokens(&serde_json::from_str::<Value>(frame).unwrap()["choices"][0]))
+        .collect();
     let whole: Value = serde_json::from_slice(&completion(&response, None).unwrap()).unwrap();
-    assert_eq!((tokens(&whole["choices"][0]), streamed), (vec!["a".to_owned(), " b".to_owned()], vec!["a".into(), " b".into()]));
+    assert_eq!(
+        (tokens(&whole["choices"][0]), streamed),
+        (vec!["a".to_owned(), " b".to_owned()], vec!["a".into(), " b".into()])
+    );
     assert_eq!(whole["choices"][0]["logprobs"]["refusal"], Value::Null);
 }
 
@@ -260,7 +267,10 @@ fn what_was_taken_back_is_not_in_the_whole() {
     let response = ended(&chunks, ResponseStatus::Incomplete, Some("content_filter"));
     let whole: Value = serde_json::from_slice(&completion(&response, None).unwrap()).unwrap();
     let choice = &whole["choices"][0];
-    assert_eq!((&choice["message"]["content"], &choice["finish_reason"]), (&json!("good "), &json!("content_filter")));
+    assert_eq!(
+        (&choice["message"]["content"], &choice["finish_reason"]),
+        (&json!("good "), &json!("content_filter"))
+    );
     let frames = frames(&chunks, &response, None);
     assert!(frames[frames.len() - 3].contains("\"finish_reason\":\"content_filter\""), "{frames:?}");
 }

@@ -250,7 +250,8 @@ impl<'de> Deserialize<'de> for RunOf {
                         }
                         "p" => {
                             let logprobs: Option<Vec<LogProb>> = seq.next_element()?;
-                            let logprobs = logprobs.ok_or_else(|| A::Error::custom("no log probabilities"))?;
+                            let logprobs =
+                                logprobs.ok_or_else(|| A::Error::custom("no log probabilities"))?;
                             Chunk::TextLogProbs { delta: text, logprobs: logprobs.into() }
                         }
                         _ => return Err(A::Error::custom("no such kind")),

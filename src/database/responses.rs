@@ -278,10 +278,10 @@ pub async fn mark_watched(
 
 /// A state from its word in SQL.
 pub(super) fn status(word: &str) -> Result<ResponseStatus, DatabaseError> {
-    use ResponseStatus::{Cancelled, Completed, Failed, InProgress, Incomplete, Queued};
-    let known = [Queued, InProgress, Completed, Incomplete, Failed, Cancelled];
-    known.into_iter().find(|state| state.as_str() == word).ok_or_else(|| DatabaseError::Unexpected {
-        statement: "state",
-        reason: "a state this version does not know; a newer one wrote it".to_owned(),
+    ResponseStatus::ALL.into_iter().find(|state| state.as_str() == word).ok_or_else(|| {
+        DatabaseError::Unexpected {
+            statement: "state",
+            reason: "a state this version does not know; a newer one wrote it".to_owned(),
+        }
     })
 }

@@ -205,11 +205,8 @@ pub async fn rewrite(
         WHERE e.response_id = $1 AND e.part = new.part";
     let (numbers, data): (Vec<i32>, Vec<&str>) =
         parts.iter().map(|(part, data)| (*part, data.as_str())).unzip();
-    let params = [
-        (&response.0 as _, Type::UUID),
-        (&numbers as _, Type::INT4_ARRAY),
-        (&data as _, Type::TEXT_ARRAY),
-    ];
+    let params =
+        [(&response.0 as _, Type::UUID), (&numbers as _, Type::INT4_ARRAY), (&data as _, Type::TEXT_ARRAY)];
     client.execute("turn_log.rewrite", SQL, &params).await?;
     Ok(())
 }

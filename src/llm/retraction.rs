@@ -71,7 +71,13 @@ mod tests {
         let call = Chunk::ToolCall { index: 0, call_id: "c".into(), name: "f".into() };
         let pieces = |keep| {
             let likely = Chunk::TextLogProbs { delta: "efg".into(), logprobs: Vec::new().into() };
-            [Chunk::Text("ab\u{1f600}d".into()), likely, call.clone(), Chunk::Text("h".into()), Chunk::Retract { keep }]
+            [
+                Chunk::Text("ab\u{1f600}d".into()),
+                likely,
+                call.clone(),
+                Chunk::Text("h".into()),
+                Chunk::Retract { keep },
+            ]
         };
         // The smiling face is two units wide, and is not halved.
         for (keep, wanted) in [
@@ -96,7 +102,8 @@ mod tests {
 
     #[test]
     fn of_several_retractions_the_furthest_counts() {
-        let mut chunks = [Chunk::Text("abcdef".into()), Chunk::Retract { keep: 4 }, Chunk::Retract { keep: 2 }];
+        let mut chunks =
+            [Chunk::Text("abcdef".into()), Chunk::Retract { keep: 4 }, Chunk::Retract { keep: 2 }];
         redact(&mut chunks);
         assert_eq!(texts(&chunks), ["ab"]);
     }

@@ -113,8 +113,14 @@ fn each_dialect_has_its_names_and_all_have_the_same_numbers() {
     let delta = Event::ReasoningDelta { item_id, output_index, content_index, delta: "hm" };
     let done = Event::ReasoningDone { item_id, output_index, content_index, text: "hm" };
     let reason = "content_filter";
-    let retracted =
-        Event::OutputTextRetracted { item_id, output_index, content_index, text: "a", reason, response: &response };
+    let retracted = Event::OutputTextRetracted {
+        item_id,
+        output_index,
+        content_index,
+        text: "a",
+        reason,
+        response: &response,
+    };
     let written = |event: &Event<'_>, dialect| {
         let mut out = BytesMut::new();
         event.write(3, Form { encoded: Encoded::Json, dialect }, &mut out);
@@ -129,7 +135,11 @@ fn each_dialect_has_its_names_and_all_have_the_same_numbers() {
         ),
         (
             Dialect::OpenAi,
-            ["response.reasoning_text.delta", "response.reasoning_text.done", "colloquy:output_text_retracted"],
+            [
+                "response.reasoning_text.delta",
+                "response.reasoning_text.done",
+                "colloquy:output_text_retracted",
+            ],
         ),
         (
             Dialect::OpenAiHelper,
@@ -161,9 +171,15 @@ fn log_probabilities_say_the_same_wherever_they_are_read() {
         let second: LogProb = serde_json::from_str(&again).unwrap();
         assert_eq!((serde_json::to_string(&second).unwrap(), &second), (again, &first));
     }
-    let lists: [Value; 2] = [json!({"type": "output_text", "text": "x"}), json!({"type": "output_text", "text": "x", "logprobs": []})];
+    let lists: [Value; 2] = [
+        json!({"type": "output_text", "text": "x"}),
+        json!({"type": "output_text", "text": "x", "logprobs": []}),
+    ];
     for list in lists {
-        assert_eq!(serde_json::to_value(serde_json::from_value::<ContentPart>(list).unwrap()).unwrap()["logprobs"], json!([]));
+        assert_eq!(
+            serde_json::to_value(serde_json::from_value::<ContentPart>(list).unwrap()).unwrap()["logprobs"],
+            json!([])
+        );
     }
 }
 

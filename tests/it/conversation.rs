@@ -4,7 +4,13 @@
 mod chat;
 mod compaction;
 mod conformance;
+mod logprobs;
+mod retraction;
+mod retries;
 mod scene;
 mod sdk;
+mod slow;
 mod socket;
+pub mod sse;
 mod turns;
+mod unwatched;

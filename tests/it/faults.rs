@@ -3,6 +3,7 @@
 mod combined;
 mod conversations;
 mod ledger;
+mod outage;
 mod senders;
 
 use std::time::Duration;

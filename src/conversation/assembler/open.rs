@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::Sink;
 use crate::openresponses::{
-    Compaction, ContentPart, Event, FunctionCall, Item, ItemStatus, LogProb, Message, Reasoning, Role, Summary,
+    Compaction, ContentPart, Event, FunctionCall, Item, ItemStatus, LogProb, Message, Reasoning, Role,
+    Summary,
 };
 
 /// An item that more may come for.

@@ -108,7 +108,9 @@ impl Assembler {
         response.output = self.items.clone();
         for open in &self.open {
             let mut item = open.item(ItemStatus::InProgress);
-            if let (Item::Message(message), Body::Message { current: Some(part), .. }) = (&mut item, &open.body) {
+            if let (Item::Message(message), Body::Message { current: Some(part), .. }) =
+                (&mut item, &open.body)
+            {
                 message.content.push(part.clone().content());
             }
             let place = usize::try_from(open.index).unwrap_or(usize::MAX).min(response.output.len());

@@ -155,8 +155,14 @@ fn what_is_taken_back_is_told_and_kept_nowhere() {
             "output_index": 0, "content_index": 0, "text": "good ", "reason": "content_filter"})
     );
     let response = &seen.last().unwrap()["response"];
-    assert_eq!((&response["status"], &response["incomplete_details"]["reason"]), (&"incomplete".into(), &"content_filter".into()));
-    assert_eq!((&seen[8]["text"], &response["output"][0]["content"][0]["text"]), (&"good ".into(), &"good ".into()));
+    assert_eq!(
+        (&response["status"], &response["incomplete_details"]["reason"]),
+        (&"incomplete".into(), &"content_filter".into())
+    );
+    assert_eq!(
+        (&seen[8]["text"], &response["output"][0]["content"][0]["text"]),
+        (&"good ".into(), &"good ".into())
+    );
     // Who was not there is told as much, and shown none of it.
     let mut later = chunks.clone();
     redact(&mut later);
@@ -167,9 +173,15 @@ fn what_is_taken_back_is_told_and_kept_nowhere() {
     // Where an event of ours would be an error, the response as it stands says the same under the same number.
     let helped = events_in(Dialect::OpenAiHelper, &chunks, &filtered());
     assert_eq!(helped.len(), seen.len());
-    assert_eq!((&helped[7]["type"], &helped[7]["sequence_number"]), (&"response.in_progress".into(), &7.into()));
+    assert_eq!(
+        (&helped[7]["type"], &helped[7]["sequence_number"]),
+        (&"response.in_progress".into(), &7.into())
+    );
     let standing = &helped[7]["response"]["output"][0];
-    assert_eq!((&standing["status"], &standing["content"][0]["text"]), (&"in_progress".into(), &"good ".into()));
+    assert_eq!(
+        (&standing["status"], &standing["content"][0]["text"]),
+        (&"in_progress".into(), &"good ".into())
+    );
 }
 
 #[test]
@@ -177,11 +189,16 @@ fn what_is_taken_back_may_be_closed_already() {
     let call = Chunk::ToolCall { index: 0, call_id: "c".into(), name: "f".into() };
     let chunks = [text("good bad"), call, text("more"), Chunk::Retract { keep: 5 }];
     let seen = events(&chunks, &filtered());
-    let told: Vec<&Value> = seen.iter().filter(|event| event["type"] == "colloquy:output_text_retracted").collect();
-    let texts: Vec<_> = told.iter().map(|event| (event["output_index"].as_u64(), event["text"].as_str())).collect();
+    let told: Vec<&Value> =
+        seen.iter().filter(|event| event["type"] == "colloquy:output_text_retracted").collect();
+    let texts: Vec<_> =
+        told.iter().map(|event| (event["output_index"].as_u64(), event["text"].as_str())).collect();
     assert_eq!(texts, [(Some(0), Some("good ")), (Some(2), Some(""))]);
     let output = &seen.last().unwrap()["response"]["output"];
-    assert_eq!((&output[0]["status"], &output[0]["content"][0]["text"]), (&"incomplete".into(), &"good ".into()));
+    assert_eq!(
+        (&output[0]["status"], &output[0]["content"][0]["text"]),
+        (&"incomplete".into(), &"good ".into())
+    );
     assert_eq!((&output[1]["type"], &output[2]["content"][0]["text"]), (&"function_call".into(), &"".into()));
 }
 
@@ -189,14 +206,20 @@ fn what_is_taken_back_may_be_closed_already() {
 fn log_probabilities_stand_in_deltas_and_in_the_whole() {
     let likely = |token: &str| {
         let logprob = serde_json::json!({"token": token, "logprob": -0.5});
-        Chunk::TextLogProbs { delta: token.into(), logprobs: vec![serde_json::from_value(logprob).unwrap()].into() }
+        Chunk::TextLogProbs {
+            delta: token.into(),
+            logprobs: vec![serde_json::from_value(logprob).unwrap()].into(),
+        }
     };
     let seen = events(&[likely("a"), likely("b"), text("c")], &completed());
     let tokens = |list: &Value| -> String {
         list.as_array().unwrap().iter().map(|logprob| logprob["token"].as_str().unwrap()).collect()
     };
     assert_eq!((tokens(&seen[4]["logprobs"]), tokens(&seen[6]["logprobs"])), ("a".to_owned(), String::new()));
-    assert_eq!((&seen[7]["type"], tokens(&seen[7]["logprobs"])), (&"response.output_text.done".into(), "ab".to_owned()));
+    assert_eq!(
+        (&seen[7]["type"], tokens(&seen[7]["logprobs"])),
+        (&"response.output_text.done".into(), "ab".to_owned())
+    );
     assert_eq!(tokens(&seen.last().unwrap()["response"]["output"][0]["content"][0]["logprobs"]), "ab");
     // A part that was cut has none: some of them might speak of what is gone.
     let seen = events(&[likely("a"), likely("b"), Chunk::Retract { keep: 1 }], &filtered());

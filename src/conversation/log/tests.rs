@@ -13,16 +13,23 @@ fn text() -> impl Strategy<Value = Arc<str>> {
 }
 
 fn logprob() -> impl Strategy<Value = LogProb> {
-    let number = || (1_u32..2_000_000_000, 0..30_i32).prop_map(|(digits, zeros)| {
-        // As a provider writes it, read as the server reads it.
-        let json = format!(r#"{{"token":"x","logprob":-{digits}e-{zeros}}}"#);
-        serde_json::from_str::<LogProb>(&json).expect("a log probability").logprob
+    let number = || {
+        (1_u32..2_000_000_000, 0..30_i32).prop_map(|(digits, zeros)| {
+            // As a provider writes it, read as the server reads it.
+            let json = format!(r#"{{"token":"x","logprob":-{digits}e-{zeros}}}"#);
+            serde_json::from_str::<LogProb>(&json).expect("a log probability").logprob
+        })
+    };
+    let top = (text(), number()).prop_map(|(token, logprob)| TopLogProb {
+        token: token.to_string(),
+        logprob,
+        bytes: token.as_bytes().to_vec(),
     });
-    let top = (text(), number()).prop_map(|(token, logprob)| {
-        TopLogProb { token: token.to_string(), logprob, bytes: token.as_bytes().to_vec() }
-    });
-    (text(), number(), prop::collection::vec(top, 0..3)).prop_map(|(token, logprob, top_logprobs)| {
-        LogProb { token: token.to_string(), logprob, bytes: vec![0, 255], top_logprobs }
+    (text(), number(), prop::collection::vec(top, 0..3)).prop_map(|(token, logprob, top_logprobs)| LogProb {
+        token: token.to_string(),
+        logprob,
+        bytes: vec![0, 255],
+        top_logprobs,
     })
 }
 

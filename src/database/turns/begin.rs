@@ -288,8 +288,11 @@ pub async fn first_try(
     let within = within.as_secs_f64();
     let row = match request.key {
         Some(key) => {
-            let params =
-                [(&owner as _, Type::TEXT), (&key as _, Type::TEXT), (&request.request_hash as _, Type::BYTEA)];
+            let params = [
+                (&owner as _, Type::TEXT),
+                (&key as _, Type::TEXT),
+                (&request.request_hash as _, Type::BYTEA),
+            ];
             client.query_opt("turns.first_try", BY_KEY, &params).await?
         }
         None => {

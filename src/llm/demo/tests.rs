@@ -63,11 +63,16 @@ fn it_gives_log_probabilities_and_takes_back_on_command() {
         }
     }
     assert_eq!(tokens, 2);
-    assert_eq!(played(&request(json!({"top_logprobs": 2}), user("hi"))).map(|played| text(&played.found)).unwrap(), "");
+    assert_eq!(
+        played(&request(json!({"top_logprobs": 2}), user("hi"))).map(|played| text(&played.found)).unwrap(),
+        ""
+    );
     let taken = played(&request(json!({}), user("/retract Say \"one two\"."))).unwrap().found;
     assert_eq!(text(&taken), "one two");
     let keep = Chunk::Retract { keep: 3 };
-    assert!(taken.contains(&Upstream::Chunk(keep)) && taken.contains(&Upstream::Finish(Finish::ContentFilter)));
+    assert!(
+        taken.contains(&Upstream::Chunk(keep)) && taken.contains(&Upstream::Finish(Finish::ContentFilter))
+    );
 }
 
 fn says(params: Value, input: Value) -> String {

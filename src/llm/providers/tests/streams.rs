@@ -57,20 +57,34 @@ fn annotation(start: u64, finish: &str, results: &str) -> String {
 
 #[test]
 fn what_azures_filter_takes_back_counts_from_the_answers_begin() {
-    const SAFE: &str = r#"{"hate":{"filtered":false,"severity":"safe"},"jailbreak":{"detected":true,"filtered":false}}"#;
-    const FOUND: &str = r#"{"hate":{"filtered":false},"protected_material_text":{"detected":true,"filtered":true}}"#;
+    const SAFE: &str =
+        r#"{"hate":{"filtered":false,"severity":"safe"},"jailbreak":{"detected":true,"filtered":false}}"#;
+    const FOUND: &str =
+        r#"{"hate":{"filtered":false},"protected_material_text":{"detected":true,"filtered":true}}"#;
     const LISTED: &str = r#"{"custom_blocklists":[{"id":"words","filtered":true}]}"#;
     let retract = |keep| Upstream::Chunk(Chunk::Retract { keep });
-    let (fine, world) = (annotation(44, "null", SAFE), r#"{"choices":[{"index":0,"delta":{"content":" world"}}]}"#);
+    let (fine, world) =
+        (annotation(44, "null", SAFE), r#"{"choices":[{"index":0,"delta":{"content":" world"}}]}"#);
     // In the middle, with the finish in the same frame; nothing follows but the usage.
-    for (finish_reason, results) in [("\"content_filter\"", FOUND), ("\"content_filter\"", "{}"), ("null", FOUND), ("null", LISTED)] {
+    for (finish_reason, results) in
+        [("\"content_filter\"", FOUND), ("\"content_filter\"", "{}"), ("null", FOUND), ("null", LISTED)]
+    {
         let bad = annotation(46, finish_reason, results);
         let text = data(&[HELLO, &fine, world, &bad, HELLO, STOP, USAGE, "[DONE]"]);
-        let wanted = [said("Hello"), said(" world"), retract(2), finish(Finish::ContentFilter), tokens(9, 4, 3, 2)];
+        let wanted =
+            [said("Hello"), said(" world"), retract(2), finish(Finish::ContentFilter), tokens(9, 4, 3, 2)];
         assert_eq!(whole(AZURE, &text), wanted, "{bad}");
     }
     // After the finish, which then stands corrected; and the furthest back counts.
-    let text = data(&[HELLO, &fine, world, STOP, &annotation(49, "null", FOUND), &annotation(46, "null", FOUND), "[DONE]"]);
+    let text = data(&[
+        HELLO,
+        &fine,
+        world,
+        STOP,
+        &annotation(49, "null", FOUND),
+        &annotation(46, "null", FOUND),
+        "[DONE]",
+    ]);
     let wanted = [
         said("Hello"),
         said(" world"),
@@ -86,7 +100,9 @@ fn what_azures_filter_takes_back_counts_from_the_answers_begin() {
     let wanted = [said("Hello"), finish(Finish::Stop), retract(0), finish(Finish::ContentFilter)];
     assert_eq!(whole(AZURE, &text), wanted);
     // The default filter stops before it shows anything: it takes nothing back.
-    let stopped = format!(r#"{{"choices":[{{"index":0,"delta":{{}},"finish_reason":"content_filter","content_filter_results":{FOUND}}}]}}"#);
+    let stopped = format!(
+        r#"{{"choices":[{{"index":0,"delta":{{}},"finish_reason":"content_filter","content_filter_results":{FOUND}}}]}}"#
+    );
     assert_eq!(whole(AZURE, &data(&[HELLO, &stopped])), [said("Hello"), finish(Finish::ContentFilter)]);
     assert_eq!(whole(AZURE, &data(&[HELLO, &fine, STOP])), [said("Hello"), finish(Finish::Stop)]);
 }
@@ -97,7 +113,8 @@ fn log_probabilities_come_with_their_text() {
         let logprobs = serde_json::from_value::<Vec<LogProb>>(logprobs).unwrap();
         Upstream::Chunk(Chunk::TextLogProbs { delta: delta.into(), logprobs: logprobs.into() })
     };
-    let plain = serde_json::json!([{"token": "Hé", "logprob": -0.25, "bytes": [72, 195, 169], "top_logprobs": []}]);
+    let plain =
+        serde_json::json!([{"token": "Hé", "logprob": -0.25, "bytes": [72, 195, 169], "top_logprobs": []}]);
     let top = serde_json::json!([{"token": " b", "logprob": -1.5, "bytes": [32, 98],
         "top_logprobs": [{"token": " b", "logprob": -1.5, "bytes": [32, 98]}]}]);
     let chat = data(&[
@@ -123,7 +140,9 @@ fn log_probabilities_come_with_their_text() {
 #[test]
 fn what_another_colloquy_takes_back_is_taken_back() {
     let delta = |index, text: &str| {
-        format!(r#"{{"type":"response.output_text.delta","output_index":{index},"content_index":0,"delta":"{text}"}}"#)
+        format!(
+            r#"{{"type":"response.output_text.delta","output_index":{index},"content_index":0,"delta":"{text}"}}"#
+        )
     };
     let text = typed(&[
         &delta(0, "one"),

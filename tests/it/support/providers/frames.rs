@@ -54,8 +54,10 @@ fn chat(script: &Script, azure: bool) -> Vec<Frame> {
     let end = PROMPT + length(&script.text);
     let annotated = |start: usize, finish: Value, results: Value| {
         let offsets = json!({"check_offset": PROMPT, "start_offset": start, "end_offset": end});
-        data(&json!({"id": "", "object": "", "created": 0, "model": "", "usage": null, "choices": [{"index": 0,
-            "finish_reason": finish, "content_filter_results": results, "content_filter_offsets": offsets}]}))
+        data(
+            &json!({"id": "", "object": "", "created": 0, "model": "", "usage": null, "choices": [{"index": 0,
+            "finish_reason": finish, "content_filter_results": results, "content_filter_offsets": offsets}]}),
+        )
     };
     let annotation = annotated(PROMPT, Value::Null, json!({"hate": {"filtered": false, "severity": "safe"}}));
     let found = |Finding { kept, late }: Finding| {
@@ -127,7 +129,8 @@ fn chat(script: &Script, azure: bool) -> Vec<Frame> {
 
 /// Of one token.
 fn logprob(token: &str) -> Value {
-    let top = |token: &str, logprob: f64| json!({"token": token, "logprob": logprob, "bytes": token.as_bytes()});
+    let top =
+        |token: &str, logprob: f64| json!({"token": token, "logprob": logprob, "bytes": token.as_bytes()});
     let mut all = top(token, -0.25);
     all["top_logprobs"] = json!([top(token, -0.25), top("else", -1.75)]);
     all
