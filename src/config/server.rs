@@ -97,6 +97,13 @@ const WRITE: Setting = Setting::new(
     "How long a peer may take for what is written to it. Then its connection is closed; a viewer resumes on another.",
 )
 .default("60s");
+const SEND_BUFFER: Setting = Setting::new(
+    "SEND_BUFFER",
+    "bytes",
+    "What the system keeps of a connection's output until its peer takes it; Linux doubles it. Who reads nothing costs no \
+     more.",
+)
+.default("65536");
 const SOCKET_LIFE: Setting =
     Setting::new("WEBSOCKET_LIFETIME", "time", "How long a WebSocket may live.").default("60m");
 const SHOWN: Setting = Setting::new(
@@ -124,6 +131,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     LEASE,
     APPEND,
     WRITE,
+    SEND_BUFFER,
     SOCKET_LIFE,
     SHOWN,
 ];
@@ -157,6 +165,7 @@ pub struct ServerConfig {
     pub lease: Duration,
     pub log_patience: Duration,
     pub write_patience: Duration,
+    pub send_buffer: u32,
     pub socket_lifetime: Duration,
     pub kept: Duration,
 }
@@ -192,6 +201,7 @@ impl ServerConfig {
             lease: reader.positive_duration(&LEASE),
             log_patience: reader.positive_duration(&APPEND),
             write_patience: reader.positive_duration(&WRITE),
+            send_buffer: u32::try_from(reader.number(&SEND_BUFFER, 4_096, 1 << 26)).unwrap_or_default(),
             socket_lifetime: reader.positive_duration(&SOCKET_LIFE),
             kept: reader.duration(&SHOWN),
         }

@@ -4,6 +4,7 @@
 mod chat;
 mod compaction;
 mod conformance;
+mod lasting;
 mod logprobs;
 mod retraction;
 mod retries;

@@ -46,8 +46,8 @@ impl Engine {
         let mut patience = grace.max(FIRST);
         loop {
             deserted(&turn.live, patience, grace).await;
-            if self.is_watched_elsewhere(turn).await {
-                patience = self.watch_lasts();
+            if self.was_watched_elsewhere(turn).await {
+                patience = grace;
                 continue;
             }
             if turn.on_disconnect == OnDisconnect::Cancel {
@@ -66,16 +66,15 @@ impl Engine {
         }
     }
 
-    /// How long it counts that a viewer in another process said that it is watching.
-    fn watch_lasts(&self) -> Duration {
-        self.0.limits.lease / 2
-    }
-
-    async fn is_watched_elsewhere(&self, turn: &Turn) -> bool {
+    /// Whether a viewer in another process said within the grace that it is watching.
+    async fn was_watched_elsewhere(&self, turn: &Turn) -> bool {
         let Some(held) = turn.held else { return false };
+        let limits = &self.0.limits;
+        // It says so six times in a lease.
+        let within = limits.disconnect_grace.max(limits.lease / 2);
         let asked = async {
             let client = self.0.database.client().await?;
-            turns::watched_elsewhere(&client, held, self.watch_lasts()).await
+            turns::watched_elsewhere(&client, held, within).await
         };
         // While the database is away nobody can watch from another process.
         asked.await.map_err(away).unwrap_or(false)

@@ -29,20 +29,30 @@ enum Step {
 async fn take(step: Step, client: &Client, held: Held) {
     let id = held.response;
     match step {
-        Step::Start => drop(turns::start(client, held).await.expect("an answer")),
-        Step::Finish(state) => {
-            drop(turns::finish(client, &finish_as(held, state, &[])).await.expect("an answer"))
+        Step::Start => {
+            turns::start(client, held).await.expect("an answer");
         }
-        Step::Lapse => drop(turns::lapsed(client, 100, Uuid::now_v7(), LEASE).await.expect("an answer")),
-        Step::Renew => drop(turns::renew(client, &[held], LEASE).await.expect("an answer")),
+        Step::Finish(state) => {
+            turns::finish(client, &finish_as(held, state, &[])).await.expect("an answer");
+        }
+        Step::Lapse => {
+            turns::lapsed(client, 100, Uuid::now_v7(), LEASE).await.expect("an answer");
+        }
+        Step::Renew => {
+            turns::renew(client, &[held], LEASE).await.expect("an answer");
+        }
         Step::Append => {
             let part = Append { held, part: 0, data: "[1]" };
-            drop(turn_log::append(client, &[part]).await.expect("an answer"));
+            turn_log::append(client, &[part]).await.expect("an answer");
         }
-        Step::RequestCancel => drop(responses::request_cancel(client, OWNER, id).await.expect("an answer")),
+        Step::RequestCancel => {
+            responses::request_cancel(client, OWNER, id).await.expect("an answer");
+        }
         Step::MarkViewed => responses::mark_viewed(client, OWNER, id).await.expect("an answer"),
         Step::MarkWatched => responses::mark_watched(client, &[(OWNER, id)]).await.expect("an answer"),
-        Step::Delete => drop(responses::delete(client, OWNER, id).await.expect("an answer")),
+        Step::Delete => {
+            responses::delete(client, OWNER, id).await.expect("an answer");
+        }
     }
 }
 
@@ -71,9 +81,9 @@ async fn the_statements_do_what_the_enum_allows() {
             let mut turn = new_turn(Place::New, &input);
             turn.queued = true;
             turns::begin(&client, &turn).await.expect("begun");
-            let sql =
-                "UPDATE responses SET state = $2, lease_until = now() - interval '1 second' WHERE id = $1";
-            session.execute(sql, &[&turn.id.0, &from.as_str()]).await.expect("a state");
+            let sql = "UPDATE responses SET state = $2, lease_until = now() - interval '1 second',
+                              completed_at = CASE WHEN $3 THEN now() END WHERE id = $1";
+            session.execute(sql, &[&turn.id.0, &from.as_str(), &from.is_final()]).await.expect("a state");
             take(*step, &client, Held { response: turn.id, epoch: 1 }).await;
             let sql = "SELECT state, epoch FROM responses WHERE id = $1";
             let row = session.query_one(sql, &[&turn.id.0]).await.expect("a row");

