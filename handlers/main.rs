@@ -1,5 +1,8 @@
 //! `function-handlers`: the process behind the Functions host, and the operator's commands on the same configuration.
 
+#[macro_use(note, say)]
+extern crate colloquy;
+
 mod admission;
 mod commands;
 mod health;
@@ -26,7 +29,8 @@ use clap::Parser;
 use colloquy::config::{Config, ConfigErrors, Environment, ProcessEnvironment};
 use colloquy::functions::{self, HostSettings, ServeOptions};
 use colloquy::jobs::kinds::JobKind;
-use colloquy::telemetry::{self, TelemetryError};
+use colloquy::tasks::Tasks;
+use colloquy::telemetry::{self, TelemetryError, metrics};
 use colloquy::wiring;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -112,6 +116,8 @@ async fn serve() -> Result<(), Fatal> {
         .settlement(QueueSettlement { services: services.clone() });
     let manifest = app.check(&host.app_root).map_err(fatal("functions_differ"))?;
     let options = ServeOptions::new(&manifest, &host).stop_when(stopped());
+    let (tasks, measured) = (Tasks::new(), Arc::clone(&services));
+    tasks.repeat("measures", metrics::EVERY, move || measured.measure());
     tracing::info!(code = "serving", functions = manifest.bindings.len(), "the function handlers serve");
     app.serve(listener, options).await.map_err(fatal("serving_failed"))?;
 

@@ -18,6 +18,7 @@ use colloquy::jobs::callback::Signer;
 use colloquy::jobs::kinds::JobKind;
 use colloquy::jobs::retry::{Backoff, Schedule};
 use colloquy::jobs::sender::{Destination, Sender, SenderLimits};
+use colloquy::telemetry::metrics::RuntimeLoad;
 use colloquy::webhooks::Source;
 use colloquy::webhooks::sealing::Sealer;
 use colloquy::wiring;
@@ -39,6 +40,7 @@ pub struct Services {
     pub backoff: Backoff,
     pub schedule: Schedule,
     sender: OnceLock<Arc<Sender>>,
+    load: RuntimeLoad,
 }
 
 /// A source, and what this process remembers of it.
@@ -49,6 +51,7 @@ pub struct SourceService {
 
 /// A receiver of callbacks.
 pub struct Target {
+    pub config: TargetConfig,
     pub destination: Destination,
     pub signer: Signer,
 }
@@ -57,8 +60,8 @@ impl Services {
     /// Turns configuration into clients; every mistake that only shows here is in the error.
     pub fn new(config: Config) -> anyhow::Result<Arc<Self>> {
         let tokens = wiring::token_source(&config);
-        let storage = wiring::storage_settings(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
-        let storage = Storage::new(storage)?;
+        let storage = wiring::storage(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
+        let storage = storage.context("AzureWebJobsStorage is not set")?;
         let provider =
             tokens.map(|tokens| Arc::new(wiring::DatabaseTokens(tokens)) as Arc<dyn TokenProvider>);
         let database = Database::new(wiring::database_settings(&config), provider)?;
@@ -82,12 +85,19 @@ impl Services {
             backoff: Backoff { base: work.retry_base, cap: work.retry_cap },
             schedule: Schedule::new(work.callback_schedule.clone()),
             sender: OnceLock::new(),
+            load: RuntimeLoad::start(),
             sources,
             targets,
             database,
             storage,
             config,
         }))
+    }
+
+    /// Sets the gauges of what only this process knows.
+    pub fn measure(&self) {
+        self.database.measure();
+        self.load.measure();
     }
 
     pub fn events_queue(&self) -> Queue {
@@ -171,7 +181,7 @@ fn targets(config: &Config, mistakes: &mut Vec<String>) -> HashMap<String, Targe
 fn target(config: &Config, name: &str, target: &TargetConfig) -> anyhow::Result<Target> {
     let signer = Signer::new(config.callback_secrets.of(name).iter().map(|secret| &secret.value))
         .context("its signing keys")?;
-    Ok(Target { destination: destination(config.environment, target)?, signer })
+    Ok(Target { config: target.clone(), destination: destination(config.environment, target)?, signer })
 }
 
 /// Where a target is, and by which rule it may be reached.

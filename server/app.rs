@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use colloquy::access::{Access, AccessError, Admitted, Auditor, JwksCache, Principal, RateLimits};
-use colloquy::azure::Storage;
 use colloquy::config::{Config, LlmConfig, Scope};
+use colloquy::conversation::callbacks::Callbacks;
 use colloquy::conversation::engine::{self, Engine, Limits, Parts};
 use colloquy::database::{Client, Database, DatabaseError, TokenProvider};
+use colloquy::jobs::retry::Backoff;
 use colloquy::llm::spend::{Spend, system_clock};
 use colloquy::openresponses::{ApiError, ErrorType};
 use colloquy::tasks::Tasks;
-use colloquy::telemetry::metrics;
+use colloquy::telemetry::metrics::{self, RuntimeLoad};
 use colloquy::wiring;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,7 @@ pub struct App {
     pub tasks: Tasks,
     /// The process was told to stop.
     pub stopping: CancellationToken,
+    load: RuntimeLoad,
     access: Access,
     limits: RateLimits,
     auditor: Auditor,
@@ -48,15 +50,16 @@ impl App {
         let provider =
             tokens.clone().map(|tokens| Arc::new(wiring::DatabaseTokens(tokens)) as Arc<dyn TokenProvider>);
         let database = Database::new(wiring::database_settings(&config), provider)?;
-        let storage = wiring::storage_settings(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
-        let spool = Storage::new(storage)?.queue(&config.queues.usage);
+        let storage = wiring::storage(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
+        let queue = |name: &str| storage.as_ref().map(|storage| storage.queue(name));
+        let (spool, hints) = (queue(&config.queues.usage), queue(&config.queues.callbacks));
         let coordination =
             wiring::coordination(&config, tokens.as_ref(), background).map_err(|error| anyhow!(error))?;
         let sealer = wiring::sealer(&config).map_err(|errors| {
             anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         })?;
         let tracked = config.database.track_usage.then(|| database.clone());
-        let spend = Spend::new(wiring::spend_settings(&config), tracked, Some(spool), system_clock());
+        let spend = Spend::new(wiring::spend_settings(&config), tracked, spool, system_clock());
         spend.start(background);
         let limits = RateLimits::new(config.access.rates, Arc::clone(&coordination));
         limits.start(background);
@@ -67,6 +70,7 @@ impl App {
             spend,
             sealer,
             coordination,
+            callbacks: Callbacks::new(config.app.targets.clone(), hints),
         };
         let server = &config.server;
         let turns = Limits {
@@ -77,6 +81,8 @@ impl App {
             turns_max: server.turns_max,
             kept: server.kept,
             log_retention: config.work.log_retention,
+            background_wait: server.background_wait,
+            background_retry: Backoff { base: config.work.retry_base, cap: config.work.outage_retry },
         };
         Ok(Self {
             access: Access::new(&config.access, Some(database.clone()), jwks),
@@ -88,6 +94,7 @@ impl App {
             connections,
             tasks: serving,
             stopping,
+            load: RuntimeLoad::start(),
         })
     }
 
@@ -128,7 +135,7 @@ impl App {
 
     /// A connection to the database.
     pub async fn client(&self) -> Result<Client, ApiError> {
-        self.database.client().await.map_err(Self::away)
+        self.engine.client().await
     }
 
     /// What a caller is told of a failed database call.
@@ -140,10 +147,9 @@ impl App {
     pub fn measure(&self) {
         metrics::connections(self.connections.open(), self.connections.limit);
         metrics::turns_open(self.engine.open_turns());
-        let pool = self.database.pool_status();
-        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let used = pool.size.saturating_sub(pool.available);
-        metrics::database_pool(count(pool.max_size), count(pool.size), count(used), count(pool.waiting));
+        self.engine.router().measure();
+        self.database.measure();
+        self.load.measure();
     }
 }
 

@@ -6,6 +6,7 @@
 mod audit;
 mod authenticator;
 mod bucket;
+pub mod issuing;
 mod jwks;
 mod jwt;
 mod limits;
@@ -154,7 +155,7 @@ impl ApiKeys {
                 key: known.name.clone(),
                 owner: known.owner.clone(),
                 scopes: known.scopes.clone(),
-                limits: known.limits,
+                limits: known.limits.clone(),
                 expires_at: known.expires_at,
             }),
         }

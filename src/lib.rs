@@ -14,6 +14,8 @@
 pub mod access;
 pub mod azure;
 pub mod chatcompletions;
+#[cfg(feature = "commands")]
+pub mod commands;
 pub mod config;
 pub mod conversation;
 pub mod coordination;
@@ -27,5 +29,7 @@ pub mod openresponses;
 pub mod request_id;
 pub mod tasks;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod webhooks;
 pub mod wiring;

@@ -18,7 +18,8 @@ pub async fn turn_logs(services: &Services) -> anyhow::Result<usize> {
     Ok(made + usize::try_from(dropped).unwrap_or_default())
 }
 
-/// Deletes turns that are past their time, were deleted, or whose conversation was, and then such conversations.
+/// Deletes turns that are past their time, were deleted, or whose conversation was, the callbacks that told of them, and
+/// then such conversations.
 pub async fn delete_turns(services: &Services) -> anyhow::Result<usize> {
     let client = services.database.client().await?;
     let work = &services.config.work;
@@ -37,6 +38,7 @@ pub async fn delete_turns(services: &Services) -> anyhow::Result<usize> {
             }
         }
     }
+    total += retention::delete_turn_callbacks(&client, ago(work.response_retention), batch).await?;
     total += retention::delete_conversations(&client, batch).await?;
     Ok(usize::try_from(total).unwrap_or(usize::MAX))
 }

@@ -16,12 +16,14 @@ mod models;
 mod parse;
 mod shape;
 mod substitute;
+mod targets;
 mod walk;
 
 pub use budgets::{BudgetConfig, BudgetsConfig};
 pub use models::{
     DeploymentAuth, DeploymentConfig, MaxTokensField, ModelConfig, PriceConfig, ProviderKind, ThinkingStyle,
 };
+pub use targets::TargetConfig;
 
 /// Everything `colloquy.toml` says.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +40,8 @@ pub struct AppConfig {
     pub models: BTreeMap<String, ModelConfig>,
     /// What may be spent in a day.
     pub budgets: BudgetsConfig,
+    /// What `${ENV_NAME}` in the three tables above names and is not set; see [`AppConfig::models_refused_in`].
+    unset_for_models: Vec<Mistake>,
 }
 
 /// Which sender's conventions a source follows.
@@ -276,19 +280,6 @@ pub enum ActionKind {
     // `respond` (a model turn) takes its place here.
 }
 
-/// One receiver of callbacks.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TargetConfig {
-    pub url: String,
-    /// Networks this target may lie in although they are private: `10.1.0.0/16`, `127.0.0.1/32`.
-    #[serde(default)]
-    pub allow_networks: Vec<IpNet>,
-    /// Whether plain `http` is taken (only with `allow_networks`).
-    #[serde(default)]
-    pub allow_http: bool,
-}
-
 impl SourceConfig {
     /// How far a signed timestamp may lie from arrival, either way.
     pub fn tolerance(&self) -> Duration {
@@ -296,23 +287,12 @@ impl SourceConfig {
     }
 }
 
-impl TargetConfig {
-    /// Whether the URL names this machine: a loopback address, or `localhost`.
-    pub fn is_on_this_machine(&self) -> bool {
-        match url::Url::parse(&self.url).ok().as_ref().and_then(url::Url::host) {
-            Some(url::Host::Ipv4(address)) => address.is_loopback(),
-            Some(url::Host::Ipv6(address)) => address.is_loopback(),
-            Some(url::Host::Domain(name)) => name == "localhost",
-            None => false,
-        }
-    }
-}
-
 impl AppConfig {
     /// Parses and checks `colloquy.toml`; `Err` lists every mistake of the file with its path and position.
     ///
     /// `${ENV_NAME}` in any string is replaced from `environment`. With `None`, values that need it are taken on
-    /// trust: the structure alone is checked, and the result is not to be used. `job_kinds` are the kinds of job that
+    /// trust: the structure alone is checked, and the result is not to be used. What is missing in deployments, models
+    /// and budgets is told by [`AppConfig::models_refused_in`], since not every process uses them. `job_kinds` are the kinds of job that
     /// routes may name. Secrets are not looked at; see [`WebhookSecrets::missing`](super::WebhookSecrets::missing) and
     /// its like.
     pub fn parse(

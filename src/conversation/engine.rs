@@ -4,32 +4,37 @@
 //! as a log of chunks, and lets any number of viewers follow it. Nobody who watches owns anything: leaving is not
 //! stopping.
 
-mod begin;
 mod compact;
 mod create;
 mod embeddings;
 mod input;
 mod leases;
+mod past;
 mod paying;
 mod read;
 mod retries;
 mod run;
 mod scrub;
 mod tail;
+mod taken;
 mod turn;
+mod waiting;
 mod watched;
 mod writer;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use super::callbacks::Callbacks;
 use crate::coordination::Coordination;
 use crate::database::{Client, Database, DatabaseError};
-use crate::ids::ResponseId;
+use crate::ids::{CallbackId, ResponseId};
+use crate::jobs::retry::Backoff;
 use crate::llm::Router;
 use crate::llm::spend::Spend;
 use crate::openresponses::ApiError;
@@ -61,6 +66,10 @@ pub struct Limits {
     pub kept: Duration,
     /// How long a finished turn's log stays in the database.
     pub log_retention: Duration,
+    /// How long a background turn with a callback waits for a provider that is out.
+    pub background_wait: Duration,
+    /// Between its tries.
+    pub background_retry: Backoff,
 }
 
 /// What an engine is made of.
@@ -71,6 +80,7 @@ pub struct Parts {
     /// Without one there is no compaction.
     pub sealer: Option<Sealer>,
     pub coordination: Arc<dyn Coordination>,
+    pub callbacks: Callbacks,
 }
 
 /// The turns of this process.
@@ -86,6 +96,7 @@ struct Inner {
     /// For summaries that callers carry.
     sealer: Option<Sealer>,
     coordination: Arc<dyn Coordination>,
+    callbacks: Callbacks,
     limits: Limits,
     tasks: Tasks,
     writer: Writer,
@@ -94,14 +105,18 @@ struct Inner {
     recent: retries::Recent,
     /// Places for turns that go on with nobody watching.
     unwatched: Arc<Semaphore>,
+    /// The database did not answer the last times it was asked.
+    is_away: AtomicBool,
     /// How many turns are in flight.
     open: tokio::sync::watch::Sender<usize>,
+    /// This process stops: it takes no turn of others any more.
+    draining: AtomicBool,
 }
 
 impl Engine {
     /// An engine without turns. Its background work runs in `tasks` until they are stopped.
     pub fn new(parts: Parts, limits: Limits, tasks: Tasks) -> Self {
-        let Parts { router, database, spend, sealer, coordination } = parts;
+        let Parts { router, database, spend, sealer, coordination, callbacks } = parts;
         let writer = Writer::start(&database, Arc::clone(&coordination), limits.log_patience, &tasks);
         let foreign = tail::Tailer::start(&database, &coordination, limits.lease, &tasks);
         let inner = Inner {
@@ -111,6 +126,7 @@ impl Engine {
             spend,
             sealer,
             coordination,
+            callbacks,
             limits,
             tasks,
             writer,
@@ -118,10 +134,13 @@ impl Engine {
             foreign,
             recent: retries::Recent::default(),
             unwatched: Arc::new(Semaphore::new(limits.unwatched_max.min(Semaphore::MAX_PERMITS))),
+            is_away: AtomicBool::new(false),
             open: tokio::sync::watch::Sender::new(0),
+            draining: AtomicBool::new(false),
         };
         let engine = Self(Arc::new(inner));
         engine.keep_leases();
+        engine.take_up_queued();
         engine.hear_cancels();
         engine
     }
@@ -141,6 +160,16 @@ impl Engine {
         *self.0.open.borrow()
     }
 
+    /// This process, among those that share the database.
+    pub fn instance(&self) -> Uuid {
+        self.0.instance
+    }
+
+    /// Whether wake-ups of other instances arrive now.
+    pub fn is_shared(&self) -> bool {
+        self.0.coordination.is_shared()
+    }
+
     /// Turns in flight here: id, model, age, viewers, what is awaited.
     pub fn dump(&self) -> Vec<turn::Snapshot> {
         self.turns().values().map(|turn| turn.snapshot()).collect()
@@ -151,12 +180,36 @@ impl Engine {
         self.0.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes a turn out of memory, unless this process has taken it anew meanwhile.
+    fn forget(&self, turn: &Arc<Turn>) {
+        let mut turns = self.turns();
+        if turns.get(&turn.id).is_some_and(|present| Arc::ptr_eq(present, turn)) {
+            turns.remove(&turn.id);
+        }
+    }
+
+    /// Puts a hint at a callback that was written down. Nobody waits for it.
+    fn hint(&self, callback: Option<CallbackId>) {
+        let Some(id) = callback else { return };
+        let engine = self.clone();
+        self.0.tasks.spawn("callback hint", async move { engine.0.callbacks.hint(id).await });
+    }
+
     /// The turn, if this process runs it or ran it a moment ago.
     fn local(&self, owner: &str, id: ResponseId) -> Option<Arc<Turn>> {
         self.turns().get(&id).filter(|turn| turn.owner == owner).cloned()
     }
 
-    async fn client(&self) -> Result<Client, ApiError> {
+    fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed)
+    }
+
+    /// A connection to the database for a request. While the database is known to be away, requests are refused at once
+    /// instead of each waiting for its own failure.
+    pub async fn client(&self) -> Result<Client, ApiError> {
+        if self.0.is_away.load(Ordering::Relaxed) {
+            return Err(unavailable());
+        }
         self.0.database.client().await.map_err(away)
     }
 }
@@ -166,11 +219,15 @@ pub fn away(error: DatabaseError) -> ApiError {
     crate::telemetry::metrics::database_error(error.code());
     if error.is_outage() {
         tracing::warn!(code = error.code(), %error, "the database could not be reached");
-        return ApiError::unavailable(
-            "database_unavailable",
-            "Stored conversations cannot be reached at the moment. Requests with 'store': false go on.",
-        );
+        return unavailable();
     }
     tracing::error!(code = error.code(), %error, "a database call failed");
     ApiError::internal()
+}
+
+fn unavailable() -> ApiError {
+    ApiError::unavailable(
+        "database_unavailable",
+        "Stored conversations cannot be reached at the moment. Requests with 'store': false go on.",
+    )
 }

@@ -8,12 +8,16 @@
 //! Version 2 knows log probabilities and retractions beside what version 1 knows. A part that has none of them is
 //! written as version 1, so that of two releases side by side the older one reads all that it could have written.
 
+mod parts;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+
+pub use parts::{LogParts, NextPart};
 
 use crate::llm::Chunk;
 use crate::openresponses::LogProb;
@@ -31,16 +35,6 @@ pub enum LogError {
     /// It is not what any version writes.
     #[error("a part of a turn's log cannot be read at byte {0}")]
     Malformed(usize),
-}
-
-impl LogError {
-    /// Stable, for logs and metrics.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Version(_) => "turn_log_version",
-            Self::Malformed(_) => "turn_log_malformed",
-        }
-    }
 }
 
 /// Packs pieces into one part of a log: JSON text.

@@ -1,4 +1,4 @@
-//! Turns while they run: begun, held under a lease, finished, taken over.
+//! Turns while they run: begun, queued, held under a lease, finished, taken over.
 //!
 //! Every change names the epoch and the state it expects. A holder that lost its lease changes nothing and is told so.
 
@@ -15,11 +15,13 @@ use crate::openresponses::ResponseStatus;
 
 mod begin;
 mod finish;
+mod queued;
 mod takeover;
 
-pub use begin::{Begun, FirstTry, Idempotency, NewTurn, begin, first_try, start};
+pub use begin::{Begun, Callback, FirstTry, Idempotency, NewTurn, Runner, begin, first_try};
 pub use finish::{Ended, Finish, finish};
-pub use takeover::{Lapsed, MAX_RESTARTS, lapsed};
+pub use queued::{due, put_off};
+pub use takeover::{MAX_RESTARTS, Next, Taken, lapsed};
 
 /// A turn under one lease: what every change names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -31,10 +31,14 @@ impl ResponseStatus {
         !matches!(self, Self::Queued | Self::InProgress)
     }
 
-    /// Whether a turn may go from this state to another. An end is an end; from `InProgress` to itself it goes when its
-    /// lease lapses, under the next epoch.
+    /// Whether a turn may go from this state to another. An end is an end. From `InProgress` it goes back when it is put
+    /// off, and to itself when its lease lapses; under the next epoch, both.
     pub const fn may_become(self, next: Self) -> bool {
-        !self.is_final() && !matches!(next, Self::Queued)
+        match self {
+            Self::Queued => matches!(next, Self::InProgress),
+            Self::InProgress => true,
+            Self::Completed | Self::Incomplete | Self::Failed | Self::Cancelled => false,
+        }
     }
 
     pub const fn as_str(self) -> &'static str {

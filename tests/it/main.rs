@@ -14,6 +14,7 @@
     reason = "a test fails by panicking, and starts what it likes"
 )]
 
+mod access;
 mod commands;
 mod conversation;
 mod faults;
@@ -23,6 +24,7 @@ mod ingress;
 mod measured;
 mod models;
 mod scene;
+mod seeing;
 mod startup;
 mod support;
 mod work;

@@ -1,21 +1,22 @@
 //! From a request to a running turn.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::begin::{Beginning, LOCKED, changed_meanwhile, locked};
 use super::input::{Entry, OwnItem, check_outputs, entries, no_such_item};
+use super::past::{fitting, parse_item};
 use super::paying::Paying;
+use super::retries::key_reused;
 use super::turn::{NewTurn, OnDisconnect, Turn};
 use super::{Engine, away};
 use crate::access::{Admitted, Principal};
 use crate::conversation::combinations::{self, Transport};
-use crate::conversation::window::{self, Past};
-use crate::database::threads::{self, Anchor, Window};
-use crate::database::turns::{Held, Idempotency};
+use crate::database::threads::{self, Anchor, NewItem, Window};
+use crate::database::turns::{self, Begun, Callback, Held, Runner};
 use crate::ids::{ConversationId, ResponseId};
-use crate::llm::{Alias, Chunk, ModelRequest, estimate_params, no_such_model};
+use crate::llm::{Alias, Chunk, ModelRequest, no_such_model};
 use crate::openresponses::{
     ApiError, ContentPart, CreateResponse, Include, Item, Response, Role, Truncation, excerpt,
 };
@@ -34,13 +35,6 @@ pub struct Call {
     pub local: Option<Arc<Local>>,
 }
 
-impl Call {
-    /// What a stored turn's first try is found by.
-    pub(super) fn idempotency(&self) -> Idempotency<'_> {
-        Idempotency { key: self.idempotency_key.as_deref(), request_hash: &self.digest }
-    }
-}
-
 /// A turn that only its connection remembers.
 #[derive(Debug)]
 pub struct Local {
@@ -55,9 +49,6 @@ struct Before {
     items: Vec<Arc<Item>>,
 }
 
-/// Positions of a window that are read at most. Far more than any model's window holds in practice.
-pub(super) const WINDOW_ITEMS: i32 = 10_000;
-
 impl Engine {
     /// Begins a turn, or finds the one that an earlier try of the same request began. `admitted`: the caller's room,
     /// which the turn takes up until its end.
@@ -70,8 +61,10 @@ impl Engine {
         call: Call,
         admitted: Admitted,
     ) -> Result<Arc<Turn>, ApiError> {
+        let asked = Instant::now();
         request.validate()?;
         combinations::check(&request, call.transport)?;
+        let callback = self.0.callbacks.of(who, &request)?;
         let alias = self.alias(request.model.as_deref())?;
         alias.check(&request)?;
         self.room()?;
@@ -81,7 +74,14 @@ impl Engine {
         let unwatched = self.unwatched(&request)?;
         let input = entries(request.input.take())?;
         let request = Arc::new(request);
-        let start = Start { who, id: ResponseId::new(), request: &request, call: &call, alias: &alias };
+        let start = Start {
+            who,
+            id: ResponseId::new(),
+            request: &request,
+            call: &call,
+            alias: &alias,
+            callback: callback.as_ref(),
+        };
         let own = self.resolve(who, input).await?;
         let placed = match self.place(&start, &own).await {
             // Perhaps it is the first try of this request that has it locked.
@@ -97,6 +97,7 @@ impl Engine {
             Beginning::New(turn) => turn,
             Beginning::Repeated(id) => return self.attach(who, id).await,
         };
+        turn.set_asked(asked);
         self.turns().insert(turn.id, Arc::clone(&turn));
         self.0.recent.remember(&who.owner, &call, turn.id);
         self.pass_on(&turn, compaction.map(Chunk::Compaction).into_iter().collect());
@@ -120,7 +121,14 @@ impl Engine {
             local: None,
         };
         let request = Arc::new(request);
-        let start = Start { who, id: ResponseId::new(), request: &request, call: &call, alias: &alias };
+        let start = Start {
+            who,
+            id: ResponseId::new(),
+            request: &request,
+            call: &call,
+            alias: &alias,
+            callback: None,
+        };
         let own = self.resolve(who, input).await?;
         let before = self.before(&start).await?;
         let items: Vec<_> = before.items.into_iter().chain(own.into_iter().map(|own| own.item)).collect();
@@ -202,12 +210,7 @@ impl Engine {
         } else {
             return Ok(Before { window: None, items: Vec::new() });
         };
-        let client = self.client().await?;
-        let size = alias.context_window();
-        let most = i64::try_from(size).unwrap_or(i64::MAX);
-        let window =
-            threads::load_window(&client, &who.owner, anchor, WINDOW_ITEMS, most).await.map_err(away)?;
-        drop(client);
+        let window = self.window(&who.owner, anchor, alias).await?;
         let window = window.ok_or_else(|| match (&request.previous_response_id, &request.conversation) {
             (Some(id), _) => no_previous(id),
             (None, Some(conversation)) => {
@@ -222,22 +225,12 @@ impl Engine {
         if window.active_response.is_some() {
             return Err(locked());
         }
-        let mut past = past(&window)?;
-        // A summary stands for everything before it.
-        if let Some(summary) = past.iter().rposition(|past| matches!(*past.item, Item::Compaction(_))) {
-            past.drain(..summary);
-            let before = past.first().map_or(0, |first| first.tokens_before);
-            past.iter_mut().for_each(|past| past.tokens_before -= before);
-        }
-        let fixed = estimate_params(request);
-        let answer = kept_for_answer(request, alias);
         // What is to be summarised need not fit.
         let truncation = match &request.context_management {
             Some(asked) if !asked.is_empty() => Truncation::Auto,
             _ => request.truncation.unwrap_or_default(),
         };
-        let start = window::fit(&past, fixed, answer, size, truncation)?;
-        let items = past[start..].iter().map(|past| Arc::clone(&past.item)).collect();
+        let items = fitting(&window, request, alias, truncation)?;
         Ok(Before { window: Some(window), items })
     }
 
@@ -268,6 +261,61 @@ impl Engine {
         });
         own.collect()
     }
+
+    /// The first commit of a stored turn. `None`: the thread has changed meanwhile.
+    async fn begin(
+        &self,
+        start: &Start<'_>,
+        window: Option<&Window>,
+        own: &[OwnItem],
+        paying: &Paying,
+    ) -> Result<Option<Beginning>, ApiError> {
+        let Start { who, id, request, call, alias, callback } = *start;
+        let parameters = serde_json::to_string(&**request).map_err(|error| {
+            tracing::error!(code = "request.unwritable", %error, "a request could not be written as JSON");
+            ApiError::internal()
+        })?;
+        let input: Vec<NewItem<'_>> = own.iter().map(OwnItem::row).collect();
+        let patience = self.patience(start);
+        let conversation = window.and_then(|window| window.conversation);
+        let previous = request.previous_response_id.as_deref().and_then(|id| id.parse().ok());
+        let turn = turns::NewTurn {
+            id,
+            owner: &who.owner,
+            api_key: Some(&who.key),
+            place: window.map_or(threads::Place::New, |window| window.place),
+            conversation,
+            previous_response: previous,
+            runner: Runner::Holder { holder: self.0.instance, lease: self.0.limits.lease },
+            model: alias.name(),
+            request: &parameters,
+            background: request.background.unwrap_or(false),
+            stream: request.stream.unwrap_or(false) || call.transport == Transport::WebSocket,
+            on_disconnect: request.on_disconnect.as_deref(),
+            input: &input,
+            idempotency: Some(call.idempotency()),
+            attempt: self.0.spend.is_tracking().then_some(&paying.first),
+            callback,
+            patience,
+        };
+        let client = self.client().await?;
+        match turns::begin(&client, &turn).await.map_err(away)? {
+            Begun::Begun { created_at } => {
+                let held = Held { response: id, epoch: 1 };
+                let mut turn = start.turn(Some(held), conversation, start.begun(created_at), own, Vec::new());
+                turn.waits = patience.map(|_| 0);
+                Ok(Some(Beginning::New(Arc::new(turn))))
+            }
+            Begun::Repeated { response, same_request: true } => Ok(Some(Beginning::Repeated(response))),
+            Begun::Repeated { same_request: false, .. } => Err(key_reused()),
+            Begun::Locked => Err(locked()),
+            Begun::NotFound => {
+                let id = request.conversation.as_ref().map_or("", |conversation| conversation.id());
+                Err(ApiError::not_found("Conversation", id).on("conversation"))
+            }
+            Begun::Conflict => Ok(None),
+        }
+    }
 }
 
 /// A turn that is about to begin.
@@ -278,14 +326,16 @@ pub(super) struct Start<'a> {
     pub request: &'a Arc<CreateResponse>,
     pub call: &'a Call,
     pub alias: &'a Arc<Alias>,
+    /// Who is told of its end.
+    pub callback: Option<&'a Callback>,
 }
 
 impl Start<'_> {
-    pub(super) fn begun(&self, at: Timestamp) -> Response {
+    fn begun(&self, at: Timestamp) -> Response {
         Response::begun(self.request, self.id.to_string(), self.alias.name().to_owned(), at.as_second())
     }
 
-    pub(super) fn turn(
+    fn turn(
         &self,
         held: Option<Held>,
         conversation: Option<ConversationId>,
@@ -309,6 +359,7 @@ impl Start<'_> {
             on_disconnect,
             title: conversation.and_then(|_| title(own)),
             context,
+            waits: None,
         })
     }
 }
@@ -341,38 +392,32 @@ struct Placed {
     compaction: Option<Arc<str>>,
 }
 
-/// Tokens of the window that are kept for the answer: what the caller allows it, else the model's longest, but then no
-/// more than a quarter.
-pub(super) fn kept_for_answer(request: &CreateResponse, alias: &Alias) -> u64 {
-    let longest = u64::from(alias.max_output_tokens()).min(alias.context_window() / 4);
-    request.max_output_tokens.map_or(longest, u64::from)
-}
-
-/// The window's items, oldest first.
-pub(super) fn past(window: &Window) -> Result<Vec<Past>, ApiError> {
-    let item = |stored: &threads::StoredItem| {
-        Ok(Past {
-            tokens_before: u64::try_from(stored.tokens_before).unwrap_or_default(),
-            tokens: u64::try_from(stored.tokens).unwrap_or_default(),
-            item: Arc::new(parse_item(&stored.data)?),
-        })
-    };
-    window.items.iter().rev().map(item).collect()
-}
-
-/// An item as it was stored.
-pub(super) fn parse_item(json: &str) -> Result<Item, ApiError> {
-    serde_json::from_str(json).map_err(|error| {
-        tracing::error!(
-            code = "item.unreadable",
-            line = error.line(),
-            "a stored item cannot be read; a newer version may have written it"
-        );
-        ApiError::internal()
-    })
+/// How beginning a turn went.
+enum Beginning {
+    New(Arc<Turn>),
+    /// An earlier try of the same request began it.
+    Repeated(ResponseId),
 }
 
 fn no_previous(id: &str) -> ApiError {
     let message = format!("Previous response with id '{}' not found.", excerpt(id));
     ApiError::invalid("previous_response_not_found", "previous_response_id", message)
+}
+
+const LOCKED: &str = "conversation_locked";
+
+fn locked() -> ApiError {
+    let message = "Another turn of this conversation is in progress. Wait for its end, or cancel it.";
+    ApiError::invalid(LOCKED, "conversation", message)
+}
+
+/// 409, which SDKs answer by trying again.
+fn changed_meanwhile() -> ApiError {
+    ApiError::new(
+        http::StatusCode::CONFLICT,
+        crate::openresponses::ErrorType::ConflictError,
+        "thread_changed",
+        "The conversation changed while this request began. Please try again.",
+    )
+    .retry_after(Duration::from_millis(100))
 }

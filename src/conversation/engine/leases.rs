@@ -1,86 +1,106 @@
 //! Leases: renewed while a turn runs, taken over when their holder fell silent, given up when this process stops.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::read::request_of;
 use super::run::become_stored;
-use super::turn::{NewTurn, OnDisconnect, StopReason, Turn};
+use super::turn::{StopReason, Turn};
 use super::{Engine, away};
 use tokio::sync::broadcast;
 
-use crate::access::Principal;
 use crate::conversation::assembler::{End, NoSink};
-use crate::conversation::log;
 use crate::coordination::Wake;
-use crate::database::threads::{self, Anchor};
-use crate::database::turn_log::{self, LogCursor};
-use crate::database::turns::{self, Held, Lapsed};
+use crate::database::turns::{self, Held};
 use crate::ids::ResponseId;
-use crate::llm::ModelRequest;
-use crate::openresponses::{ApiError, Include, Response, ResponseError, ResponseStatus};
-use crate::telemetry::metrics;
+use crate::openresponses::{Response, ResponseStatus};
 
-/// Turns taken over at a time.
-const BATCH: i64 = 20;
+/// Until the database is asked again after a failure.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Since when the database has answered without a break: while it was away nobody could renew, so no lease counts as
 /// lapsed until it has answered for one lease time.
 #[derive(Debug, Default)]
-struct Continuity(Option<Instant>);
+struct Continuity {
+    since: Option<Instant>,
+    last: Option<Instant>,
+}
 
 impl Continuity {
-    fn answered(&mut self) {
-        self.0.get_or_insert_with(Instant::now);
+    /// A process that was frozen for as long as a lease knows nothing of that time.
+    fn answered(&mut self, now: Instant, lease: Duration) {
+        if self.last.is_some_and(|last| now.duration_since(last) >= lease) {
+            self.since = None;
+        }
+        self.since.get_or_insert(now);
+        self.last = Some(now);
     }
 
     fn broke(&mut self) {
-        self.0 = None;
+        self.since = None;
     }
 
-    fn lasted(&self, lease: Duration) -> bool {
-        self.0.is_some_and(|since| since.elapsed() >= lease)
+    fn lasted(&self, now: Instant, lease: Duration) -> bool {
+        self.since.zip(self.last).is_some_and(|(since, last)| {
+            last.duration_since(since) >= lease && now.duration_since(last) < lease
+        })
     }
 }
 
 impl Engine {
-    /// Renews this process's leases and takes over lapsed ones, until the tasks stop.
+    /// Renews this process's leases and takes over lapsed ones, until the tasks stop: beside one another, since ending
+    /// what others left may take longer than a lease.
     pub(super) fn keep_leases(&self) {
-        let engine = self.clone();
-        let stopping = self.0.tasks.stopping();
-        self.0.tasks.spawn("turn leases", async move {
-            let lease = engine.0.limits.lease;
-            let mut tick = tokio::time::interval(lease / 6);
-            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            let mut continuity = Continuity::default();
-            let mut renewed = Instant::now();
-            loop {
-                tokio::select! {
-                    _ = tick.tick() => {}
-                    // Draining turns still need their leases; the process ends with this task.
-                    () = stopping.cancelled() => return,
+        let continuity = Arc::<Mutex<Continuity>>::default();
+        self.0.tasks.spawn("turn leases", self.clone().keep_renewing(Arc::clone(&continuity)));
+        self.0.tasks.spawn_until_stopped("turn takeovers", self.clone().keep_taking_over(continuity));
+    }
+
+    async fn keep_renewing(self, continuity: Arc<Mutex<Continuity>>) {
+        let (lease, stopping) = (self.0.limits.lease, self.0.tasks.stopping());
+        let mut renewed = Instant::now();
+        let mut failures = 0_u32;
+        let mut pause = Duration::ZERO;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // Draining turns still need their leases; the process ends with this task.
+                () = stopping.cancelled() => return,
+            }
+            match self.renew().await {
+                Ok(()) => {
+                    (failures, pause) = (0, lease / 6);
+                    self.0.is_away.store(false, Ordering::Relaxed);
+                    renewed = Instant::now();
+                    known(&continuity).answered(renewed, lease);
                 }
-                match engine.renew().await {
-                    Ok(()) => {
-                        renewed = Instant::now();
-                        continuity.answered();
-                    }
-                    Err(error) => {
-                        drop(away(error));
-                        continuity.broke();
-                    }
-                }
-                if renewed.elapsed() > lease {
-                    engine.doubt(renewed);
-                }
-                if continuity.lasted(lease)
-                    && let Err(error) = engine.take_over().await
-                {
+                Err(error) => {
                     drop(away(error));
-                    continuity.broke();
+                    known(&continuity).broke();
+                    (failures, pause) = (failures.saturating_add(1), AGAIN.min(lease / 6));
+                    // One failure may be of one broken connection.
+                    self.0.is_away.store(failures > 1, Ordering::Relaxed);
                 }
             }
-        });
+            if renewed.elapsed() > lease {
+                self.doubt(renewed);
+            }
+        }
+    }
+
+    async fn keep_taking_over(self, continuity: Arc<Mutex<Continuity>>) {
+        let lease = self.0.limits.lease;
+        loop {
+            tokio::time::sleep(lease / 6).await;
+            let lasted = known(&continuity).lasted(Instant::now(), lease);
+            if lasted
+                && !self.is_draining()
+                && let Err(error) = self.take_over().await
+            {
+                drop(away(error));
+                known(&continuity).broke();
+            }
+        }
     }
 
     /// Stops turns that another process was asked to cancel. The flag in the database says the same, later.
@@ -114,10 +134,17 @@ impl Engine {
 
     async fn renew(&self) -> Result<(), crate::database::DatabaseError> {
         let held = self.held();
-        let client = self.0.database.client().await?;
+        let mut client = self.0.database.client().await?;
+        client.set_statement_timeout((self.0.limits.lease / 6).max(AGAIN));
         let leases: Vec<Held> = held.iter().map(|(_, held)| *held).collect();
         // Also without turns: it is how this process knows that the database answers.
         let renewed = turns::renew(&client, &leases, self.0.limits.lease).await?;
+        drop(client);
+        let logged: Vec<_> =
+            held.iter().map(|(turn, _)| turn).filter(|turn| turn.log.parts() > 0).cloned().collect();
+        if !logged.is_empty() {
+            self.log_what_was_lost(&logged).await?;
+        }
         for (turn, _) in held {
             match renewed.iter().find(|renewed| renewed.response == turn.id) {
                 Some(renewed) if renewed.cancel_requested => turn.stop(StopReason::Cancelled),
@@ -141,149 +168,6 @@ impl Engine {
         );
     }
 
-    /// Takes over what others left: ended with what they logged, or run again if nobody saw any of it.
-    async fn take_over(&self) -> Result<(), crate::database::DatabaseError> {
-        let client = self.0.database.client().await?;
-        let lapsed = turns::lapsed(&client, BATCH, self.0.instance, self.0.limits.lease).await?;
-        drop(client);
-        for turn in lapsed {
-            let outcome = if turn.run_again { "restarted" } else { "ended" };
-            tracing::info!(
-                code = "turn.taken_over",
-                response_id = %turn.held.response,
-                outcome,
-                "a turn whose process fell silent was taken over",
-            );
-            let id = turn.held.response;
-            let done = if turn.run_again { self.run_again(turn).await } else { self.end_lapsed(turn).await };
-            match done {
-                Ok(()) => metrics::turn_taken_over(outcome),
-                // The lease lapses again, and another sweep tries.
-                Err(error) => {
-                    tracing::warn!(code = error.code, response_id = %id, "a turn could not be taken over")
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn adopted(&self, lapsed: &Lapsed) -> Result<Turn, ApiError> {
-        let request = request_of(&lapsed.request)?;
-        let begun = Response {
-            background: lapsed.background,
-            previous_response_id: lapsed.previous_response.map(|id| id.to_string()),
-            conversation: lapsed
-                .conversation
-                .map(|id| crate::openresponses::ConversationOf { id: id.to_string() }),
-            ..Response::begun(
-                &request,
-                lapsed.held.response.to_string(),
-                lapsed.model.clone(),
-                lapsed.created_at.as_second(),
-            )
-        };
-        Ok(Turn::new(NewTurn {
-            id: lapsed.held.response,
-            owner: lapsed.owner.clone(),
-            key: lapsed.api_key.clone().unwrap_or_default(),
-            held: Some(lapsed.held),
-            conversation: lapsed.conversation,
-            begun,
-            show_encrypted: request.includes(Include::ReasoningEncryptedContent),
-            on_disconnect: OnDisconnect::Continue,
-            title: None,
-            context: Vec::new(),
-        }))
-    }
-
-    /// Keeps everything that a turn has in its log.
-    pub(super) async fn read_whole_log(&self, turn: &Turn) -> Result<(), ApiError> {
-        let mut from_part = 0;
-        let client = self.client().await?;
-        loop {
-            let cursor = LogCursor { owner: &turn.owner, response: turn.id, from_part };
-            // Deleted meanwhile: nothing of it is wanted any more.
-            let Some(slice) = turn_log::read_log(&client, cursor).await.map_err(away)? else { return Ok(()) };
-            for (part, data) in &slice.parts {
-                turn.live.keep(log::unpack(data).map_err(|error| {
-                    tracing::error!(code = "log.unreadable", %error, response_id = %turn.id, "a part of a turn's log cannot be read");
-                    ApiError::internal()
-                })?);
-                from_part = part + 1;
-            }
-            if !slice.has_more {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Ends a turn with what its log says.
-    async fn end_lapsed(&self, lapsed: Lapsed) -> Result<(), ApiError> {
-        let turn = Arc::new(self.adopted(&lapsed)?);
-        self.read_whole_log(&turn).await?;
-        turn.logged.store(turn.live.len(), std::sync::atomic::Ordering::Release);
-        let mut end = End::cut_short(turn.why_cut_short());
-        if lapsed.cancel_requested {
-            end = End { status: ResponseStatus::Cancelled, incomplete_reason: None, ..end };
-        }
-        let (end, lost) = self.store_end(&turn, end, &[]).await;
-        if !lost {
-            metrics::turn_ended(end.status.as_str(), "taken_over");
-        }
-        Ok(())
-    }
-
-    /// Runs a turn again from its start. Nobody has seen any of it.
-    async fn run_again(&self, lapsed: Lapsed) -> Result<(), ApiError> {
-        let turn = Arc::new(self.adopted(&lapsed)?);
-        let request = Arc::new(request_of(&lapsed.request)?);
-        let Some(alias) = self.0.router.alias(&lapsed.model).cloned() else {
-            return self.fail_lapsed(&turn, "model_not_found", "The model is no longer configured.").await;
-        };
-        let client = self.client().await?;
-        let anchor = Anchor::InputOf(turn.id);
-        let most = i64::try_from(alias.context_window()).unwrap_or(i64::MAX);
-        let window = threads::load_window(&client, &lapsed.owner, anchor, super::create::WINDOW_ITEMS, most);
-        let window = window.await.map_err(away)?;
-        drop(client);
-        let Some(window) = window else { return Ok(()) };
-        let past = super::create::past(&window)?;
-        let fixed = crate::llm::estimate_params(&request);
-        let answer = super::create::kept_for_answer(&request, &alias);
-        let truncation = crate::openresponses::Truncation::Auto;
-        let start =
-            crate::conversation::window::fit(&past, fixed, answer, alias.context_window(), truncation)?;
-        let items: Vec<_> = past[start..].iter().map(|past| Arc::clone(&past.item)).collect();
-        let who = Principal {
-            owner: lapsed.owner.clone(),
-            is_token: lapsed.api_key.is_none(),
-            key: lapsed.api_key.clone().unwrap_or_default(),
-            ..Principal::default()
-        };
-        let mut paying = match self.reserve_for(&who, turn.id.0, &alias, &request, &items).await {
-            Ok(paying) => paying,
-            Err(error) => return self.fail_lapsed(&turn, error.code, &error.message).await,
-        };
-        // It was taken in once: where there is no place it goes on all the same.
-        paying.unwatched = Arc::clone(&self.0.unwatched).try_acquire_owned().ok();
-        self.0.spend.open(&paying.first);
-        self.turns().insert(turn.id, Arc::clone(&turn));
-        self.run(turn, alias, ModelRequest { params: request, items }, paying);
-        Ok(())
-    }
-
-    async fn fail_lapsed(&self, turn: &Arc<Turn>, code: &str, message: &str) -> Result<(), ApiError> {
-        let end = End {
-            status: ResponseStatus::Failed,
-            incomplete_reason: None,
-            error: Some(ResponseError { code: code.to_owned(), message: message.to_owned() }),
-            usage: None,
-            completed_at: None,
-        };
-        self.store_end(turn, end, &[]).await;
-        Ok(())
-    }
-
     /// Gives a turn's lease up at once, for another process to run it again.
     pub(super) async fn release(&self, turn: &Turn) {
         let Some(held) = turn.held else { return };
@@ -302,6 +186,7 @@ impl Engine {
     pub async fn drain(&self, patience: Duration) {
         /// For the last commits of the turns that are stopped.
         const LAST_COMMITS: Duration = Duration::from_secs(4);
+        self.0.draining.store(true, Ordering::Relaxed);
         let mut open = self.0.open.subscribe();
         if tokio::time::timeout(patience, open.wait_for(|open| *open == 0)).await.is_ok() {
             return;
@@ -323,6 +208,11 @@ impl Engine {
     }
 }
 
+fn known(continuity: &Mutex<Continuity>) -> MutexGuard<'_, Continuity> {
+    // Every change leaves it whole.
+    continuity.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The response of a turn whose end was stored elsewhere.
 pub(super) fn ended_elsewhere(
     turn: &Turn,
@@ -339,4 +229,28 @@ pub(super) fn ended_elsewhere(
     }
     let (response, _) = assembler.finish(&end, &mut NoSink);
     (end, response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_and_a_freeze_break_continuity() {
+        let (lease, start) = (Duration::from_secs(6), Instant::now());
+        let at = |second| start + Duration::from_secs(second);
+        let mut continuity = Continuity::default();
+        let mut answers = |seconds: std::ops::RangeInclusive<u64>| {
+            let last = *seconds.end();
+            seconds.for_each(|second| continuity.answered(at(second), lease));
+            [last, last + 5, last + 6].map(|second| continuity.lasted(at(second), lease))
+        };
+        assert_eq!(answers(0..=5), [false; 3]);
+        assert_eq!(answers(6..=6), [true, true, false], "until nothing was heard for a lease");
+        // Frozen: others may not have renewed meanwhile either.
+        assert_eq!(answers(20..=25), [false; 3]);
+        assert_eq!(answers(26..=26), [true, true, false]);
+        continuity.broke();
+        assert!(!continuity.lasted(at(26), lease));
+    }
 }

@@ -12,7 +12,7 @@ use super::create::Call;
 use super::turn::Turn;
 use super::{Engine, away};
 use crate::access::Principal;
-use crate::database::turns::{self, FirstTry};
+use crate::database::turns::{self, FirstTry, Idempotency};
 use crate::ids::ResponseId;
 use crate::openresponses::{ApiError, CreateResponse, ErrorType};
 
@@ -39,6 +39,13 @@ fn known(owner: &str, call: &Call) -> Known {
         hex
     });
     (owner.to_owned(), name)
+}
+
+impl Call {
+    /// What a stored turn's first try is found by.
+    pub(super) fn idempotency(&self) -> Idempotency<'_> {
+        Idempotency { key: self.idempotency_key.as_deref(), request_hash: &self.digest }
+    }
 }
 
 impl Engine {

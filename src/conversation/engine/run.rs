@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
+use tracing::{Instrument, Span};
 
 use super::input::OwnItem;
 use super::paying::Paying;
@@ -17,15 +18,17 @@ use crate::conversation::live::Cut;
 use crate::database::turns::{self, Ended, Finish};
 use crate::llm::spend::{Reason, Settlement};
 use crate::llm::{
-    Alias, Chunk, Finish as Stop, LlmError, ModelRequest, OpenLimits, OpenStream, TokenUsage, Upstream,
-    estimate_item,
+    Alias, Chunk, Finish as Stop, LlmError, ModelRequest, OpenStream, TokenUsage, Upstream, estimate_item,
 };
 use crate::openresponses::{InputTokensDetails, OutputTokensDetails, ResponseError, ResponseStatus, Usage};
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, trace};
+
+/// How long a caller waits for the end of a failed turn to be stored before it is told of the failure.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// What ended a turn, before it is written down.
 #[derive(Debug)]
-enum Outcome {
+pub(super) enum Outcome {
     Finished(Stop),
     Failed(LlmError),
     Stopped(StopReason),
@@ -35,23 +38,38 @@ impl Engine {
     /// Runs the turn in the background until its end is stored and shown.
     pub(super) fn run(&self, turn: Arc<Turn>, alias: Arc<Alias>, request: ModelRequest, mut paying: Paying) {
         let engine = self.clone();
-        let open = Open::new(self);
-        self.0.tasks.spawn("turn", async move {
-            let outcome = engine.converse(&turn, &alias, &request, &mut paying).await;
-            drop(request);
-            turn.set_opened(match &outcome {
-                Outcome::Failed(error) => {
-                    turn.set_failure(error.to_api());
-                    Err(error.to_api())
+        let open = Open::new(self, &turn);
+        let span = turn.span();
+        self.0.tasks.spawn_in(Span::none(), "turn", async move {
+            let life = async {
+                let outcome = engine.converse(&turn, &alias, &request, &mut paying).await;
+                drop(request);
+                let Some(paying) = engine.put_off(&turn, &outcome, paying).await else { return false };
+                let failure = match &outcome {
+                    Outcome::Failed(error) => Some(error.to_api()),
+                    _ => None,
+                };
+                let mut end = std::pin::pin!(engine.end(&turn, outcome, paying));
+                let mut stored = false;
+                if let Some(error) = failure.clone() {
+                    turn.set_failure(error);
+                    // Whoever is told of it and tries again, anywhere, is not to find a turn that still runs.
+                    stored = tokio::time::timeout(TOLD_AFTER, end.as_mut()).await.is_ok();
                 }
-                _ => Ok(()),
-            });
-            engine.end(&turn, outcome, paying).await;
+                turn.set_opened(failure.map_or(Ok(()), Err));
+                if !stored {
+                    end.await;
+                }
+                true
+            };
+            if !life.instrument(span).await {
+                return;
+            }
             drop(open);
             // Viewers that come back a moment later need no database.
             let kept = tokio::time::sleep(engine.0.limits.kept);
             engine.0.tasks.stopping().run_until_cancelled(kept).await;
-            engine.turns().remove(&turn.id);
+            engine.forget(&turn);
         });
     }
 
@@ -64,7 +82,7 @@ impl Engine {
         paying: &mut Paying,
     ) -> Outcome {
         let mut stop = std::pin::pin!(self.stop(turn));
-        let limits = OpenLimits { first_attempt: Some(paying.first.id), ..OpenLimits::default() };
+        let limits = paying.limits(&self.0.spend);
         let cancel = limits.cancel.clone();
         let mut opening = std::pin::pin!(self.0.router.open(alias, request, limits));
         let opened = tokio::select! {
@@ -132,6 +150,7 @@ impl Engine {
         }
         if turn.held.is_none() || turn.unlogged.load(Ordering::Relaxed) {
             turn.live.keep_and_show(chunks);
+            turn.set_shown();
         } else {
             turn.live.keep(chunks);
         }
@@ -177,7 +196,7 @@ impl Engine {
                 end
             }
         };
-        metrics::turn_ended(end.status.as_str(), reason);
+        turn.tell(end.status, reason, end.usage.as_ref().map(|usage| usage.output_tokens));
         let (response, _) = self.assemble(turn).finish(&end, &mut NoSink);
         turn.live.end(end, response);
     }
@@ -190,7 +209,7 @@ impl Engine {
     }
 
     /// Writes down what a turn cost, apart from its end.
-    fn pay(&self, turn: &Turn, paying: Paying, reason: Reason) {
+    pub(super) fn pay(&self, turn: &Turn, paying: Paying, reason: Reason) {
         let (_, items) = self.assemble(turn).finish(&End::cut_short("interrupted"), &mut NoSink);
         let rows = paying.settlements(&items, reason);
         for row in &rows {
@@ -243,6 +262,8 @@ impl Engine {
             keep_log: self.0.limits.log_retention,
             // Whoever tries again in a conversation does not say it twice.
             drop_failed_input: turn.conversation.is_some(),
+            trace_parent: Some(&trace::current()),
+            parts: if turn.unloggable.load(Ordering::Acquire) { 0 } else { turn.log.parts() },
         };
         loop {
             let stored = async {
@@ -254,7 +275,7 @@ impl Engine {
                 }
                 let transaction = client.transaction().await?;
                 let ended = turns::finish(&transaction, &finish).await?;
-                if settles && !matches!(ended, Ended::Lost) {
+                if settles && !matches!(ended, Ended::Lost | Ended::LogShort) {
                     self.0.spend.settlement_statement(&transaction, rows).await?;
                 }
                 if retracted && matches!(ended, Ended::As { .. }) {
@@ -264,12 +285,22 @@ impl Engine {
                 Ok(ended)
             };
             match stored.await {
-                Ok(Ended::As { state, completed_at } | Ended::Already { state, completed_at }) => {
+                Ok(
+                    Ended::As { state, completed_at, callback }
+                    | Ended::Already { state, completed_at, callback },
+                ) => {
+                    self.hint(callback);
                     become_stored(&mut end, state, completed_at);
                     return (end, false);
                 }
                 Ok(Ended::Lost) => return (end, true),
-                Err(error) if error.is_outage() => {
+                Ok(Ended::LogShort) => {
+                    if let Err(error) = self.log_what_was_lost(std::slice::from_ref(turn)).await {
+                        metrics::database_error(error.code());
+                    }
+                    self.flush(turn).await;
+                }
+                Err(error) if error.is_retryable() => {
                     metrics::database_error(error.code());
                     tracing::warn!(code = error.code(), %error, response_id = %turn.id, "a turn's end could not be stored yet");
                     if turn.stop_reason() == Some(StopReason::LostLease) {
@@ -293,7 +324,7 @@ impl Engine {
         let mut changes = turn.live.changes();
         loop {
             changes.borrow_and_update();
-            let done = turn.logged.load(Ordering::Acquire) >= turn.live.len()
+            let done = turn.log.chunks() >= turn.live.len()
                 || turn.unloggable.load(Ordering::Acquire)
                 || turn.stop_reason() == Some(StopReason::LostLease);
             if done {
@@ -309,18 +340,24 @@ impl Engine {
 }
 
 /// A turn in flight, counted.
-struct Open(Engine);
+struct Open(Engine, Arc<Turn>);
 
 impl Open {
-    fn new(engine: &Engine) -> Self {
+    fn new(engine: &Engine, turn: &Arc<Turn>) -> Self {
         engine.0.open.send_modify(|open| *open += 1);
-        Self(engine.clone())
+        Self(engine.clone(), Arc::clone(turn))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.0.open.send_modify(|open| *open = open.saturating_sub(1));
+        let Self(engine, turn) = self;
+        engine.0.open.send_modify(|open| *open = open.saturating_sub(1));
+        if turn.live.ended().is_none() && turn.live.was_cut().is_none() {
+            // It panicked: its lease is renewed no more, and another process ends it.
+            turn.live.cut(Cut::LostLease);
+            engine.turns().remove(&turn.id);
+        }
     }
 }
 

@@ -19,7 +19,7 @@ pub async fn scrub_log(client: &impl Statements, turn: &Turn) -> Result<(), Data
             match log::unpack(&data) {
                 Ok(pieces) => chunks.extend(pieces),
                 Err(error) => {
-                    tracing::error!(code = error.code(), %error, response_id = %turn.id, "a part of a turn's log cannot be read");
+                    tracing::error!(code = "log.unreadable", %error, response_id = %turn.id, "a part of a turn's log cannot be read");
                     return Ok(());
                 }
             }

@@ -15,7 +15,8 @@ use crate::openresponses::ResponseStatus;
 /// What can be done to a turn.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Start,
+    Due,
+    PutOff,
     Finish(ResponseStatus),
     Lapse,
     Renew,
@@ -29,8 +30,11 @@ enum Step {
 async fn take(step: Step, client: &Client, held: Held) {
     let id = held.response;
     match step {
-        Step::Start => {
-            turns::start(client, held).await.expect("an answer");
+        Step::Due => {
+            turns::due(client, 100, None, Uuid::now_v7(), LEASE).await.expect("an answer");
+        }
+        Step::PutOff => {
+            turns::put_off(client, held, LEASE).await.expect("an answer");
         }
         Step::Finish(state) => {
             turns::finish(client, &finish_as(held, state, &[])).await.expect("an answer");
@@ -65,7 +69,8 @@ async fn the_statements_do_what_the_enum_allows() {
     let input = [question.item()];
     let ends = ResponseStatus::ALL.into_iter().filter(|state| state.is_final()).map(Step::Finish);
     let others = [
-        Step::Start,
+        Step::Due,
+        Step::PutOff,
         Step::Lapse,
         Step::Renew,
         Step::Append,
@@ -79,9 +84,10 @@ async fn the_statements_do_what_the_enum_allows() {
     for from in ResponseStatus::ALL {
         for step in &steps {
             let mut turn = new_turn(Place::New, &input);
-            turn.queued = true;
+            turn.patience = Some(LEASE);
             turns::begin(&client, &turn).await.expect("begun");
             let sql = "UPDATE responses SET state = $2, lease_until = now() - interval '1 second',
+                              due_at = CASE WHEN $2 = 'queued' THEN now() END,
                               completed_at = CASE WHEN $3 THEN now() END WHERE id = $1";
             session.execute(sql, &[&turn.id.0, &from.as_str(), &from.is_final()]).await.expect("a state");
             take(*step, &client, Held { response: turn.id, epoch: 1 }).await;
