@@ -14,10 +14,12 @@ mod paying;
 mod read;
 mod retries;
 mod run;
+mod scrub;
 mod tail;
 mod taken;
 mod turn;
 mod waiting;
+mod watched;
 mod writer;
 
 use std::collections::HashMap;
@@ -25,6 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::callbacks::Callbacks;
@@ -41,7 +44,7 @@ use crate::webhooks::sealing::Sealer;
 pub use compact::{Compacted, CompactionResource};
 pub use create::{Call, Local};
 pub use input::{Entry, OwnItem, entries, item_uuid};
-pub use read::InputItems;
+pub use read::{Followed, InputItems};
 pub use turn::{OnDisconnect, StopReason, Turn};
 
 use writer::Writer;
@@ -55,7 +58,7 @@ pub struct Limits {
     pub log_patience: Duration,
     /// How long a turn without viewers goes on.
     pub disconnect_grace: Duration,
-    /// Most turns without viewers.
+    /// Most turns that go on with nobody watching.
     pub unwatched_max: usize,
     /// Most turns at once.
     pub turns_max: usize,
@@ -100,6 +103,8 @@ struct Inner {
     turns: Mutex<HashMap<ResponseId, Arc<Turn>>>,
     foreign: tail::Tailer,
     recent: retries::Recent,
+    /// Places for turns that go on with nobody watching.
+    unwatched: Arc<Semaphore>,
     /// The database did not answer the last times it was asked.
     is_away: AtomicBool,
     /// How many turns are in flight.
@@ -113,7 +118,7 @@ impl Engine {
     pub fn new(parts: Parts, limits: Limits, tasks: Tasks) -> Self {
         let Parts { router, database, spend, sealer, coordination, callbacks } = parts;
         let writer = Writer::start(&database, Arc::clone(&coordination), limits.log_patience, &tasks);
-        let foreign = tail::Tailer::start(&database, &coordination, &tasks);
+        let foreign = tail::Tailer::start(&database, &coordination, limits.lease, &tasks);
         let inner = Inner {
             instance: Uuid::now_v7(),
             router,
@@ -128,6 +133,7 @@ impl Engine {
             turns: Mutex::default(),
             foreign,
             recent: retries::Recent::default(),
+            unwatched: Arc::new(Semaphore::new(limits.unwatched_max.min(Semaphore::MAX_PERMITS))),
             is_away: AtomicBool::new(false),
             open: tokio::sync::watch::Sender::new(0),
             draining: AtomicBool::new(false),

@@ -62,13 +62,7 @@ impl Engine {
         let done = match taken.next {
             Next::Run => self.run_again(taken).await,
             Next::Cancel => self.end_as(taken, ended(ResponseStatus::Cancelled)).await,
-            Next::Interrupt => {
-                let end = End {
-                    incomplete_reason: Some("interrupted".to_owned()),
-                    ..ended(ResponseStatus::Incomplete)
-                };
-                self.end_as(taken, end).await
-            }
+            Next::Interrupt => self.end_as(taken, End::cut_short("interrupted")).await,
             Next::GiveUp => {
                 let message = format!(
                     "The server's process ended {} times before this response was done. It is not run again.",
@@ -133,9 +127,12 @@ impl Engine {
     }
 
     /// Ends a turn with what its log says.
-    async fn end_as(&self, taken: Taken, end: End) -> Result<(), ApiError> {
+    async fn end_as(&self, taken: Taken, mut end: End) -> Result<(), ApiError> {
         let turn = Arc::new(self.adopted(&taken)?);
         self.read_whole_log(&turn).await?;
+        if let Some(reason) = &mut end.incomplete_reason {
+            turn.why_cut_short().clone_into(reason);
+        }
         turn.log.was_read(turn.live.len());
         let (end, lost) = self.store_end(&turn, end, &[]).await;
         if !lost {
@@ -175,14 +172,18 @@ impl Engine {
         let anchor = Anchor::InputOf(taken.held.response);
         let Some(window) = self.window(&taken.owner, anchor, &alias).await? else { return Ok(None) };
         let items = fitting(&window, &request, &alias, Truncation::Auto)?;
-        let items = self.opened(&taken.owner, items)?;
+        // Who asked for it pays, on whosever conversation it is.
         let who = Principal {
-            owner: taken.owner.clone(),
+            owner: taken.caller.clone().unwrap_or_else(|| taken.owner.clone()),
             is_token: taken.api_key.is_none(),
             key: taken.api_key.clone().unwrap_or_default(),
             ..Principal::default()
         };
-        let paying = self.reserve_for(&who, taken.held.response.0, &alias, &request, &items).await?;
+        let all = items.len();
+        let items = self.opened(&who, Some(&window), items, all).await?;
+        let mut paying = self.reserve_for(&who, taken.held.response.0, &alias, &request, &items).await?;
+        // It was taken in once: where there is no place it goes on all the same.
+        paying.unwatched = Arc::clone(&self.0.unwatched).try_acquire_owned().ok();
         Ok(Some((alias, ModelRequest { params: request, items }, paying)))
     }
 }
