@@ -14,6 +14,7 @@ mod budgets;
 mod checks;
 mod models;
 mod parse;
+mod respond;
 mod shape;
 mod substitute;
 mod walk;
@@ -22,6 +23,7 @@ pub use budgets::{BudgetConfig, BudgetsConfig};
 pub use models::{
     DeploymentAuth, DeploymentConfig, MaxTokensField, ModelConfig, PriceConfig, ProviderKind, ThinkingStyle,
 };
+pub use respond::{OWN_METADATA, RespondConfig, RunsOn, TextConfig};
 
 /// Everything `colloquy.toml` says.
 #[derive(Clone, Debug, Default)]
@@ -243,7 +245,6 @@ pub struct SailpointConfig {
 
 /// One rule: which events, and what they do.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RouteConfig {
     /// Names the route in rows, logs and commands. Default `{source}-{action}-{position}`.
     #[serde(default)]
@@ -257,6 +258,9 @@ pub struct RouteConfig {
     pub target: Option<String>,
     /// For `job`: the kind of job.
     pub job: Option<String>,
+    /// For `respond`.
+    #[serde(flatten)]
+    pub respond: RespondConfig,
 }
 
 fn any() -> String {
@@ -273,7 +277,8 @@ pub enum ActionKind {
     Forward,
     /// Run a job.
     Job,
-    // `respond` (a model turn) takes its place here.
+    /// Have a model answer it.
+    Respond,
 }
 
 /// One receiver of callbacks.
