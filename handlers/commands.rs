@@ -80,7 +80,7 @@ pub fn failure(error: &anyhow::Error) -> ExitCode {
 }
 
 fn services() -> anyhow::Result<Arc<Services>> {
-    Services::new(crate::load(&ProcessEnvironment)?)
+    Services::new(crate::load(&ProcessEnvironment)?, None)
 }
 
 /// A time with its unit, such as `90m`.

@@ -41,17 +41,14 @@ impl Worker for Callbacks {
         ClaimLimits { lease, max_attempts: services.schedule.attempts(), max_age: None }
     }
 
-    async fn attempt(&self, services: &Services, claimed: &ClaimedWork) -> End {
+    async fn attempt(&self, services: &Services, claimed: &ClaimedWork, _until: Instant) -> End {
         let Some(target) = services.targets.get(&claimed.object) else {
             return End::GiveUp(Failure::new(
                 "target_unknown",
                 format!("target `{}` is not in colloquy.toml; add it and replay", claimed.object),
             ));
         };
-        let (Some(event), Some(event_id)) = (&claimed.event, claimed.event_id) else {
-            return End::GiveUp(Failure::new("event_gone", "its event is past its retention"));
-        };
-        let body = match render(services, EventId(event_id), event).await {
+        let body = match body(services, claimed).await {
             Ok(body) => body,
             Err(PayloadTrouble::Gone(failure)) => return End::GiveUp(failure),
             Err(PayloadTrouble::Outage(failure)) => return outage(services, claimed, failure),
@@ -65,6 +62,17 @@ impl Worker for Callbacks {
 
     fn measure(&self, object: &str, outcome: &'static str, elapsed: Duration) {
         metrics::callback_attempt(object, outcome, elapsed);
+    }
+}
+
+/// What it says: its own words, or the event it comes from.
+async fn body(services: &Services, claimed: &ClaimedWork) -> Result<Bytes, PayloadTrouble> {
+    if let Some(body) = &claimed.body {
+        return Ok(Bytes::copy_from_slice(body));
+    }
+    match (&claimed.event, claimed.event_id) {
+        (Some(event), Some(id)) => render(services, EventId(id), event).await,
+        _ => Err(PayloadTrouble::Gone(Failure::new("event_gone", "its event is past its retention"))),
     }
 }
 

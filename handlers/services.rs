@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use colloquy::access::{ApiKeys, JwksCache};
 use colloquy::azure::{Container, Queue, Storage};
 use colloquy::config::app::{AppConfig, TargetConfig};
-use colloquy::config::{AppEnvironment, Config};
+use colloquy::config::{AppEnvironment, Config, LlmConfig};
 use colloquy::database::{Database, TokenProvider};
 use colloquy::events::routes::Routes;
 use colloquy::events::switches::{self, SwitchCache, Switches};
@@ -18,11 +18,13 @@ use colloquy::jobs::callback::Signer;
 use colloquy::jobs::kinds::JobKind;
 use colloquy::jobs::retry::{Backoff, Schedule};
 use colloquy::jobs::sender::{Destination, Sender, SenderLimits};
+use colloquy::respond::Route;
 use colloquy::webhooks::Source;
 use colloquy::webhooks::sealing::Sealer;
 use colloquy::wiring;
 
 use crate::admission::Admission;
+use crate::models::{InUse, Models};
 
 /// Everything a function may need.
 pub struct Services {
@@ -38,6 +40,9 @@ pub struct Services {
     pub api_keys: ApiKeys,
     pub backoff: Backoff,
     pub schedule: Schedule,
+    /// Routes that have a model answer, by name.
+    pub responding: HashMap<String, Route>,
+    pub models: Arc<Models>,
     sender: OnceLock<Arc<Sender>>,
 }
 
@@ -55,10 +60,13 @@ pub struct Target {
 
 impl Services {
     /// Turns configuration into clients; every mistake that only shows here is in the error.
-    pub fn new(config: Config) -> anyhow::Result<Arc<Self>> {
+    ///
+    /// `llm`: what asks models, for routes that do so here.
+    pub fn new(config: Config, llm: Option<LlmConfig>) -> anyhow::Result<Arc<Self>> {
         let tokens = wiring::token_source(&config);
         let storage = wiring::storage_settings(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
         let storage = Storage::new(storage)?;
+        let models = Arc::new(Models::new(llm, tokens.clone()));
         let provider =
             tokens.map(|tokens| Arc::new(wiring::DatabaseTokens(tokens)) as Arc<dyn TokenProvider>);
         let database = Database::new(wiring::database_settings(&config), provider)?;
@@ -69,6 +77,7 @@ impl Services {
         });
         let sources = sources(&config, &mut mistakes);
         let targets = targets(&config, &mut mistakes);
+        let responding = responding(&config.app, &mut mistakes);
         if !mistakes.is_empty() {
             return Err(anyhow!(mistakes.join("\n")));
         }
@@ -81,6 +90,8 @@ impl Services {
             api_keys: ApiKeys::new(&config.access),
             backoff: Backoff { base: work.retry_base, cap: work.retry_cap },
             schedule: Schedule::new(work.callback_schedule.clone()),
+            responding,
+            models,
             sender: OnceLock::new(),
             sources,
             targets,
@@ -105,6 +116,12 @@ impl Services {
     /// Where bodies too large for a message lie, and the switches.
     pub fn container(&self) -> Container {
         self.storage.container(&self.config.storage.container)
+    }
+
+    /// What asks models; made on first use and given back when it is idle.
+    pub fn engine(&self) -> Result<InUse, String> {
+        let spool = self.storage.queue(&self.config.queues.usage);
+        self.models.engine(&self.config, &self.database, spool)
     }
 
     /// Sends HTTP to others; made on first use, since its TLS state is not needed for anything else.
@@ -152,6 +169,18 @@ fn sources(config: &Config, mistakes: &mut Vec<String>) -> HashMap<String, Sourc
         }
     }
     sources
+}
+
+fn responding(app: &AppConfig, mistakes: &mut Vec<String>) -> HashMap<String, Route> {
+    let mut routes = HashMap::new();
+    for route in &app.routes {
+        match Route::new(route) {
+            Ok(Some(ready)) => drop(routes.insert(route.name.clone(), ready)),
+            Ok(None) => {}
+            Err(error) => mistakes.push(error.to_string()),
+        }
+    }
+    routes
 }
 
 fn targets(config: &Config, mistakes: &mut Vec<String>) -> HashMap<String, Target> {

@@ -77,6 +77,7 @@ impl App {
             turns_max: server.turns_max,
             kept: server.kept,
             log_retention: config.work.log_retention,
+            takes_over: true,
         };
         Ok(Self {
             access: Access::new(&config.access, Some(database.clone()), jwks),

@@ -57,15 +57,15 @@ fn judge(check: &Check, environment: &dyn Environment) -> anyhow::Result<ExitCod
         Err(mistake) => mistakes.push(mistake.to_string()),
     }
     if check.env {
-        match crate::load(environment) {
-            Ok(config) => {
+        match crate::load_with_models(environment) {
+            Ok((config, llm)) => {
                 // Again, with the values of the environment in their places.
                 for mistake in contradictions(&config.app, config.environment) {
                     if !mistakes.contains(&mistake) {
                         mistakes.push(mistake);
                     }
                 }
-                mistakes.extend(Services::new(config).err().map(|error| format!("{error:#}")));
+                mistakes.extend(Services::new(config, llm).err().map(|error| format!("{error:#}")));
             }
             Err(error) => mistakes.push(format!("{error:#}")),
         }

@@ -8,6 +8,7 @@ mod compact;
 mod create;
 mod embeddings;
 mod input;
+mod jobs;
 mod leases;
 mod paying;
 mod read;
@@ -35,7 +36,8 @@ use crate::webhooks::sealing::Sealer;
 pub use compact::{Compacted, CompactionResource};
 pub use create::{Call, Local};
 pub use input::{Entry, OwnItem, entries, item_uuid};
-pub use read::InputItems;
+pub use jobs::ForJob;
+pub use read::{InputItems, stored};
 pub use turn::{OnDisconnect, StopReason, Turn};
 
 use writer::Writer;
@@ -57,6 +59,8 @@ pub struct Limits {
     pub kept: Duration,
     /// How long a finished turn's log stays in the database.
     pub log_retention: Duration,
+    /// Whether this process looks for turns whose process fell silent.
+    pub takes_over: bool,
 }
 
 /// What an engine is made of.

@@ -186,13 +186,13 @@ pub struct NewCallback<'a> {
     pub body: &'a [u8],
 }
 
-/// Finishes a job and writes down what its target is told, in one statement: told once, or not at all. `None`: the lease
-/// is lost, somebody else decides; else the callback to hint at.
+/// Finishes a job and writes down what its target is told, in one statement: told once, or not at all. `false`: the lease
+/// is lost, somebody else decides.
 pub async fn finish_telling(
     client: &impl Statements,
     lease: Lease,
     callback: NewCallback<'_>,
-) -> Result<Option<CallbackId>, DatabaseError> {
+) -> Result<bool, DatabaseError> {
     const SQL: &str = "
         WITH finished AS (
             UPDATE jobs SET state = 'succeeded', finished_at = now(), lease_until = NULL, error_code = NULL, error = NULL
@@ -211,6 +211,5 @@ pub async fn finish_telling(
         (&callback.target as _, Type::TEXT),
         (&callback.body as _, Type::BYTEA),
     ];
-    let finished = client.query_opt("respond.finish_telling", SQL, &params).await?;
-    Ok(finished.map(|_| callback.id))
+    Ok(client.query_opt("respond.finish_telling", SQL, &params).await?.is_some())
 }

@@ -17,8 +17,9 @@ mod begin;
 mod finish;
 mod takeover;
 
-pub use begin::{Begun, Idempotency, NewTurn, begin, start};
+pub use begin::{Begun, Idempotency, NewTurn, OfJob, begin, start};
 pub use finish::{Ended, Finish, finish};
+pub(super) use takeover::taken_over;
 pub use takeover::{Lapsed, MAX_RESTARTS, lapsed};
 
 /// A turn under one lease: what every change names.

@@ -46,6 +46,8 @@ pub struct ClaimedWork {
     pub id: Uuid,
     /// A job's kind, a callback's target.
     pub object: String,
+    /// The route it comes from.
+    pub route: String,
     /// What a callback's consumer sees as `webhook-id`; a job's own id.
     pub webhook_id: Uuid,
     pub epoch: i64,
@@ -61,6 +63,8 @@ pub struct ClaimedWork {
     pub cut_before: bool,
     /// Why the attempt before was not the last, if its end was written.
     pub last_error: Option<String>,
+    /// What a callback says, where it is not its event.
+    pub body: Option<Vec<u8>>,
     /// `None` when retention has taken the event away, and for a backfill.
     pub event: Option<ClaimedEvent>,
 }
@@ -102,12 +106,13 @@ pub async fn claim(
     limits: &ClaimLimits,
     ticket: Ticket<'_>,
 ) -> Result<Claim, DatabaseError> {
-    let (table, object, webhook_id, target_enabled) = match kind {
-        WorkKind::Job => ("jobs", "kind", "id", ""),
+    let (table, object, webhook_id, body, target_enabled) = match kind {
+        WorkKind::Job => ("jobs", "kind", "id", "NULL::bytea", ""),
         WorkKind::Callback => (
             "callbacks",
             "target",
             "webhook_id",
+            "claimed.body",
             "AND NOT EXISTS (SELECT 1 FROM callback_targets
                              WHERE name = callbacks.target AND disabled_at IS NOT NULL)",
         ),
@@ -147,7 +152,7 @@ pub async fn claim(
         )
         SELECT NULL AS reason, claimed.id, claimed.{object} AS object, claimed.{webhook_id} AS webhook_id,
                claimed.epoch, claimed.attempts, claimed.outages, claimed.trace_parent, claimed.event_id, claimed.run,
-               claimed.cut_before, claimed.error_code AS last_error, events.id IS NOT NULL AS has_event,
+               claimed.cut_before, claimed.error_code AS last_error, claimed.route, {body} AS body, events.id IS NOT NULL AS has_event,
                events.delivery_id, events.source, events.type, events.received_at, events.payload,
                deliveries.body_blob, deliveries.sealed, deliveries.request_id
         FROM claimed
@@ -155,7 +160,7 @@ pub async fn claim(
         LEFT JOIN deliveries ON deliveries.id = events.delivery_id
         UNION ALL
         SELECT letter.reason, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-               NULL, NULL, NULL, NULL, NULL, NULL
+               NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
         FROM letter"
     );
     let max_attempts = i32::try_from(limits.max_attempts).unwrap_or(i32::MAX);
@@ -201,6 +206,7 @@ fn claimed(row: &Row) -> Result<ClaimedWork, DatabaseError> {
     Ok(ClaimedWork {
         id: row.column("id")?,
         object: row.column("object")?,
+        route: row.column("route")?,
         webhook_id: row.column("webhook_id")?,
         epoch: row.column("epoch")?,
         attempts: row.column("attempts")?,
@@ -210,6 +216,7 @@ fn claimed(row: &Row) -> Result<ClaimedWork, DatabaseError> {
         run: row.column("run")?,
         cut_before: row.column("cut_before")?,
         last_error: row.column("last_error")?,
+        body: row.column("body")?,
         event,
     })
 }

@@ -15,46 +15,50 @@ pub enum Follows {
     GiveUp,
 }
 
-/// Codes, and what follows from them.
-const CODES: &[(&str, Follows)] = &[
-    // The provider, or the way to it. Also its refusal of our key or of its own bill: an operator mends those, and until
-    // then thousands of dead letters help nobody.
-    ("provider_capacity", Follows::Wait),
-    ("provider_rate_limited", Follows::Wait),
-    ("deployment_quota_exceeded", Follows::Wait),
-    ("provider_spend_limit", Follows::Wait),
-    ("provider_auth_failed", Follows::Wait),
-    ("provider_model_not_found", Follows::Wait),
-    ("provider_overloaded", Follows::Wait),
-    ("provider_error", Follows::Wait),
-    ("provider_unreachable", Follows::Wait),
-    ("provider_first_event_timeout", Follows::Wait),
-    ("provider_silent", Follows::Wait),
-    ("provider_interrupted", Follows::Wait),
-    ("provider_protocol_error", Follows::Wait),
-    ("provider_unavailable", Follows::Wait),
-    // Our own parts.
-    ("database_unavailable", Follows::Wait),
-    ("budget_unavailable", Follows::Wait),
-    ("turns_limit", Follows::Wait),
-    ("conversation_locked", Follows::Queue),
-    ("thread_changed", Follows::Queue),
-    ("budget_spent", Follows::NextDay),
-    ("interrupted", Follows::Again),
-    ("time_limit", Follows::Again),
-    ("provider_refused_request", Follows::GiveUp),
-    ("unsupported_value", Follows::GiveUp),
-    ("context_length_exceeded", Follows::GiveUp),
-    ("content_filter", Follows::GiveUp),
-    ("max_output_tokens", Follows::GiveUp),
-    ("model_not_found", Follows::GiveUp),
+const AWAY: &str = "the model's provider does not answer at the moment";
+const MENDED: &str = "the model's provider refuses this server; an operator has to mend that";
+const OURS: &str = "a part of this service is away at the moment";
+const CUT: &str = "the answer did not come to its end";
+
+/// Codes, what follows from them, and what an operator reads: a provider's own words may quote what it was asked.
+const CODES: &[(&str, Follows, &str)] = &[
+    ("provider_capacity", Follows::Wait, AWAY),
+    ("provider_rate_limited", Follows::Wait, "the model's provider limits our requests"),
+    ("deployment_quota_exceeded", Follows::Wait, "the model is used up to our own limit"),
+    ("provider_overloaded", Follows::Wait, AWAY),
+    ("provider_error", Follows::Wait, AWAY),
+    ("provider_unreachable", Follows::Wait, AWAY),
+    ("provider_first_event_timeout", Follows::Wait, AWAY),
+    ("provider_silent", Follows::Wait, AWAY),
+    ("provider_interrupted", Follows::Wait, AWAY),
+    ("provider_protocol_error", Follows::Wait, AWAY),
+    ("provider_unavailable", Follows::Wait, AWAY),
+    // Nothing an event can help. Until somebody has mended it, thousands of dead letters help nobody either.
+    ("provider_spend_limit", Follows::Wait, MENDED),
+    ("provider_auth_failed", Follows::Wait, MENDED),
+    ("provider_model_not_found", Follows::Wait, MENDED),
+    ("database_unavailable", Follows::Wait, OURS),
+    ("budget_unavailable", Follows::Wait, OURS),
+    ("turns_limit", Follows::Wait, OURS),
+    ("turn_lost", Follows::Wait, "its turn is another process's"),
+    ("conversation_locked", Follows::Queue, "another turn of its conversation runs"),
+    ("thread_changed", Follows::Queue, "its conversation changed meanwhile"),
+    ("budget_spent", Follows::NextDay, "the day's budget of its owner, its route or the service is spent"),
+    ("interrupted", Follows::Again, CUT),
+    ("time_limit", Follows::Again, "the answer took longer than the route allows"),
+    ("provider_refused_request", Follows::GiveUp, "the model's provider refuses the request"),
+    ("unsupported_value", Follows::GiveUp, "the model's provider does not take what the route asks for"),
+    ("context_length_exceeded", Follows::GiveUp, "the event is longer than the model's window"),
+    ("content_filter", Follows::GiveUp, "the content filter of the model's provider refuses the event or its answer"),
+    ("max_output_tokens", Follows::GiveUp, "the answer is longer than max_output_tokens"),
+    ("model_not_found", Follows::GiveUp, "there is no such model in colloquy.toml"),
 ];
 
-/// What follows from a code, and the code as it is written down. What is not known here is tried again and counts, so
-/// that it ends.
-pub fn follows(code: &str) -> (&'static str, Follows) {
-    let known = CODES.iter().find(|(known, _)| *known == code);
-    known.copied().unwrap_or(("turn_failed", Follows::Again))
+/// What follows from a code; the code and a sentence as they are written down. What is not known here is tried again and
+/// counts, so that it ends.
+pub fn follows(code: &str) -> (&'static str, Follows, &'static str) {
+    let known = CODES.iter().find(|(known, ..)| *known == code);
+    known.copied().unwrap_or(("turn_failed", Follows::Again, CUT))
 }
 
 #[cfg(test)]
@@ -69,12 +73,14 @@ mod tests {
             Capacity, RateLimited, OwnQuota, SpendLimit, Auth, NotFound, Overloaded, Server, Connect, FirstEvent,
             Silence, Interrupted, Protocol, Unavailable,
         ] {
-            assert_eq!(follows(class.code()), (class.code(), Follows::Wait));
+            let (code, follows, _) = follows(class.code());
+            assert_eq!((code, follows), (class.code(), Follows::Wait));
         }
         for class in [BadRequest, ContentFilter] {
-            assert_eq!(follows(class.code()), (class.code(), Follows::GiveUp));
+            let (code, follows, _) = follows(class.code());
+            assert_eq!((code, follows), (class.code(), Follows::GiveUp));
         }
         assert_eq!(follows("interrupted").1, Follows::Again);
-        assert_eq!(follows("of_a_later_version"), ("turn_failed", Follows::Again));
+        assert_eq!(follows("of_a_later_version").0, "turn_failed");
     }
 }

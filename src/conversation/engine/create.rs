@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::input::{Entry, OwnItem, check_outputs, entries, no_such_item};
+use super::input::{Entry, OwnItem, check_outputs, entries, no_such_item, title};
+use super::jobs::ForJob;
 use super::paying::Paying;
 use super::turn::{NewTurn, OnDisconnect, Turn};
 use super::{Engine, away};
@@ -16,9 +17,7 @@ use crate::database::threads::{self, Anchor, NewItem, Window};
 use crate::database::turns::{self, Begun, Held, Idempotency};
 use crate::ids::{ConversationId, ResponseId};
 use crate::llm::{Alias, Chunk, ModelRequest, estimate_params, no_such_model};
-use crate::openresponses::{
-    ApiError, ContentPart, CreateResponse, Include, Item, Response, Role, Truncation, excerpt,
-};
+use crate::openresponses::{ApiError, CreateResponse, Include, Item, Response, Truncation, excerpt};
 
 /// How a request came, beside what it says.
 #[derive(Clone, Debug)]
@@ -32,6 +31,8 @@ pub struct Call {
     pub digest: [u8; 32],
     /// What a WebSocket remembers of the turn before, if that was not stored.
     pub local: Option<Arc<Local>>,
+    /// It comes from a job.
+    pub job: Option<ForJob>,
 }
 
 /// A turn that only its connection remembers.
@@ -59,9 +60,19 @@ impl Engine {
     pub async fn create(
         &self,
         who: &Principal,
-        mut request: CreateResponse,
+        request: CreateResponse,
         call: Call,
         admitted: Admitted,
+    ) -> Result<Arc<Turn>, ApiError> {
+        self.create_admitted(who, request, call, Some(admitted)).await
+    }
+
+    pub(super) async fn create_admitted(
+        &self,
+        who: &Principal,
+        mut request: CreateResponse,
+        call: Call,
+        admitted: Option<Admitted>,
     ) -> Result<Arc<Turn>, ApiError> {
         request.validate()?;
         combinations::check(&request, call.transport)?;
@@ -78,7 +89,7 @@ impl Engine {
         let start = Start { who, id: ResponseId::new(), request: &request, call: &call, alias: &alias };
         let own = self.resolve(who, input).await?;
         let Placed { beginning, items, mut paying, compaction } = self.place(&start, &own).await?;
-        paying.admitted = Some(admitted);
+        paying.admitted = admitted;
         let turn = match beginning {
             Beginning::New(turn) => turn,
             Beginning::Repeated(id) => return self.attach(who, id).await,
@@ -104,6 +115,7 @@ impl Engine {
             is_retry: false,
             digest: [0; 32],
             local: None,
+            job: None,
         };
         let request = Arc::new(request);
         let start = Start { who, id: ResponseId::new(), request: &request, call: &call, alias: &alias };
@@ -292,6 +304,7 @@ impl Engine {
                 .as_deref()
                 .map(|key| Idempotency { key, request_hash: &call.digest }),
             attempt: self.0.spend.is_tracking().then_some(&paying.first),
+            job: call.job.map(|job| job.of),
         };
         let client = self.client().await?;
         match turns::begin(&client, &turn).await.map_err(away)? {
@@ -341,7 +354,7 @@ impl Start<'_> {
         own: &[OwnItem],
         context: Vec<Arc<Item>>,
     ) -> Turn {
-        let default = if begun.background { "continue" } else { "cancel" };
+        let default = if begun.background || self.call.job.is_some() { "continue" } else { "cancel" };
         let on_disconnect = match self.request.on_disconnect.as_deref().unwrap_or(default) {
             "continue" => OnDisconnect::Continue,
             _ => OnDisconnect::Cancel,
@@ -357,26 +370,10 @@ impl Start<'_> {
             on_disconnect,
             title: conversation.and_then(|_| title(own)),
             context,
+            job: self.call.job.map(|job| job.of.job),
+            until: self.call.job.map(|job| job.until),
         })
     }
-}
-
-/// A conversation's title, where it was given none: the beginning of what its user said first.
-fn title(own: &[OwnItem]) -> Option<String> {
-    const LONGEST: usize = 80;
-    let text = own.iter().find_map(|own| match &*own.item {
-        Item::Message(message) if message.role == Role::User => {
-            message.content.iter().find_map(ContentPart::text)
-        }
-        _ => None,
-    })?;
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
-    if line.chars().count() <= LONGEST {
-        return Some(line.to_owned());
-    }
-    let short: String = line.chars().take(LONGEST).collect();
-    let whole_words = short.rsplit_once(' ').map_or(short.as_str(), |(words, _)| words);
-    Some(format!("{whole_words} …"))
 }
 
 /// A turn that has begun, or had begun before.

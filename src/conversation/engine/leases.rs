@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::read::request_of;
+use super::jobs::whole_or_failed;
 use super::run::become_stored;
 use super::turn::{NewTurn, OnDisconnect, StopReason, Turn};
 use super::{Engine, away};
@@ -73,7 +74,8 @@ impl Engine {
                 if renewed.elapsed() > lease {
                     engine.doubt(renewed);
                 }
-                if continuity.lasted(lease)
+                if engine.0.limits.takes_over
+                    && continuity.lasted(lease)
                     && let Err(error) = engine.take_over().await
                 {
                     drop(away(error));
@@ -114,6 +116,9 @@ impl Engine {
 
     async fn renew(&self) -> Result<(), crate::database::DatabaseError> {
         let held = self.held();
+        if held.is_empty() && !self.0.limits.takes_over {
+            return Ok(());
+        }
         let client = self.0.database.client().await?;
         let leases: Vec<Held> = held.iter().map(|(_, held)| *held).collect();
         // Also without turns: it is how this process knows that the database answers.
@@ -155,7 +160,7 @@ impl Engine {
                 "a turn whose process fell silent was taken over",
             );
             let id = turn.held.response;
-            let done = if turn.run_again { self.run_again(turn).await } else { self.end_lapsed(turn).await };
+            let done = if turn.run_again { self.run_again(turn, None).await } else { self.end_lapsed(turn).await };
             match done {
                 Ok(()) => metrics::turn_taken_over(outcome),
                 // The lease lapses again, and another sweep tries.
@@ -193,6 +198,8 @@ impl Engine {
             on_disconnect: OnDisconnect::Continue,
             title: None,
             context: Vec::new(),
+            job: lapsed.job,
+            until: None,
         }))
     }
 
@@ -218,7 +225,7 @@ impl Engine {
     }
 
     /// Ends a turn with what its log says.
-    async fn end_lapsed(&self, lapsed: Lapsed) -> Result<(), ApiError> {
+    pub(super) async fn end_lapsed(&self, lapsed: Lapsed) -> Result<(), ApiError> {
         let turn = Arc::new(self.adopted(&lapsed)?);
         self.read_whole_log(&turn).await?;
         turn.logged.store(turn.live.len(), std::sync::atomic::Ordering::Release);
@@ -231,6 +238,7 @@ impl Engine {
             usage: None,
             completed_at: None,
         };
+        let end = if turn.job.is_some() { whole_or_failed(end) } else { end };
         let (end, lost) = self.store_end(&turn, end, &[]).await;
         if !lost {
             metrics::turn_ended(end.status.as_str(), "taken_over");
@@ -239,8 +247,10 @@ impl Engine {
     }
 
     /// Runs a turn again from its start. Nobody has seen any of it.
-    async fn run_again(&self, lapsed: Lapsed) -> Result<(), ApiError> {
-        let turn = Arc::new(self.adopted(&lapsed)?);
+    pub(super) async fn run_again(&self, lapsed: Lapsed, until: Option<Instant>) -> Result<(), ApiError> {
+        let mut turn = self.adopted(&lapsed)?;
+        turn.until = until;
+        let turn = Arc::new(turn);
         let request = Arc::new(request_of(&lapsed.request)?);
         let Some(alias) = self.0.router.alias(&lapsed.model).cloned() else {
             return self.fail_lapsed(&turn, "model_not_found", "The model is no longer configured.").await;

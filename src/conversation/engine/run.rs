@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use jiff::Timestamp;
 
 use super::input::OwnItem;
+use super::jobs::whole_or_failed;
 use super::paying::Paying;
 use super::turn::{OnDisconnect, StopReason, Turn};
 use super::{Engine, away};
@@ -62,7 +63,11 @@ impl Engine {
         paying: &mut Paying,
     ) -> Outcome {
         let mut stop = std::pin::pin!(stop(turn, self.0.limits.disconnect_grace));
-        let limits = OpenLimits { first_attempt: Some(paying.first.id), ..OpenLimits::default() };
+        let limits = OpenLimits {
+            first_attempt: Some(paying.first.id),
+            deadline: turn.until.map(Into::into),
+            ..OpenLimits::default()
+        };
         let cancel = limits.cancel.clone();
         let mut opening = std::pin::pin!(self.0.router.open(alias, request, limits));
         let opened = tokio::select! {
@@ -148,6 +153,7 @@ impl Engine {
             return;
         }
         let (end, reason) = describe(turn, &outcome, paying.usage);
+        let end = if turn.job.is_some() { whole_or_failed(end) } else { end };
         let why = why(&outcome);
         if let Outcome::Failed(error) = &outcome {
             tracing::warn!(code = error.code, response_id = %turn.id, %error, "a turn failed");
@@ -320,7 +326,9 @@ fn why(outcome: &Outcome) -> Reason {
         Outcome::Failed(_) => Reason::Failed,
         Outcome::Stopped(StopReason::Cancelled) => Reason::Cancelled,
         Outcome::Stopped(StopReason::Disconnected) => Reason::Disconnected,
-        Outcome::Stopped(StopReason::Draining | StopReason::LostLease) => Reason::Interrupted,
+        Outcome::Stopped(StopReason::Overdue | StopReason::Draining | StopReason::LostLease) => {
+            Reason::Interrupted
+        }
     }
 }
 
@@ -337,9 +345,16 @@ async fn stop(turn: &Turn, grace: Duration) -> StopReason {
             OnDisconnect::Cancel => deserted(&turn.live, grace).await,
         }
     };
+    let overdue = async {
+        match turn.until {
+            Some(until) => tokio::time::sleep_until(until.into()).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         biased;
         reason = turn.stopped() => reason,
+        () = overdue => StopReason::Overdue,
         () = left => StopReason::Disconnected,
     }
 }
@@ -394,6 +409,9 @@ fn describe(turn: &Turn, outcome: &Outcome, usage: Option<TokenUsage>) -> (End, 
         }
         Outcome::Stopped(StopReason::Cancelled) => (end(ResponseStatus::Cancelled, None), "cancelled"),
         Outcome::Stopped(StopReason::Disconnected) => (end(ResponseStatus::Cancelled, None), "disconnected"),
+        Outcome::Stopped(StopReason::Overdue) => {
+            (end(ResponseStatus::Incomplete, Some("time_limit")), "time_limit")
+        }
         Outcome::Stopped(StopReason::Draining | StopReason::LostLease) => {
             debug_assert!(turn.stop_reason().is_some());
             (end(ResponseStatus::Incomplete, Some("interrupted")), "draining")

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::conversation::{Assembler, Live, Viewer};
 use crate::database::turns::Held;
-use crate::ids::{ConversationId, ResponseId};
+use crate::ids::{ConversationId, JobId, ResponseId};
 use crate::openresponses::{ApiError, Encoded, Item, Response};
 
 /// Why a turn is to stop before its model is done.
@@ -19,6 +19,8 @@ pub enum StopReason {
     Disconnected,
     /// Somebody said so.
     Cancelled,
+    /// It has had its time.
+    Overdue,
     /// This process stops.
     Draining,
     /// Another process has it: nothing may be written any more.
@@ -49,6 +51,10 @@ pub struct Turn {
     pub show_encrypted: bool,
     pub on_disconnect: OnDisconnect,
     pub background: bool,
+    /// The job it answers to.
+    pub job: Option<JobId>,
+    /// When it is stopped at the latest.
+    pub(super) until: Option<Instant>,
     pub(super) started: Instant,
     stop: watch::Sender<Option<StopReason>>,
     opened: watch::Sender<Option<Result<(), ApiError>>>,
@@ -96,6 +102,8 @@ pub(super) struct NewTurn {
     pub title: Option<String>,
     /// What the model is shown, if only the connection remembers it.
     pub context: Vec<Arc<Item>>,
+    pub job: Option<JobId>,
+    pub until: Option<Instant>,
 }
 
 impl Turn {
@@ -111,6 +119,8 @@ impl Turn {
             on_disconnect,
             title,
             context,
+            job,
+            until,
         } = new;
         Self {
             id,
@@ -123,6 +133,8 @@ impl Turn {
             begun,
             show_encrypted,
             on_disconnect,
+            job,
+            until,
             started: Instant::now(),
             stop: watch::Sender::new(None),
             opened: watch::Sender::new(None),

@@ -1,6 +1,7 @@
 //! The first commit of a turn.
 
 use super::*;
+use crate::ids::JobId;
 use crate::llm::spend::Attempt;
 
 /// A turn that is to begin, under epoch 1.
@@ -32,6 +33,15 @@ pub struct NewTurn<'a> {
     pub idempotency: Option<Idempotency<'a>>,
     /// Its first attempt at a provider, whose row of usage is opened in the same commit.
     pub attempt: Option<&'a Attempt>,
+    /// The job it answers to.
+    pub job: Option<OfJob>,
+}
+
+/// Which turn of which job, from 1 on. There is one of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfJob {
+    pub job: JobId,
+    pub number: i32,
 }
 
 /// A key that is unique per owner for as long as the turn is kept, and a digest of the request it came with.
@@ -133,6 +143,10 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
         }
         None => "",
     };
+    let (job_columns, job_values) = match turn.job {
+        Some(OfJob { job, number }) => (", job_id, job_turn", format!(", '{}'::uuid, {number}", job.0)),
+        None => ("", String::new()),
+    };
     let sql = format!(
         "WITH taken AS (
             SELECT id, request_hash FROM responses WHERE owner = $2 AND idempotency_key = $14
@@ -145,9 +159,9 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
         ){lock}, turn AS (
             INSERT INTO responses (id, owner, api_key, thread_id, conversation_id, previous_response_id, state,
                                    lease_until, holder, model, request, background, stream_requested, on_disconnect,
-                                   input_from, input_to, started_at, idempotency_key, request_hash)
+                                   input_from, input_to, started_at, idempotency_key, request_hash{job_columns})
             SELECT $1, $2, $3, thread.id, $18, $4, $5, now() + make_interval(secs => $6), $7, $8, $9::json, $10, $11,
-                   $12, $13, $16, CASE WHEN $5 = 'in_progress' THEN now() END, $14, $15
+                   $12, $13, $16, CASE WHEN $5 = 'in_progress' THEN now() END, $14, $15{job_values}
             FROM thread
             RETURNING id, created_at
         ), stored AS (

@@ -1,6 +1,7 @@
 //! Turns whose holder fell silent.
 
 use super::*;
+use crate::ids::JobId;
 
 /// A turn that ran in a background and that nobody saw is run again this often at most.
 pub const MAX_RESTARTS: i16 = 3;
@@ -29,6 +30,8 @@ pub struct Lapsed {
     /// (the past is [`Anchor::InputOf`](crate::database::threads::Anchor::InputOf)).
     /// `false`: end it with what its log says, incomplete.
     pub run_again: bool,
+    /// The job that asked for it.
+    pub job: Option<JobId>,
 }
 
 /// Takes over turns whose lease has run out. Any number of sweeps may run. A turn is to be run again if it is a
@@ -48,6 +51,8 @@ pub async fn lapsed(
             SELECT id, background AND viewed_at IS NULL AND cancel_requested_at IS NULL AND restarts < $4 AS run_again
             FROM responses
             WHERE state IN ('queued', 'in_progress') AND lease_until < now()
+              -- What runs inside a job is that job's alone.
+              AND (job_id IS NULL OR background)
             ORDER BY id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
         ), emptied AS (
             DELETE FROM response_events e USING silent WHERE e.response_id = silent.id AND silent.run_again
@@ -58,7 +63,7 @@ pub async fn lapsed(
         FROM silent WHERE r.id = silent.id AND r.state IN ('queued', 'in_progress')
         RETURNING r.id, r.epoch, r.owner, r.api_key, r.thread_id, r.conversation_id, r.previous_response_id, r.model,
                   r.request::text AS request, r.background, r.stream_requested, r.on_disconnect, r.created_at,
-                  r.cancel_requested_at IS NOT NULL AS cancel, r.restarts, silent.run_again";
+                  r.cancel_requested_at IS NOT NULL AS cancel, r.restarts, silent.run_again, r.job_id";
     let params = [
         (&limit as _, Type::INT8),
         (&holder as _, Type::UUID),
@@ -68,7 +73,7 @@ pub async fn lapsed(
     client.query("turns.lapsed", SQL, &params).await?.iter().map(taken_over).collect()
 }
 
-fn taken_over(row: &Row) -> Result<Lapsed, DatabaseError> {
+pub(in crate::database) fn taken_over(row: &Row) -> Result<Lapsed, DatabaseError> {
     Ok(Lapsed {
         held: Held { response: ResponseId(row.column("id")?), epoch: row.column("epoch")? },
         owner: row.column("owner")?,
@@ -85,5 +90,6 @@ fn taken_over(row: &Row) -> Result<Lapsed, DatabaseError> {
         cancel_requested: row.column("cancel")?,
         restarts: row.column("restarts")?,
         run_again: row.column("run_again")?,
+        job: row.column::<Option<Uuid>>("job_id")?.map(JobId),
     })
 }
