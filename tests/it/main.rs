@@ -22,6 +22,7 @@ mod health;
 mod ingress;
 mod measured;
 mod models;
+mod respond;
 mod scene;
 mod startup;
 mod support;

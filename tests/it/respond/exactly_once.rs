@@ -1,0 +1,1 @@
+//! An answer is paid for once, whatever dies.

@@ -1,0 +1,1 @@
+//! What becomes of events when models or their answers fail.
