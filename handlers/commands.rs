@@ -1,8 +1,5 @@
 //! The operator's commands. Tables for people, `--json` for programs; each says what it changed.
 
-#[macro_use]
-mod output;
-
 mod backfill;
 mod callbacks;
 mod check;
@@ -17,6 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+use colloquy::commands::{actor, duration, output};
 use colloquy::config::ProcessEnvironment;
 
 use crate::services::Services;
@@ -75,24 +73,9 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 /// Says on stderr what went wrong, with every cause.
 pub fn failure(error: &anyhow::Error) -> ExitCode {
-    note!("function-handlers: {error:#}");
-    ExitCode::FAILURE
+    colloquy::commands::failure("function-handlers", error)
 }
 
 fn services() -> anyhow::Result<Arc<Services>> {
     Services::new(crate::load(&ProcessEnvironment)?, None)
-}
-
-/// A time with its unit, such as `90m`.
-fn duration(text: &str) -> Result<std::time::Duration, String> {
-    colloquy::config::duration(text)
-        .ok_or_else(|| "expected a number with its unit: 30s, 90m, 12h, 2d".to_owned())
-}
-
-/// Who is at the keyboard, for the audit trail.
-fn actor() -> String {
-    let name = ["COLLOQUY_ACTOR", "SUDO_USER", "USER"]
-        .into_iter()
-        .find_map(|name| colloquy::config::Environment::get(&ProcessEnvironment, name));
-    format!("command:{}", name.as_deref().unwrap_or("unknown"))
 }

@@ -1,5 +1,8 @@
 //! `function-handlers`: the process behind the Functions host, and the operator's commands on the same configuration.
 
+#[macro_use(note, say)]
+extern crate colloquy;
+
 mod admission;
 mod commands;
 mod health;

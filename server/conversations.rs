@@ -129,13 +129,7 @@ async fn index(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
     let client = app.client().await?;
     let found = store::list(&client, &who.owner, page, search.as_deref()).await.map_err(App::away)?;
     let data = found.entries.iter().map(shown).collect::<Result<Vec<_>, _>>()?;
-    Ok(json(&json!({
-        "object": "list",
-        "first_id": data.first().map(|first| first.id),
-        "last_id": data.last().map(|last| last.id),
-        "has_more": found.has_more,
-        "data": data,
-    })))
+    Ok(crate::http::list(&data, |shown| shown.id, found.has_more))
 }
 
 async fn get(app: &Arc<App>, request: Request, id: &str) -> Result<Response, ApiError> {

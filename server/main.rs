@@ -1,8 +1,13 @@
 //! `conversation-server`: the always-on process for long conversations.
 
+#[macro_use(say)]
+extern crate colloquy;
+
+mod admin;
 mod app;
 mod browser;
 mod chat;
+mod commands;
 mod conversations;
 mod edge;
 mod embeddings;
@@ -35,33 +40,22 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::commands::{Cli, Command};
 use crate::edge::{Connections, Limits};
 
-/// The always-on process for long conversations with language models. All settings are environment variables; see
-/// docs/settings.md.
-#[derive(Parser)]
-#[command(version)]
-struct Cli {}
-
 fn main() -> ExitCode {
-    Cli::parse();
+    let command = Cli::parse().command.unwrap_or(Command::Serve);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failure(&error.into()),
+        Err(error) => return commands::failure(&error.into()),
     };
-    let result = runtime.block_on(serve());
+    let result = match command {
+        Command::Serve => runtime.block_on(serve()).map(|()| ExitCode::SUCCESS),
+        command => runtime.block_on(commands::run(command)),
+    };
     // Whatever still runs must not hold up the end.
     runtime.shutdown_background();
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failure(&error),
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "what stops it from starting is for whoever started it")]
-fn failure(error: &anyhow::Error) -> ExitCode {
-    eprintln!("conversation-server: {error:#}");
-    ExitCode::FAILURE
+    result.unwrap_or_else(|error| commands::failure(&error))
 }
 
 /// The life of the process, from its settings to its last connection.

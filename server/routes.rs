@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::browser;
 use crate::http::{Body, REQUEST_ID, Request, refusal};
 
-use crate::{chat, conversations, embeddings, health, models, responses, usage};
+use crate::{admin, chat, conversations, embeddings, health, models, responses, usage};
 
 /// All routes as one filter. The match below is the whole map; warp carries it.
 pub fn filter(app: Arc<App>) -> impl Filter<Extract = (Response,), Error = warp::Rejection> + Clone {
@@ -122,6 +122,7 @@ async fn dispatch(app: &Arc<App>, mut request: Request) -> (&'static str, Result
         }
         ["v1", "responses", _, "input_items"] => ("responses", Err(not_allowed("GET"))),
         ["v1", "conversations", ..] => conversations::dispatch(app, request, &segments[2..]).await,
+        ["admin", ..] => admin::dispatch(app, request, &segments[1..]).await,
         ["v1", "chat", "completions"] if at(&[M::POST]) => {
             ("chat.completions", chat::create(app, request).await)
         }
@@ -137,9 +138,9 @@ async fn dispatch(app: &Arc<App>, mut request: Request) -> (&'static str, Result
     }
 }
 
-fn unknown(method: &Method, path: &str) -> ApiError {
+pub fn unknown(method: &Method, path: &str) -> ApiError {
     let message = format!(
-        "Unknown request URL: {method} {}. Check the address; the API is under /v1.",
+        "Unknown request URL: {method} {}. Check the address; the API is under /v1, operators' routes are under /admin.",
         colloquy::openresponses::excerpt(path)
     );
     ApiError::new(StatusCode::NOT_FOUND, ErrorType::InvalidRequestError, "unknown_url", message)

@@ -6,6 +6,7 @@
 mod audit;
 mod authenticator;
 mod bucket;
+pub mod issuing;
 mod jwks;
 mod jwt;
 mod limits;

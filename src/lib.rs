@@ -14,6 +14,8 @@
 pub mod access;
 pub mod azure;
 pub mod chatcompletions;
+#[cfg(feature = "commands")]
+pub mod commands;
 pub mod config;
 pub mod conversation;
 pub mod coordination;

@@ -49,7 +49,15 @@ const KEY_CACHE: Setting = Setting::new(
 )
 .default("30s");
 
-pub(super) const SETTINGS: &[Setting] = &[API_KEYS, JWT_ISSUERS, REQUESTS, TOKENS, TURNS, KEY_CACHE];
+const KEY_OVERLAP: Setting = Setting::new(
+    "API_KEY_OVERLAP",
+    "time",
+    "How long a key made at run time goes on after it was rotated, unless the rotation says otherwise.",
+)
+.default("24h");
+
+pub(super) const SETTINGS: &[Setting] =
+    &[API_KEYS, JWT_ISSUERS, REQUESTS, TOKENS, TURNS, KEY_CACHE, KEY_OVERLAP];
 
 /// What a key's holder may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -146,6 +154,8 @@ pub struct AccessConfig {
     pub rates: RateDefaults,
     /// How long a key from the database is remembered.
     pub key_cache: Duration,
+    /// How long a key goes on after it was rotated.
+    pub key_overlap: Duration,
 }
 
 impl AccessConfig {
@@ -180,7 +190,13 @@ impl AccessConfig {
             tokens_per_minute: reader.number(&TOKENS, 0, 1_000_000_000_000),
             concurrent_turns: reader.number(&TURNS, 0, 1_000_000),
         };
-        Self { api_keys, jwt_issuers, rates, key_cache: reader.positive_duration(&KEY_CACHE) }
+        Self {
+            api_keys,
+            jwt_issuers,
+            rates,
+            key_cache: reader.positive_duration(&KEY_CACHE),
+            key_overlap: reader.duration(&KEY_OVERLAP),
+        }
     }
 }
 

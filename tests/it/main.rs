@@ -14,6 +14,7 @@
     reason = "a test fails by panicking, and starts what it likes"
 )]
 
+mod access;
 mod commands;
 mod conversation;
 mod faults;

@@ -71,7 +71,8 @@ impl Engine {
         let text = sealer.open(&context(owner), &compaction.encrypted_content).map_err(|_| foreign())?;
         let sealed: Sealed = serde_json::from_str(text.expose_secret()).map_err(|_| foreign())?;
         let words = format!("(A summary of what was said before.)\n{}", sealed.summary);
-        // As the user's words, not ours: a summary may carry what somebody wanted the model to obey.
+        // As the user's words, not ours: a summary may carry what somebody wanted the model to obey. Without an id, since
+        // it is nobody's item.
         let mut shown = vec![Arc::new(message(Role::User, words))];
         shown.extend(sealed.kept);
         shown.extend(items.into_iter().skip(last + 1));
@@ -110,7 +111,8 @@ impl Engine {
         Ok(Some(compacted.item))
     }
 
-    /// `POST /v1/responses/compact`: everything given, or everything up to a stored response, as one compaction item.
+    /// `POST /v1/responses/compact`: everything given, or everything up to a stored response, as one compaction item. The
+    /// user's messages stand before it, for whoever reads the list; a model is shown what the compaction stands for.
     pub async fn compact(
         &self,
         who: &Principal,
@@ -130,11 +132,14 @@ impl Engine {
         let (alias, items) = self.context(who, params).await?;
         let id = Uuid::now_v7();
         let compacted = self.summarise(who, id, &alias, &items, instructions.as_deref(), Vec::new()).await?;
+        let mut output: Vec<Item> =
+            items.iter().filter(|item| is_users(item)).map(|item| (**item).clone()).collect();
+        output.push(compacted.item);
         Ok(CompactionResource {
             id: format!("resp_{id}"),
             object: "response.compaction",
             created_at: jiff::Timestamp::now().as_second(),
-            output: vec![compacted.item],
+            output,
             usage: super::run::shown(compacted.usage),
         })
     }
@@ -212,6 +217,11 @@ impl Engine {
         });
         Ok(Compacted { item, usage })
     }
+}
+
+/// Whether an item is a message that a user wrote; a summary put in their place has no id.
+fn is_users(item: &Item) -> bool {
+    matches!(item, Item::Message(message) if message.role == Role::User && !message.id.is_empty())
 }
 
 /// What a summary is bound to.

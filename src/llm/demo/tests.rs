@@ -132,6 +132,15 @@ fn it_calls_a_tool_when_that_is_asked_for_and_uses_what_it_gives() {
         (names.as_slice(), arguments.as_str()),
         (&["get_weather".to_owned()][..], r#"{"location":"Paris"}"#)
     );
+    for (message, location) in [
+        ("How is the weather in San Francisco, CA right now?", "San Francisco, CA"),
+        ("The weather in Rio de Janeiro?", "Rio"),
+        ("Weather for New York. Thanks!", "New York"),
+        ("Please tell Ada Lovelace about the weather", "Ada Lovelace"),
+    ] {
+        let (_, arguments) = calls(json!({"tools": tools()}), message);
+        assert_eq!(arguments, json!({ "location": location }).to_string(), "{message}");
+    }
     assert_eq!(calls(json!({"tools": tools()}), "Tell me a joke").0.len(), 0);
     assert_eq!(calls(json!({"tools": tools(), "tool_choice": "none"}), "weather").0.len(), 0);
     assert_eq!(calls(json!({"tools": tools(), "tool_choice": "required"}), "Tell me a joke").0.len(), 1);

@@ -8,18 +8,21 @@ use std::io::{self, ErrorKind, Write};
 use std::sync::OnceLock;
 
 use clap::Args;
-use colloquy::database::inspect::WorkLine;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use jiff::{SpanRound, Timestamp, Unit};
 use serde::Serialize;
 
+use crate::database::inspect::WorkLine;
+
 /// Prints a line to stdout, as `println!` does.
+#[macro_export]
 macro_rules! say {
     ($($argument:tt)*) => { $crate::commands::output::line(format_args!($($argument)*)) };
 }
 
 /// Prints a line to stderr, as `eprintln!` does.
+#[macro_export]
 macro_rules! note {
     ($($argument:tt)*) => { $crate::commands::output::aside(format_args!($($argument)*)) };
 }
@@ -27,7 +30,7 @@ macro_rules! note {
 /// Why the first line that could not be written was not.
 static BROKEN: OnceLock<io::Error> = OnceLock::new();
 
-/// See [`say`].
+/// See [`say!`](crate::say).
 pub fn line(text: fmt::Arguments<'_>) {
     if BROKEN.get().is_some() {
         return;
@@ -38,7 +41,7 @@ pub fn line(text: fmt::Arguments<'_>) {
     }
 }
 
-/// See [`note`]. Without a reader there is nobody left to tell.
+/// See [`note!`](crate::note). Without a reader there is nobody left to tell.
 pub fn aside(text: fmt::Arguments<'_>) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
