@@ -6,6 +6,8 @@ mod check;
 mod dead_letters;
 mod events;
 mod migrate;
+mod rehearse;
+mod samples;
 mod settings;
 mod sources;
 mod webhooks;
@@ -18,6 +20,8 @@ use colloquy::commands::{actor, duration, output};
 use colloquy::config::ProcessEnvironment;
 
 use crate::services::Services;
+
+pub use rehearse::too_long;
 
 /// Colloquy's function handlers. Without a command: serve the Functions host that started this process.
 #[derive(Parser)]

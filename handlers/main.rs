@@ -116,6 +116,9 @@ async fn serve() -> Result<(), Fatal> {
     let app = registrations::app(&Arc::downgrade(&services))
         .settlement(QueueSettlement { services: services.clone() });
     let manifest = app.check(&host.app_root).map_err(fatal("functions_differ"))?;
+    for mistake in commands::too_long(&services.config.app, &manifest.host, &services.config.respond) {
+        tracing::warn!(code = "config_contradiction", mistake, "a part of colloquy.toml can never work");
+    }
     let options = ServeOptions::new(&manifest, &host).stop_when(stopped());
     tracing::info!(code = "serving", functions = manifest.bindings.len(), "the function handlers serve");
     let served = app.serve(listener, options).await.map_err(fatal("serving_failed"));

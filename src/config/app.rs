@@ -261,6 +261,9 @@ pub struct RouteConfig {
     /// For `respond`.
     #[serde(flatten)]
     pub respond: RespondConfig,
+    /// Which of the file's routes it is, from 0.
+    #[serde(skip)]
+    pub position: usize,
 }
 
 fn any() -> String {
@@ -326,6 +329,18 @@ impl AppConfig {
         job_kinds: &[&str],
     ) -> Result<Self, Vec<Mistake>> {
         parse::parse(text, environment, job_kinds)
+    }
+
+    /// Where in the file a place inside a text of a route is: line and column of what stands `at` bytes from the beginning
+    /// of `text`, which is the value of `key`. `None` if the text has escapes, or is not there.
+    pub fn place_in_route(
+        file: &str,
+        route: usize,
+        key: &str,
+        text: &str,
+        at: usize,
+    ) -> Option<(usize, usize)> {
+        walk::place_in_route(file, route, key, text, at)
     }
 
     /// What `environment` does not allow although it is well-formed.

@@ -134,6 +134,7 @@ mod tests {
                 job: job.map(Into::into),
                 target: target.map(Into::into),
                 respond: RespondConfig::default(),
+                position: 0,
             };
         let routes = Routes::new(&[
             route("count", "*", ActionKind::Job, Some("count-event"), None),

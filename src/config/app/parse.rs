@@ -52,6 +52,7 @@ pub(super) fn parse(
             if route.name.is_empty() {
                 route.name = format!("{}-{}-{at}", route.source, word(route.action));
             }
+            route.position = at;
             app.routes.push(route);
             routes_at.push(at);
         }

@@ -29,7 +29,7 @@ pub enum RunsOn {
 
 /// What only routes with `action = "respond"` have.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct RespondConfig {
     /// Template of what the model is told to do.
     pub instructions: String,
@@ -57,7 +57,7 @@ pub struct RespondConfig {
 
 /// `text`, as in a request.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct TextConfig {
     pub format: Option<Value>,
 }
@@ -255,3 +255,6 @@ impl AppConfig {
         Self { deployments, ..Self::default() }.models_refused_in(environment, keys)
     }
 }
+
+#[cfg(test)]
+mod tests;

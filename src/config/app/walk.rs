@@ -50,9 +50,7 @@ impl<'a> Walk<'a> {
     /// Notes a mistake inside a text: `at` bytes from the beginning of `text`, which is the value at `path`.
     pub(super) fn mistake_in(&mut self, path: &str, text: &str, at: Option<usize>, problem: &str) {
         let Some(at) = at else { return self.mistake(path, problem) };
-        let value = self.values.get(path).cloned();
-        // As it stands in the file, unless it has escapes.
-        let start = value.and_then(|value| Some(value.start + self.text.get(value)?.find(text)?));
+        let start = self.values.get(path).and_then(|value| start_in(self.text, value.clone(), text));
         match start {
             Some(start) => self.note(path, Some(start + at..start + at), problem),
             None => {
@@ -325,6 +323,24 @@ impl<'a> Walk<'a> {
             }
         }
     }
+}
+
+/// Where a text begins in the file, as the value that stands at `value`. `None`: it has escapes.
+fn start_in(file: &str, value: Range<usize>, text: &str) -> Option<usize> {
+    Some(value.start + file.get(value)?.find(text)?)
+}
+
+pub(super) fn place_in_route(
+    file: &str,
+    route: usize,
+    key: &str,
+    text: &str,
+    at: usize,
+) -> Option<(usize, usize)> {
+    let document = DeTable::parse(file).ok()?;
+    let route = document.get_ref().get("routes")?.get_ref().as_array()?.get(route)?;
+    let value = route.get_ref().as_table()?.get(key)?.span();
+    Some(position(file, start_in(file, value, text)? + at))
 }
 
 fn join(path: &str, name: &str) -> String {
