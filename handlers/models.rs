@@ -90,6 +90,7 @@ impl Models {
             sealer: None,
             // Who watches from a server reads the log.
             coordination: Arc::new(Memory::default()),
+            jobs: None,
         };
         let server = &config.server;
         let limits = Limits {

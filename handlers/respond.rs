@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use colloquy::access::Principal;
 use colloquy::config::app::RunsOn;
 use colloquy::conversation::engine::{self, ForJob};
+use colloquy::conversation::queued;
 use colloquy::database::respond::{self as stored, JobHistory};
 use colloquy::database::turns::OfJob;
 use colloquy::database::work::{ClaimedEvent, ClaimedWork};
@@ -101,6 +102,7 @@ impl Attempt<'_> {
         match step {
             Step::Ask { number, repair } => self.ask(number, repair).await,
             Step::TakeOver(id) => self.take_over(id).await,
+            Step::Wait if self.route.runs_on == RunsOn::Server => self.wait_for_server(),
             Step::Wait => self.wait("turn_running", "a turn of it runs", self.services.config.server.lease / 2),
             Step::Failed { code } => self.failed(&code, None),
             Step::Misfit => End::GiveUp(Failure::new(
@@ -159,7 +161,12 @@ impl Attempt<'_> {
                 let answered = engine.answer(&self.principal(), request, ForJob { of, until: self.time() }).await;
                 self.came_to(answered)
             }
-            RunsOn::Server => self.wait("turn_queued", "not yet", Duration::ZERO),
+            RunsOn::Server => {
+                match queued::queue(&self.services.database, &self.principal(), request, of).await {
+                    Ok(_) => self.wait_for_server(),
+                    Err(error) => self.failed(error.code, error.retry_after),
+                }
+            }
         }
     }
 
@@ -245,6 +252,14 @@ impl Attempt<'_> {
             Follows::Again => again(self.services, self.claimed, failure),
             Follows::GiveUp => End::GiveUp(failure),
         }
+    }
+
+    /// Waits without holding a function. The server wakes the job; this is for when that was lost.
+    fn wait_for_server(&self) -> End {
+        let work = &self.services.config.work;
+        let delay = self.services.backoff.delay(self.claimed.outages.unsigned_abs() + 1).max(work.hint_after);
+        let failure = Failure::new("turn_running", "a server runs its turn, or will");
+        End::Again { delay, outage: true, failure }
     }
 
     fn wait(&self, code: &'static str, why: &str, least: Duration) -> End {

@@ -49,7 +49,8 @@ impl App {
             tokens.clone().map(|tokens| Arc::new(wiring::DatabaseTokens(tokens)) as Arc<dyn TokenProvider>);
         let database = Database::new(wiring::database_settings(&config), provider)?;
         let storage = wiring::storage_settings(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
-        let spool = Storage::new(storage)?.queue(&config.queues.usage);
+        let storage = Storage::new(storage)?;
+        let (spool, jobs) = (storage.queue(&config.queues.usage), storage.queue(&config.queues.jobs));
         let coordination =
             wiring::coordination(&config, tokens.as_ref(), background).map_err(|error| anyhow!(error))?;
         let sealer = wiring::sealer(&config).map_err(|errors| {
@@ -67,6 +68,7 @@ impl App {
             spend,
             sealer,
             coordination,
+            jobs: Some(jobs),
         };
         let server = &config.server;
         let turns = Limits {

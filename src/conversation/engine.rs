@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::azure::Queue;
 use crate::coordination::Coordination;
 use crate::database::{Client, Database, DatabaseError};
 use crate::ids::ResponseId;
@@ -71,6 +72,8 @@ pub struct Parts {
     /// Without one there is no compaction.
     pub sealer: Option<Sealer>,
     pub coordination: Arc<dyn Coordination>,
+    /// Where jobs are told that a turn they wait for has ended.
+    pub jobs: Option<Queue>,
 }
 
 /// The turns of this process.
@@ -86,6 +89,7 @@ struct Inner {
     /// For summaries that callers carry.
     sealer: Option<Sealer>,
     coordination: Arc<dyn Coordination>,
+    jobs: Option<Queue>,
     limits: Limits,
     tasks: Tasks,
     writer: Writer,
@@ -99,7 +103,7 @@ struct Inner {
 impl Engine {
     /// An engine without turns. Its background work runs in `tasks` until they are stopped.
     pub fn new(parts: Parts, limits: Limits, tasks: Tasks) -> Self {
-        let Parts { router, database, spend, sealer, coordination } = parts;
+        let Parts { router, database, spend, sealer, coordination, jobs } = parts;
         let writer = Writer::start(&database, Arc::clone(&coordination), limits.log_patience, &tasks);
         let foreign = tail::Tailer::start(&database, &coordination, &tasks);
         let inner = Inner {
@@ -109,6 +113,7 @@ impl Engine {
             spend,
             sealer,
             coordination,
+            jobs,
             limits,
             tasks,
             writer,

@@ -110,6 +110,13 @@ pub async fn take_over(
     client.query_opt("respond.take_over", SQL, &params).await?.as_ref().map(taken_over).transpose()
 }
 
+/// A turn whose job will not ask for it again.
+#[derive(Clone, Copy, Debug)]
+pub struct Orphan {
+    pub held: Held,
+    pub in_conversation: bool,
+}
+
 /// Turns of jobs that nobody runs and whose job will not ask for them again: it is dead, done or gone. They are the
 /// caller's under a new epoch, to be ended.
 pub async fn orphans(
@@ -117,7 +124,7 @@ pub async fn orphans(
     limit: i64,
     holder: Uuid,
     lease: Duration,
-) -> Result<Vec<Held>, DatabaseError> {
+) -> Result<Vec<Orphan>, DatabaseError> {
     const SQL: &str = "
         WITH orphaned AS (
             SELECT r.id FROM responses r
@@ -128,7 +135,7 @@ pub async fn orphans(
         )
         UPDATE responses r SET epoch = r.epoch + 1, holder = $2, lease_until = now() + make_interval(secs => $3)
         FROM orphaned WHERE r.id = orphaned.id AND r.state IN ('queued', 'in_progress')
-        RETURNING r.id, r.epoch";
+        RETURNING r.id, r.epoch, r.conversation_id IS NOT NULL AS in_conversation";
     let params = [
         (&limit as _, Type::INT8),
         (&holder as _, Type::UUID),
@@ -136,7 +143,10 @@ pub async fn orphans(
     ];
     let rows = client.query("respond.orphans", SQL, &params).await?;
     rows.iter()
-        .map(|row| Ok(Held { response: ResponseId(row.column("id")?), epoch: row.column("epoch")? }))
+        .map(|row| {
+            let held = Held { response: ResponseId(row.column("id")?), epoch: row.column("epoch")? };
+            Ok(Orphan { held, in_conversation: row.column("in_conversation")? })
+        })
         .collect()
 }
 
@@ -176,6 +186,12 @@ pub async fn conversation(
             return Ok(ConversationId(row.column("id")?));
         }
     }
+}
+
+/// Makes a job due that waits for a turn: the turn has ended. `false`: it does not wait.
+pub async fn wake(client: &impl Statements, job: JobId) -> Result<bool, DatabaseError> {
+    const SQL: &str = "UPDATE jobs SET due_at = now(), hinted_at = now() WHERE id = $1 AND state = 'pending'";
+    Ok(client.execute("respond.wake", SQL, &[(&job.0, Type::UUID)]).await? == 1)
 }
 
 /// What a target is to be told.

@@ -133,3 +133,6 @@ fn response_format(response: &Response) -> Option<Format> {
         TextFormat::JsonSchema(_) => Some(Format::Schema),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,9 @@
 //! Events that start model work: a CRM's feedback is answered by a model, and the answer goes to a callback.
 
+mod checked;
 mod exactly_once;
 mod failing;
+mod on_server;
 mod scene;
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Turns that jobs ask for: run inside the job, which waits for their end and is the only one to take them up again.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::create::Call;
 use super::turn::{StopReason, Turn};
@@ -9,6 +9,7 @@ use super::{Engine, away};
 use crate::access::Principal;
 use crate::conversation::combinations::Transport;
 use crate::database::respond;
+use crate::events::message::{self, Hint};
 use crate::database::turns::OfJob;
 use crate::ids::{JobId, ResponseId};
 use crate::conversation::assembler::End;
@@ -26,6 +27,8 @@ pub struct ForJob {
 impl Engine {
     /// Begins a turn for a job and waits for its end, which is stored by then.
     ///
+    /// The process may have begun to spend a moment ago, so it is made sure first that its death would be noticed.
+    ///
     /// Errors: what kept it from beginning, and `turn_lost` where another process has it.
     pub async fn answer(
         &self,
@@ -41,6 +44,7 @@ impl Engine {
             local: None,
             job: Some(job),
         };
+        self.0.spend.enrolled().await?;
         let turn = self.create_admitted(who, request, call, None).await?;
         ended(&turn).await
     }
@@ -54,6 +58,7 @@ impl Engine {
         id: ResponseId,
         until: Instant,
     ) -> Result<Response, ApiError> {
+        self.0.spend.enrolled().await?;
         let client = self.client().await?;
         let lapsed = respond::take_over(&client, job, id, self.0.instance, self.0.limits.lease);
         let lapsed = lapsed.await.map_err(away)?.ok_or_else(lost)?;
@@ -76,6 +81,26 @@ impl Engine {
             Some(turn) => ended(&turn).await,
             // It ended before its model was asked.
             None => self.get(&Principal { owner, ..Principal::default() }, &id.to_string(), false).await,
+        }
+    }
+
+    /// Tells the job that waits for a turn in the background that it has ended. Upkeep finds a job that was not told, later.
+    pub(super) async fn wake_job(&self, turn: &Turn) {
+        let Some(job) = turn.job.filter(|_| turn.background) else { return };
+        let woken = async { respond::wake(&self.0.database.client().await?, job).await };
+        match (woken.await, &self.0.jobs) {
+            (Ok(true), Some(queue)) => {
+                // Our own type: an id and numbers.
+                let hint = message::encode(&Hint::new(job)).unwrap_or_default();
+                if let Err(error) = queue.put(&hint, Duration::ZERO).await {
+                    tracing::warn!(
+                        code = "hint_not_sent", %error, id = %job,
+                        "a hint could not be sent; `maintain` sends it again"
+                    );
+                }
+            }
+            (Ok(_), _) => {}
+            (Err(error), _) => drop(away(error)),
         }
     }
 

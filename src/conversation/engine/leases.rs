@@ -242,6 +242,7 @@ impl Engine {
         let (end, lost) = self.store_end(&turn, end, &[]).await;
         if !lost {
             metrics::turn_ended(end.status.as_str(), "taken_over");
+            self.wake_job(&turn).await;
         }
         Ok(())
     }
@@ -294,6 +295,7 @@ impl Engine {
             completed_at: None,
         };
         self.store_end(turn, end, &[]).await;
+        self.wake_job(turn).await;
         Ok(())
     }
 

@@ -176,6 +176,7 @@ impl Engine {
             }
         };
         metrics::turn_ended(end.status.as_str(), reason);
+        self.wake_job(turn).await;
         let (response, _) = self.assemble(turn).finish(&end, &mut NoSink);
         turn.live.end(end, response);
     }

@@ -15,14 +15,14 @@ impl Hold {
     /// Statements that wait for it.
     async fn waiting(&self) -> i64 {
         let sql = "SELECT count(*) FROM pg_stat_activity
-                   WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%callbacks%'";
+                   WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%told AS%'";
         self.0.query_one(sql, &[]).await.expect("a count").get(0)
     }
 
     /// Ends them: what a dead client had asked for is not carried out behind its back.
     async fn end_waiting(&self) {
         let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                   WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%callbacks%'";
+                   WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%told AS%'";
         self.0.query(sql, &[]).await.expect("their end");
     }
 
@@ -39,8 +39,10 @@ mod faults {
     #[tokio::test]
     async fn an_answer_that_is_stored_outlives_the_handler_and_is_told_once() {
         let crm = Crm::open().await;
-        let hold = Hold::of(&crm).await;
+        crm.provider.next([good().first_after(Duration::from_secs(2))]);
         crm.post("feedback.create", &[record("r1", "Fine.")]).await;
+        eventually("the model to be asked", PATIENCE, async || crm.provider.seen().len() == 1).await;
+        let hold = Hold::of(&crm).await;
         eventually("the answer stored and its end waiting", PATIENCE, async || {
             crm.count(COMPLETED).await == 1 && hold.waiting().await > 0
         })
