@@ -3,31 +3,35 @@
 use super::*;
 
 /// Holds up what writes callbacks, until it is dropped.
-struct Hold(tokio_postgres::Client);
+struct Hold {
+    lock: tokio_postgres::Client,
+    /// Within a transaction one sees the same activity again and again.
+    look: tokio_postgres::Client,
+}
 
 impl Hold {
     async fn of(crm: &Crm) -> Self {
-        let client = crm.database.client().await;
-        client.batch_execute("BEGIN; LOCK TABLE callbacks IN EXCLUSIVE MODE").await.expect("a lock");
-        Self(client)
+        let (lock, look) = (crm.database.client().await, crm.database.client().await);
+        lock.batch_execute("BEGIN; LOCK TABLE callbacks IN EXCLUSIVE MODE").await.expect("a lock");
+        Self { lock, look }
     }
 
     /// Statements that wait for it.
     async fn waiting(&self) -> i64 {
         let sql = "SELECT count(*) FROM pg_stat_activity
                    WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%told AS%'";
-        self.0.query_one(sql, &[]).await.expect("a count").get(0)
+        self.look.query_one(sql, &[]).await.expect("a count").get(0)
     }
 
     /// Ends them: what a dead client had asked for is not carried out behind its back.
     async fn end_waiting(&self) {
         let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                    WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%told AS%'";
-        self.0.query(sql, &[]).await.expect("their end");
+        self.look.query(sql, &[]).await.expect("their end");
     }
 
     async fn release(self) {
-        self.0.batch_execute("ROLLBACK").await.expect("its end");
+        self.lock.batch_execute("ROLLBACK").await.expect("its end");
     }
 }
 
