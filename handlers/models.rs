@@ -1,15 +1,18 @@
 //! The models that the function app itself asks. Made with the first event that needs one and given back a while after
 //! the last: an instance that answers no events connects to nothing, and keeps no part of a budget.
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use colloquy::azure::{Queue, TokenSource};
 use colloquy::config::{Config, LlmConfig};
+use colloquy::conversation::callbacks::Callbacks;
 use colloquy::conversation::engine::{Engine, Limits, Parts};
 use colloquy::coordination::Memory;
 use colloquy::database::Database;
+use colloquy::jobs::retry::Backoff;
 use colloquy::llm::spend::{Spend, system_clock};
 use colloquy::tasks::Tasks;
 use colloquy::wiring;
@@ -91,6 +94,7 @@ impl Models {
             // Who watches from a server reads the log.
             coordination: Arc::new(Memory::default()),
             jobs: None,
+            callbacks: Callbacks::new(BTreeMap::new(), None),
         };
         let server = &config.server;
         let limits = Limits {
@@ -103,6 +107,8 @@ impl Models {
             kept: Duration::ZERO,
             log_retention: config.work.log_retention,
             takes_over: false,
+            background_wait: Duration::ZERO,
+            background_retry: Backoff { base: config.work.retry_base, cap: config.work.retry_cap },
         };
         let engine = Engine::new(parts, limits, tasks.clone());
         Ok(Made { engine, tasks, used: Mutex::new(Instant::now()) })

@@ -54,6 +54,7 @@ pub struct SourceService {
 
 /// A receiver of callbacks.
 pub struct Target {
+    pub config: TargetConfig,
     pub destination: Destination,
     pub signer: Signer,
 }
@@ -200,7 +201,7 @@ fn targets(config: &Config, mistakes: &mut Vec<String>) -> HashMap<String, Targe
 fn target(config: &Config, name: &str, target: &TargetConfig) -> anyhow::Result<Target> {
     let signer = Signer::new(config.callback_secrets.of(name).iter().map(|secret| &secret.value))
         .context("its signing keys")?;
-    Ok(Target { destination: destination(config.environment, target)?, signer })
+    Ok(Target { config: target.clone(), destination: destination(config.environment, target)?, signer })
 }
 
 /// Where a target is, and by which rule it may be reached.

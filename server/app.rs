@@ -6,8 +6,10 @@ use anyhow::anyhow;
 use colloquy::access::{Access, AccessError, Admitted, Auditor, JwksCache, Principal, RateLimits};
 use colloquy::azure::Storage;
 use colloquy::config::{Config, LlmConfig, Scope};
+use colloquy::conversation::callbacks::Callbacks;
 use colloquy::conversation::engine::{self, Engine, Limits, Parts};
 use colloquy::database::{Client, Database, DatabaseError, TokenProvider};
+use colloquy::jobs::retry::Backoff;
 use colloquy::llm::spend::{Spend, system_clock};
 use colloquy::openresponses::{ApiError, ErrorType};
 use colloquy::tasks::Tasks;
@@ -51,6 +53,7 @@ impl App {
         let storage = wiring::storage_settings(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
         let storage = Storage::new(storage)?;
         let (spool, jobs) = (storage.queue(&config.queues.usage), storage.queue(&config.queues.jobs));
+        let hints = storage.queue(&config.queues.callbacks);
         let coordination =
             wiring::coordination(&config, tokens.as_ref(), background).map_err(|error| anyhow!(error))?;
         let sealer = wiring::sealer(&config).map_err(|errors| {
@@ -69,6 +72,7 @@ impl App {
             sealer,
             coordination,
             jobs: Some(jobs),
+            callbacks: Callbacks::new(config.app.targets.clone(), Some(hints)),
         };
         let server = &config.server;
         let turns = Limits {
@@ -80,6 +84,8 @@ impl App {
             kept: server.kept,
             log_retention: config.work.log_retention,
             takes_over: true,
+            background_wait: server.background_wait,
+            background_retry: Backoff { base: config.work.retry_base, cap: config.work.outage_retry },
         };
         Ok(Self {
             access: Access::new(&config.access, Some(database.clone()), jwks),

@@ -155,7 +155,7 @@ impl ApiKeys {
                 key: known.name.clone(),
                 owner: known.owner.clone(),
                 scopes: known.scopes.clone(),
-                limits: known.limits,
+                limits: known.limits.clone(),
                 expires_at: known.expires_at,
             }),
         }

@@ -38,6 +38,7 @@ pub async fn end_orphans(services: &Services) -> anyhow::Result<usize> {
             title: None,
             keep_log: services.config.work.log_retention,
             drop_failed_input: orphan.in_conversation,
+            trace_parent: None,
         };
         turns::finish(&client, &finish).await?;
     }

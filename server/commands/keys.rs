@@ -63,6 +63,12 @@ struct LimitArgs {
     /// Micro-units of the currency.
     #[arg(long)]
     budget_micros_per_day: Option<u64>,
+    /// Who is told of the end of its background responses that name nobody: a target of colloquy.toml, or a URL.
+    #[arg(long)]
+    callback: Option<String>,
+    /// A target that its background responses may name. Repeat it for several.
+    #[arg(long = "callback-target", value_name = "TARGET")]
+    callback_targets: Vec<String>,
 }
 
 /// When a key ends.
@@ -146,7 +152,7 @@ fn scope(text: &str) -> Result<Scope, String> {
 impl End {
     fn at(&self) -> anyhow::Result<Option<Timestamp>> {
         match self.expires_in {
-            Some(after) => Ok(Some(Timestamp::now() + SignedDuration::try_from(after)?)),
+            Some(after) => Ok(Some(Timestamp::now().checked_add(SignedDuration::try_from(after)?)?)),
             None => Ok(self.expires_at),
         }
     }
@@ -159,6 +165,8 @@ impl From<&LimitArgs> for KeyLimits {
             tokens_per_minute: limits.tokens_per_minute,
             concurrent_turns: limits.concurrent_turns,
             budget_micros_per_day: limits.budget_micros_per_day,
+            callback: limits.callback.clone(),
+            callback_targets: limits.callback_targets.clone(),
         }
     }
 }

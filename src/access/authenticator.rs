@@ -42,7 +42,7 @@ impl Access {
                 owner: key.owner.clone(),
                 key: key.name.clone(),
                 scopes: key.scopes.clone(),
-                limits: key.limits,
+                limits: key.limits.clone(),
                 is_token: false,
                 expires_at: key.expires_at,
             };

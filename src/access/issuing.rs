@@ -89,7 +89,7 @@ pub async fn issue(
         sha256: &hash_key(key.expose_secret()),
         owner: &request.owner,
         scopes: &request.scopes,
-        limits: request.limits,
+        limits: &request.limits,
         expires_at: request.expires_at,
     };
     let stored = api_keys::create(client, &new, actor).await?;

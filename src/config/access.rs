@@ -14,8 +14,8 @@ const API_KEYS: Setting = Setting::new(
     "AUTH_API_KEYS",
     "JSON list",
     "API keys: [{\"name\", \"sha256\" (64 hex digits), \"scopes\" ([\"operator\"]), \"owner\", \"expires_at\"? \
-     (RFC 3339), \"limits\"? (requests_per_minute, tokens_per_minute, concurrent_turns, budget_micros_per_day)}]. Several \
-     may be valid at once, so that a key can be rotated. A key without scopes may use /v1 for its owner. A key's hash \
+     (RFC 3339), \"limits\"? (requests_per_minute, tokens_per_minute, concurrent_turns, budget_micros_per_day, \
+     callback, callback_targets)}]. Several may be valid at once, so that a key can be rotated. A key without scopes may use /v1 for its owner. A key's hash \
      is no secret, but who has keys is.",
 )
 .secret();
@@ -85,8 +85,8 @@ pub struct ApiKeyConfig {
     pub limits: KeyLimits,
 }
 
-/// Limits of one key. Absent: the default. Zero: none of that kind is let through.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Limits of one key, and whom it may have told. Absent: the default. Zero: none of that kind is let through.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeyLimits {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,6 +97,12 @@ pub struct KeyLimits {
     pub concurrent_turns: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_micros_per_day: Option<u64>,
+    /// Who is told of the end of a background response that names nobody: a target, or a URL that one covers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub callback: Option<String>,
+    /// Targets that its background responses may name, beside those whose `keys` or `owners` say so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub callback_targets: Vec<String>,
 }
 
 /// An issuer of JWTs whose callers are let in.

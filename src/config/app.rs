@@ -17,6 +17,7 @@ mod parse;
 mod respond;
 mod shape;
 mod substitute;
+mod targets;
 mod walk;
 
 pub use budgets::{BudgetConfig, BudgetsConfig};
@@ -24,6 +25,7 @@ pub use models::{
     DeploymentAuth, DeploymentConfig, MaxTokensField, ModelConfig, PriceConfig, ProviderKind, ThinkingStyle,
 };
 pub use respond::{OWN_METADATA, RespondConfig, RunsOn, TextConfig};
+pub use targets::TargetConfig;
 
 /// Everything `colloquy.toml` says.
 #[derive(Clone, Debug, Default)]
@@ -284,35 +286,10 @@ pub enum ActionKind {
     Respond,
 }
 
-/// One receiver of callbacks.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TargetConfig {
-    pub url: String,
-    /// Networks this target may lie in although they are private: `10.1.0.0/16`, `127.0.0.1/32`.
-    #[serde(default)]
-    pub allow_networks: Vec<IpNet>,
-    /// Whether plain `http` is taken (only with `allow_networks`).
-    #[serde(default)]
-    pub allow_http: bool,
-}
-
 impl SourceConfig {
     /// How far a signed timestamp may lie from arrival, either way.
     pub fn tolerance(&self) -> Duration {
         Duration::from_secs(u64::from(self.tolerance_seconds.unwrap_or(300)))
-    }
-}
-
-impl TargetConfig {
-    /// Whether the URL names this machine: a loopback address, or `localhost`.
-    pub fn is_on_this_machine(&self) -> bool {
-        match url::Url::parse(&self.url).ok().as_ref().and_then(url::Url::host) {
-            Some(url::Host::Ipv4(address)) => address.is_loopback(),
-            Some(url::Host::Ipv6(address)) => address.is_loopback(),
-            Some(url::Host::Domain(name)) => name == "localhost",
-            None => false,
-        }
     }
 }
 

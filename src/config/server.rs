@@ -83,6 +83,13 @@ const LEASE: Setting = Setting::new(
     "How long a process holds a turn without renewing. A turn of a dead process is taken over after this.",
 )
 .default("30s");
+const BACKGROUND: Setting = Setting::new(
+    "BACKGROUND_MAX_WAIT",
+    "time",
+    "How long a background response with a callback waits for a provider that is out, tried again after RETRY_BASE and \
+     ever longer up to OUTAGE_RETRY. Then it fails. 0: it fails at once, as all others do.",
+)
+.default("1h");
 const APPEND: Setting = Setting::new(
     "LOG_PATIENCE",
     "time",
@@ -114,6 +121,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     UNWATCHED,
     TURNS,
     LEASE,
+    BACKGROUND,
     APPEND,
     SOCKET_LIFE,
     SHOWN,
@@ -146,6 +154,8 @@ pub struct ServerConfig {
     pub unwatched_max: usize,
     pub turns_max: usize,
     pub lease: Duration,
+    /// How long a background turn with a callback waits for its provider.
+    pub background_wait: Duration,
     pub log_patience: Duration,
     pub socket_lifetime: Duration,
     pub kept: Duration,
@@ -180,6 +190,7 @@ impl ServerConfig {
             unwatched_max: whole(&UNWATCHED, 0, 1_000_000),
             turns_max: whole(&TURNS, 1, 1_000_000),
             lease: reader.positive_duration(&LEASE),
+            background_wait: reader.duration(&BACKGROUND),
             log_patience: reader.positive_duration(&APPEND),
             socket_lifetime: reader.positive_duration(&SOCKET_LIFE),
             kept: reader.duration(&SHOWN),

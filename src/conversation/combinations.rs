@@ -114,6 +114,11 @@ pub fn check(request: &CreateResponse, transport: Transport) -> Result<(), ApiEr
     } else if request.stream_options.is_some() && request.stream != Some(true) {
         return Err(ApiError::invalid_value("stream_options", "'stream_options' needs 'stream' to be true."));
     }
+    if request.callback.is_some() && !(request.background == Some(true) && request.stores()) {
+        let message = "'callback' tells of the end of a background response, which is stored: set 'background' to true \
+                       and leave 'store' out, or leave 'callback' out.";
+        return Err(ApiError::invalid_value("callback", message));
+    }
     match Combination::of(request).refused() {
         Some(rule) => Err(ApiError::invalid(rule.code, rule.param, rule.why)),
         None => Ok(()),

@@ -10,24 +10,30 @@ mod embeddings;
 mod input;
 mod jobs;
 mod leases;
+mod past;
 mod paying;
 mod read;
 mod retries;
 mod run;
 mod tail;
+mod taken;
 mod turn;
+mod waiting;
 mod writer;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::callbacks::Callbacks;
 use crate::azure::Queue;
 use crate::coordination::Coordination;
 use crate::database::{Client, Database, DatabaseError};
-use crate::ids::ResponseId;
+use crate::ids::{CallbackId, ResponseId};
+use crate::jobs::retry::Backoff;
 use crate::llm::Router;
 use crate::llm::spend::Spend;
 use crate::openresponses::ApiError;
@@ -62,6 +68,10 @@ pub struct Limits {
     pub log_retention: Duration,
     /// Whether this process looks for turns whose process fell silent.
     pub takes_over: bool,
+    /// How long a background turn with a callback waits for a provider that is out.
+    pub background_wait: Duration,
+    /// Between its tries.
+    pub background_retry: Backoff,
 }
 
 /// What an engine is made of.
@@ -74,6 +84,7 @@ pub struct Parts {
     pub coordination: Arc<dyn Coordination>,
     /// Where jobs are told that a turn they wait for has ended.
     pub jobs: Option<Queue>,
+    pub callbacks: Callbacks,
 }
 
 /// The turns of this process.
@@ -90,6 +101,7 @@ struct Inner {
     sealer: Option<Sealer>,
     coordination: Arc<dyn Coordination>,
     jobs: Option<Queue>,
+    callbacks: Callbacks,
     limits: Limits,
     tasks: Tasks,
     writer: Writer,
@@ -98,12 +110,14 @@ struct Inner {
     recent: retries::Recent,
     /// How many turns are in flight.
     open: tokio::sync::watch::Sender<usize>,
+    /// This process stops: it takes no turn of others any more.
+    draining: AtomicBool,
 }
 
 impl Engine {
     /// An engine without turns. Its background work runs in `tasks` until they are stopped.
     pub fn new(parts: Parts, limits: Limits, tasks: Tasks) -> Self {
-        let Parts { router, database, spend, sealer, coordination, jobs } = parts;
+        let Parts { router, database, spend, sealer, coordination, jobs, callbacks } = parts;
         let writer = Writer::start(&database, Arc::clone(&coordination), limits.log_patience, &tasks);
         let foreign = tail::Tailer::start(&database, &coordination, &tasks);
         let inner = Inner {
@@ -114,6 +128,7 @@ impl Engine {
             sealer,
             coordination,
             jobs,
+            callbacks,
             limits,
             tasks,
             writer,
@@ -121,9 +136,13 @@ impl Engine {
             foreign,
             recent: retries::Recent::default(),
             open: tokio::sync::watch::Sender::new(0),
+            draining: AtomicBool::new(false),
         };
         let engine = Self(Arc::new(inner));
         engine.keep_leases();
+        if limits.takes_over {
+            engine.take_up_queued();
+        }
         engine.hear_cancels();
         engine
     }
@@ -153,9 +172,28 @@ impl Engine {
         self.0.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes a turn out of memory, unless this process has taken it anew meanwhile.
+    fn forget(&self, turn: &Arc<Turn>) {
+        let mut turns = self.turns();
+        if turns.get(&turn.id).is_some_and(|present| Arc::ptr_eq(present, turn)) {
+            turns.remove(&turn.id);
+        }
+    }
+
+    /// Puts a hint at a callback that was written down. Nobody waits for it.
+    fn hint(&self, callback: Option<CallbackId>) {
+        let Some(id) = callback else { return };
+        let engine = self.clone();
+        self.0.tasks.spawn("callback hint", async move { engine.0.callbacks.hint(id).await });
+    }
+
     /// The turn, if this process runs it or ran it a moment ago.
     fn local(&self, owner: &str, id: ResponseId) -> Option<Arc<Turn>> {
         self.turns().get(&id).filter(|turn| turn.owner == owner).cloned()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed)
     }
 
     async fn client(&self) -> Result<Client, ApiError> {

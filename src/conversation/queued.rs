@@ -3,10 +3,9 @@
 use crate::access::Principal;
 use crate::database::Database;
 use crate::database::threads::{self, Anchor, NewItem};
-use crate::database::turns::{self, Begun, NewTurn, OfJob};
+use crate::database::turns::{self, Begun, NewTurn, OfJob, Runner};
 use crate::ids::ResponseId;
 use crate::openresponses::{ApiError, CreateResponse};
-use uuid::Uuid;
 
 use super::engine::{Entry, OwnItem, away, entries};
 
@@ -55,9 +54,7 @@ pub async fn queue(
             place: window.place,
             conversation: window.conversation,
             previous_response: previous,
-            holder: Uuid::nil(),
-            lease: std::time::Duration::ZERO,
-            queued: true,
+            runner: Runner::Anybody,
             model: &model,
             request: &parameters,
             background: true,
@@ -66,6 +63,8 @@ pub async fn queue(
             input: &input,
             idempotency: None,
             attempt: None,
+            callback: None,
+            patience: None,
             job: Some(of),
         };
         match turns::begin(&client, &turn).await.map_err(away)? {

@@ -19,7 +19,7 @@ pub struct NewKey<'a> {
     pub sha256: &'a [u8; 32],
     pub owner: &'a str,
     pub scopes: &'a [Scope],
-    pub limits: KeyLimits,
+    pub limits: &'a KeyLimits,
     pub expires_at: Option<Timestamp>,
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::responses::status;
-use super::turns::{Held, Lapsed, taken_over};
+use super::turns::{COLUMNS, Held, Taken, taken};
 use super::work::Lease;
 use super::{Columns, DatabaseError, Row, Statements, Type};
 use crate::ids::{CallbackId, ConversationId, EventId, JobId, ResponseId};
@@ -84,30 +84,29 @@ pub async fn take_over(
     turn: ResponseId,
     holder: Uuid,
     lease: Duration,
-) -> Result<Option<Lapsed>, DatabaseError> {
-    const SQL: &str = "
-        WITH silent AS (
-            SELECT id FROM responses
+) -> Result<Option<Taken>, DatabaseError> {
+    let sql = format!(
+        "WITH silent AS (
+            SELECT id, CASE WHEN cancel_requested_at IS NULL THEN 'run' ELSE 'cancel' END AS next FROM responses
             WHERE id = $1 AND job_id = $2 AND NOT background AND state IN ('queued', 'in_progress')
               AND lease_until < now()
             FOR NO KEY UPDATE
         ), emptied AS (
-            DELETE FROM response_events e USING silent WHERE e.response_id = silent.id
+            DELETE FROM response_events e USING silent WHERE e.response_id = silent.id AND silent.next = 'run'
         )
         UPDATE responses r
         SET epoch = r.epoch + 1, holder = $3, lease_until = now() + make_interval(secs => $4), state = 'in_progress',
-            started_at = coalesce(r.started_at, now()), restarts = r.restarts + 1
+            started_at = coalesce(r.started_at, now()), restarts = r.restarts + (silent.next = 'run')::int::int2
         FROM silent WHERE r.id = silent.id AND r.state IN ('queued', 'in_progress')
-        RETURNING r.id, r.epoch, r.owner, r.api_key, r.thread_id, r.conversation_id, r.previous_response_id, r.model,
-                  r.request::text AS request, r.background, r.stream_requested, r.on_disconnect, r.created_at,
-                  r.cancel_requested_at IS NOT NULL AS cancel, r.restarts, true AS run_again, r.job_id";
+        RETURNING {COLUMNS}, silent.next"
+    );
     let params = [
         (&turn.0 as _, Type::UUID),
         (&job.0 as _, Type::UUID),
         (&holder as _, Type::UUID),
         (&lease.as_secs_f64() as _, Type::FLOAT8),
     ];
-    client.query_opt("respond.take_over", SQL, &params).await?.as_ref().map(taken_over).transpose()
+    client.query_opt("respond.take_over", &sql, &params).await?.as_ref().map(taken).transpose()
 }
 
 /// A turn whose job will not ask for it again.

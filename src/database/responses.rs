@@ -192,6 +192,8 @@ pub struct CancelRequested {
     /// How far the turn had come. A final state stays as it is.
     pub state: ResponseStatus,
     pub background: bool,
+    /// It is queued and nobody's, and due at once: take it with [`turns::due`](super::turns::due) to end it.
+    pub waiting: bool,
 }
 
 /// Asks a turn to stop; its holder hears of it with its next append or renewal. Asking again changes nothing.
@@ -203,19 +205,23 @@ pub async fn request_cancel(
 ) -> Result<Option<CancelRequested>, DatabaseError> {
     let sql = format!(
         "WITH asked AS (
-            UPDATE responses r SET cancel_requested_at = now()
+            UPDATE responses r SET cancel_requested_at = now(), due_at = CASE WHEN r.due_at IS NOT NULL THEN now() END
             WHERE r.id = $1 AND r.owner = $2 AND r.state IN ('queued', 'in_progress')
               AND r.cancel_requested_at IS NULL AND {LIVE}
             RETURNING r.id
         )
-        SELECT r.state, r.background FROM responses r
+        SELECT r.state, r.background, r.due_at IS NOT NULL AS waiting FROM responses r
         WHERE r.id = $1 AND r.owner = $2 AND {LIVE} AND (SELECT count(*) FROM asked) >= 0"
     );
     let params = [(&id.0 as _, Type::UUID), (&owner as _, Type::TEXT)];
     let Some(row) = client.query_opt("responses.request_cancel", &sql, &params).await? else {
         return Ok(None);
     };
-    Ok(Some(CancelRequested { state: status(row.column("state")?)?, background: row.column("background")? }))
+    Ok(Some(CancelRequested {
+        state: status(row.column("state")?)?,
+        background: row.column("background")?,
+        waiting: row.column("waiting")?,
+    }))
 }
 
 /// Deletes a turn: it is not there any more from now on, its log goes, and a running one is asked to stop. Its items
@@ -229,7 +235,7 @@ pub async fn delete(
     let sql = format!(
         "WITH gone AS (
             UPDATE responses r
-            SET deleted_at = now(),
+            SET deleted_at = now(), due_at = CASE WHEN r.due_at IS NOT NULL THEN now() END,
                 cancel_requested_at = CASE WHEN r.state IN ('queued', 'in_progress')
                                            THEN coalesce(r.cancel_requested_at, now()) ELSE r.cancel_requested_at END
             WHERE r.id = $1 AND r.owner = $2 AND {LIVE}

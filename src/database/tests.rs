@@ -7,6 +7,7 @@ mod events;
 mod maintenance;
 mod migrations;
 mod pool;
+mod queued;
 mod retention;
 mod settings;
 pub(crate) mod support;

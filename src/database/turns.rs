@@ -1,4 +1,4 @@
-//! Turns while they run: begun, held under a lease, finished, taken over.
+//! Turns while they run: begun, queued, held under a lease, finished, taken over.
 //!
 //! Every change names the epoch and the state it expects. A holder that lost its lease changes nothing and is told so.
 
@@ -15,12 +15,14 @@ use crate::openresponses::ResponseStatus;
 
 mod begin;
 mod finish;
+mod queued;
 mod takeover;
 
-pub use begin::{Begun, Idempotency, NewTurn, OfJob, begin, start};
+pub use begin::{Begun, Callback, Idempotency, NewTurn, OfJob, Runner, begin};
 pub use finish::{Ended, Finish, finish};
-pub(super) use takeover::taken_over;
-pub use takeover::{Lapsed, MAX_RESTARTS, lapsed};
+pub use queued::{due, put_off};
+pub(super) use takeover::{COLUMNS, taken};
+pub use takeover::{MAX_RESTARTS, Next, Taken, lapsed};
 
 /// A turn under one lease: what every change names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::{Columns, DatabaseError, Row, Statements, Type};
+use crate::ids::ResponseId;
 use crate::jobs::state::{Failure, WorkKind, WorkState};
 
 /// Limits on the tries a row of work gets.
@@ -67,6 +68,19 @@ pub struct ClaimedWork {
     pub body: Option<Vec<u8>>,
     /// `None` when retention has taken the event away, and for a backfill.
     pub event: Option<ClaimedEvent>,
+    /// For a callback that tells of a turn's end.
+    pub turn: Option<ClaimedTurn>,
+}
+
+/// The turn whose end a callback tells of.
+#[derive(Clone, Debug)]
+pub struct ClaimedTurn {
+    pub response: ResponseId,
+    /// `response.completed` and its like.
+    pub event_type: String,
+    pub ended_at: jiff::Timestamp,
+    /// If it goes to another URL than the target's.
+    pub url: Option<String>,
 }
 
 /// The event of a claimed row.
@@ -106,13 +120,19 @@ pub async fn claim(
     limits: &ClaimLimits,
     ticket: Ticket<'_>,
 ) -> Result<Claim, DatabaseError> {
-    let (table, object, webhook_id, body, target_enabled) = match kind {
-        WorkKind::Job => ("jobs", "kind", "id", "NULL::bytea", ""),
+    let (table, object, webhook_id, turn, target_enabled) = match kind {
+        WorkKind::Job => (
+            "jobs",
+            "kind",
+            "id",
+            "NULL::uuid, NULL::text, NULL::timestamptz, NULL::text, NULL::bytea",
+            "",
+        ),
         WorkKind::Callback => (
             "callbacks",
             "target",
             "webhook_id",
-            "claimed.body",
+            "claimed.response_id, claimed.type, claimed.created_at, claimed.url, claimed.body",
             "AND NOT EXISTS (SELECT 1 FROM callback_targets
                              WHERE name = callbacks.target AND disabled_at IS NOT NULL)",
         ),
@@ -152,15 +172,17 @@ pub async fn claim(
         )
         SELECT NULL AS reason, claimed.id, claimed.{object} AS object, claimed.{webhook_id} AS webhook_id,
                claimed.epoch, claimed.attempts, claimed.outages, claimed.trace_parent, claimed.event_id, claimed.run,
-               claimed.cut_before, claimed.error_code AS last_error, claimed.route, {body} AS body, events.id IS NOT NULL AS has_event,
+               claimed.cut_before, claimed.error_code AS last_error, claimed.route,
+               events.id IS NOT NULL AS has_event,
                events.delivery_id, events.source, events.type, events.received_at, events.payload,
-               deliveries.body_blob, deliveries.sealed, deliveries.request_id
+               deliveries.body_blob, deliveries.sealed, deliveries.request_id, turn.*
         FROM claimed
+        CROSS JOIN LATERAL (SELECT {turn}) AS turn (response_id, tells, ended_at, url, body)
         LEFT JOIN events ON events.id = claimed.event_id
         LEFT JOIN deliveries ON deliveries.id = events.delivery_id
         UNION ALL
         SELECT letter.reason, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-               NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+               NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
         FROM letter"
     );
     let max_attempts = i32::try_from(limits.max_attempts).unwrap_or(i32::MAX);
@@ -203,6 +225,15 @@ fn claimed(row: &Row) -> Result<ClaimedWork, DatabaseError> {
     } else {
         None
     };
+    let turn = match row.column::<Option<Uuid>>("response_id")? {
+        Some(response) => Some(ClaimedTurn {
+            response: ResponseId(response),
+            event_type: row.column("tells")?,
+            ended_at: row.column("ended_at")?,
+            url: row.column("url")?,
+        }),
+        None => None,
+    };
     Ok(ClaimedWork {
         id: row.column("id")?,
         object: row.column("object")?,
@@ -218,6 +249,7 @@ fn claimed(row: &Row) -> Result<ClaimedWork, DatabaseError> {
         last_error: row.column("last_error")?,
         body: row.column("body")?,
         event,
+        turn,
     })
 }
 

@@ -173,6 +173,7 @@ pub const FIELDS: &[Field] = &[
         p.user.is_some()
     }),
     row("on_disconnect", "", HERE, "ours", |p| p.on_disconnect.is_some()),
+    row("callback", "", HERE, "ours", |p| p.callback.is_some()),
 ];
 
 /// What only chat completions can ask for.

@@ -87,6 +87,9 @@ pub struct CreateResponse {
     /// Ours: what happens to the turn when the last viewer leaves, `continue` or `cancel`.
     #[serde(skip_serializing)]
     pub on_disconnect: Option<String>,
+    /// Ours: who is told of a background response's end, a target of `colloquy.toml` or a URL that one covers.
+    #[serde(skip_serializing)]
+    pub callback: Option<String>,
     /// Set if the request came as a chat completion.
     #[serde(skip)]
     pub chat: Option<OnlyChat>,
@@ -336,6 +339,7 @@ impl CreateResponse {
         length("safety_identifier", self.safety_identifier.as_ref(), 64)?;
         length("prompt_cache_key", self.prompt_cache_key.as_ref(), 64)?;
         length("user", self.user.as_ref(), 512)?;
+        length("callback", self.callback.as_ref(), 2_048)?;
         if let Some(metadata) = &self.metadata {
             check_metadata(metadata)?;
         }

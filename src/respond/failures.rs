@@ -45,6 +45,7 @@ const CODES: &[(&str, Follows, &str)] = &[
     ("thread_changed", Follows::Queue, "its conversation changed meanwhile"),
     ("budget_spent", Follows::NextDay, "the day's budget of its owner, its route or the service is spent"),
     ("interrupted", Follows::Again, CUT),
+    ("process_lost", Follows::Again, CUT),
     ("time_limit", Follows::Again, "the answer took longer than the route allows"),
     ("provider_refused_request", Follows::GiveUp, "the model's provider refuses the request"),
     ("unsupported_value", Follows::GiveUp, "the model's provider does not take what the route asks for"),

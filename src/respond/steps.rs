@@ -61,7 +61,7 @@ const ASKED_AT_MOST: usize = 2;
 fn paid(turn: &SeenTurn) -> u32 {
     let once = match &turn.state {
         TurnState::Completed => true,
-        TurnState::Failed { code } => matches!(code.as_str(), "interrupted" | "time_limit"),
+        TurnState::Failed { code } => matches!(code.as_str(), "interrupted" | "time_limit" | "process_lost"),
         TurnState::Open { .. } | TurnState::Cancelled => false,
     };
     turn.restarts + u32::from(once)

@@ -235,6 +235,9 @@ pub(super) const TARGET: &[Key] = &[
     required("url", Shape::Form(&ADDRESS)),
     key("allow_networks", Shape::List(&Shape::Form(&NETWORK))),
     key("allow_http", Shape::Flag),
+    key("prefix", Shape::Flag),
+    key("owners", Shape::List(&Shape::Text)),
+    key("keys", Shape::List(&Shape::Text)),
 ];
 
 pub(super) const FILE: &[Key] = &[

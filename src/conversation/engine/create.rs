@@ -7,16 +7,16 @@ use jiff::Timestamp;
 
 use super::input::{Entry, OwnItem, check_outputs, entries, no_such_item, title};
 use super::jobs::ForJob;
+use super::past::{fitting, parse_item};
 use super::paying::Paying;
 use super::turn::{NewTurn, OnDisconnect, Turn};
 use super::{Engine, away};
 use crate::access::{Admitted, Principal};
 use crate::conversation::combinations::{self, Transport};
-use crate::conversation::window::{self, Past};
 use crate::database::threads::{self, Anchor, NewItem, Window};
-use crate::database::turns::{self, Begun, Held, Idempotency};
+use crate::database::turns::{self, Begun, Callback, Held, Idempotency, Runner};
 use crate::ids::{ConversationId, ResponseId};
-use crate::llm::{Alias, Chunk, ModelRequest, estimate_params, no_such_model};
+use crate::llm::{Alias, Chunk, ModelRequest, no_such_model};
 use crate::openresponses::{ApiError, CreateResponse, Include, Item, Response, Truncation, excerpt};
 
 /// How a request came, beside what it says.
@@ -49,9 +49,6 @@ struct Before {
     items: Vec<Arc<Item>>,
 }
 
-/// Positions of a window that are read at most. Far more than any model's window holds in practice.
-pub(super) const WINDOW_ITEMS: i32 = 10_000;
-
 impl Engine {
     /// Begins a turn, or finds the one that an earlier try of the same request began. `admitted`: the caller's room,
     /// which the turn takes up until its end.
@@ -76,6 +73,7 @@ impl Engine {
     ) -> Result<Arc<Turn>, ApiError> {
         request.validate()?;
         combinations::check(&request, call.transport)?;
+        let callback = self.0.callbacks.of(who, &request)?;
         let alias = self.alias(request.model.as_deref())?;
         alias.check(&request)?;
         self.room()?;
@@ -86,7 +84,14 @@ impl Engine {
         }
         let input = entries(request.input.take())?;
         let request = Arc::new(request);
-        let start = Start { who, id: ResponseId::new(), request: &request, call: &call, alias: &alias };
+        let start = Start {
+            who,
+            id: ResponseId::new(),
+            request: &request,
+            call: &call,
+            alias: &alias,
+            callback: callback.as_ref(),
+        };
         let own = self.resolve(who, input).await?;
         let Placed { beginning, items, mut paying, compaction } = self.place(&start, &own).await?;
         paying.admitted = admitted;
@@ -118,7 +123,14 @@ impl Engine {
             job: None,
         };
         let request = Arc::new(request);
-        let start = Start { who, id: ResponseId::new(), request: &request, call: &call, alias: &alias };
+        let start = Start {
+            who,
+            id: ResponseId::new(),
+            request: &request,
+            call: &call,
+            alias: &alias,
+            callback: None,
+        };
         let own = self.resolve(who, input).await?;
         let before = self.before(&start).await?;
         let items: Vec<_> = before.items.into_iter().chain(own.into_iter().map(|own| own.item)).collect();
@@ -200,12 +212,7 @@ impl Engine {
         } else {
             return Ok(Before { window: None, items: Vec::new() });
         };
-        let client = self.client().await?;
-        let size = alias.context_window();
-        let most = i64::try_from(size).unwrap_or(i64::MAX);
-        let window =
-            threads::load_window(&client, &who.owner, anchor, WINDOW_ITEMS, most).await.map_err(away)?;
-        drop(client);
+        let window = self.window(&who.owner, anchor, alias).await?;
         let window = window.ok_or_else(|| match (&request.previous_response_id, &request.conversation) {
             (Some(id), _) => no_previous(id),
             (None, Some(conversation)) => {
@@ -220,22 +227,12 @@ impl Engine {
         if window.active_response.is_some() {
             return Err(locked());
         }
-        let mut past = past(&window)?;
-        // A summary stands for everything before it.
-        if let Some(summary) = past.iter().rposition(|past| matches!(*past.item, Item::Compaction(_))) {
-            past.drain(..summary);
-            let before = past.first().map_or(0, |first| first.tokens_before);
-            past.iter_mut().for_each(|past| past.tokens_before -= before);
-        }
-        let fixed = estimate_params(request);
-        let answer = kept_for_answer(request, alias);
         // What is to be summarised need not fit.
         let truncation = match &request.context_management {
             Some(asked) if !asked.is_empty() => Truncation::Auto,
             _ => request.truncation.unwrap_or_default(),
         };
-        let start = window::fit(&past, fixed, answer, size, truncation)?;
-        let items = past[start..].iter().map(|past| Arc::clone(&past.item)).collect();
+        let items = fitting(&window, request, alias, truncation)?;
         Ok(Before { window: Some(window), items })
     }
 
@@ -275,7 +272,7 @@ impl Engine {
         own: &[OwnItem],
         paying: &Paying,
     ) -> Result<Option<Beginning>, ApiError> {
-        let Start { who, id, request, call, alias } = *start;
+        let Start { who, id, request, call, alias, callback } = *start;
         let parameters = serde_json::to_string(&**request).map_err(|error| {
             tracing::error!(code = "request.unwritable", %error, "a request could not be written as JSON");
             ApiError::internal()
@@ -290,9 +287,7 @@ impl Engine {
             place: window.map_or(threads::Place::New, |window| window.place),
             conversation,
             previous_response: previous,
-            holder: self.0.instance,
-            lease: self.0.limits.lease,
-            queued: false,
+            runner: Runner::Holder { holder: self.0.instance, lease: self.0.limits.lease },
             model: alias.name(),
             request: &parameters,
             background: request.background.unwrap_or(false),
@@ -305,6 +300,8 @@ impl Engine {
                 .map(|key| Idempotency { key, request_hash: &call.digest }),
             attempt: self.0.spend.is_tracking().then_some(&paying.first),
             job: call.job.map(|job| job.of),
+            callback,
+            patience: self.patience(callback),
         };
         let client = self.client().await?;
         match turns::begin(&client, &turn).await.map_err(away)? {
@@ -339,6 +336,8 @@ pub(super) struct Start<'a> {
     pub request: &'a Arc<CreateResponse>,
     pub call: &'a Call,
     pub alias: &'a Arc<Alias>,
+    /// Who is told of its end.
+    pub callback: Option<&'a Callback>,
 }
 
 impl Start<'_> {
@@ -372,6 +371,7 @@ impl Start<'_> {
             context,
             job: self.call.job.map(|job| job.of.job),
             until: self.call.job.map(|job| job.until),
+            waits: self.callback.is_some().then_some(0),
         })
     }
 }
@@ -391,37 +391,6 @@ enum Beginning {
     New(Arc<Turn>),
     /// An earlier try of the same request began it.
     Repeated(ResponseId),
-}
-
-/// Tokens of the window that are kept for the answer: what the caller allows it, else the model's longest, but then no
-/// more than a quarter.
-pub(super) fn kept_for_answer(request: &CreateResponse, alias: &Alias) -> u64 {
-    let longest = u64::from(alias.max_output_tokens()).min(alias.context_window() / 4);
-    request.max_output_tokens.map_or(longest, u64::from)
-}
-
-/// The window's items, oldest first.
-pub(super) fn past(window: &Window) -> Result<Vec<Past>, ApiError> {
-    let item = |stored: &threads::StoredItem| {
-        Ok(Past {
-            tokens_before: u64::try_from(stored.tokens_before).unwrap_or_default(),
-            tokens: u64::try_from(stored.tokens).unwrap_or_default(),
-            item: Arc::new(parse_item(&stored.data)?),
-        })
-    };
-    window.items.iter().rev().map(item).collect()
-}
-
-/// An item as it was stored.
-pub(super) fn parse_item(json: &str) -> Result<Item, ApiError> {
-    serde_json::from_str(json).map_err(|error| {
-        tracing::error!(
-            code = "item.unreadable",
-            line = error.line(),
-            "a stored item cannot be read; a newer version may have written it"
-        );
-        ApiError::internal()
-    })
 }
 
 fn no_previous(id: &str) -> ApiError {

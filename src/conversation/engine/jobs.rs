@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::create::Call;
+use super::taken::ended as ended_as;
 use super::turn::{StopReason, Turn};
 use super::{Engine, away};
 use crate::access::Principal;
 use crate::conversation::combinations::Transport;
 use crate::database::respond;
 use crate::events::message::{self, Hint};
-use crate::database::turns::OfJob;
+use crate::database::turns::{Next, OfJob};
 use crate::ids::{JobId, ResponseId};
 use crate::conversation::assembler::End;
 use crate::openresponses::{ApiError, CreateResponse, Response, ResponseError, ResponseStatus};
@@ -60,10 +61,10 @@ impl Engine {
     ) -> Result<Response, ApiError> {
         self.0.spend.enrolled().await?;
         let client = self.client().await?;
-        let lapsed = respond::take_over(&client, job, id, self.0.instance, self.0.limits.lease);
-        let lapsed = lapsed.await.map_err(away)?.ok_or_else(lost)?;
+        let taken = respond::take_over(&client, job, id, self.0.instance, self.0.limits.lease);
+        let taken = taken.await.map_err(away)?.ok_or_else(lost)?;
         drop(client);
-        let outcome = if lapsed.cancel_requested { "ended" } else { "restarted" };
+        let outcome = if taken.next == Next::Run { "restarted" } else { "ended" };
         tracing::warn!(
             code = "turn.taken_over",
             response_id = %id,
@@ -71,11 +72,11 @@ impl Engine {
             "the process of an event's turn is gone; its model may be paid again",
         );
         metrics::turn_taken_over(outcome);
-        let owner = lapsed.owner.clone();
-        if lapsed.cancel_requested {
-            self.end_lapsed(lapsed).await?;
+        let owner = taken.owner.clone();
+        if taken.next == Next::Run {
+            self.run_again(taken, Some(until)).await?;
         } else {
-            self.run_again(lapsed, Some(until)).await?;
+            self.end_as(taken, ended_as(ResponseStatus::Cancelled)).await?;
         }
         match self.local(&owner, id) {
             Some(turn) => ended(&turn).await,

@@ -135,6 +135,9 @@ impl Engine {
         if asked.state.is_final() {
             return self.get(who, id, false).await;
         }
+        if asked.waiting {
+            self.take_up_due(Some(parsed)).await.map_err(away)?;
+        }
         if let Some(turn) = self.local(&who.owner, parsed) {
             turn.stop(StopReason::Cancelled);
         }
@@ -258,6 +261,7 @@ fn adopted(owner: &str, stored: &StoredResponse) -> Result<Turn, ApiError> {
         context: Vec::new(),
         job: None,
         until: None,
+        waits: None,
     }))
 }
 
@@ -273,7 +277,7 @@ fn resource(stored: &StoredResponse, show_encrypted: bool) -> Result<Response, A
         response.completed_at = stored.completed_at.map(jiff::Timestamp::as_second);
     }
     for json in &stored.output {
-        let item = Arc::new(super::create::parse_item(json)?);
+        let item = Arc::new(super::past::parse_item(json)?);
         response.output.push(if show_encrypted { item } else { without_encrypted(&item) });
     }
     Ok(response)

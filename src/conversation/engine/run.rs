@@ -20,11 +20,11 @@ use crate::llm::{
     Alias, Finish as Stop, LlmError, ModelRequest, OpenLimits, OpenStream, TokenUsage, Upstream,
 };
 use crate::openresponses::{InputTokensDetails, OutputTokensDetails, ResponseError, ResponseStatus, Usage};
-use crate::telemetry::metrics;
+use crate::telemetry::{metrics, trace};
 
 /// What ended a turn, before it is written down.
 #[derive(Debug)]
-enum Outcome {
+pub(super) enum Outcome {
     Finished(Stop),
     Failed(LlmError),
     Stopped(StopReason),
@@ -38,6 +38,7 @@ impl Engine {
         self.0.tasks.spawn("turn", async move {
             let outcome = engine.converse(&turn, &alias, &request, &mut paying).await;
             drop(request);
+            let Some(paying) = engine.put_off(&turn, &outcome, paying).await else { return };
             turn.set_opened(match &outcome {
                 Outcome::Failed(error) => {
                     turn.set_failure(error.to_api());
@@ -50,7 +51,7 @@ impl Engine {
             // Viewers that come back a moment later need no database.
             let kept = tokio::time::sleep(engine.0.limits.kept);
             engine.0.tasks.stopping().run_until_cancelled(kept).await;
-            engine.turns().remove(&turn.id);
+            engine.forget(&turn);
         });
     }
 
@@ -189,7 +190,7 @@ impl Engine {
     }
 
     /// Writes down what a turn cost, apart from its end.
-    fn pay(&self, turn: &Turn, paying: Paying, reason: Reason) {
+    pub(super) fn pay(&self, turn: &Turn, paying: Paying, reason: Reason) {
         let end = End {
             status: ResponseStatus::Incomplete,
             incomplete_reason: None,
@@ -243,6 +244,7 @@ impl Engine {
             keep_log: self.0.limits.log_retention,
             // Whoever tries again in a conversation does not say it twice.
             drop_failed_input: turn.conversation.is_some(),
+            trace_parent: Some(&trace::current()),
         };
         loop {
             let stored = async {
@@ -259,7 +261,11 @@ impl Engine {
                 Ok(ended)
             };
             match stored.await {
-                Ok(Ended::As { state, completed_at } | Ended::Already { state, completed_at }) => {
+                Ok(
+                    Ended::As { state, completed_at, callback }
+                    | Ended::Already { state, completed_at, callback },
+                ) => {
+                    self.hint(callback);
                     become_stored(&mut end, state, completed_at);
                     return (end, false);
                 }

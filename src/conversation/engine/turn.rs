@@ -72,6 +72,8 @@ pub struct Turn {
     pub(super) title: Option<String>,
     /// What the model was shown, where only the connection remembers it.
     context: Vec<Arc<Item>>,
+    /// How often it was put off because its provider was out. `None`: it does not wait for one.
+    pub(super) waits: Option<i16>,
 }
 
 /// What an operator sees of a turn.
@@ -104,6 +106,8 @@ pub(super) struct NewTurn {
     pub context: Vec<Arc<Item>>,
     pub job: Option<JobId>,
     pub until: Option<Instant>,
+    /// How often it was put off because its provider was out. `None`: it does not wait for one.
+    pub waits: Option<i16>,
 }
 
 impl Turn {
@@ -121,6 +125,7 @@ impl Turn {
             context,
             job,
             until,
+            waits,
         } = new;
         Self {
             id,
@@ -147,6 +152,7 @@ impl Turn {
             failure: OnceLock::new(),
             title,
             context,
+            waits,
         }
     }
 

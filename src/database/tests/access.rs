@@ -27,7 +27,7 @@ async fn make(client: &Client, owner: &str, expires_at: Option<Timestamp>) -> (K
         sha256: &hash_key(&text),
         owner,
         scopes: &[Scope::Operator],
-        limits: KeyLimits { requests_per_minute: Some(5), ..KeyLimits::default() },
+        limits: &KeyLimits { requests_per_minute: Some(5), ..KeyLimits::default() },
         expires_at,
     };
     let made = api_keys::create(client, &new, ADMIN).await.expect("made");
@@ -94,8 +94,8 @@ async fn a_key_is_rotated_once_and_its_successor_is_like_it() {
     let (new, old) = (&rotated.stored, rotated.replaces.as_ref().expect("it took a place"));
     assert_eq!((old.id, old.replaced_by), (id, Some(new.id)));
     assert_eq!(
-        (&new.name, &new.owner, &new.scopes, new.limits),
-        (&old.name, &old.owner, &old.scopes, old.limits)
+        (&new.name, &new.owner, &new.scopes, &new.limits),
+        (&old.name, &old.owner, &old.scopes, &old.limits)
     );
     let lasts = |key: &api_keys::StoredKey| key.expires_at.expect("it ends").duration_since(now).as_hours();
     assert!((23..=24).contains(&lasts(old)), "the old one goes on for a day: {}", lasts(old));

@@ -16,11 +16,7 @@ pub struct NewTurn<'a> {
     /// If the place is a conversation's: it takes one turn at a time.
     pub conversation: Option<ConversationId>,
     pub previous_response: Option<ResponseId>,
-    /// The instance that runs it.
-    pub holder: Uuid,
-    pub lease: Duration,
-    /// It waits for [`start`]; else it is in progress at once.
-    pub queued: bool,
+    pub runner: Runner,
     /// The alias that was asked for.
     pub model: &'a str,
     /// The request without its input, as JSON.
@@ -33,6 +29,10 @@ pub struct NewTurn<'a> {
     pub idempotency: Option<Idempotency<'a>>,
     /// Its first attempt at a provider, whose row of usage is opened in the same commit.
     pub attempt: Option<&'a Attempt>,
+    /// Who is told of its end.
+    pub callback: Option<&'a Callback>,
+    /// How long it waits, from now, for a provider that is out. `None`: it fails at once.
+    pub patience: Option<Duration>,
     /// The job it answers to.
     pub job: Option<OfJob>,
 }
@@ -42,6 +42,24 @@ pub struct NewTurn<'a> {
 pub struct OfJob {
     pub job: JobId,
     pub number: i32,
+}
+
+/// Who runs a new turn.
+#[derive(Clone, Copy, Debug)]
+pub enum Runner {
+    /// This instance, under a lease: the turn is in progress.
+    Holder { holder: Uuid, lease: Duration },
+    /// Whoever takes it first with [`due`](super::due): the turn is queued.
+    Anybody,
+}
+
+/// Who is told of a turn's end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Callback {
+    /// A target of `colloquy.toml`.
+    pub target: String,
+    /// If it is another URL than the target's.
+    pub url: Option<String>,
 }
 
 /// A key that is unique per owner for as long as the turn is kept, and a digest of the request it came with.
@@ -138,7 +156,7 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
             ", opened AS (
                 INSERT INTO usage (id, response_id, owner, api_key, model, deployment, provider, reserved_micros, holder,
                                    day, created_at, state)
-                SELECT $29, turn.id, $2, $30, $31, $32, $33, $34, $35, $36, $37, 'open' FROM turn
+                SELECT $32, turn.id, $2, $33, $34, $35, $36, $37, $38, $39, $40, 'open' FROM turn
             )"
         }
         None => "",
@@ -159,9 +177,12 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
         ){lock}, turn AS (
             INSERT INTO responses (id, owner, api_key, thread_id, conversation_id, previous_response_id, state,
                                    lease_until, holder, model, request, background, stream_requested, on_disconnect,
-                                   input_from, input_to, started_at, idempotency_key, request_hash{job_columns})
-            SELECT $1, $2, $3, thread.id, $18, $4, $5, now() + make_interval(secs => $6), $7, $8, $9::json, $10, $11,
-                   $12, $13, $16, CASE WHEN $5 = 'in_progress' THEN now() END, $14, $15{job_values}
+                                   input_from, input_to, started_at, idempotency_key, request_hash, due_at,
+                                   callback_target, callback_url, wait_until{job_columns})
+            SELECT $1, $2, $3, thread.id, $18, $4, $5,
+                   CASE WHEN $5 = 'queued' THEN 'infinity' ELSE now() + make_interval(secs => $6) END,
+                   $7, $8, $9::json, $10, $11, $12, $13, $16, CASE WHEN $5 = 'in_progress' THEN now() END, $14, $15,
+                   CASE WHEN $5 = 'queued' THEN now() END, $29, $30, now() + make_interval(secs => $31){job_values}
             FROM thread
             RETURNING id, created_at
         ), stored AS (
@@ -179,7 +200,11 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
     let input_to = input_from - 1 + items.count();
     let tokens_before = turn.place.tokens();
     let head_tokens = tokens_before + items.total;
-    let state = if turn.queued { ResponseStatus::Queued } else { ResponseStatus::InProgress }.as_str();
+    let (state, holder, lease) = match turn.runner {
+        Runner::Holder { holder, lease } => (ResponseStatus::InProgress, holder, lease),
+        Runner::Anybody => (ResponseStatus::Queued, Uuid::nil(), Duration::ZERO),
+    };
+    let (state, lease) = (state.as_str(), lease.as_secs_f64());
     let (thread, position, other) = match turn.place {
         Place::New => (Uuid::now_v7(), 0, None),
         Place::Append { thread, head_position, head_response, .. } => {
@@ -187,11 +212,13 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
         }
         Place::Fork { base, base_position, .. } => (Uuid::now_v7(), base_position, Some(base)),
     };
-    let lease = turn.lease.as_secs_f64();
     let previous = turn.previous_response.map(|id| id.0);
     let conversation = turn.conversation.map(|id| id.0);
     let key = turn.idempotency.map(|idempotency| idempotency.key);
     let hash = turn.idempotency.map(|idempotency| idempotency.request_hash);
+    let target = turn.callback.map(|callback| callback.target.as_str());
+    let url = turn.callback.and_then(|callback| callback.url.as_deref());
+    let patience = turn.patience.map(|patience| patience.as_secs_f64());
     let mut params: Vec<Param<'_>> = vec![
         (&turn.id.0, Type::UUID),
         (&turn.owner, Type::TEXT),
@@ -199,7 +226,7 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
         (&previous, Type::UUID),
         (&state, Type::TEXT),
         (&lease, Type::FLOAT8),
-        (&turn.holder, Type::UUID),
+        (&holder, Type::UUID),
         (&turn.model, Type::TEXT),
         (&turn.request, Type::TEXT),
         (&turn.background, Type::BOOL),
@@ -221,6 +248,9 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
         (&items.tokens, Type::INT4_ARRAY),
         (&items.tokens_before, Type::INT8_ARRAY),
         (&items.data, Type::TEXT_ARRAY),
+        (&target, Type::TEXT),
+        (&url, Type::TEXT),
+        (&patience, Type::FLOAT8),
     ];
     let (key_of, model, deployment, provider);
     if let Some(attempt) = turn.attempt {
@@ -282,13 +312,4 @@ async fn repeated(
         }),
         None => Err(error),
     }
-}
-
-/// A queued turn is in progress now. `false`: it is lost, or somebody asked for it to stop.
-pub async fn start(client: &impl Statements, held: Held) -> Result<bool, DatabaseError> {
-    const SQL: &str = "
-        UPDATE responses SET state = 'in_progress', started_at = now()
-        WHERE id = $1 AND epoch = $2 AND state = 'queued' AND cancel_requested_at IS NULL";
-    let params = [(&held.response.0 as _, Type::UUID), (&held.epoch as _, Type::INT8)];
-    Ok(client.execute("turns.start", SQL, &params).await? == 1)
 }

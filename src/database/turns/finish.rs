@@ -1,6 +1,7 @@
 //! The last commit of a turn.
 
 use super::*;
+use crate::ids::CallbackId;
 
 /// How a turn ended.
 #[derive(Clone, Debug)]
@@ -22,22 +23,24 @@ pub struct Finish<'a> {
     /// never comes there. The next turn gets their positions, so the turn has none from then on; what it said is in its
     /// log alone.
     pub drop_failed_input: bool,
+    /// For the callback, so that its trace goes on from here.
+    pub trace_parent: Option<&'a str>,
 }
 
-/// What finishing came to.
+/// What finishing came to. `callback`: the row that tells of it, if somebody is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// It ended as this: what was asked for, or cancelled.
-    As { state: ResponseStatus, completed_at: Timestamp },
+    As { state: ResponseStatus, completed_at: Timestamp, callback: Option<CallbackId> },
     /// It had ended as this under the same epoch: an earlier call, whose answer was lost, had lasted.
-    Already { state: ResponseStatus, completed_at: Timestamp },
+    Already { state: ResponseStatus, completed_at: Timestamp, callback: Option<CallbackId> },
     /// Somebody else has it, or it is gone. Nothing was changed.
     Lost,
 }
 
-/// Ends a turn: state, output in one block behind its input, thread head, conversation unlocked. One statement, which
-/// may stand in a [`Transaction`](crate::database::Transaction) with others. Output of a turn that was deleted
-/// meanwhile is not kept.
+/// Ends a turn: state, output in one block behind its input, thread head, conversation unlocked, and the callback that
+/// tells of it. One statement, which may stand in a [`Transaction`](crate::database::Transaction) with others. Output of
+/// a turn that was deleted meanwhile is not kept.
 pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<Ended, DatabaseError> {
     let drop_input = if finish.drop_failed_input && finish.state == ResponseStatus::Failed {
         ", dropped AS (
@@ -76,7 +79,13 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
                 output_to = {input_to} + CASE WHEN {kept} THEN $8 ELSE 0 END
             WHERE id = $1 AND epoch = $2 AND state IN ('queued', 'in_progress')
             RETURNING id, owner, state, thread_id, conversation_id, previous_response_id, input_from, input_to,
-                      output_from, output_to, completed_at
+                      output_from, output_to, completed_at, callback_target, callback_url
+        ), told AS (
+            INSERT INTO callbacks (id, webhook_id, target, url, response_id, owner, type, run, route, trace_parent)
+            SELECT $17, $17, callback_target, callback_url, id, owner, 'response.' || state, 1, 'turn', $18
+            FROM turn WHERE callback_target IS NOT NULL
+            ON CONFLICT (response_id) WHERE response_id IS NOT NULL DO NOTHING
+            RETURNING id
         ), unlocked AS (
             UPDATE conversations c SET active_response = NULL, updated_at = now(), title = coalesce(c.title, $16)
             FROM turn WHERE c.id = turn.conversation_id AND c.active_response = turn.id
@@ -97,9 +106,9 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
                 WITH ORDINALITY AS i (id, kind, role, tokens, tokens_before, data, nth)
             WHERE turn.output_to >= turn.output_from
         ){drop_input}
-        SELECT state, completed_at, true AS now FROM turn
+        SELECT state, completed_at, true AS now, (SELECT id FROM told) AS callback FROM turn
         UNION ALL
-        SELECT state, completed_at, false FROM responses
+        SELECT state, completed_at, false, (SELECT id FROM callbacks WHERE response_id = $1) FROM responses
         WHERE id = $1 AND epoch = $2 AND state NOT IN ('queued', 'in_progress')"
     );
     let items = ItemColumns::of(finish.output);
@@ -108,7 +117,8 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
     let keep_log = finish.keep_log.as_secs_f64();
     // PostgreSQL takes no NUL in text.
     let title = finish.title.map(|title| title.replace('\0', "\u{fffd}"));
-    let params: [Param<'_>; 16] = [
+    let callback = Uuid::now_v7();
+    let params: [Param<'_>; 18] = [
         (&finish.held.response.0, Type::UUID),
         (&finish.held.epoch, Type::INT8),
         (&state, Type::TEXT),
@@ -125,12 +135,15 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
         (&items.tokens_before, Type::INT8_ARRAY),
         (&items.data, Type::TEXT_ARRAY),
         (&title, Type::TEXT),
+        (&callback, Type::UUID),
+        (&finish.trace_parent, Type::TEXT),
     ];
     let Some(row) = client.query_opt("turns.finish", &sql, &params).await? else { return Ok(Ended::Lost) };
     let (state, completed_at) = (status(row.column("state")?)?, row.column("completed_at")?);
+    let callback = row.column::<Option<Uuid>>("callback")?.map(CallbackId);
     Ok(if row.column("now")? {
-        Ended::As { state, completed_at }
+        Ended::As { state, completed_at, callback }
     } else {
-        Ended::Already { state, completed_at }
+        Ended::Already { state, completed_at, callback }
     })
 }

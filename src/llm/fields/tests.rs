@@ -35,6 +35,7 @@ fn using(field: &Field) -> Value {
         ("truncation", _) => key("truncation", json!("auto")),
         ("context_management", _) => key("context_management", json!([])),
         ("on_disconnect", _) => key("on_disconnect", json!("cancel")),
+        ("callback", _) => key("callback", json!("crm")),
         (name, used) => panic!("no request uses {name} {used}"),
     }
 }
