@@ -86,17 +86,22 @@ impl Attempt<'_> {
         });
         let most = self.services.config.respond.answers_max;
         let mut step = respond::next(&self.history.turns, false, last_heard, most);
+        let mut misfit = Failure::new("answer_invalid", "its answer cannot be judged");
         if let Step::Judge(id) = step {
-            match self.stored(id).await {
-                Ok(response) => match self.judge(&response) {
-                    Ok(end) => return end,
-                    // An answer of before a replay is worth another.
-                    Err(rejected) if self.asks_again(&rejected) => {
-                        step = respond::next(&self.history.turns, true, last_heard, most);
-                    }
-                    Err(rejected) => return End::GiveUp(given_up(&rejected)),
-                },
+            let judged = match self.stored(id).await {
+                Ok(Some(response)) => self.judge(&response),
+                Ok(None) => Err(Rejected::Deleted),
                 Err(end) => return end,
+            };
+            match judged {
+                Ok(end) => return end,
+                Err(rejected) => {
+                    misfit = given_up(&rejected);
+                    if !self.asks_again(&rejected) {
+                        return End::GiveUp(misfit);
+                    }
+                    step = respond::next(&self.history.turns, true, last_heard, most);
+                }
             }
         }
         match step {
@@ -104,20 +109,17 @@ impl Attempt<'_> {
             Step::TakeOver(id) => self.take_over(id).await,
             Step::Wait if self.route.runs_on == RunsOn::Server => self.wait_for_server(),
             Step::Wait => self.wait("turn_running", "a turn of it runs", self.services.config.server.lease / 2),
-            Step::Failed { code } => self.failed(&code, None),
-            Step::Misfit => End::GiveUp(Failure::new(
-                "answer_invalid",
-                "asked twice, the model gave no answer that fits the route's schema",
-            )),
+            Step::Failed { code } => self.follow(&code, None),
+            Step::Misfit | Step::Judge(_) => End::GiveUp(misfit),
             Step::Spent => End::GiveUp(Failure::new(
                 "answers_exhausted",
                 format!("{most} answers were paid for (RESPOND_ANSWERS_MAX), and none came to its end"),
             )),
             Step::Cancelled => End::GiveUp(Failure::new("turn_cancelled", "somebody cancelled its turn")),
-            Step::Judge(_) => End::GiveUp(Failure::new("answer_invalid", "its answer cannot be judged")),
         }
     }
 
+    /// Whether an answer that was rejected is worth another: once within a round, and always one of before a replay.
     fn asks_again(&self, rejected: &Rejected) -> bool {
         let this_round = self.history.turns.last().is_some_and(|last| last.this_round);
         !this_round || matches!(rejected, Rejected::Misshapen { .. })
@@ -129,7 +131,7 @@ impl Attempt<'_> {
         let before = match repair {
             None => None,
             Some(id) => match self.stored(id).await {
-                Ok(response) => Some(response),
+                Ok(response) => response,
                 Err(end) => return end,
             },
         };
@@ -156,15 +158,15 @@ impl Attempt<'_> {
             RunsOn::Job => {
                 let engine = match self.services.engine() {
                     Ok(engine) => engine,
-                    Err(problem) => return self.wait("models_unusable", &problem, Duration::ZERO),
+                    Err(problem) => return self.unusable(problem),
                 };
-                let answered = engine.answer(&self.principal(), request, ForJob { of, until: self.time() }).await;
-                self.came_to(answered)
+                let job = ForJob { of, until: self.time() };
+                self.came_to(engine.answer(&self.principal(), request, job).await)
             }
             RunsOn::Server => {
                 match queued::queue(&self.services.database, &self.principal(), request, of).await {
                     Ok(_) => self.wait_for_server(),
-                    Err(error) => self.failed(error.code, error.retry_after),
+                    Err(error) => self.refused(&error),
                 }
             }
         }
@@ -178,12 +180,12 @@ impl Attempt<'_> {
         if self.claimed.last_error.as_deref() != Some(UNSETTLED) {
             return self.wait(UNSETTLED, "the process of its turn fell silent", lease / 3);
         }
-        let engine = match self.services.engine() {
-            Ok(engine) => engine,
-            Err(problem) => return self.wait("models_unusable", &problem, Duration::ZERO),
-        };
-        let answered = engine.answer_again(JobId(self.claimed.id), id, self.time()).await;
-        self.came_to(answered)
+        match self.services.engine() {
+            Ok(engine) => {
+                self.came_to(engine.answer_again(JobId(self.claimed.id), id, self.time()).await)
+            }
+            Err(problem) => self.unusable(problem),
+        }
     }
 
     /// When a turn is stopped at the latest.
@@ -192,13 +194,14 @@ impl Attempt<'_> {
         const COMMIT: Duration = Duration::from_secs(2);
         let route = self.route.time_limit_seconds.map(|seconds| Duration::from_secs(seconds.into()));
         let limit = route.unwrap_or(self.services.config.respond.time_limit);
-        (Instant::now() + limit).min(self.until - COMMIT.min(self.until.saturating_duration_since(Instant::now()) / 4))
+        let left = self.until.saturating_duration_since(Instant::now());
+        Instant::now() + limit.min(left.saturating_sub(COMMIT))
     }
 
     fn came_to(&self, answered: Result<Response, ApiError>) -> End {
         let response = match answered {
             Ok(response) => response,
-            Err(error) => return self.failed(error.code, error.retry_after),
+            Err(error) => return self.refused(&error),
         };
         match (response.status, &response.error) {
             (ResponseStatus::Completed, _) => match self.judge(&response) {
@@ -209,11 +212,11 @@ impl Attempt<'_> {
                 }
                 Err(rejected) => End::GiveUp(given_up(&rejected)),
             },
-            (ResponseStatus::Failed, Some(error)) => self.failed(&error.code, None),
+            (ResponseStatus::Failed, Some(error)) => self.follow(&error.code, None),
             (ResponseStatus::Cancelled, _) => {
                 End::GiveUp(Failure::new("turn_cancelled", "somebody cancelled its turn"))
             }
-            _ => self.failed("interrupted", None),
+            _ => self.follow("interrupted", None),
         }
     }
 
@@ -228,25 +231,33 @@ impl Attempt<'_> {
         })
     }
 
-    fn failed(&self, code: &str, asked: Option<Duration>) -> End {
+    /// What follows from a turn that did not begin.
+    fn refused(&self, error: &ApiError) -> End {
+        let unknown = respond::follows(error.code).0 != error.code;
+        if unknown && error.status.is_client_error() {
+            return End::GiveUp(Failure::new(error.code, "the request is refused before a model is asked"));
+        }
+        self.follow(error.code, error.retry_after)
+    }
+
+    /// What follows from a failure.
+    fn follow(&self, code: &str, asked: Option<Duration>) -> End {
         let (code, follows, words) = respond::follows(code);
         let failure = Failure::new(code, words);
         match follows {
             Follows::Wait => {
-                let backoff = self.services.backoff.delay(self.claimed.outages.unsigned_abs() + 1);
                 // A provider's wish lengthens the wait, within what we ourselves would wait.
                 let asked = asked.unwrap_or_default().min(self.services.config.work.retry_cap);
-                End::Again { delay: backoff.max(asked), outage: true, failure }
+                End::Again { delay: self.backoff().max(asked), outage: true, failure }
             }
             Follows::Queue => {
-                let longest = self.services.config.server.lease / 2;
-                let delay = self.services.backoff.delay(self.claimed.outages.unsigned_abs() + 1).min(longest);
+                let delay = self.backoff().min(self.services.config.server.lease / 2);
                 End::Again { delay, outage: true, failure }
             }
             Follows::NextDay => {
-                let limits = &self.services.config.respond;
-                let backoff = self.services.backoff.delay(1);
-                let delay = asked.unwrap_or(limits.budget_retry).min(limits.budget_retry) + backoff;
+                let longest = self.services.config.respond.budget_retry;
+                // All that wait for midnight do not come at once.
+                let delay = asked.unwrap_or(longest).min(longest) + self.services.backoff.delay(1);
                 End::Again { delay, outage: true, failure }
             }
             Follows::Again => again(self.services, self.claimed, failure),
@@ -256,15 +267,24 @@ impl Attempt<'_> {
 
     /// Waits without holding a function. The server wakes the job; this is for when that was lost.
     fn wait_for_server(&self) -> End {
-        let work = &self.services.config.work;
-        let delay = self.services.backoff.delay(self.claimed.outages.unsigned_abs() + 1).max(work.hint_after);
+        const LONGEST: Duration = Duration::from_secs(120);
+        let delay = self.backoff().max(self.services.config.work.hint_after).min(LONGEST);
         let failure = Failure::new("turn_running", "a server runs its turn, or will");
         End::Again { delay, outage: true, failure }
     }
 
-    fn wait(&self, code: &'static str, why: &str, least: Duration) -> End {
-        let backoff = self.services.backoff.delay(self.claimed.outages.unsigned_abs() + 1);
-        End::Again { delay: backoff.min(least.max(Duration::from_millis(100))), outage: true, failure: Failure::new(code, why) }
+    fn wait(&self, code: &'static str, why: &str, longest: Duration) -> End {
+        End::Again { delay: self.backoff().min(longest), outage: true, failure: Failure::new(code, why) }
+    }
+
+    /// Longer each time that it waits for something.
+    fn backoff(&self) -> Duration {
+        self.services.backoff.delay(self.claimed.outages.unsigned_abs().saturating_add(1))
+    }
+
+    /// The models of `colloquy.toml` cannot be asked by this process.
+    fn unusable(&self, problem: String) -> End {
+        again(self.services, self.claimed, Failure::new("models_unusable", problem))
     }
 
     /// On whose account a turn is.
@@ -272,12 +292,10 @@ impl Attempt<'_> {
         Principal { owner: self.route.owner.clone(), key: self.route.account(), ..Principal::default() }
     }
 
-    async fn stored(&self, id: ResponseId) -> Result<Response, End> {
-        match engine::stored(&self.services.database, &self.route.owner, id).await {
-            Ok(Some(response)) => Ok(response),
-            Ok(None) => Err(End::GiveUp(Failure::new("turn_deleted", "its owner deleted its turn"))),
-            Err(error) => Err(self.failed(error.code, None)),
-        }
+    /// A turn's response. `None`: its owner deleted it.
+    async fn stored(&self, id: ResponseId) -> Result<Option<Response>, End> {
+        let stored = engine::stored(&self.services.database, &self.route.owner, id).await;
+        stored.map_err(|error| self.refused(&error))
     }
 
     async fn conversation(&self, key: &str) -> Result<String, DatabaseError> {
@@ -287,8 +305,7 @@ impl Attempt<'_> {
     }
 }
 
-/// Limits of templates.
-pub fn template_limits(services: &Services) -> Limits {
+fn template_limits(services: &Services) -> Limits {
     let respond = &services.config.respond;
     Limits { fuel: respond.template_fuel, max_bytes: respond.text_max_bytes }
 }
@@ -300,5 +317,6 @@ fn given_up(rejected: &Rejected) -> Failure {
         }
         Rejected::Refused => Failure::new("answer_refused", "the model refuses to answer"),
         Rejected::Empty => Failure::new("answer_empty", "the model's answer is empty"),
+        Rejected::Deleted => Failure::new("turn_deleted", "its owner deleted its turn"),
     }
 }

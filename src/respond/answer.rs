@@ -40,6 +40,8 @@ pub enum Rejected {
     Refused,
     /// It says nothing.
     Empty,
+    /// It is not there any more.
+    Deleted,
 }
 
 impl Answer {

@@ -55,3 +55,31 @@ async fn what_does_not_fit_into_a_functions_time_is_refused() {
     let (_, said) = checked(&slow.replace("callback = \"crm\"", "callback = \"crm\"\nruns_on = \"server\"")).await;
     assert!(said.starts_with("passes: "), "{said}");
 }
+
+/// `colloquy.toml` with its example route in force.
+fn with_example() -> String {
+    let text = std::fs::read_to_string(crate::support::repository().join("colloquy.toml")).unwrap();
+    let example = text.lines().skip_while(|line| !line.starts_with("# [[routes]]"));
+    let example = example.take_while(|line| line.starts_with('#'));
+    let example: Vec<&str> = example.map(|line| line.strip_prefix("# ").unwrap_or_default()).collect();
+    format!("{text}\n{}\n", example.join("\n"))
+}
+
+#[tokio::test]
+async fn the_example_of_colloquy_toml_passes_and_the_demo_model_answers_it() {
+    let config = with_example();
+    let (_, said) = checked(&config).await;
+    assert!(said.starts_with("passes: "), "{said}");
+
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let consumer = Consumer::start().await;
+    let app = FunctionApp::of(&database, &storage).config(&config).hurried().consumer(&consumer);
+    let app = app.set("LLM_DEMO_TOKENS_PER_SECOND", "0").start().await;
+    let sent = app.command(&["webhooks", "send", "crm", "--event", "feedback.create", "--url", &app.url("")]).await;
+    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
+    eventually("two records, each forwarded and answered", PATIENCE, async || consumer.accepted().len() == 4).await;
+    let answers: Vec<Value> = consumer.accepted().iter().map(|callback| callback.json()).collect();
+    let answers: Vec<_> = answers.iter().filter(|told| told["type"] == "event.responded").collect();
+    assert_eq!(answers.len(), 2);
+    assert!(answers.iter().all(|told| told["data"]["mood"] == "good" && told["response"]["model"] == "small"), "{answers:#?}");
+}
