@@ -9,6 +9,7 @@ mod migrate;
 mod rehearse;
 mod samples;
 mod settings;
+mod signals;
 mod sources;
 mod webhooks;
 
@@ -56,6 +57,8 @@ pub enum Command {
     Backfill(backfill::Backfill),
     /// Every setting there is, with its default.
     Settings(settings::Settings),
+    /// What is watched: metrics, the levels at which somebody is told, and the panels that show them.
+    Signals(signals::Signals),
 }
 
 /// Runs a command.
@@ -70,6 +73,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Sources(sources) => sources::run(&*services()?, sources).await,
         Command::Backfill(backfill) => backfill::run(&*services()?, backfill).await,
         Command::Settings(settings) => Ok(settings::run(&settings)),
+        Command::Signals(signals) => signals::run(&signals),
     }?;
     output::finish()?;
     Ok(code)

@@ -31,7 +31,8 @@ use clap::Parser;
 use colloquy::config::{Config, ConfigErrors, Environment, LlmConfig, ProcessEnvironment};
 use colloquy::functions::{self, HostSettings, ServeOptions};
 use colloquy::jobs::kinds::JobKind;
-use colloquy::telemetry::{self, TelemetryError};
+use colloquy::tasks::Tasks;
+use colloquy::telemetry::{self, TelemetryError, metrics};
 use colloquy::wiring;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -120,6 +121,8 @@ async fn serve() -> Result<(), Fatal> {
         tracing::warn!(code = "config_contradiction", mistake, "a part of colloquy.toml can never work");
     }
     let options = ServeOptions::new(&manifest, &host).stop_when(stopped());
+    let (tasks, measured) = (Tasks::new(), Arc::clone(&services));
+    tasks.repeat("measures", metrics::EVERY, move || measured.measure());
     tracing::info!(code = "serving", functions = manifest.bindings.len(), "the function handlers serve");
     let served = app.serve(listener, options).await.map_err(fatal("serving_failed"));
     services.models.close().await;

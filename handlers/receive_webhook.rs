@@ -39,7 +39,15 @@ pub async fn receive_webhook(
     let service = services.sources.get(&named);
     let source = service.map_or(metrics::UNKNOWN, |service| service.source.name());
     let span = tracing::info_span!(
-        "webhook.receive", otel.kind = "server", request_id = %request_id, source,
+        "webhook.receive",
+        otel.name = "POST /api/webhooks/{source}",
+        otel.kind = "server",
+        otel.status_code = tracing::field::Empty,
+        http.request.method = %request.method,
+        http.route = "/api/webhooks/{source}",
+        http.response.status_code = tracing::field::Empty,
+        request_id = %request_id,
+        source,
         delivery = tracing::field::Empty
     );
     trace::adopt(&span, invocation.trace_parent.as_deref());
@@ -52,8 +60,12 @@ pub async fn receive_webhook(
             }
         }
     }
-    .instrument(span)
+    .instrument(span.clone())
     .await;
+    span.record("http.response.status_code", response.status.as_u16());
+    if response.status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
     metrics::webhook_request(source, outcome, started.elapsed());
     response.headers.insert(request_id::HEADER, request_id.header_value());
     response

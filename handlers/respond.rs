@@ -6,10 +6,10 @@ use colloquy::access::Principal;
 use colloquy::config::app::RunsOn;
 use colloquy::conversation::engine::{self, ForJob};
 use colloquy::conversation::queued;
+use colloquy::database::DatabaseError;
 use colloquy::database::respond::{self as stored, JobHistory};
 use colloquy::database::turns::OfJob;
 use colloquy::database::work::{ClaimedEvent, ClaimedWork};
-use colloquy::database::DatabaseError;
 use colloquy::ids::{EventId, JobId, ResponseId};
 use colloquy::jobs::state::Failure;
 use colloquy::openresponses::{ApiError, ConversationRef, Response, ResponseStatus};
@@ -20,6 +20,11 @@ use crate::payload::{self, PayloadTrouble};
 use crate::run_job::again;
 use crate::services::Services;
 use crate::work::{End, outage};
+
+/// The code of a job whose turn lost its process a moment ago.
+const UNSETTLED: &str = "turn_unsettled";
+/// The code of a job that waits for a turn of its own.
+const RUNNING: &str = "turn_running";
 
 /// One attempt's place: everything that its steps need.
 struct Attempt<'a> {
@@ -39,8 +44,10 @@ pub async fn attempt(
     until: Instant,
 ) -> End {
     let Some(route) = services.responding.get(&claimed.route) else {
-        let message =
-            format!("route `{}` with action = \"respond\" is not in colloquy.toml; add it and replay", claimed.route);
+        let message = format!(
+            "route `{}` with action = \"respond\" is not in colloquy.toml; add it and replay",
+            claimed.route
+        );
         return End::GiveUp(Failure::new("route_unknown", message));
     };
     let payload = match payload::of(services, event).await {
@@ -108,7 +115,7 @@ impl Attempt<'_> {
             Step::Ask { number, repair } => self.ask(number, repair).await,
             Step::TakeOver(id) => self.take_over(id).await,
             Step::Wait if self.route.runs_on == RunsOn::Server => self.wait_for_server(),
-            Step::Wait => self.wait("turn_running", "a turn of it runs", self.services.config.server.lease / 2),
+            Step::Wait => self.wait(RUNNING, "a turn of it runs", self.services.config.server.lease / 2),
             Step::Failed { code } => self.follow(&code, None),
             Step::Misfit | Step::Judge(_) => End::GiveUp(misfit),
             Step::Spent => End::GiveUp(Failure::new(
@@ -175,15 +182,12 @@ impl Attempt<'_> {
     /// Runs a turn again whose process is gone. The first who sees that waits: a process that only could not reach the
     /// database has its turn's end ready and stores it within a moment.
     async fn take_over(self, id: ResponseId) -> End {
-        const UNSETTLED: &str = "turn_unsettled";
         let lease = self.services.config.server.lease;
         if self.claimed.last_error.as_deref() != Some(UNSETTLED) {
             return self.wait(UNSETTLED, "the process of its turn fell silent", lease / 3);
         }
         match self.services.engine() {
-            Ok(engine) => {
-                self.came_to(engine.answer_again(JobId(self.claimed.id), id, self.time()).await)
-            }
+            Ok(engine) => self.came_to(engine.answer_again(JobId(self.claimed.id), id, self.time()).await),
             Err(problem) => self.unusable(problem),
         }
     }
@@ -216,7 +220,7 @@ impl Attempt<'_> {
             (ResponseStatus::Cancelled, _) => {
                 End::GiveUp(Failure::new("turn_cancelled", "somebody cancelled its turn"))
             }
-            _ => self.follow("interrupted", None),
+            _ => self.follow(respond::INTERRUPTED, None),
         }
     }
 
@@ -269,7 +273,7 @@ impl Attempt<'_> {
     fn wait_for_server(&self) -> End {
         const LONGEST: Duration = Duration::from_secs(120);
         let delay = self.backoff().max(self.services.config.work.hint_after).min(LONGEST);
-        let failure = Failure::new("turn_running", "a server runs its turn, or will");
+        let failure = Failure::new(RUNNING, "a server runs its turn, or will");
         End::Again { delay, outage: true, failure }
     }
 

@@ -11,9 +11,9 @@ use colloquy::functions::{Invocation, Outcome, QueueMessage};
 use colloquy::ids::DeliveryId;
 use colloquy::jobs::address::AddressRule;
 use colloquy::jobs::kinds::JobKind;
-use colloquy::jobs::sender::{Destination, SendError};
+use colloquy::jobs::sender::{self, Destination, SendError};
 use colloquy::jobs::state::{Failure, WorkKind};
-use colloquy::telemetry::metrics;
+use colloquy::telemetry::metrics::{self, System};
 use colloquy::webhooks::sealing::Sealer;
 use http::{HeaderMap, StatusCode};
 use secrecy::ExposeSecret;
@@ -136,7 +136,9 @@ async fn complete_invocation(services: &Services, claimed: &ClaimedWork, event: 
         allow_http: invocation.allow_http,
     };
     let answer = json!({ "secret": secret.expose_secret(), "output": output }).to_string();
-    let failure = match services.sender().post(&to, HeaderMap::new(), answer.into()).await {
+    let result = services.sender().post(&to, HeaderMap::new(), answer.into()).await;
+    metrics::external(System::Sailpoint, &event.source, sender::blame(&result));
+    let failure = match result {
         Ok(answer) if answer.status.is_success() => return End::DoneForgetting,
         Ok(answer) if unconfirmed && refuses(answer.status) => {
             tracing::warn!(

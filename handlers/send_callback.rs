@@ -11,9 +11,9 @@ use colloquy::events::message::CallbackHint;
 use colloquy::functions::{Invocation, Outcome, QueueMessage};
 use colloquy::ids::{CallbackId, EventId};
 use colloquy::jobs::callback::{self, CallbackEvent};
-use colloquy::jobs::sender::{Answer, Destination, SendError};
+use colloquy::jobs::sender::{self, Answer, Destination, SendError};
 use colloquy::jobs::state::{Failure, WorkKind};
-use colloquy::telemetry::{metrics, trace};
+use colloquy::telemetry::metrics::{self, System};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
 use url::Url;
@@ -62,6 +62,7 @@ impl Worker for Callbacks {
         let started = Instant::now();
         let headers = headers(target, CallbackId(claimed.webhook_id), &body);
         let result = services.sender().post(&destination, headers, body).await;
+        metrics::external(System::Callback, &claimed.object, sender::blame(&result));
         log_attempt(services, claimed, &result, started.elapsed()).await;
         conclude(services, claimed, result).await
     }
@@ -109,14 +110,13 @@ async fn render(services: &Services, claimed: &ClaimedWork) -> Result<Bytes, Pay
         .map_err(|error| PayloadTrouble::Gone(Failure::new("callback_unrenderable", error.to_string())))
 }
 
-/// The three headers of Standard Webhooks, and the trace.
+/// The three headers of Standard Webhooks.
 pub fn headers(target: &Target, id: CallbackId, body: &[u8]) -> HeaderMap {
     let now = Timestamp::now();
     let fields = [
         ("webhook-id", id.to_string()),
         ("webhook-timestamp", now.as_second().to_string()),
         ("webhook-signature", target.signer.sign(id, now, body)),
-        ("traceparent", trace::current()),
     ];
     fields
         .into_iter()

@@ -19,6 +19,7 @@ use colloquy::jobs::kinds::JobKind;
 use colloquy::jobs::retry::{Backoff, Schedule};
 use colloquy::jobs::sender::{Destination, Sender, SenderLimits};
 use colloquy::respond::Route;
+use colloquy::telemetry::metrics::RuntimeLoad;
 use colloquy::webhooks::Source;
 use colloquy::webhooks::sealing::Sealer;
 use colloquy::wiring;
@@ -44,6 +45,7 @@ pub struct Services {
     pub responding: HashMap<String, Route>,
     pub models: Arc<Models>,
     sender: OnceLock<Arc<Sender>>,
+    load: RuntimeLoad,
 }
 
 /// A source, and what this process remembers of it.
@@ -65,8 +67,8 @@ impl Services {
     /// `llm`: what asks models, for routes that do so here.
     pub fn new(config: Config, llm: Option<LlmConfig>) -> anyhow::Result<Arc<Self>> {
         let tokens = wiring::token_source(&config);
-        let storage = wiring::storage_settings(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
-        let storage = Storage::new(storage)?;
+        let storage = wiring::storage(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
+        let storage = storage.context("AzureWebJobsStorage is not set")?;
         let models = Arc::new(Models::new(llm, tokens.clone()));
         let provider =
             tokens.map(|tokens| Arc::new(wiring::DatabaseTokens(tokens)) as Arc<dyn TokenProvider>);
@@ -94,12 +96,19 @@ impl Services {
             responding,
             models,
             sender: OnceLock::new(),
+            load: RuntimeLoad::start(),
             sources,
             targets,
             database,
             storage,
             config,
         }))
+    }
+
+    /// Sets the gauges of what only this process knows.
+    pub fn measure(&self) {
+        self.database.measure();
+        self.load.measure();
     }
 
     pub fn events_queue(&self) -> Queue {

@@ -86,17 +86,21 @@ pub async fn take<W: Worker>(
     drop(client);
     match claimed {
         Ok(Claim::Claimed(claimed)) => {
+            let queue = services.work_queue(W::KIND);
             let span = tracing::info_span!(
                 "work",
-                otel.name = W::KIND.as_str(),
+                otel.name = format!("process {}", queue.name()),
                 otel.kind = "consumer",
+                messaging.system = "azure_storage_queue",
+                messaging.operation.name = "process",
+                messaging.destination.name = queue.name(),
                 id = W::KIND.public_id(hint.id),
                 object = claimed.object,
                 attempt = claimed.attempts,
                 epoch = claimed.epoch,
                 request_id = claimed.event.as_ref().and_then(|event| event.request_id.as_deref())
             );
-            trace::adopt(&span, claimed.trace_parent.as_deref());
+            trace::carry_on(&span, claimed.trace_parent.as_deref());
             let holder =
                 Holder { lease: Lease { kind: W::KIND, id: claimed.id, epoch: claimed.epoch }, claim };
             work_on(worker, services, &limits, *claimed, holder, invocation).instrument(span).await

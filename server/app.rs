@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use colloquy::access::{Access, AccessError, Admitted, Auditor, JwksCache, Principal, RateLimits};
-use colloquy::azure::Storage;
 use colloquy::config::{Config, LlmConfig, Scope};
 use colloquy::conversation::callbacks::Callbacks;
 use colloquy::conversation::engine::{self, Engine, Limits, Parts};
@@ -13,7 +12,7 @@ use colloquy::jobs::retry::Backoff;
 use colloquy::llm::spend::{Spend, system_clock};
 use colloquy::openresponses::{ApiError, ErrorType};
 use colloquy::tasks::Tasks;
-use colloquy::telemetry::metrics;
+use colloquy::telemetry::metrics::{self, RuntimeLoad};
 use colloquy::wiring;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +29,7 @@ pub struct App {
     pub tasks: Tasks,
     /// The process was told to stop.
     pub stopping: CancellationToken,
+    load: RuntimeLoad,
     access: Access,
     limits: RateLimits,
     auditor: Auditor,
@@ -50,17 +50,17 @@ impl App {
         let provider =
             tokens.clone().map(|tokens| Arc::new(wiring::DatabaseTokens(tokens)) as Arc<dyn TokenProvider>);
         let database = Database::new(wiring::database_settings(&config), provider)?;
-        let storage = wiring::storage_settings(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
-        let storage = Storage::new(storage)?;
-        let (spool, jobs) = (storage.queue(&config.queues.usage), storage.queue(&config.queues.jobs));
-        let hints = storage.queue(&config.queues.callbacks);
+        let storage = wiring::storage(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
+        let queue = |name: &str| storage.as_ref().map(|storage| storage.queue(name));
+        let (spool, hints) = (queue(&config.queues.usage), queue(&config.queues.callbacks));
+        let jobs = queue(&config.queues.jobs);
         let coordination =
             wiring::coordination(&config, tokens.as_ref(), background).map_err(|error| anyhow!(error))?;
         let sealer = wiring::sealer(&config).map_err(|errors| {
             anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         })?;
         let tracked = config.database.track_usage.then(|| database.clone());
-        let spend = Spend::new(wiring::spend_settings(&config), tracked, Some(spool), system_clock());
+        let spend = Spend::new(wiring::spend_settings(&config), tracked, spool, system_clock());
         spend.start(background);
         let limits = RateLimits::new(config.access.rates, Arc::clone(&coordination));
         limits.start(background);
@@ -71,8 +71,8 @@ impl App {
             spend,
             sealer,
             coordination,
-            jobs: Some(jobs),
-            callbacks: Callbacks::new(config.app.targets.clone(), Some(hints)),
+            jobs,
+            callbacks: Callbacks::new(config.app.targets.clone(), hints),
         };
         let server = &config.server;
         let turns = Limits {
@@ -97,6 +97,7 @@ impl App {
             connections,
             tasks: serving,
             stopping,
+            load: RuntimeLoad::start(),
         })
     }
 
@@ -137,7 +138,7 @@ impl App {
 
     /// A connection to the database.
     pub async fn client(&self) -> Result<Client, ApiError> {
-        self.database.client().await.map_err(Self::away)
+        self.engine.client().await
     }
 
     /// What a caller is told of a failed database call.
@@ -149,10 +150,9 @@ impl App {
     pub fn measure(&self) {
         metrics::connections(self.connections.open(), self.connections.limit);
         metrics::turns_open(self.engine.open_turns());
-        let pool = self.database.pool_status();
-        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let used = pool.size.saturating_sub(pool.available);
-        metrics::database_pool(count(pool.max_size), count(pool.size), count(used), count(pool.waiting));
+        self.engine.router().measure();
+        self.database.measure();
+        self.load.measure();
     }
 }
 

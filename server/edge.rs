@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use colloquy::functions::survive;
 use colloquy::tasks::Tasks;
 use colloquy::telemetry::metrics;
 use hyper::body::Incoming;
@@ -15,7 +16,7 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use warp::reply::Response;
 
@@ -130,24 +131,6 @@ async fn refuse(mut stream: TcpStream, counted: Counted) {
         tracing::debug!(code = "connection.broken", %error, "a refused connection ended early");
     }
     drop(counted);
-}
-
-/// Errors of one connection, or of a moment, do not end serving.
-async fn survive(error: io::Error) -> io::Result<()> {
-    /// File descriptors come back when connections end, which nothing tells.
-    const PAUSE: Duration = Duration::from_millis(50);
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted) {
-        return Ok(());
-    }
-    match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-            tracing::warn!(code = "accept.starved", %error, "no connection can be accepted; raise the limit of open files");
-            sleep(PAUSE).await;
-            Ok(())
-        }
-        _ => Err(error),
-    }
 }
 
 /// A stream whose peer must go on reading: a viewer that takes nothing for a minute loses its connection, and resumes.

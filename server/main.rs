@@ -31,7 +31,7 @@ use clap::Parser;
 use colloquy::config::{Config, ProcessEnvironment};
 use colloquy::jobs::kinds::JobKind;
 use colloquy::tasks::Tasks;
-use colloquy::telemetry;
+use colloquy::telemetry::{self, metrics};
 use colloquy::wiring;
 use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
@@ -76,6 +76,8 @@ async fn serve() -> anyhow::Result<()> {
     let app =
         Arc::new(App::new(config, llm, &tasks, connections.clone(), Arc::clone(&counted), stopping.clone())?);
 
+    let measured = Arc::clone(&app);
+    tasks.repeat("measures", metrics::EVERY, move || measured.measure());
     let routes = TowerToHyperService::new(warp::service(routes::filter(Arc::clone(&app))));
     let sockets = Arc::clone(&app);
     let service = service_fn(move |request| {

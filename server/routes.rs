@@ -11,6 +11,7 @@ use futures_util::Stream;
 use http::header::{ALLOW, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tracing::Instrument;
+use tracing::field::Empty;
 use warp::Filter;
 use warp::reply::Response;
 
@@ -54,11 +55,14 @@ async fn serve<B: Buf>(
     let origin = headers.get(ORIGIN).cloned();
     let span = tracing::info_span!(
         "request",
+        otel.name = method.as_str(),
         otel.kind = "server",
+        otel.status_code = Empty,
         request_id = %id,
-        http.request.method = %method,
+        http.request.method = method.as_str(),
+        http.route = Empty,
         url.path = path,
-        http.response.status_code = tracing::field::Empty,
+        http.response.status_code = Empty,
     );
     trace::adopt(&span, headers.get("traceparent").and_then(|value| value.to_str().ok()));
     let body = Body::new(body, limits.body_max, limits.body_timeout);
@@ -81,7 +85,10 @@ async fn serve<B: Buf>(
     }
     .instrument(span.clone())
     .await;
-    span.record("http.response.status_code", response.status().as_u16());
+    span.record("http.response.status_code", response.status().as_u16()).record("http.route", route);
+    if response.status().is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
     metrics::request(route, response.status().as_u16(), started.elapsed());
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id.header_value());

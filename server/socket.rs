@@ -9,6 +9,7 @@ use colloquy::conversation::combinations::Transport;
 use colloquy::conversation::engine::{Call, Local, Turn};
 use colloquy::conversation::live::{Cut, Seen, Viewer};
 use colloquy::openresponses::{ApiError, CreateResponse, Encoded, ErrorType};
+use colloquy::request_id::{self, RequestId};
 use futures_util::{SinkExt, StreamExt};
 use http::header::{
     CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
@@ -24,6 +25,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
+use tracing::Instrument;
 use warp::reply::Response;
 
 use crate::app::App;
@@ -77,6 +79,7 @@ async fn handshake(app: Arc<App>, mut request: hyper::Request<Incoming>) -> Resu
     let accept =
         HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| bad("Sec-WebSocket-Key."))?;
     let (token, protocol) = protocols(headers);
+    let request_id = request_id::of(headers);
     let who = app.authenticate_socket(headers, token).await?;
 
     let mut response = Response::new("".into());
@@ -92,7 +95,7 @@ async fn handshake(app: Arc<App>, mut request: hyper::Request<Incoming>) -> Resu
     let tasks = app.tasks.clone();
     tasks.spawn("websocket", async move {
         match upgrade.await {
-            Ok(upgraded) => serve(app, who, upgraded).await,
+            Ok(upgraded) => serve(app, who, upgraded, request_id).await,
             Err(error) => tracing::debug!(code = "connection.broken", %error, "an upgrade did not happen"),
         }
     });
@@ -124,9 +127,11 @@ struct Session {
     /// The turn before, if it was not stored.
     local: Option<Arc<Local>>,
     deadline: Instant,
+    /// Of the handshake; every turn's lines have it.
+    request_id: RequestId,
 }
 
-async fn serve(app: Arc<App>, who: Arc<Principal>, upgraded: Upgraded) {
+async fn serve(app: Arc<App>, who: Arc<Principal>, upgraded: Upgraded, request_id: RequestId) {
     let limit = app.config.server.body_max;
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER)
@@ -143,7 +148,7 @@ async fn serve(app: Arc<App>, who: Arc<Principal>, upgraded: Upgraded) {
         life = life.min(left.try_into().unwrap_or_default());
     }
     let deadline = Instant::now() + life;
-    let mut session = Session { app, who, local: None, deadline };
+    let mut session = Session { app, who, local: None, deadline, request_id };
     let close = session.run(&mut socket).await;
     if let Some(frame) = close {
         // The peer may be gone already.
@@ -202,7 +207,14 @@ impl Session {
 
     /// One turn, from its request to its last event. `Err` ends the connection.
     async fn turn(&mut self, socket: &mut Socket, text: String) -> Result<(), Option<CloseFrame>> {
-        let turn = match self.create(&text).await {
+        let span = tracing::info_span!(
+            "request",
+            otel.name = "WEBSOCKET",
+            otel.kind = "server",
+            http.route = "responses.connect",
+            request_id = %self.request_id,
+        );
+        let turn = match self.create(&text).instrument(span).await {
             Ok(turn) => turn,
             Err(error) => {
                 // What the failed turn referred to is not to be relied on any more.

@@ -38,6 +38,6 @@ pub use secrets::{CallbackSecrets, EncryptionKeys, LabelledSecret, UNLABELLED, W
 pub use server::{Origins, ServerConfig};
 pub use spend::{RedisAuth, RedisConfig, SpendConfig};
 pub use storage::{CredentialKind, IdentityConfig, QueueNames, StorageAccess, StorageConfig};
-pub use telemetry::{InsightsAuth, InsightsConfig, Sampling, TelemetryConfig};
+pub use telemetry::{InsightsAuth, InsightsConfig, Kept, Sampling, TelemetryConfig};
 pub use values::{duration, durations};
 pub use work::WorkLimits;

@@ -62,23 +62,12 @@
 //! * for a caller of an HTTP function: by the slug of one of [`PROBLEM_TYPES`];
 //! * for the host, whose envelope failed: by the code.
 //!
-//! | code | status | meaning, and what to do |
-//! |---|---|---|
-//! | `envelope.not-from-host` | 403 `host-only` | someone other than the host posted to a queue or timer function |
-//! | `envelope.http-function` | 500 | an HTTP function was invoked by envelope: its `function.json` has a binding too many |
-//! | `envelope.too-large` | 500 | raise `FUNCTIONS_REQUEST_BODY_SIZE_LIMIT` |
-//! | `envelope.interrupted` | 500 | the host went away while sending; it retries |
-//! | `envelope.malformed` | 500 | not an envelope the contract knows; the host is newer, or not a host |
-//! | `payload.*` | 500 | the message does not decode and another version may read it, or there is no settlement: the host retries, then moves it to the poison queue. Without that hope it is dead-lettered at once |
-//! | `handler.panicked` | 500 (HTTP: `internal`) | a defect; the log line names the place |
-//! | `handler.overran` | 503 `took-too-long` (HTTP) | cut at its deadline; make it shorter or raise `functionTimeout` |
-//! | `handler.failed` | 500 | a timer asked for a retry, which the host shows as a failure; the next tick comes |
-//! | `response.unserialisable` | 500 `internal` | a handler returned what is no JSON; a defect |
-//! | `settlement.absent`, `settlement.failed`, `settlement.overran`, `settlement.panicked` | 500 | `Retry`/`DeadLetter` could not be carried out; the host retries |
+//! `docs/errors.md` has every code, with what to do.
 //!
 //! Sources: the host's own code as restated in the functions-host contract; every payload shape named there
 //! is a file in `tests/fixtures/functions`.
 
+mod accept;
 mod app;
 mod deadline;
 mod dispatch;
@@ -102,6 +91,7 @@ mod timespan;
 mod tests;
 
 pub use self::http::{BodyError, HttpRequest, HttpResponse, PROBLEM_TYPE};
+pub use accept::survive;
 pub use app::{App, AuthLevel};
 pub use deadline::budget;
 pub use invocation::{Invocation, RetryContext};

@@ -31,5 +31,7 @@ pub mod respond;
 pub mod schema;
 pub mod tasks;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod webhooks;
 pub mod wiring;

@@ -15,7 +15,7 @@ pub mod template;
 
 pub use answer::{Answer, Rejected};
 pub use event::EventData;
-pub use failures::{Follows, follows};
+pub use failures::{Follows, INTERRUPTED, TIME_LIMIT, follows};
 pub use message::{Told, render};
 pub use route::{Asking, Repair, Route, Unusable};
 pub use steps::{SeenTurn, Step, TurnState, next};

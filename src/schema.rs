@@ -142,14 +142,14 @@ fn read(root: &Value, schema: &Value, place: &str, depth: usize) -> Result<(), S
                 }
                 true
             }
-            "required" => {
-                rule.as_array().is_some_and(|names| names.iter().all(|name| name.is_string()))
-            }
+            "required" => rule.as_array().is_some_and(|names| names.iter().all(|name| name.is_string())),
             "additionalProperties" | "items" => {
                 inner(rule, "")?;
                 true
             }
-            "minProperties" | "maxProperties" | "minItems" | "maxItems" | "minLength" | "maxLength" => count(),
+            "minProperties" | "maxProperties" | "minItems" | "maxItems" | "minLength" | "maxLength" => {
+                count()
+            }
             "uniqueItems" => rule.is_boolean(),
             "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => number(),
             "multipleOf" => rule.as_f64().is_some_and(|step| step > 0.0),

@@ -42,8 +42,7 @@ pub async fn proxy(
     request: Request<Incoming>,
     exchange: &Exchange,
 ) -> Result<Response<Body>, Failure> {
-    let generation =
-        front.invoker.handler().ready().await.map_err(|cause| Failure::internal(cause.to_string()))?;
+    let generation = front.generation().await?;
     let (mut parts, body) = request.into_parts();
     rewrite(&mut parts.headers, exchange, front.pool_host());
     // The path and the raw query, without scheme and host.
@@ -66,7 +65,7 @@ pub async fn proxy(
         () = activity.silence(SILENCE) => return Err(Failure::new(StatusCode::GATEWAY_TIMEOUT, format!("no bytes for {SILENCE:?}"))),
         limit = past(deadline) => {
             time_out(limit)();
-            return Err(Failure::internal("functionTimeout".to_owned()));
+            return Err(Failure::timed_out());
         }
     };
     let response = match sent {
@@ -74,9 +73,7 @@ pub async fn proxy(
         Err(_) if *too_large.lock().unwrap_or_else(PoisonError::into_inner) => {
             return Err(Failure::too_large(front.body_limit));
         }
-        Err(cause) => {
-            return Err(Failure::internal(format!("cannot reach the handler, or it broke off: {cause}")));
-        }
+        Err(cause) => return Err(Failure::broken_off(cause)),
     };
     let (mut parts, body) = response.into_parts();
     remove_hop_by_hop(&mut parts.headers);

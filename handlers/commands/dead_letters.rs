@@ -12,7 +12,7 @@ use colloquy::functions::Payload;
 use colloquy::ids::DeadLetterId;
 use colloquy::jobs::state::{DeadLetterState, WorkKind};
 
-use super::output::{self, Output, ago, or_empty};
+use super::output::{self, Listing, Output, ago, or_empty};
 use crate::services::Services;
 
 #[derive(Subcommand)]
@@ -47,11 +47,8 @@ pub struct List {
     /// Settled ones too.
     #[arg(long)]
     all: bool,
-    /// At most so many.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
-    limit: i64,
     #[command(flatten)]
-    output: Output,
+    listing: Listing,
 }
 
 #[derive(Args)]
@@ -112,28 +109,23 @@ impl Filter {
 
 async fn list(services: &Services, list: List) -> anyhow::Result<ExitCode> {
     let state = (!list.all).then_some(DeadLetterState::Open);
-    let filter = DeadLetterFilter { newest_first: true, ..list.filter.query(state, list.limit) };
+    let filter = DeadLetterFilter { newest_first: true, ..list.filter.query(state, list.listing.limit) };
     let letters = inspect::dead_letters(&services.database.client().await?, &filter).await?;
-    if list.output.json {
-        output::json(&letters)?;
-    } else {
-        output::table(
-            ["DEAD LETTER", "WHEN", "KIND", "SOURCE", "CODE", "STATE", "REASON"],
-            letters.iter().map(|letter| {
-                [
-                    letter.id.to_string(),
-                    ago(letter.created_at),
-                    letter.kind.clone(),
-                    or_empty(letter.source.as_ref()),
-                    letter.reason_code.clone(),
-                    letter.state.clone(),
-                    letter.reason.clone(),
-                ]
-            }),
-            "No dead letters.",
-        );
-    }
+    let headings = ["DEAD LETTER", "WHEN", "KIND", "SOURCE", "CODE", "STATE", "REASON"];
+    list.listing.print(&letters, headings, row, "No dead letters.")?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn row(letter: &DeadLetter) -> [String; 7] {
+    [
+        letter.id.to_string(),
+        ago(letter.created_at),
+        letter.kind.clone(),
+        or_empty(letter.source.as_ref()),
+        letter.reason_code.clone(),
+        letter.state.clone(),
+        letter.reason.clone(),
+    ]
 }
 
 async fn find(services: &Services, id: DeadLetterId) -> anyhow::Result<DeadLetter> {

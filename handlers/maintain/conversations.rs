@@ -39,13 +39,15 @@ pub async fn end_orphans(services: &Services) -> anyhow::Result<usize> {
             keep_log: services.config.work.log_retention,
             drop_failed_input: orphan.in_conversation,
             trace_parent: None,
+            parts: 0,
         };
         turns::finish(&client, &finish).await?;
     }
     Ok(orphans.len())
 }
 
-/// Deletes turns that are past their time, were deleted, or whose conversation was, and then such conversations.
+/// Deletes turns that are past their time, were deleted, or whose conversation was, the callbacks that told of them, and
+/// then such conversations.
 pub async fn delete_turns(services: &Services) -> anyhow::Result<usize> {
     let client = services.database.client().await?;
     let work = &services.config.work;
@@ -64,6 +66,7 @@ pub async fn delete_turns(services: &Services) -> anyhow::Result<usize> {
             }
         }
     }
+    total += retention::delete_turn_callbacks(&client, ago(work.response_retention), batch).await?;
     total += retention::delete_conversations(&client, batch).await?;
     Ok(usize::try_from(total).unwrap_or(usize::MAX))
 }

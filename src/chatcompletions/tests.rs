@@ -278,18 +278,6 @@ fn every_field_has_a_row() {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a switch of this test, no setting")]
 fn the_page_shows_the_table() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/protocol.md");
-    let page = std::fs::read_to_string(&path).unwrap();
-    let (start, end) = ("<!-- chat fields -->\n", "<!-- /chat fields -->");
-    let (before, rest) = page.split_once(start).unwrap();
-    let (_, after) = rest.split_once(end).unwrap();
-    let wanted = format!("{before}{start}{}{end}{after}", markdown());
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(&path, &wanted).unwrap();
-    } else {
-        let hint = "docs/protocol.md is out of date; run UPDATE_DOCS=1 cargo test --lib chatcompletions";
-        assert!(page == wanted, "{hint}");
-    }
+    crate::testing::assert_tables("docs/protocol.md", &[("chat fields", markdown())], "chatcompletions");
 }

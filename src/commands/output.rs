@@ -69,6 +69,38 @@ pub struct Output {
     pub json: bool,
 }
 
+/// How much to list, and how to print it.
+#[derive(Args, Clone, Copy)]
+pub struct Listing {
+    /// At most so many.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+    pub limit: i64,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Listing {
+    /// Prints items as JSON, or as a table under headings, or the empty state.
+    pub fn print<T: Serialize, const N: usize>(
+        self,
+        items: &[T],
+        headings: [&str; N],
+        row: impl Fn(&T) -> [String; N],
+        empty: &str,
+    ) -> anyhow::Result<()> {
+        if self.output.json {
+            return json(&items);
+        }
+        table(headings, items.iter().map(row), empty);
+        Ok(())
+    }
+
+    /// Whether JSON was asked for.
+    pub fn is_json(self) -> bool {
+        self.output.json
+    }
+}
+
 /// Prints rows as a table under headings, or the empty state.
 pub fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>, empty: &str) {
     let mut table = Table::new();
@@ -127,6 +159,11 @@ pub fn shortened_to(text: &str, most: usize) -> String {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),
     }
+}
+
+/// When a row of work is due; of what does not wait, nothing.
+pub fn due(work: &WorkLine) -> String {
+    if work.state == "pending" { ago(work.due_at) } else { String::new() }
 }
 
 /// Prints every try of a callback and the beginning of what was answered; of a job, whose tries are not kept one by

@@ -42,6 +42,8 @@ pub struct AppConfig {
     pub models: BTreeMap<String, ModelConfig>,
     /// What may be spent in a day.
     pub budgets: BudgetsConfig,
+    /// What `${ENV_NAME}` in the three tables above names and is not set; see [`AppConfig::models_refused_in`].
+    unset_for_models: Vec<Mistake>,
 }
 
 /// Which sender's conventions a source follows.
@@ -297,7 +299,8 @@ impl AppConfig {
     /// Parses and checks `colloquy.toml`; `Err` lists every mistake of the file with its path and position.
     ///
     /// `${ENV_NAME}` in any string is replaced from `environment`. With `None`, values that need it are taken on
-    /// trust: the structure alone is checked, and the result is not to be used. `job_kinds` are the kinds of job that
+    /// trust: the structure alone is checked, and the result is not to be used. What is missing in deployments, models
+    /// and budgets is told by [`AppConfig::models_refused_in`], since not every process uses them. `job_kinds` are the kinds of job that
     /// routes may name. Secrets are not looked at; see [`WebhookSecrets::missing`](super::WebhookSecrets::missing) and
     /// its like.
     pub fn parse(

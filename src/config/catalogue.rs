@@ -92,17 +92,8 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "a switch of this test, no setting")]
     fn the_page_is_up_to_date() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md");
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(&path, catalogue_markdown()).unwrap();
-        }
-        let page = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            page == catalogue_markdown(),
-            "docs/settings.md is out of date; run UPDATE_DOCS=1 cargo test --lib config::catalogue"
-        );
+        crate::testing::assert_page("docs/settings.md", |_| catalogue_markdown(), "config::catalogue");
     }
 
     #[test]

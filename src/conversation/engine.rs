@@ -15,6 +15,7 @@ mod paying;
 mod read;
 mod retries;
 mod run;
+mod stopping;
 mod tail;
 mod taken;
 mod turn;
@@ -108,6 +109,8 @@ struct Inner {
     turns: Mutex<HashMap<ResponseId, Arc<Turn>>>,
     foreign: tail::Tailer,
     recent: retries::Recent,
+    /// The database did not answer the last times it was asked.
+    is_away: AtomicBool,
     /// How many turns are in flight.
     open: tokio::sync::watch::Sender<usize>,
     /// This process stops: it takes no turn of others any more.
@@ -135,6 +138,7 @@ impl Engine {
             turns: Mutex::default(),
             foreign,
             recent: retries::Recent::default(),
+            is_away: AtomicBool::new(false),
             open: tokio::sync::watch::Sender::new(0),
             draining: AtomicBool::new(false),
         };
@@ -160,6 +164,16 @@ impl Engine {
     /// How many turns are in flight here.
     pub fn open_turns(&self) -> usize {
         *self.0.open.borrow()
+    }
+
+    /// This process, among those that share the database.
+    pub fn instance(&self) -> Uuid {
+        self.0.instance
+    }
+
+    /// Whether wake-ups of other instances arrive now.
+    pub fn is_shared(&self) -> bool {
+        self.0.coordination.is_shared()
     }
 
     /// Turns in flight here: id, model, age, viewers, what is awaited.
@@ -196,7 +210,12 @@ impl Engine {
         self.0.draining.load(Ordering::Relaxed)
     }
 
-    async fn client(&self) -> Result<Client, ApiError> {
+    /// A connection to the database for a request. While the database is known to be away, requests are refused at once
+    /// instead of each waiting for its own failure.
+    pub async fn client(&self) -> Result<Client, ApiError> {
+        if self.0.is_away.load(Ordering::Relaxed) {
+            return Err(unavailable());
+        }
         self.0.database.client().await.map_err(away)
     }
 }
@@ -206,11 +225,15 @@ pub fn away(error: DatabaseError) -> ApiError {
     crate::telemetry::metrics::database_error(error.code());
     if error.is_outage() {
         tracing::warn!(code = error.code(), %error, "the database could not be reached");
-        return ApiError::unavailable(
-            "database_unavailable",
-            "Stored conversations cannot be reached at the moment. Requests with 'store': false go on.",
-        );
+        return unavailable();
     }
     tracing::error!(code = error.code(), %error, "a database call failed");
     ApiError::internal()
+}
+
+fn unavailable() -> ApiError {
+    ApiError::unavailable(
+        "database_unavailable",
+        "Stored conversations cannot be reached at the moment. Requests with 'store': false go on.",
+    )
 }

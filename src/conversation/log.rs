@@ -4,12 +4,16 @@
 //! piece keeps its boundaries, since sequence numbers count pieces. A kind is one letter; what all pieces of the run
 //! have in common follows it, then their texts.
 
+mod parts;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+
+pub use parts::{LogParts, NextPart};
 
 use crate::llm::Chunk;
 
@@ -25,16 +29,6 @@ pub enum LogError {
     /// It is not what any version writes.
     #[error("a part of a turn's log cannot be read at byte {0}")]
     Malformed(usize),
-}
-
-impl LogError {
-    /// Stable, for logs and metrics.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Version(_) => "turn_log_version",
-            Self::Malformed(_) => "turn_log_malformed",
-        }
-    }
 }
 
 /// Packs pieces into one part of a log: JSON text.

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::inspect::public_id;
 use super::{Client, Columns, DatabaseError, Statements, Type};
 use crate::ids::DeliveryId;
 use crate::jobs::state::WorkKind;
@@ -223,6 +224,47 @@ pub async fn backlog(client: &impl Statements, kind: WorkKind) -> Result<Backlog
         oldest_due_seconds: row.column("oldest")?,
         open_dead_letters: row.column("dead")?,
     })
+}
+
+/// A job or callback that somebody works on, for `/status`.
+#[derive(Debug, serde::Serialize)]
+pub struct Leased {
+    pub kind: String,
+    /// With its prefix.
+    pub id: String,
+    /// A job's kind, a callback's target.
+    pub object: String,
+    pub attempts: i32,
+    /// Since it was due, which it was when the attempt began.
+    pub age_seconds: f64,
+    /// What has to happen next.
+    pub awaits: &'static str,
+}
+
+/// Work under a lease, in whatever process, the oldest first.
+pub async fn leased(client: &impl Statements, limit: i64) -> Result<Vec<Leased>, DatabaseError> {
+    const SQL: &str = "
+        SELECT work, id, object, attempts, extract(epoch FROM now() - due_at)::float8 AS age,
+               lease_until < now() AS lapsed
+        FROM (SELECT 'job' AS work, id, kind AS object, attempts, due_at, lease_until FROM jobs WHERE state = 'leased'
+              UNION ALL
+              SELECT 'callback', id, target, attempts, due_at, lease_until FROM callbacks WHERE state = 'leased') AS work
+        ORDER BY due_at LIMIT $1";
+    let rows = client.query("maintenance.leased", SQL, &[(&limit, Type::INT8)]).await?;
+    rows.iter()
+        .map(|row| {
+            let kind: String = row.column("work")?;
+            let lapsed: bool = row.column("lapsed")?;
+            Ok(Leased {
+                id: public_id(&kind, row.column("id")?),
+                kind,
+                object: row.column("object")?,
+                attempts: row.column("attempts")?,
+                age_seconds: row.column("age")?,
+                awaits: if lapsed { "maintain: its holder is silent" } else { "its attempt" },
+            })
+        })
+        .collect()
 }
 
 /// The shortest question there is: can the database be reached, and what is its clock.

@@ -11,7 +11,7 @@ use super::work::Lease;
 use super::{Columns, DatabaseError, Row, Statements, Type};
 use crate::ids::{CallbackId, ConversationId, EventId, JobId, ResponseId};
 use crate::openresponses::ResponseStatus;
-use crate::respond::{SeenTurn, TurnState};
+use crate::respond::{INTERRUPTED, SeenTurn, TurnState};
 
 /// What a job knows of its event beside what its claim told, and of the turns it has had.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ fn seen(row: &Row) -> Result<SeenTurn, DatabaseError> {
         ResponseStatus::Completed => TurnState::Completed,
         ResponseStatus::Failed => TurnState::Failed { code: code() },
         // Of a version that ended such turns so.
-        ResponseStatus::Incomplete => TurnState::Failed { code: "interrupted".to_owned() },
+        ResponseStatus::Incomplete => TurnState::Failed { code: INTERRUPTED.to_owned() },
         ResponseStatus::Cancelled => TurnState::Cancelled,
     };
     let restarts: i16 = row.column("restarts")?;
@@ -135,11 +135,8 @@ pub async fn orphans(
         UPDATE responses r SET epoch = r.epoch + 1, holder = $2, lease_until = now() + make_interval(secs => $3)
         FROM orphaned WHERE r.id = orphaned.id AND r.state IN ('queued', 'in_progress')
         RETURNING r.id, r.epoch, r.conversation_id IS NOT NULL AS in_conversation";
-    let params = [
-        (&limit as _, Type::INT8),
-        (&holder as _, Type::UUID),
-        (&lease.as_secs_f64() as _, Type::FLOAT8),
-    ];
+    let params =
+        [(&limit as _, Type::INT8), (&holder as _, Type::UUID), (&lease.as_secs_f64() as _, Type::FLOAT8)];
     let rows = client.query("respond.orphans", SQL, &params).await?;
     rows.iter()
         .map(|row| {

@@ -121,13 +121,9 @@ pub async fn claim(
     ticket: Ticket<'_>,
 ) -> Result<Claim, DatabaseError> {
     let (table, object, webhook_id, turn, target_enabled) = match kind {
-        WorkKind::Job => (
-            "jobs",
-            "kind",
-            "id",
-            "NULL::uuid, NULL::text, NULL::timestamptz, NULL::text, NULL::bytea",
-            "",
-        ),
+        WorkKind::Job => {
+            ("jobs", "kind", "id", "NULL::uuid, NULL::text, NULL::timestamptz, NULL::text, NULL::bytea", "")
+        }
         WorkKind::Callback => (
             "callbacks",
             "target",

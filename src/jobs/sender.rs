@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 use url::Url;
 
 use super::address::{AddressRefused, AddressRule, GuardedResolver};
+use crate::telemetry::trace;
 
 /// Limits on one request.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +72,17 @@ impl SendError {
     }
 }
 
+/// What the receiver of a request, or the way to it, is to blame for: no answer, or one that says so.
+pub fn blame(result: &Result<Answer, SendError>) -> Option<&'static str> {
+    match result {
+        Ok(answer) if answer.status.is_server_error() => Some("server_error"),
+        Ok(_) | Err(SendError::Refused(_) | SendError::PlainHttp | SendError::Client(_)) => None,
+        Err(error @ (SendError::Connect(_) | SendError::Timeout(_) | SendError::Broken(_))) => {
+            Some(error.code())
+        }
+    }
+}
+
 /// Sends requests; keeps connections open per address rule.
 #[derive(Debug)]
 pub struct Sender {
@@ -81,7 +95,7 @@ impl Sender {
         Arc::new(Self { limits, clients: Mutex::default() })
     }
 
-    /// Posts JSON. Redirects are answers like any other, and no proxy is used.
+    /// Posts JSON, with the present trace. Redirects are answers like any other, and no proxy is used.
     pub async fn post(&self, to: &Destination, headers: HeaderMap, body: Bytes) -> Result<Answer, SendError> {
         to.rule.check_literal(&to.url)?;
         if to.url.scheme() != "https" && !to.allow_http {
@@ -89,10 +103,22 @@ impl Sender {
         }
         let client = self.client(&to.rule)?;
         let started = Instant::now();
+        let span = tracing::info_span!(
+            "http.post",
+            otel.name = "POST",
+            otel.kind = "client",
+            otel.status_code = Empty,
+            http.request.method = "POST",
+            http.response.status_code = Empty,
+            server.address = to.url.host_str(),
+            server.port = to.url.port_or_known_default(),
+            error.type = Empty,
+        );
         let request = client
             .post(to.url.clone())
             .headers(headers)
             .header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .header("traceparent", trace::of(&span))
             .body(body);
         let answer = async {
             let response = request.send().await.map_err(|error| self.failure(&error))?;
@@ -105,13 +131,25 @@ impl Sender {
             let response = self.beginning(response).await?;
             Ok(Answer { status, response, retry_after })
         };
-        match tokio::time::timeout(self.limits.timeout, answer).await {
+        let result = match tokio::time::timeout(self.limits.timeout, answer.instrument(span.clone())).await {
             Ok(answer) => answer,
             Err(_) => {
                 tracing::debug!(elapsed_ms = started.elapsed().as_millis(), "gave up on an answer");
                 Err(SendError::Timeout(self.limits.timeout))
             }
+        };
+        match &result {
+            Ok(answer) => {
+                span.record("http.response.status_code", answer.status.as_u16());
+                if !answer.status.is_success() {
+                    span.record("error.type", answer.status.as_str()).record("otel.status_code", "ERROR");
+                }
+            }
+            Err(error) => {
+                span.record("error.type", error.code()).record("otel.status_code", "ERROR");
+            }
         }
+        result
     }
 
     async fn beginning(&self, mut response: reqwest::Response) -> Result<String, SendError> {

@@ -48,6 +48,18 @@ pub enum Finish {
     ContentFilter,
 }
 
+impl Finish {
+    /// The word of OpenTelemetry's conventions, which is that of chat completions.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::ToolCalls => "tool_calls",
+            Self::Length => "length",
+            Self::ContentFilter => "content_filter",
+        }
+    }
+}
+
 /// Tokens as we count them: `input` includes what was read from and written to the provider's cache, `output`
 /// includes reasoning. (Anthropic reports cache tokens beside the input; its adapter adds them.)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -25,7 +25,7 @@ mod sweep;
 mod writer;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -45,6 +45,9 @@ use self::writer::Writer;
 use crate::azure::Queue;
 use crate::database::{Database, DatabaseError, Statements};
 use crate::tasks::Tasks;
+
+/// How long a process that ends tries to give its slices back.
+const GIVE_BACK: Duration = Duration::from_secs(5);
 
 /// The spending of one process. Cheap to clone.
 #[derive(Clone)]
@@ -149,7 +152,9 @@ impl Spend {
             return Ok(());
         }
         let mut enrolled = self.inner.enrolled.subscribe();
-        match tokio::time::timeout(self.inner.settings.patience, enrolled.wait_for(|enrolled| *enrolled)).await {
+        match tokio::time::timeout(self.inner.settings.patience, enrolled.wait_for(|enrolled| *enrolled))
+            .await
+        {
             Ok(Ok(_)) => Ok(()),
             _ => Err(SpendError::Unavailable),
         }
@@ -231,6 +236,21 @@ impl Spend {
         crate::database::usage::settle(client, settlements, self.budgeted()).await.map(drop)
     }
 
+    /// Settles what a turn's former process left open as what was set aside for it, for whoever took the turn over. That
+    /// process may live after all and know better: what it says then stands.
+    pub async fn settle_abandoned(
+        &self,
+        client: &impl Statements,
+        response: Uuid,
+    ) -> Result<u64, DatabaseError> {
+        if self.inner.database.is_none() {
+            return Ok(0);
+        }
+        let abandoned = crate::database::usage::abandoned_of(client, response).await?;
+        // Always as if there were budgets: those of the other process count.
+        crate::database::usage::settle(client, &abandoned, true).await
+    }
+
     /// The last steps of a process that has no turns left: writes what is pending, gives all slices back. What cannot
     /// be written goes to the queue. Nothing is drawn afterwards.
     ///
@@ -245,8 +265,12 @@ impl Spend {
             state.holder
         };
         writer::drain(self).await;
-        let mut client = database.client().await?;
-        crate::database::budgets::close_own(&mut client, holder, None, true).await?;
+        let give_back = async {
+            let mut client = database.client().await?;
+            sweep::settle_own(&mut client, holder).await
+        };
+        let late = DatabaseError::Timeout { statement: "budgets.retire", limit: GIVE_BACK };
+        tokio::time::timeout(GIVE_BACK, give_back).await.unwrap_or(Err(late))?;
         self.state().ledger.forget_slices();
         Ok(())
     }

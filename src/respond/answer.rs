@@ -106,11 +106,7 @@ impl Answer {
             };
             let misfits = schema.as_ref().map(|schema| schema.misfits(&value, MOST_FINDINGS));
             problems.extend(misfits.into_iter().flatten().map(|misfit| format!("call {number}: {misfit}")));
-            taken.push(Call {
-                call_id: (*call_id).to_owned(),
-                name: (*name).to_owned(),
-                arguments: value,
-            });
+            taken.push(Call { call_id: (*call_id).to_owned(), name: (*name).to_owned(), arguments: value });
         }
         if problems.is_empty() {
             return Ok(Self::Calls(taken));

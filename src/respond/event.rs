@@ -26,7 +26,10 @@ pub struct EventData {
 // Payloads are nobody's business in a log.
 impl std::fmt::Debug for EventData {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EventData").field("id", &self.id).field("source", &self.source).finish_non_exhaustive()
+        f.debug_struct("EventData")
+            .field("id", &self.id)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
     }
 }
 

@@ -15,6 +15,13 @@ pub enum Follows {
     GiveUp,
 }
 
+/// Code of a turn whose answer did not come to its end.
+pub const INTERRUPTED: &str = "interrupted";
+/// Code of a turn that took longer than its route allows.
+pub const TIME_LIMIT: &str = "time_limit";
+/// Code of a failure that this version does not know.
+const FAILED: &str = "turn_failed";
+
 const AWAY: &str = "the model's provider does not answer at the moment";
 const MENDED: &str = "the model's provider refuses this server; an operator has to mend that";
 const OURS: &str = "a part of this service is away at the moment";
@@ -44,13 +51,17 @@ const CODES: &[(&str, Follows, &str)] = &[
     ("conversation_locked", Follows::Queue, "another turn of its conversation runs"),
     ("thread_changed", Follows::Queue, "its conversation changed meanwhile"),
     ("budget_spent", Follows::NextDay, "the day's budget of its owner, its route or the service is spent"),
-    ("interrupted", Follows::Again, CUT),
+    (INTERRUPTED, Follows::Again, CUT),
     ("process_lost", Follows::Again, CUT),
-    ("time_limit", Follows::Again, "the answer took longer than the route allows"),
+    (TIME_LIMIT, Follows::Again, "the answer took longer than the route allows"),
     ("provider_refused_request", Follows::GiveUp, "the model's provider refuses the request"),
     ("unsupported_value", Follows::GiveUp, "the model's provider does not take what the route asks for"),
     ("context_length_exceeded", Follows::GiveUp, "the event is longer than the model's window"),
-    ("content_filter", Follows::GiveUp, "the content filter of the model's provider refuses the event or its answer"),
+    (
+        "content_filter",
+        Follows::GiveUp,
+        "the content filter of the model's provider refuses the event or its answer",
+    ),
     ("max_output_tokens", Follows::GiveUp, "the answer is longer than max_output_tokens"),
     ("model_not_found", Follows::GiveUp, "there is no such model in colloquy.toml"),
 ];
@@ -59,7 +70,7 @@ const CODES: &[(&str, Follows, &str)] = &[
 /// counts, so that it ends.
 pub fn follows(code: &str) -> (&'static str, Follows, &'static str) {
     let known = CODES.iter().find(|(known, ..)| *known == code);
-    known.copied().unwrap_or(("turn_failed", Follows::Again, CUT))
+    known.copied().unwrap_or((FAILED, Follows::Again, CUT))
 }
 
 #[cfg(test)]
@@ -71,8 +82,20 @@ mod tests {
     fn every_failure_of_a_provider_has_its_consequence() {
         use ErrorClass::*;
         for class in [
-            Capacity, RateLimited, OwnQuota, SpendLimit, Auth, NotFound, Overloaded, Server, Connect, FirstEvent,
-            Silence, Interrupted, Protocol, Unavailable,
+            Capacity,
+            RateLimited,
+            OwnQuota,
+            SpendLimit,
+            Auth,
+            NotFound,
+            Overloaded,
+            Server,
+            Connect,
+            FirstEvent,
+            Silence,
+            Interrupted,
+            Protocol,
+            Unavailable,
         ] {
             let (code, follows, _) = follows(class.code());
             assert_eq!((code, follows), (class.code(), Follows::Wait));

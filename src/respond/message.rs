@@ -44,9 +44,9 @@ pub fn render(told: &Told<'_>) -> Result<Vec<u8>, serde_json::Error> {
         Answer::Json(value) => (Some(value), None, None),
         Answer::Text(text) => (None, Some(text.as_str()), None),
         Answer::Calls(calls) => {
-            let calls = calls.iter().map(|call| {
-                json!({ "call_id": call.call_id, "name": call.name, "arguments": call.arguments })
-            });
+            let calls = calls.iter().map(
+                |call| json!({ "call_id": call.call_id, "name": call.name, "arguments": call.arguments }),
+            );
             (None, None, Some(calls.collect()))
         }
     };

@@ -70,11 +70,9 @@ impl Route {
             return Ok(None);
         }
         let respond = &config.respond;
-        let refuse =
-            |key, problem: String| Unusable { route: config.name.clone(), key, problem };
-        let template = |key, source: &str| {
-            Template::new(source).map_err(|error| refuse(key, error.to_string()))
-        };
+        let refuse = |key, problem: String| Unusable { route: config.name.clone(), key, problem };
+        let template =
+            |key, source: &str| Template::new(source).map_err(|error| refuse(key, error.to_string()));
         let (format, schema) = respond.format().map_err(|problem| refuse("text.format", problem))?;
         let tools = respond.tools().map_err(|(_, problem)| refuse("tools", problem))?;
         let arguments = tools.iter().map(|(tool, schema)| (tool.name().to_owned(), schema.clone())).collect();

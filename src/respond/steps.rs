@@ -3,6 +3,7 @@
 //! A job has turns under numbers from 1 on. A round begins when the job does, and anew when an operator replays its dead
 //! letter. A stored answer is never paid for again: it is judged, whoever asked for it.
 
+use super::failures::{INTERRUPTED, TIME_LIMIT};
 use crate::ids::ResponseId;
 
 /// A turn of a job, as it is stored.
@@ -38,7 +39,10 @@ pub enum TurnState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Ask a model, under this number. `repair`: that turn's answer did not fit.
-    Ask { number: i32, repair: Option<ResponseId> },
+    Ask {
+        number: i32,
+        repair: Option<ResponseId>,
+    },
     /// A turn runs elsewhere.
     Wait,
     /// Its process is gone: run it again.
@@ -46,7 +50,9 @@ pub enum Step {
     /// It has an answer.
     Judge(ResponseId),
     /// A server's turn came to nothing: what follows is told by its code.
-    Failed { code: String },
+    Failed {
+        code: String,
+    },
     /// Asked twice, it gave no answer that fits.
     Misfit,
     /// As many turns as one round may pay for have come to nothing.
@@ -61,7 +67,7 @@ const ASKED_AT_MOST: usize = 2;
 fn paid(turn: &SeenTurn) -> u32 {
     let once = match &turn.state {
         TurnState::Completed => true,
-        TurnState::Failed { code } => matches!(code.as_str(), "interrupted" | "time_limit" | "process_lost"),
+        TurnState::Failed { code } => [INTERRUPTED, TIME_LIMIT, "process_lost"].contains(&code.as_str()),
         TurnState::Open { .. } | TurnState::Cancelled => false,
     };
     turn.restarts + u32::from(once)

@@ -82,7 +82,8 @@ impl Template {
         let source = template.source();
         let word = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
         let stands_alone = |at: &usize| {
-            !source[..*at].ends_with(word) && !source[at + name.len()..].starts_with(|c: char| c != '.' && word(c))
+            !source[..*at].ends_with(word)
+                && !source[at + name.len()..].starts_with(|c: char| c != '.' && word(c))
         };
         source.match_indices(name).map(|(at, _)| at).find(stands_alone)
     }
@@ -134,7 +135,10 @@ mod tests {
     #[test]
     fn values_are_filled_in_as_they_are() {
         let event = json!({ "event": { "payload": { "name": "A & <B>", "n": 3, "list": [1, 2] } } });
-        let text = render("{{ event.payload.name }} {{ event.payload.n + 1 }}\n{% for n in event.payload.list %}{{ n }};{% endfor %}", event);
+        let text = render(
+            "{{ event.payload.name }} {{ event.payload.n + 1 }}\n{% for n in event.payload.list %}{{ n }};{% endfor %}",
+            event,
+        );
         assert_eq!(text.unwrap(), "A & <B> 4\n1;2;");
     }
 
@@ -149,7 +153,9 @@ mod tests {
         for asks in ["{{ foo }}", "{% if event.payload.a.b %}x{% endif %}", "{{ event.payload.a ~ 'x' }}"] {
             assert!(render(asks, context.clone()).is_err(), "{asks}");
         }
-        for allows in ["{{ event.payload.a | default('none') }}", "{% if event.payload.a is defined %}x{% endif %}"] {
+        for allows in
+            ["{{ event.payload.a | default('none') }}", "{% if event.payload.a is defined %}x{% endif %}"]
+        {
             assert!(render(allows, context.clone()).is_ok(), "{allows}");
         }
     }
@@ -181,7 +187,9 @@ mod tests {
         let nasty = "{{ 7 * 7 }}{% include 'template' %}{% raw %}";
         let text = render("{{ event.payload }}", json!({ "event": { "payload": nasty } })).unwrap();
         assert_eq!(text, nasty);
-        for source in ["{% include 'colloquy.toml' %}", "{% import 'x' as x %}", "{% extends '/etc/passwd' %}"] {
+        for source in
+            ["{% include 'colloquy.toml' %}", "{% import 'x' as x %}", "{% extends '/etc/passwd' %}"]
+        {
             assert!(render(source, json!({})).is_err(), "{source}");
         }
         assert!(render("{{ debug() }}", json!({})).is_err(), "the context is not dumped");

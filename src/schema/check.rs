@@ -41,7 +41,8 @@ impl Check<'_> {
             Value::Bool(true) => return,
             _ => return self.note(place, "false", "is not allowed"),
         };
-        if let Some(pointer) = rules.get("$ref").and_then(Value::as_str).and_then(|text| text.strip_prefix('#'))
+        if let Some(pointer) =
+            rules.get("$ref").and_then(Value::as_str).and_then(|text| text.strip_prefix('#'))
         {
             match self.root.pointer(pointer) {
                 Some(target) => self.schema(target, value, place, depth + 1),
@@ -102,13 +103,7 @@ impl Check<'_> {
         }
     }
 
-    fn object(
-        &mut self,
-        rules: &Map<String, Value>,
-        object: &Map<String, Value>,
-        place: &str,
-        depth: usize,
-    ) {
+    fn object(&mut self, rules: &Map<String, Value>, object: &Map<String, Value>, place: &str, depth: usize) {
         for name in rules.get("required").and_then(Value::as_array).into_iter().flatten() {
             if let Some(name) = name.as_str().filter(|name| !object.contains_key(*name)) {
                 self.note(place, "required", format!("lacks the property {name:?}"));
@@ -140,8 +135,7 @@ impl Check<'_> {
             }
         }
         let unique = rules.get("uniqueItems") == Some(&Value::Bool(true));
-        let repeated =
-            |(at, item): (usize, &Value)| items[..at].iter().any(|earlier| same(earlier, item));
+        let repeated = |(at, item): (usize, &Value)| items[..at].iter().any(|earlier| same(earlier, item));
         if unique && items.iter().enumerate().any(repeated) {
             self.note(place, "uniqueItems", "has an item twice");
         }
@@ -213,9 +207,7 @@ fn escaped(name: &str) -> String {
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(_), Value::Number(_)) => a == b || a.as_f64() == b.as_f64(),
-        (Value::Array(a), Value::Array(b)) => {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
-        }
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
         (Value::Object(a), Value::Object(b)) => {
             a.len() == b.len() && a.iter().all(|(name, a)| b.get(name).is_some_and(|b| same(a, b)))
         }

@@ -23,13 +23,19 @@ fn what_does_not_fit_is_told_with_its_place() {
         "additionalProperties": false,
     }));
     for (value, places) in [
-        (json!({ "name": "Ada", "age": null, "kind": "b", "all": [1, 0.5], "when": "2026-01-31", "price": 4.35 }), vec![]),
+        (
+            json!({ "name": "Ada", "age": null, "kind": "b", "all": [1, 0.5], "when": "2026-01-31", "price": 4.35 }),
+            vec![],
+        ),
         (json!({ "age": 36 }), vec![""]),
         (json!({ "name": "", "age": 1.5 }), vec!["/age", "/name"]),
         (json!({ "name": 1, "kind": "c", "more": 1 }), vec!["/kind", "", "/name"]),
         (json!({ "name": "x", "all": [-1, "2"] }), vec!["/all/0", "/all/1"]),
         (json!({ "name": "x", "all": [1, 1.0] }), vec!["/all"]),
-        (json!({ "name": "x", "all": [1, 2, 3, 4], "when": "tomorrow", "price": 10 }), vec!["/all", "/price", "/when"]),
+        (
+            json!({ "name": "x", "all": [1, 2, 3, 4], "when": "tomorrow", "price": 10 }),
+            vec!["/all", "/price", "/when"],
+        ),
         (json!([]), vec![""]),
     ] {
         let found: Vec<String> = schema.misfits(&value, 10).into_iter().map(|misfit| misfit.place).collect();

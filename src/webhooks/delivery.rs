@@ -88,16 +88,6 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
-    /// Stable word for logs, metrics and rows.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::NotSigned { .. } => "not_signed",
-            Self::BadSignature { .. } => "bad_signature",
-            Self::Stale { .. } => "stale",
-            Self::NeedKeys => "unknown_key",
-        }
-    }
-
     pub(super) fn bad(reason: &'static str) -> Self {
         Self::BadSignature { reason }
     }

@@ -16,7 +16,7 @@ pub const CONTENT_TYPE: &str = "application/problem+json";
 
 macro_rules! problems {
     ($($(#[$doc:meta])* $kind:ident = $status:ident, $slug:literal, $title:literal;)*) => {
-        /// What went wrong. They stand in the table of `docs/webhooks.md`, and a test compares them.
+        /// What went wrong. They stand in the table of `docs/errors.md`, and a test compares them.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum ProblemKind { $($(#[$doc])* $kind,)* }
 

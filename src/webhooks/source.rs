@@ -101,7 +101,9 @@ pub fn events_of_sample(
     let defaults = adapter.defaults();
     let mut events = Collector::new(usize::MAX, defaults.key_lifetime, defaults.content_lifetime);
     let headers = [("content-type".to_owned(), "application/json".to_owned())];
-    adapter.split(&Stored { headers: &headers, body, event_path }, &mut events).map_err(|error| error.to_string())?;
+    adapter
+        .split(&Stored { headers: &headers, body, event_path }, &mut events)
+        .map_err(|error| error.to_string())?;
     events.finish(name).map_err(|error| error.to_string())
 }
 

@@ -1,5 +1,6 @@
 //! What holds when processes die, freeze and lose their services: one fault a test, and all of them at once.
 
+mod away;
 mod combined;
 mod conversations;
 mod ledger;

@@ -25,6 +25,7 @@ mod measured;
 mod models;
 mod respond;
 mod scene;
+mod seeing;
 mod startup;
 mod support;
 mod work;

@@ -98,7 +98,8 @@ impl Crm {
     /// Posts records, signed as the CRM signs.
     async fn post(&self, event: &str, records: &[Value]) {
         let body = Value::from(records.to_vec()).to_string();
-        let signature = sign_espocrm(self.app.setting("WEBHOOK_SECRET_CRM"), "66f0c1d2a1b2c3d4e", body.as_bytes());
+        let signature =
+            sign_espocrm(self.app.setting("WEBHOOK_SECRET_CRM"), "66f0c1d2a1b2c3d4e", body.as_bytes());
         let answer = self.app.deliver(&format!("crm/{event}"), &[("signature", &signature)], body).await;
         assert_eq!(answer.status(), 200);
     }

@@ -27,6 +27,9 @@ pub(super) fn check(
     }
     for (name, config) in &app.targets {
         plain_http(walk, &format!("targets.{name}"), config.allow_http, &config.allow_networks);
+        if config.prefix && config.url.contains('?') {
+            walk.mistake(&format!("targets.{name}.prefix"), "needs a url without a query");
+        }
     }
     let mut seen = BTreeSet::new();
     for (config, at) in app.routes.iter().zip(routes_at) {

@@ -61,6 +61,7 @@ pub(super) fn parse(
     models::check(&mut walk, &app, &deployments, &names.models);
     let mut mistakes = walk.mistakes;
     if mistakes.is_empty() {
+        app.unset_for_models = walk.unset_for_models;
         return Ok(app);
     }
     mistakes.sort_by_key(|mistake| mistake.position);

@@ -99,7 +99,8 @@ impl RespondConfig {
             format["schema"] = schema;
         }
         let schema = format.get("schema").cloned();
-        let format: TextFormat = serde_json::from_str(&format.to_string()).map_err(|error| error.to_string())?;
+        let format: TextFormat =
+            serde_json::from_str(&format.to_string()).map_err(|error| error.to_string())?;
         let schema = match (&format, schema) {
             (TextFormat::JsonSchema(_), Some(schema)) => {
                 Some(Schema::new(schema).map_err(|error| format!("schema{error}"))?)
@@ -113,9 +114,11 @@ impl RespondConfig {
     pub fn tools(&self) -> Result<Vec<(Tool, Option<Schema>)>, (usize, String)> {
         let each = self.tools.iter().enumerate();
         each.map(|(at, value)| {
-            let tool: Tool = serde_json::from_str(&value.to_string()).map_err(|error| (at, error.to_string()))?;
+            let tool: Tool =
+                serde_json::from_str(&value.to_string()).map_err(|error| (at, error.to_string()))?;
             let schema = value.get("parameters").filter(|schema| !schema.is_null()).cloned();
-            let schema = schema.map(Schema::new).transpose().map_err(|error| (at, format!("parameters{error}")))?;
+            let schema =
+                schema.map(Schema::new).transpose().map_err(|error| (at, format!("parameters{error}")))?;
             Ok((tool, schema))
         })
         .collect()
@@ -252,7 +255,11 @@ impl AppConfig {
         let deployments = self.deployments.iter().filter(|(name, _)| used.contains(name));
         let deployments: BTreeMap<String, DeploymentConfig> =
             deployments.map(|(name, config)| (name.clone(), config.clone())).collect();
-        Self { deployments, ..Self::default() }.models_refused_in(environment, keys)
+        let of_used = |mistake: &&Mistake| {
+            used.iter().any(|name| mistake.place.starts_with(&format!("deployments.{name}.")))
+        };
+        let unset_for_models = self.unset_for_models.iter().filter(of_used).cloned().collect();
+        Self { deployments, unset_for_models, ..Self::default() }.models_refused_in(environment, keys)
     }
 }
 

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::models::micros;
 use super::shape::{Form, Key, Shape};
-use super::substitute::{Text, substitute};
+use super::substitute::{Problem, Text, substitute};
 use crate::config::{Environment, Mistake};
 
 /// Collects mistakes, and remembers where each path stands.
@@ -20,11 +20,20 @@ pub(super) struct Walk<'a> {
     /// Where the values of these places stand.
     values: BTreeMap<String, Range<usize>>,
     pub mistakes: Vec<Mistake>,
+    /// Variables without a value that only a process which uses models needs.
+    pub unset_for_models: Vec<Mistake>,
 }
 
 impl<'a> Walk<'a> {
     pub(super) fn new(text: &'a str, environment: Option<&'a dyn Environment>) -> Self {
-        Self { text, environment, places: BTreeMap::new(), values: BTreeMap::new(), mistakes: Vec::new() }
+        Self {
+            text,
+            environment,
+            places: BTreeMap::new(),
+            values: BTreeMap::new(),
+            mistakes: Vec::new(),
+            unset_for_models: Vec::new(),
+        }
     }
 
     /// Notes a mistake at a path that was walked, or at the nearest table around it.
@@ -61,8 +70,33 @@ impl<'a> Walk<'a> {
     }
 
     pub(super) fn note(&mut self, path: &str, span: Option<Range<usize>>, problem: impl Into<String>) {
+        let mistake = self.at(path, span, problem);
+        self.mistakes.push(mistake);
+    }
+
+    fn at(&self, path: &str, span: Option<Range<usize>>, problem: impl Into<String>) -> Mistake {
         let position = span.map(|span| position(self.text, span.start));
-        self.mistakes.push(Mistake { place: path.to_owned(), position, problem: problem.into() });
+        Mistake { place: path.to_owned(), position, problem: problem.into() }
+    }
+
+    /// Notes what is wrong with a string. `true` if the rest of the file can be read all the same: what is missing is
+    /// for models.
+    fn unusable(&mut self, path: &str, span: &Range<usize>, problems: Vec<Problem>) -> bool {
+        let for_models = ["deployments.", "models.", "budgets."].iter().any(|table| path.starts_with(table));
+        let mut readable = true;
+        for problem in problems {
+            match problem {
+                Problem::Unset(problem) if for_models => {
+                    let mistake = self.at(path, Some(span.clone()), problem);
+                    self.unset_for_models.push(mistake);
+                }
+                Problem::Form(problem) | Problem::Unset(problem) => {
+                    readable = false;
+                    self.note(path, Some(span.clone()), problem);
+                }
+            }
+        }
+        readable
     }
 
     /// The table's values as JSON, those left out that are not as they should be.
@@ -128,7 +162,9 @@ impl<'a> Walk<'a> {
             (Shape::Money, DeValue::Integer(number)) if number.radix() == 10 => {
                 self.money(path, span, number.as_str())
             }
-            (Shape::Table(_) | Shape::Named(..) | Shape::Texts(_) | Shape::List(_), _) => self.refuse(path, span, shape),
+            (Shape::Table(_) | Shape::Named(..) | Shape::Texts(_) | Shape::List(_), _) => {
+                self.refuse(path, span, shape)
+            }
             (_, DeValue::String(text)) => self.string(path, span, text, shape),
             _ => self.refuse(path, span, shape),
         }
@@ -242,12 +278,7 @@ impl<'a> Walk<'a> {
     fn string(&mut self, path: &str, span: Range<usize>, text: &str, shape: &'static Shape) -> Option<Value> {
         let text = match substitute(text, self.environment) {
             Ok(text) => text,
-            Err(problems) => {
-                for problem in problems {
-                    self.note(path, Some(span.clone()), problem);
-                }
-                return None;
-            }
+            Err(problems) => return self.unusable(path, &span, problems).then(|| stand_in(shape)),
         };
         let from_environment = !matches!(text, Text::Literal(_));
         let text = match text {
@@ -281,10 +312,7 @@ impl<'a> Walk<'a> {
             DeValue::String(text) => match substitute(text, self.environment) {
                 Ok(Text::Literal(text) | Text::Substituted(text)) => Some(text.into()),
                 Ok(Text::Open) => Some(text.as_ref().into()),
-                Err(problems) => {
-                    problems.into_iter().for_each(|problem| self.note(path, Some(span.clone()), problem));
-                    None
-                }
+                Err(problems) => self.unusable(path, &span, problems).then(|| text.as_ref().into()),
             },
             DeValue::Boolean(flag) => Some((*flag).into()),
             DeValue::Datetime(time) => Some(time.to_string().into()),

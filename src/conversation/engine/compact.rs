@@ -15,7 +15,7 @@ use super::create::Start;
 use super::input::OwnItem;
 use crate::access::Principal;
 use crate::llm::spend::{Reason, Settlement};
-use crate::llm::{Alias, Chunk, ModelRequest, OpenLimits, TokenUsage, Upstream, estimate_item};
+use crate::llm::{Alias, Chunk, ModelRequest, TokenUsage, Upstream, estimate_item};
 use crate::openresponses::{
     ApiError, CompactRequest, Compaction, ContentPart, ContextManagement, CreateResponse, Item, ItemStatus,
     Message, Output, Role, Summary, Truncation, Usage,
@@ -170,7 +170,7 @@ impl Engine {
         let items = vec![Arc::new(message(Role::User, transcript(past, room)))];
         let mut paying = self.reserve_for(who, response, &small, &params, &items).await?;
         self.0.spend.open(&paying.first);
-        let limits = OpenLimits { first_attempt: Some(paying.first.id), ..OpenLimits::default() };
+        let limits = paying.limits(&self.0.spend);
         let opened = self.0.router.open(&small, &ModelRequest { params, items }, limits).await;
         let mut summary = String::new();
         let mut result = Ok(());

@@ -1,7 +1,7 @@
 //! From a request to a running turn.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -71,6 +71,7 @@ impl Engine {
         call: Call,
         admitted: Option<Admitted>,
     ) -> Result<Arc<Turn>, ApiError> {
+        let asked = Instant::now();
         request.validate()?;
         combinations::check(&request, call.transport)?;
         let callback = self.0.callbacks.of(who, &request)?;
@@ -99,6 +100,7 @@ impl Engine {
             Beginning::New(turn) => turn,
             Beginning::Repeated(id) => return self.attach(who, id).await,
         };
+        turn.set_asked(asked);
         self.turns().insert(turn.id, Arc::clone(&turn));
         self.0.recent.remember(&who.owner, &call, turn.id);
         self.pass_on(&turn, compaction.map(Chunk::Compaction).into_iter().collect());
@@ -278,6 +280,7 @@ impl Engine {
             ApiError::internal()
         })?;
         let input: Vec<NewItem<'_>> = own.iter().map(OwnItem::row).collect();
+        let patience = self.patience(start);
         let conversation = window.and_then(|window| window.conversation);
         let previous = request.previous_response_id.as_deref().and_then(|id| id.parse().ok());
         let turn = turns::NewTurn {
@@ -301,13 +304,14 @@ impl Engine {
             attempt: self.0.spend.is_tracking().then_some(&paying.first),
             job: call.job.map(|job| job.of),
             callback,
-            patience: self.patience(callback),
+            patience,
         };
         let client = self.client().await?;
         match turns::begin(&client, &turn).await.map_err(away)? {
             Begun::Begun { created_at } => {
                 let held = Held { response: id, epoch: 1 };
-                let turn = start.turn(Some(held), conversation, start.begun(created_at), own, Vec::new());
+                let mut turn = start.turn(Some(held), conversation, start.begun(created_at), own, Vec::new());
+                turn.waits = patience.map(|_| 0);
                 Ok(Some(Beginning::New(Arc::new(turn))))
             }
             Begun::Repeated { response, same_request: true } => Ok(Some(Beginning::Repeated(response))),
@@ -371,7 +375,7 @@ impl Start<'_> {
             context,
             job: self.call.job.map(|job| job.of.job),
             until: self.call.job.map(|job| job.until),
-            waits: self.callback.is_some().then_some(0),
+            waits: None,
         })
     }
 }

@@ -8,13 +8,14 @@ use super::taken::ended as ended_as;
 use super::turn::{StopReason, Turn};
 use super::{Engine, away};
 use crate::access::Principal;
+use crate::conversation::assembler::End;
 use crate::conversation::combinations::Transport;
 use crate::database::respond;
-use crate::events::message::{self, Hint};
 use crate::database::turns::{Next, OfJob};
+use crate::events::message::{self, Hint};
 use crate::ids::{JobId, ResponseId};
-use crate::conversation::assembler::End;
 use crate::openresponses::{ApiError, CreateResponse, Response, ResponseError, ResponseStatus};
+use crate::respond::INTERRUPTED;
 use crate::telemetry::metrics;
 
 /// What a turn that a job asks for has beside its request.
@@ -139,7 +140,7 @@ pub(super) fn whole_or_failed(end: End) -> End {
     if end.status != ResponseStatus::Incomplete {
         return end;
     }
-    let code = end.incomplete_reason.unwrap_or_else(|| "interrupted".to_owned());
+    let code = end.incomplete_reason.unwrap_or_else(|| INTERRUPTED.to_owned());
     let message = "The answer did not come to its end.".to_owned();
     End {
         status: ResponseStatus::Failed,

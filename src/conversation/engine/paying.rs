@@ -6,11 +6,13 @@ use uuid::Uuid;
 
 use super::{Engine, create::Start};
 use crate::access::{Admitted, Principal};
-use crate::llm::spend::{Attempt, NewAttempt, Reason, Reservation, Settlement};
+use crate::llm::spend::{Attempt, NewAttempt, Reason, Reservation, Settlement, Spend};
 use crate::llm::{
-    Alias, AttemptReport, ModelRequest, OpenStream, Price, TokenUsage, cost, estimate_item, estimate_tokens,
+    Alias, AttemptReport, ModelRequest, NextAttempt, OpenLimits, OpenStream, Price, TokenUsage, cost,
+    estimate_item, estimate_tokens,
 };
 use crate::openresponses::{ApiError, CreateResponse, Item};
+use crate::telemetry::metrics;
 
 /// Tokens an answer is taken to have where the caller sets no limit: what is set aside, not what it may use.
 const USUAL_ANSWER: u64 = 4_096;
@@ -109,6 +111,20 @@ impl Engine {
 }
 
 impl Paying {
+    /// How the router names its attempts, and writes each of them down before it is made.
+    pub fn limits(&self, spend: &Spend) -> OpenLimits {
+        let (spend, first) = (spend.clone(), self.first.clone());
+        let next_attempt = NextAttempt::new(move |failed, next| {
+            spend.settle(failed_row(&first, failed));
+            spend.open(&attempt_of(&first, next));
+        });
+        OpenLimits {
+            first_attempt: Some(self.first.id),
+            next_attempt: Some(next_attempt),
+            ..OpenLimits::default()
+        }
+    }
+
     /// What the router tried. `stream`: what began to answer.
     pub fn tried(&mut self, attempts: Vec<AttemptReport>, stream: Option<&OpenStream>) {
         let id = stream.map(OpenStream::attempt);
@@ -138,7 +154,8 @@ impl Paying {
     /// The rows of all attempts. Of the one that was answering, `reason` says why it ended; where the provider did not
     /// tell what it charged, the tokens are counted from what came.
     pub fn settlements(&self, items: &[Arc<Item>], reason: Reason) -> Vec<Settlement> {
-        let mut rows: Vec<Settlement> = self.failed.iter().map(|attempt| self.failed_row(attempt)).collect();
+        let mut rows: Vec<Settlement> =
+            self.failed.iter().map(|attempt| failed_row(&self.first, attempt)).collect();
         if let Some(answering) = &self.begun {
             let counted: u64 = items.iter().map(|item| estimate_item(item)).sum();
             let told = self.usage.unwrap_or_default();
@@ -179,32 +196,39 @@ impl Paying {
         rows
     }
 
-    fn failed_row(&self, attempt: &AttemptReport) -> Settlement {
-        let input = if attempt.charged { attempt.estimated_input } else { 0 };
-        let usage = TokenUsage { input, ..TokenUsage::default() };
-        Settlement {
-            attempt: Attempt {
-                id: attempt.id,
-                deployment: Arc::clone(&attempt.deployment),
-                provider: attempt.provider.into(),
-                started_at: attempt.started,
-                ..self.first.clone()
-            },
-            reason: Reason::Failed,
-            usage,
-            cost: cost(&usage, &attempt.price),
-            estimated: attempt.charged,
-            raw: None,
-        }
-    }
-
     /// Takes the cost off what was set aside. After the rows are on their way.
     pub fn charge(mut self, rows: &[Settlement]) {
         for row in rows {
             self.reservation.charge(row.cost);
+            metrics::spent(&row.attempt.deployment, row.cost);
         }
         if let Some(mut admitted) = self.admitted.take() {
             admitted.settle(rows.iter().map(|row| row.usage.input + row.usage.output).sum());
         }
+    }
+}
+
+/// A further attempt on the account of the first.
+fn attempt_of(first: &Attempt, report: &AttemptReport) -> Attempt {
+    Attempt {
+        id: report.id,
+        deployment: Arc::clone(&report.deployment),
+        provider: report.provider.into(),
+        started_at: report.started,
+        ..first.clone()
+    }
+}
+
+/// The row of an attempt that came to nothing.
+fn failed_row(first: &Attempt, report: &AttemptReport) -> Settlement {
+    let input = if report.charged { report.estimated_input } else { 0 };
+    let usage = TokenUsage { input, ..TokenUsage::default() };
+    Settlement {
+        attempt: attempt_of(first, report),
+        reason: Reason::Failed,
+        usage,
+        cost: cost(&usage, &report.price),
+        estimated: report.charged,
+        raw: None,
     }
 }

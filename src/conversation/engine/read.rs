@@ -199,11 +199,7 @@ impl Engine {
 }
 
 /// A stored turn as it stands, for who has no engine. `None`: it is not there for this owner.
-pub async fn stored(
-    database: &Database,
-    owner: &str,
-    id: ResponseId,
-) -> Result<Option<Response>, ApiError> {
+pub async fn stored(database: &Database, owner: &str, id: ResponseId) -> Result<Option<Response>, ApiError> {
     let client = database.client().await.map_err(away)?;
     let stored = responses::get_with_output(&client, owner, id).await.map_err(away)?;
     stored.map(|stored| resource(&stored, true)).transpose()

@@ -6,20 +6,21 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
+use tracing::{Instrument, Span};
 
 use super::input::OwnItem;
 use super::jobs::whole_or_failed;
 use super::paying::Paying;
-use super::turn::{OnDisconnect, StopReason, Turn};
+use super::stopping::stop;
+use super::turn::{StopReason, Turn};
 use super::{Engine, away};
 use crate::conversation::assembler::{Assembler, End, NoSink, item_uuid};
-use crate::conversation::live::{Cut, Live};
+use crate::conversation::live::Cut;
 use crate::database::turns::{self, Ended, Finish};
 use crate::llm::spend::{Reason, Settlement};
-use crate::llm::{
-    Alias, Finish as Stop, LlmError, ModelRequest, OpenLimits, OpenStream, TokenUsage, Upstream,
-};
+use crate::llm::{Alias, Finish as Stop, LlmError, ModelRequest, OpenStream, TokenUsage, Upstream};
 use crate::openresponses::{InputTokensDetails, OutputTokensDetails, ResponseError, ResponseStatus, Usage};
+use crate::respond::TIME_LIMIT;
 use crate::telemetry::{metrics, trace};
 
 /// What ended a turn, before it is written down.
@@ -34,19 +35,26 @@ impl Engine {
     /// Runs the turn in the background until its end is stored and shown.
     pub(super) fn run(&self, turn: Arc<Turn>, alias: Arc<Alias>, request: ModelRequest, mut paying: Paying) {
         let engine = self.clone();
-        let open = Open::new(self);
-        self.0.tasks.spawn("turn", async move {
-            let outcome = engine.converse(&turn, &alias, &request, &mut paying).await;
-            drop(request);
-            let Some(paying) = engine.put_off(&turn, &outcome, paying).await else { return };
-            turn.set_opened(match &outcome {
-                Outcome::Failed(error) => {
-                    turn.set_failure(error.to_api());
-                    Err(error.to_api())
-                }
-                _ => Ok(()),
-            });
-            engine.end(&turn, outcome, paying).await;
+        let open = Open::new(self, &turn);
+        let span = turn.span();
+        self.0.tasks.spawn_in(Span::none(), "turn", async move {
+            let life = async {
+                let outcome = engine.converse(&turn, &alias, &request, &mut paying).await;
+                drop(request);
+                let Some(paying) = engine.put_off(&turn, &outcome, paying).await else { return false };
+                turn.set_opened(match &outcome {
+                    Outcome::Failed(error) => {
+                        turn.set_failure(error.to_api());
+                        Err(error.to_api())
+                    }
+                    _ => Ok(()),
+                });
+                engine.end(&turn, outcome, paying).await;
+                true
+            };
+            if !life.instrument(span).await {
+                return;
+            }
             drop(open);
             // Viewers that come back a moment later need no database.
             let kept = tokio::time::sleep(engine.0.limits.kept);
@@ -64,11 +72,8 @@ impl Engine {
         paying: &mut Paying,
     ) -> Outcome {
         let mut stop = std::pin::pin!(stop(turn, self.0.limits.disconnect_grace));
-        let limits = OpenLimits {
-            first_attempt: Some(paying.first.id),
-            deadline: turn.until.map(Into::into),
-            ..OpenLimits::default()
-        };
+        let mut limits = paying.limits(&self.0.spend);
+        limits.deadline = turn.until.map(Into::into);
         let cancel = limits.cancel.clone();
         let mut opening = std::pin::pin!(self.0.router.open(alias, request, limits));
         let opened = tokio::select! {
@@ -130,6 +135,7 @@ impl Engine {
         }
         if turn.held.is_none() || turn.unlogged.load(Ordering::Relaxed) {
             turn.live.keep_and_show(chunks);
+            turn.set_shown();
         } else {
             turn.live.keep(chunks);
         }
@@ -176,7 +182,7 @@ impl Engine {
                 end
             }
         };
-        metrics::turn_ended(end.status.as_str(), reason);
+        turn.tell(end.status, reason, end.usage.as_ref().map(|usage| usage.output_tokens));
         self.wake_job(turn).await;
         let (response, _) = self.assemble(turn).finish(&end, &mut NoSink);
         turn.live.end(end, response);
@@ -245,6 +251,7 @@ impl Engine {
             // Whoever tries again in a conversation does not say it twice.
             drop_failed_input: turn.conversation.is_some(),
             trace_parent: Some(&trace::current()),
+            parts: if turn.unloggable.load(Ordering::Acquire) { 0 } else { turn.log.parts() },
         };
         loop {
             let stored = async {
@@ -254,7 +261,7 @@ impl Engine {
                 }
                 let transaction = client.transaction().await?;
                 let ended = turns::finish(&transaction, &finish).await?;
-                if !matches!(ended, Ended::Lost) {
+                if !matches!(ended, Ended::Lost | Ended::LogShort) {
                     self.0.spend.settlement_statement(&transaction, rows).await?;
                 }
                 transaction.commit().await?;
@@ -270,7 +277,13 @@ impl Engine {
                     return (end, false);
                 }
                 Ok(Ended::Lost) => return (end, true),
-                Err(error) if error.is_outage() => {
+                Ok(Ended::LogShort) => {
+                    if let Err(error) = self.log_what_was_lost(std::slice::from_ref(turn)).await {
+                        metrics::database_error(error.code());
+                    }
+                    self.flush(turn).await;
+                }
+                Err(error) if error.is_retryable() => {
                     metrics::database_error(error.code());
                     tracing::warn!(code = error.code(), %error, response_id = %turn.id, "a turn's end could not be stored yet");
                     if turn.stop_reason() == Some(StopReason::LostLease) {
@@ -294,7 +307,7 @@ impl Engine {
         let mut changes = turn.live.changes();
         loop {
             changes.borrow_and_update();
-            let done = turn.logged.load(Ordering::Acquire) >= turn.live.len()
+            let done = turn.log.chunks() >= turn.live.len()
                 || turn.unloggable.load(Ordering::Acquire)
                 || turn.stop_reason() == Some(StopReason::LostLease);
             if done {
@@ -310,18 +323,24 @@ impl Engine {
 }
 
 /// A turn in flight, counted.
-struct Open(Engine);
+struct Open(Engine, Arc<Turn>);
 
 impl Open {
-    fn new(engine: &Engine) -> Self {
+    fn new(engine: &Engine, turn: &Arc<Turn>) -> Self {
         engine.0.open.send_modify(|open| *open += 1);
-        Self(engine.clone())
+        Self(engine.clone(), Arc::clone(turn))
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.0.open.send_modify(|open| *open = open.saturating_sub(1));
+        let Self(engine, turn) = self;
+        engine.0.open.send_modify(|open| *open = open.saturating_sub(1));
+        if turn.live.ended().is_none() && turn.live.was_cut().is_none() {
+            // It panicked: its lease is renewed no more, and another process ends it.
+            turn.live.cut(Cut::LostLease);
+            engine.turns().remove(&turn.id);
+        }
     }
 }
 
@@ -342,53 +361,6 @@ fn why(outcome: &Outcome) -> Reason {
 /// The next event, if it is there already.
 fn ready(stream: &mut OpenStream) -> Option<Option<Result<Upstream, LlmError>>> {
     stream.next().now_or_never()
-}
-
-/// Completes when the turn is to stop: because it was told to, or because nobody has watched it for `grace`.
-async fn stop(turn: &Turn, grace: Duration) -> StopReason {
-    let left = async {
-        match turn.on_disconnect {
-            OnDisconnect::Continue => std::future::pending().await,
-            OnDisconnect::Cancel => deserted(&turn.live, grace).await,
-        }
-    };
-    let overdue = async {
-        match turn.until {
-            Some(until) => tokio::time::sleep_until(until.into()).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        reason = turn.stopped() => reason,
-        () = overdue => StopReason::Overdue,
-        () = left => StopReason::Disconnected,
-    }
-}
-
-/// Completes once nobody has watched for `grace`. Whoever asked for the turn has a little longer to begin.
-async fn deserted(live: &Live, grace: Duration) {
-    const FIRST: Duration = Duration::from_secs(5);
-    let mut patience = grace.max(FIRST);
-    let mut changes = live.changes();
-    loop {
-        changes.borrow_and_update();
-        if live.viewers() > 0 {
-            patience = grace;
-            if changes.changed().await.is_err() {
-                return;
-            }
-            continue;
-        }
-        let deadline = tokio::time::Instant::now() + patience;
-        loop {
-            match tokio::time::timeout_at(deadline, changes.changed()).await {
-                Err(_) => return,
-                Ok(_) if live.viewers() > 0 => break,
-                Ok(_) => {}
-            }
-        }
-    }
 }
 
 /// The end of a turn, and what to call its cause.
@@ -417,7 +389,7 @@ fn describe(turn: &Turn, outcome: &Outcome, usage: Option<TokenUsage>) -> (End, 
         Outcome::Stopped(StopReason::Cancelled) => (end(ResponseStatus::Cancelled, None), "cancelled"),
         Outcome::Stopped(StopReason::Disconnected) => (end(ResponseStatus::Cancelled, None), "disconnected"),
         Outcome::Stopped(StopReason::Overdue) => {
-            (end(ResponseStatus::Incomplete, Some("time_limit")), "time_limit")
+            (end(ResponseStatus::Incomplete, Some(TIME_LIMIT)), TIME_LIMIT)
         }
         Outcome::Stopped(StopReason::Draining | StopReason::LostLease) => {
             debug_assert!(turn.stop_reason().is_some());

@@ -1,7 +1,6 @@
 //! Turns that come to this process from the database: their holder fell silent, or they were queued and nobody's.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::jobs::whole_or_failed;
@@ -17,6 +16,7 @@ use crate::database::DatabaseError;
 use crate::database::threads::Anchor;
 use crate::database::turn_log::{self, LogCursor};
 use crate::database::turns::{self, MAX_RESTARTS, Next, Taken};
+use crate::ids::ResponseId;
 use crate::llm::{Alias, ModelRequest, no_such_model};
 use crate::openresponses::{
     ApiError, ConversationOf, Include, Response, ResponseError, ResponseStatus, Truncation,
@@ -33,18 +33,29 @@ impl Engine {
         let lapsed = turns::lapsed(&client, BATCH, self.0.instance, self.0.limits.lease).await?;
         drop(client);
         for taken in lapsed {
+            let id = taken.held.response;
             let outcome = if taken.next == Next::Run { "restarted" } else { "ended" };
             tracing::info!(
                 code = "turn.taken_over",
-                response_id = %taken.held.response,
+                response_id = %id,
                 outcome,
                 "a turn whose process fell silent was taken over",
             );
+            if let Err(error) = self.settle_abandoned(id).await {
+                tracing::warn!(code = error.code, response_id = %id, "what a lost process spent could not be settled");
+                continue;
+            }
             if self.carry_on(taken).await {
                 metrics::turn_taken_over(outcome);
             }
         }
         Ok(())
+    }
+
+    /// What the process before was about to spend on it is known as far as it will be.
+    async fn settle_abandoned(&self, id: ResponseId) -> Result<(), ApiError> {
+        let client = self.client().await?;
+        self.0.spend.settle_abandoned(&client, id.0).await.map_err(away).map(drop)
     }
 
     /// Does with a turn what is to be done. `false`: that failed, its lease lapses, and another sweep tries.
@@ -130,7 +141,7 @@ impl Engine {
         let end = if taken.job.is_some() { whole_or_failed(end) } else { end };
         let turn = Arc::new(self.adopted(&taken)?);
         self.read_whole_log(&turn).await?;
-        turn.logged.store(turn.live.len(), Ordering::Release);
+        turn.log.was_read(turn.live.len());
         let (end, lost) = self.store_end(&turn, end, &[]).await;
         if !lost {
             metrics::turn_ended(end.status.as_str(), "taken_over");
@@ -151,8 +162,11 @@ impl Engine {
                 self.run(turn, alias, request, paying);
                 Ok(())
             }
-            // It is gone.
-            Ok(None) => Ok(()),
+            // It is gone, or its conversation is.
+            Ok(None) => {
+                self.store_end(&turn, ended(ResponseStatus::Cancelled), &[]).await;
+                Ok(())
+            }
             Err(error) if error.status.is_server_error() => Err(error),
             // Nothing gets better by trying again.
             Err(error) => {

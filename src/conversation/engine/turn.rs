@@ -1,16 +1,20 @@
 //! One turn, as the process that runs it sees it.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::sync::watch;
+use tracing::Span;
+use tracing::field::Empty;
 
+use crate::conversation::log::LogParts;
 use crate::conversation::{Assembler, Live, Viewer};
 use crate::database::turns::Held;
 use crate::ids::{ConversationId, JobId, ResponseId};
-use crate::openresponses::{ApiError, Encoded, Item, Response};
+use crate::openresponses::{ApiError, Encoded, Item, Response, ResponseStatus};
+use crate::telemetry::metrics::{self, ServedTurn};
 
 /// Why a turn is to stop before its model is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,11 +60,13 @@ pub struct Turn {
     /// When it is stopped at the latest.
     pub(super) until: Option<Instant>,
     pub(super) started: Instant,
+    /// When it was asked for, if that was here.
+    asked: OnceLock<Instant>,
+    /// When the first piece of the answer was shown.
+    first_shown: OnceLock<Instant>,
     stop: watch::Sender<Option<StopReason>>,
     opened: watch::Sender<Option<Result<(), ApiError>>>,
-    /// How many chunks are in the log, and the number of its next part.
-    pub(super) logged: AtomicUsize,
-    pub(super) parts: AtomicUsize,
+    pub(super) log: LogParts,
     /// Whether the writer knows that there is more to log.
     pub(super) dirty: AtomicBool,
     pub(super) unlogged: AtomicBool,
@@ -141,10 +147,11 @@ impl Turn {
             job,
             until,
             started: Instant::now(),
+            asked: OnceLock::new(),
+            first_shown: OnceLock::new(),
             stop: watch::Sender::new(None),
             opened: watch::Sender::new(None),
-            logged: AtomicUsize::new(0),
-            parts: AtomicUsize::new(0),
+            log: LogParts::default(),
             dirty: AtomicBool::new(false),
             unlogged: AtomicBool::new(false),
             unloggable: AtomicBool::new(false),
@@ -167,6 +174,50 @@ impl Turn {
         let mut items = self.context.clone();
         items.extend(self.live.result().into_iter().flat_map(|response| response.output.clone()));
         items
+    }
+
+    /// The span of the turn's life: a part of the trace in which it was asked for, but longer than the request.
+    pub(super) fn span(&self) -> Span {
+        tracing::info_span!(
+            "turn",
+            otel.status_code = Empty,
+            gen_ai.response.id = %self.id,
+            gen_ai.request.model = self.begun.model,
+            gen_ai.conversation.id = self.conversation.map(tracing::field::display),
+            colloquy.turn.stored = self.held.is_some(),
+            colloquy.turn.background = self.background,
+            colloquy.turn.status = Empty,
+            error.type = Empty,
+        )
+    }
+
+    /// Says when the turn was asked for, a little before it began.
+    pub(super) fn set_asked(&self, at: Instant) {
+        self.asked.get_or_init(|| at);
+    }
+
+    /// Says that a piece of the answer is shown.
+    pub(super) fn set_shown(&self) {
+        self.first_shown.get_or_init(Instant::now);
+    }
+
+    /// Tells of the turn's end, as whoever asked for it met it.
+    pub(super) fn tell(&self, status: ResponseStatus, reason: &str, output_tokens: Option<u64>) {
+        let failed = self.failure().map_or("", |error| error.code);
+        let asked = self.asked.get().copied().unwrap_or(self.started);
+        metrics::turn_ended(status.as_str(), reason);
+        metrics::turn_served(&ServedTurn {
+            model: &self.begun.model,
+            error: failed,
+            elapsed: asked.elapsed(),
+            to_first: self.first_shown.get().map(|first| first.duration_since(asked)),
+            output_tokens,
+        });
+        let span = Span::current();
+        span.record("colloquy.turn.status", status.as_str());
+        if !failed.is_empty() {
+            span.record("error.type", failed).record("otel.status_code", "ERROR");
+        }
     }
 
     /// Says that somebody sees the turn. `true` the first time.
@@ -253,7 +304,7 @@ impl Turn {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        let (chunks, logged) = (self.live.len(), self.logged.load(Ordering::Relaxed));
+        let (chunks, logged) = (self.live.len(), self.log.chunks());
         Snapshot {
             id: self.id,
             model: self.begun.model.clone(),

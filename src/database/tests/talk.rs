@@ -74,6 +74,7 @@ pub fn finish_as<'a>(held: Held, state: ResponseStatus, output: &'a [NewItem<'a>
         keep_log: Duration::from_secs(24 * 3_600),
         drop_failed_input: true,
         trace_parent: None,
+        parts: 0,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 use tracing::Span;
 use uuid::Uuid;
@@ -16,7 +17,10 @@ use super::super::quota::Grant;
 use super::super::stream::{OpenStream, Patience, Source};
 use super::attempts::{Done, Journey, Work};
 use crate::config::app::ProviderKind;
-use crate::telemetry::metrics::{Metric, count, time};
+use crate::telemetry::metrics::{Metric, System, count, external, time};
+
+/// The usage row's id, so that a call can be found in the provider's logs. OpenAI's name for it; others ignore it.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
 
 /// One call.
 pub(super) struct Attempt<'a> {
@@ -54,7 +58,8 @@ impl Attempt<'_> {
                 };
                 let url = url.ok_or_else(|| LlmError::new(ErrorClass::NotFound))?;
                 let headers = timeout_at(due, deployment.headers(router.tokens.as_ref()));
-                let headers = headers.await.map_err(|_| LlmError::new(ErrorClass::Auth))??;
+                let mut headers = headers.await.map_err(|_| LlmError::new(ErrorClass::Auth))??;
+                headers.insert(REQUEST_ID, request_id(self.id));
                 grant.sent();
                 let post = router.client.post(url, headers, self.body);
                 let response = timeout_at(due, post).await.map_err(late)??;
@@ -85,10 +90,19 @@ impl Attempt<'_> {
     }
 }
 
+fn request_id(attempt: Uuid) -> HeaderValue {
+    let mut text = Uuid::encode_buffer();
+    HeaderValue::from_str(attempt.hyphenated().encode_lower(&mut text))
+        .unwrap_or(HeaderValue::from_static("unknown"))
+}
+
 impl Journey<'_> {
     pub(super) fn tell(&self, deployment: &Deployment, error: &LlmError, started: Instant, span: &Span) {
-        span.record("error.type", error.code);
+        tell_error(span, error.code);
         count(Metric::LlmAttempts, 1, &[&deployment.name, error.code]);
+        if error.class.trips_breaker() {
+            external(System::Model, &deployment.name, Some(error.code));
+        }
         let attributes = [self.operation(), deployment.provider, &*deployment.model, error.code];
         time(Metric::GenAiDuration, started.elapsed(), &attributes);
         if error.class != ErrorClass::Cancelled {
@@ -116,6 +130,9 @@ impl Journey<'_> {
             "model call",
             otel.name = format!("{} {}", self.operation(), deployment.model),
             otel.kind = "client",
+            otel.status_code = tracing::field::Empty,
+            server.address = deployment.url.as_ref().and_then(|url| url.host_str()),
+            server.port = deployment.url.as_ref().and_then(|url| url.port_or_known_default()),
             gen_ai.operation.name = self.operation(),
             gen_ai.provider.name = deployment.provider,
             gen_ai.request.model = &*deployment.model,
@@ -127,7 +144,16 @@ impl Journey<'_> {
             gen_ai.usage.cache_creation.input_tokens = tracing::field::Empty,
             gen_ai.usage.reasoning.output_tokens = tracing::field::Empty,
             gen_ai.response.time_to_first_chunk = tracing::field::Empty,
+            gen_ai.response.finish_reasons = tracing::field::Empty,
             error.type = tracing::field::Empty,
         )
+    }
+}
+
+/// Notes in a call's span what it failed of. A caller that left is no failure of the call.
+pub(in crate::llm) fn tell_error(span: &Span, code: &str) {
+    span.record("error.type", code);
+    if code != ErrorClass::Cancelled.code() {
+        span.record("otel.status_code", "ERROR");
     }
 }

@@ -74,10 +74,7 @@ fn an_answer_is_taken_only_in_the_form_it_must_have() {
     }
     assert_eq!(of("  "), Err(Rejected::Empty));
     let plain = route("");
-    assert_eq!(
-        Answer::of(&plain, &response(&plain, vec![says("Hi.")])),
-        Ok(Answer::Text("Hi.".into()))
-    );
+    assert_eq!(Answer::of(&plain, &response(&plain, vec![says("Hi.")])), Ok(Answer::Text("Hi.".into())));
     let object = route("text.format = { type = \"json_object\" }");
     assert!(Answer::of(&object, &response(&object, vec![says("[1]")])).is_err());
 }

@@ -182,6 +182,9 @@ pub fn text(bytes: &[u8]) -> &str {
 pub fn code(result: Result<VerifiedDelivery, VerifyError>) -> &'static str {
     match result {
         Ok(_) => "ok",
-        Err(error) => error.code(),
+        Err(VerifyError::NotSigned { .. }) => "not_signed",
+        Err(VerifyError::BadSignature { .. }) => "bad_signature",
+        Err(VerifyError::Stale { .. }) => "stale",
+        Err(VerifyError::NeedKeys) => "unknown_key",
     }
 }

@@ -52,7 +52,8 @@ async fn what_does_not_fit_into_a_functions_time_is_refused() {
     let slow = config(&provider, "").replace("[models.small]", "[models.small]\nreasoning = true");
     let (_, said) = checked(&slow).await;
     assert!(said.contains("may take 300 s to its first event"), "{said}");
-    let (_, said) = checked(&slow.replace("callback = \"crm\"", "callback = \"crm\"\nruns_on = \"server\"")).await;
+    let (_, said) =
+        checked(&slow.replace("callback = \"crm\"", "callback = \"crm\"\nruns_on = \"server\"")).await;
     assert!(said.starts_with("passes: "), "{said}");
 }
 
@@ -75,11 +76,16 @@ async fn the_example_of_colloquy_toml_passes_and_the_demo_model_answers_it() {
     let consumer = Consumer::start().await;
     let app = FunctionApp::of(&database, &storage).config(&config).hurried().consumer(&consumer);
     let app = app.set("LLM_DEMO_TOKENS_PER_SECOND", "0").start().await;
-    let sent = app.command(&["webhooks", "send", "crm", "--event", "feedback.create", "--url", &app.url("")]).await;
+    let sent =
+        app.command(&["webhooks", "send", "crm", "--event", "feedback.create", "--url", &app.url("")]).await;
     assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stderr));
-    eventually("two records, each forwarded and answered", PATIENCE, async || consumer.accepted().len() == 4).await;
+    eventually("two records, each forwarded and answered", PATIENCE, async || consumer.accepted().len() == 4)
+        .await;
     let answers: Vec<Value> = consumer.accepted().iter().map(|callback| callback.json()).collect();
     let answers: Vec<_> = answers.iter().filter(|told| told["type"] == "event.responded").collect();
     assert_eq!(answers.len(), 2);
-    assert!(answers.iter().all(|told| told["data"]["mood"] == "good" && told["response"]["model"] == "small"), "{answers:#?}");
+    assert!(
+        answers.iter().all(|told| told["data"]["mood"] == "good" && told["response"]["model"] == "small"),
+        "{answers:#?}"
+    );
 }

@@ -83,8 +83,12 @@ mod faults {
         assert_eq!(crm.asked(0), crm.asked(1), "the same is asked again");
         assert_eq!(crm.count("SELECT count(*) FROM responses WHERE job_turn = 1 AND restarts = 1").await, 1);
         assert_eq!(crm.count("SELECT count(*) FROM responses").await, 1);
-        let flagged = "SELECT count(*) FROM usage WHERE state = 'settled' AND reason = 'crashed' AND estimated";
-        eventually("the first flagged as what a crash cost", PATIENCE, async || crm.count(flagged).await == 1).await;
+        let flagged =
+            "SELECT count(*) FROM usage WHERE state = 'settled' AND reason = 'crashed' AND estimated";
+        eventually("the first flagged as what a crash cost", PATIENCE, async || {
+            crm.count(flagged).await == 1
+        })
+        .await;
         assert_eq!(crm.count("SELECT count(*) FROM usage WHERE NOT estimated").await, 1);
     }
 }
@@ -102,7 +106,10 @@ async fn what_runs_in_a_job_is_not_taken_over_by_a_server() {
     let frozen = crm.app.freeze_handler().await;
     let lapsed = "SELECT count(*) FROM responses WHERE lease_until < now() - interval '6 seconds'";
     eventually("a lease that lapsed long ago", PATIENCE, async || crm.count(lapsed).await == 1).await;
-    assert_eq!(crm.count("SELECT count(*) FROM responses WHERE epoch = 1 AND state = 'in_progress'").await, 1);
+    assert_eq!(
+        crm.count("SELECT count(*) FROM responses WHERE epoch = 1 AND state = 'in_progress'").await,
+        1
+    );
     assert!(server.read("/health/live").await.0 == 200, "the server lives");
     crm.app.thaw(frozen);
     crm.told(1).await;

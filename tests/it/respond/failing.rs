@@ -13,8 +13,15 @@ async fn an_answer_that_does_not_fit_is_repaired_once() {
     assert_eq!(told[0]["data"]["mood"], "good");
     assert_eq!(crm.provider.seen().len(), 2);
     let repair = crm.asked(1).pop().unwrap().1;
-    assert!(repair.contains("so so") && repair.contains("/mood: must be one of") && repair.contains("/reply"), "{repair}");
-    assert_eq!(crm.count("SELECT count(*) FROM jobs WHERE attempts = 1").await, 1, "a repair costs no attempt");
+    assert!(
+        repair.contains("so so") && repair.contains("/mood: must be one of") && repair.contains("/reply"),
+        "{repair}"
+    );
+    assert_eq!(
+        crm.count("SELECT count(*) FROM jobs WHERE attempts = 1").await,
+        1,
+        "a repair costs no attempt"
+    );
 }
 
 #[tokio::test]
@@ -39,15 +46,20 @@ async fn an_answer_that_never_fits_is_a_dead_letter_and_its_replay_asks_anew() {
 
 #[tokio::test]
 async fn a_provider_that_is_away_costs_no_attempt_and_loses_nothing() {
-    let crm = Crm::open_with("", |builder| builder.set("LLM_RETRIES", "0").set("JOB_MAX_ATTEMPTS", "2")).await;
+    let crm =
+        Crm::open_with("", |builder| builder.set("LLM_RETRIES", "0").set("JOB_MAX_ATTEMPTS", "2")).await;
     crm.provider.always(Script::fails(503, "overloaded"));
     crm.post("feedback.create", &[record("r1", "One."), record("r2", "Two.")]).await;
     eventually("several failures each", PATIENCE, async || {
         crm.count("SELECT coalesce(min(outages), 0)::int8 FROM jobs").await >= 4
     })
     .await;
-    assert_eq!(crm.count("SELECT coalesce(max(attempts), 0)::int8 FROM jobs WHERE state = 'pending'").await, 0);
-    let waits = "SELECT count(*) FROM jobs WHERE error_code IN ('provider_overloaded', 'provider_unavailable')";
+    assert_eq!(
+        crm.count("SELECT coalesce(max(attempts), 0)::int8 FROM jobs WHERE state = 'pending'").await,
+        0
+    );
+    let waits =
+        "SELECT count(*) FROM jobs WHERE error_code IN ('provider_overloaded', 'provider_unavailable')";
     assert_eq!(crm.count(waits).await, 2);
     crm.provider.always(good());
     crm.told(2).await;
@@ -79,7 +91,8 @@ async fn a_spent_budget_makes_events_wait_under_its_own_reason() {
     .await;
     let records: Vec<Value> = (0..3).map(|n| record(&format!("r{n}"), "Fine.")).collect();
     crm.post("feedback.create", &records).await;
-    let waits = "SELECT count(*) FROM jobs WHERE error_code = 'budget_spent' AND state = 'pending' AND attempts = 0
+    let waits =
+        "SELECT count(*) FROM jobs WHERE error_code = 'budget_spent' AND state = 'pending' AND attempts = 0
                  AND due_at > now() + interval '30 minutes'";
     eventually("events that wait for their budget", PATIENCE, async || crm.count(waits).await >= 2).await;
     assert_eq!(crm.count("SELECT count(*) FROM dead_letters").await, 0);
@@ -100,7 +113,8 @@ async fn events_of_one_conversation_queue() {
 
 #[tokio::test]
 async fn an_answer_that_takes_too_long_is_stopped_and_paid_for_so_many_times_only() {
-    let crm = Crm::open_with("time_limit_seconds = 5", |builder| builder.set("RESPOND_ANSWERS_MAX", "2")).await;
+    let crm =
+        Crm::open_with("time_limit_seconds = 5", |builder| builder.set("RESPOND_ANSWERS_MAX", "2")).await;
     crm.provider.always(good().pace(Duration::from_secs(3)));
     crm.post("feedback.create", &[record("r1", "Fine.")]).await;
     let letters = crm.dead_letters(1).await;

@@ -64,7 +64,8 @@ async fn a_crm_is_answered_through_an_outage_and_its_operator_sees_and_mends_wha
     crm.provider.always(Script::fails(503, "out"));
     crm.post("feedback.update", &[record("r1", "One more."), record("r4", "Four.")]).await;
     let waiting = "SELECT count(*) FROM jobs WHERE state = 'pending' AND outages >= 2 AND attempts = 0";
-    eventually("two events that wait for the provider", PATIENCE, async || crm.count(waiting).await == 2).await;
+    eventually("two events that wait for the provider", PATIENCE, async || crm.count(waiting).await == 2)
+        .await;
     crm.provider.always(good());
     let told = crm.told(5).await;
     assert_eq!(conversation(&told, "r1"), first, "it goes on where it was");
@@ -92,7 +93,8 @@ async fn a_crm_is_answered_through_an_outage_and_its_operator_sees_and_mends_wha
     assert_eq!(events.len(), 7);
     assert!(events.iter().all(|event| event["work_done"] == 2 && event["dead"] == 0), "{events:#?}");
     let shown = crm.app.json(&["events", "show", events[0]["id"].as_str().unwrap(), "--json"]).await;
-    let work: Vec<_> = shown["work"].as_array().unwrap().iter().map(|work| (&work["object"], &work["state"])).collect();
+    let work: Vec<_> =
+        shown["work"].as_array().unwrap().iter().map(|work| (&work["object"], &work["state"])).collect();
     assert_eq!(work, [(&json!("crm"), &json!("delivered")), (&json!("respond"), &json!("succeeded"))]);
     assert!(crm.dead_letters(0).await.is_empty());
     assert_eq!(crm.consumer.ids().len(), 7);

@@ -177,6 +177,7 @@ fn rules_between_keys() {
     assert!(one("[sources.a]").contains("sources.a.kind (line 1, column 10): is missing"));
     assert!(one("[targets.a]\nurl = \"https://user:pw@a.example/\"").contains("without user"));
     assert!(one("[targets.a]\nurl = \"http://a.example/\"\nallow_http = true").contains("allow_networks"));
+    assert!(one("[targets.a]\nurl = \"https://a.example/?x\"\nprefix = true").contains("without a query"));
     assert!(one("[[routes]]\nsource = \"x\"\naction = \"react\"").contains("record, forward, job"));
     assert!(one("sources = 5").contains("tables by name"));
     assert!(one("[sources.a]\nkind = \"github\"\nmax_body_bytes = -1").contains("whole number"));

@@ -25,7 +25,8 @@ fn mistakes(route: &str) -> Vec<String> {
 fn one(route: &str) -> String {
     let whole = "model = \"small\"\ninstructions = \"Answer.\"\ninput = \"{{ event.payload }}\"\n";
     let keys: Vec<&str> = route.lines().filter_map(|line| Some(line.split_once(" =")?.0)).collect();
-    let rest: Vec<&str> = whole.lines().filter(|line| !keys.iter().any(|key| line.starts_with(key))).collect();
+    let rest: Vec<&str> =
+        whole.lines().filter(|line| !keys.iter().any(|key| line.starts_with(key))).collect();
     let found = mistakes(&format!("{}\n{route}", rest.join("\n")));
     assert_eq!(found.len(), 1, "{route}: {found:#?}");
     found[0].clone()
@@ -61,11 +62,16 @@ fn what_is_missing_unknown_or_elsewhere_is_told() {
     assert!(one("model = \"large\"").contains("there is no [models.large]"));
     assert!(one("callback = \"erp\"").contains("there is no [targets.erp]"));
     assert!(one("max_output_tokens = 2000").contains("more than the 1000"));
-    assert!(one("runs_on = \"cloud\"").contains("did you mean") || one("runs_on = \"cloud\"").contains("job, server"));
+    assert!(
+        one("runs_on = \"cloud\"").contains("did you mean")
+            || one("runs_on = \"cloud\"").contains("job, server")
+    );
     assert!(one("target = \"crm\"").contains("belongs only to action = \"forward\""));
     assert!(one("metadata = { event = \"x\" }").contains("is set for every event"));
     assert!(one("metadata = { n = 1 }").contains("expected text"));
-    assert!(one("runs_on = \"server\"\ntime_limit_seconds = 60").contains("belongs only to runs_on = \"job\""));
+    assert!(
+        one("runs_on = \"server\"\ntime_limit_seconds = 60").contains("belongs only to runs_on = \"job\"")
+    );
     let record = FILE.replace("respond", "record");
     let found = AppConfig::parse(&format!("{record}model = \"small\""), None, &[]).unwrap_err();
     assert!(found[0].to_string().contains("belongs only to action = \"respond\""), "{found:?}");
@@ -77,10 +83,16 @@ fn templates_are_judged_with_line_and_column_of_the_file() {
     let found = one("instructions = '''\nAnswer\n  {{ evnt.source }}\n'''");
     assert_eq!(
         found,
-        format!("routes[0].instructions (line {}, column 6): `evnt.source` is not defined; everything is under `event`", lines + 5)
+        format!(
+            "routes[0].instructions (line {}, column 6): `evnt.source` is not defined; everything is under `event`",
+            lines + 5
+        )
     );
     let found = one("input = \"Say {{ event.paylod.name }}\"");
-    assert!(found.contains("column 17): `event.paylod.name` is not defined; event has id, source"), "{found}");
+    assert!(
+        found.contains("column 17): `event.paylod.name` is not defined; event has id, source"),
+        "{found}"
+    );
     let found = one("input = \"\"\"\n{% if event.payload.a %}\n\"\"\"");
     assert!(found.contains("syntax error"), "{found}");
     // An escape moves what follows it: the place is told within the text.
@@ -95,14 +107,18 @@ fn what_a_sender_wrote_does_not_instruct_unless_somebody_says_so() {
         assert!(found.contains("is what a sender wrote"), "{found}");
     }
     assert!(one("instructions = \"{{ event }}\"").contains("holds what a sender wrote"));
-    assert!(one("instructions = \"{% set e = event %}{{ e.payload }}\"").contains("holds what a sender wrote"));
+    assert!(
+        one("instructions = \"{% set e = event %}{{ e.payload }}\"").contains("holds what a sender wrote")
+    );
     let sure = "model = \"small\"\ninput = \"x\"\ninstructions = \"In {{ event.payload.language }}\"\npayload_in_instructions = true";
     assert_eq!(mistakes(sure), Vec::<String>::new());
 }
 
 #[test]
 fn schemas_and_tools_are_judged() {
-    let schema = |schema: &str| one(&format!("text.format = {{ type = \"json_schema\", name = \"a\", schema = {schema} }}"));
+    let schema = |schema: &str| {
+        one(&format!("text.format = {{ type = \"json_schema\", name = \"a\", schema = {schema} }}"))
+    };
     assert!(schema("'{ \"pattern\": \"a\" }'").contains("schema/pattern: is outside the subset"));
     assert!(schema("'{'").contains("not JSON"));
     assert!(schema("{ type = \"text\" }").contains("schema/type"));

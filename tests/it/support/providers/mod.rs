@@ -14,7 +14,7 @@ mod script;
 mod server;
 
 pub use script::{Ending, Script, Tool, UsageForm};
-pub use server::{Charged, FakeProvider, Seen};
+pub use server::{Answered, Charged, FakeProvider, Seen};
 
 /// Which wire format a provider speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,11 @@ pub type Failure = (u16, Vec<(&'static str, String)>, Value);
 /// One request's answer.
 #[derive(Clone, Debug)]
 pub struct Script {
+    /// What it is called where answers are counted.
+    pub name: &'static str,
     pub failure: Option<Failure>,
+    /// The connection is reset before there is an answer.
+    pub hangs_up: bool,
     /// Before the head of the answer.
     pub delay: Duration,
     /// Between the head and the first frame.
@@ -76,7 +80,9 @@ pub enum Ending {
 impl Default for Script {
     fn default() -> Self {
         Self {
+            name: "unnamed",
             failure: None,
+            hangs_up: false,
             delay: Duration::ZERO,
             first: Duration::ZERO,
             pace: Duration::ZERO,
@@ -119,10 +125,22 @@ impl Script {
         Self { failure: Some((status, Vec::new(), body)), ..Self::default() }
     }
 
+    /// No answer, and no connection any more.
+    pub fn hangs_up() -> Self {
+        Self { hangs_up: true, ..Self::default() }
+    }
+
     /// A tool called.
     pub fn calls(name: &'static str, arguments: &'static str) -> Self {
         let tools = vec![Tool { id: Some("call_1"), name, arguments }];
         Self { tools, finish: "tool_calls", ..Self::default() }
+    }
+
+    /// Called so where answers are counted.
+    #[must_use]
+    pub fn named(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
     }
 
     #[must_use]
