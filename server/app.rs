@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use colloquy::access::{Access, AccessError, Admitted, Auditor, JwksCache, Principal, RateLimits};
+use colloquy::access::{self, Access, AccessError, Admitted, Auditor, JwksCache, Principal, RateLimits};
 use colloquy::config::{Config, LlmConfig, Scope};
 use colloquy::conversation::callbacks::Callbacks;
 use colloquy::conversation::engine::{self, Engine, Limits, Parts};
@@ -15,6 +15,7 @@ use colloquy::tasks::Tasks;
 use colloquy::telemetry::metrics::{self, RuntimeLoad};
 use colloquy::wiring;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::edge::Connections;
@@ -103,16 +104,16 @@ impl App {
 
     /// Who sent a request.
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Principal>, ApiError> {
-        self.authenticate_socket(headers, None).await
+        self.verify(access::presented(headers)).await
     }
 
-    /// The same where the key may also come as `token`.
-    pub async fn authenticate_socket(
-        &self,
-        headers: &HeaderMap,
-        token: Option<&str>,
-    ) -> Result<Arc<Principal>, ApiError> {
-        self.access.authenticate(headers, token).await.map_err(|error| refused(&error))
+    /// Whose key or token it is.
+    pub async fn verify(&self, presented: Option<&str>) -> Result<Arc<Principal>, ApiError> {
+        let verified = match presented {
+            Some(presented) => self.access.verify(presented, Timestamp::now()).await,
+            None => Err(AccessError::Missing),
+        };
+        verified.map_err(|error| refused(&error))
     }
 
     /// 403 unless the caller may do that.

@@ -11,6 +11,7 @@ mod commands;
 mod conversations;
 mod edge;
 mod embeddings;
+mod grants;
 mod health;
 mod http;
 mod models;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use colloquy::conversation::combinations::Transport;
-use colloquy::conversation::engine::{Call, Turn};
+use colloquy::conversation::engine::{Call, Followed, Turn};
 use colloquy::database::responses::Order;
 use colloquy::openresponses::{ApiError, CreateResponse, Encoded, excerpt, parse};
 use http::{HeaderMap, StatusCode};
@@ -29,7 +29,7 @@ pub async fn create(app: &Arc<App>, mut request: Request) -> Result<Response, Ap
     drop(body);
     let turn = app.engine.create(&who, parameters, call, admitted).await?;
     let mut response = if streamed {
-        app.engine.viewed(&who, &turn).await?;
+        app.engine.viewed(&turn).await?;
         let viewer = turn.viewer(Encoded::Sse, None);
         refused_early(app, &turn).await?;
         stream::sse(viewer, app.config.server.heartbeat)
@@ -103,8 +103,15 @@ pub async fn get(app: &Arc<App>, request: Request, id: &str) -> Result<Response,
         return Err(ApiError::invalid_value("starting_after", message));
     }
     if streamed {
-        let viewer = app.engine.follow(&who, id, Encoded::Sse, after, encrypted).await?;
-        return Ok(stream::sse(viewer, app.config.server.heartbeat));
+        let Followed { viewer, by_grant } =
+            app.engine.follow(&who, id, Encoded::Sse, after, encrypted).await?;
+        let heartbeat = app.config.server.heartbeat;
+        return Ok(match by_grant {
+            None => stream::sse(viewer, heartbeat),
+            Some(conversation) => {
+                stream::sse(stream::Granted::new(viewer, app, who, conversation), heartbeat)
+            }
+        });
     }
     Ok(crate::http::json(&app.engine.get(&who, id, encrypted).await?))
 }
@@ -206,7 +213,7 @@ pub fn unknown_parameter(name: &str) -> ApiError {
     ApiError::invalid("unknown_parameter", &name, format!("Unknown parameter: '{name}'."))
 }
 
-fn flag(name: &str, value: &str) -> Result<bool, ApiError> {
+pub fn flag(name: &str, value: &str) -> Result<bool, ApiError> {
     match value {
         "true" | "True" | "1" => Ok(true),
         "false" | "False" | "0" => Ok(false),

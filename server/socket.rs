@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use colloquy::access::Principal;
+use colloquy::access::{self, Principal};
 use colloquy::conversation::combinations::Transport;
 use colloquy::conversation::engine::{Call, Local, Turn};
 use colloquy::conversation::live::{Cut, Seen, Viewer};
@@ -18,6 +18,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep_until};
@@ -80,7 +81,8 @@ async fn handshake(app: Arc<App>, mut request: hyper::Request<Incoming>) -> Resu
         HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| bad("Sec-WebSocket-Key."))?;
     let (token, protocol) = protocols(headers);
     let request_id = request_id::of(headers);
-    let who = app.authenticate_socket(headers, token).await?;
+    let presented = access::presented(headers).or(token).map(SecretString::from);
+    let who = app.verify(presented.as_ref().map(ExposeSecret::expose_secret)).await?;
 
     let mut response = Response::new("".into());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -95,7 +97,7 @@ async fn handshake(app: Arc<App>, mut request: hyper::Request<Incoming>) -> Resu
     let tasks = app.tasks.clone();
     tasks.spawn("websocket", async move {
         match upgrade.await {
-            Ok(upgraded) => serve(app, who, upgraded, request_id).await,
+            Ok(upgraded) => serve(app, who, presented, upgraded, request_id).await,
             Err(error) => tracing::debug!(code = "connection.broken", %error, "an upgrade did not happen"),
         }
     });
@@ -124,6 +126,8 @@ fn protocols(headers: &HeaderMap) -> (Option<&str>, Option<HeaderValue>) {
 struct Session {
     app: Arc<App>,
     who: Arc<Principal>,
+    /// The key or token it was opened with. What is revoked meanwhile asks for no further turn.
+    presented: Option<SecretString>,
     /// The turn before, if it was not stored.
     local: Option<Arc<Local>>,
     deadline: Instant,
@@ -131,7 +135,13 @@ struct Session {
     request_id: RequestId,
 }
 
-async fn serve(app: Arc<App>, who: Arc<Principal>, upgraded: Upgraded, request_id: RequestId) {
+async fn serve(
+    app: Arc<App>,
+    who: Arc<Principal>,
+    presented: Option<SecretString>,
+    upgraded: Upgraded,
+    request_id: RequestId,
+) {
     let limit = app.config.server.body_max;
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER)
@@ -148,7 +158,7 @@ async fn serve(app: Arc<App>, who: Arc<Principal>, upgraded: Upgraded, request_i
         life = life.min(left.try_into().unwrap_or_default());
     }
     let deadline = Instant::now() + life;
-    let mut session = Session { app, who, local: None, deadline, request_id };
+    let mut session = Session { app, who, presented, local: None, deadline, request_id };
     let close = session.run(&mut socket).await;
     if let Some(frame) = close {
         // The peer may be gone already.
@@ -219,7 +229,11 @@ impl Session {
             Err(error) => {
                 // What the failed turn referred to is not to be relied on any more.
                 self.local = None;
-                return send_error(socket, &error).await.map_err(|_| None);
+                send_error(socket, &error).await.map_err(|_| None)?;
+                return match error.status {
+                    StatusCode::UNAUTHORIZED => Err(Some(close(CloseCode::Policy, error.code))),
+                    _ => Ok(()),
+                };
             }
         };
         drop(text);
@@ -234,6 +248,7 @@ impl Session {
     }
 
     async fn create(&mut self, text: &str) -> Result<Arc<Turn>, ApiError> {
+        self.who = self.app.verify(self.presented.as_ref().map(ExposeSecret::expose_secret)).await?;
         let request = CreateResponse::parse(text.as_bytes())?;
         let admitted = self.app.admit(&self.who, text.len())?;
         let call = Call {
@@ -245,7 +260,7 @@ impl Session {
             job: None,
         };
         let turn = self.app.engine.create(&self.who, request, call, admitted).await?;
-        self.app.engine.viewed(&self.who, &turn).await?;
+        self.app.engine.viewed(&turn).await?;
         Ok(turn)
     }
 

@@ -5,14 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use colloquy::access::Principal;
 use colloquy::conversation::live::{Cut, Live, Seen, Viewer};
+use colloquy::ids::ConversationId;
 use colloquy::openresponses::{ApiError, Response as Resource};
 use futures_util::stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use warp::Reply;
 use warp::reply::Response;
+
+use crate::app::App;
 
 /// What ends every stream of server-sent events that came to its end.
 const DONE: &[u8] = b"data: [DONE]\n\n";
@@ -40,6 +45,48 @@ impl Frames for Viewer {
 
     async fn changed(&mut self) {
         Viewer::changed(self).await;
+    }
+}
+
+/// A viewer who was let in by a grant, and leaves with it.
+pub struct Granted {
+    viewer: Viewer,
+    revoked: CancellationToken,
+    _watched: DropGuard,
+}
+
+impl Granted {
+    /// `who` was granted to read this conversation.
+    pub fn new(viewer: Viewer, app: &Arc<App>, who: Arc<Principal>, conversation: ConversationId) -> Self {
+        /// How long a grant that was taken back may still show what is new.
+        const ASKED_EVERY: Duration = Duration::from_secs(2);
+        let (revoked, left) = (CancellationToken::new(), CancellationToken::new());
+        let (app, told, gone) = (Arc::clone(app), revoked.clone(), left.clone());
+        app.tasks.clone().spawn_until_stopped("grant watcher", async move {
+            while gone.run_until_cancelled(sleep(ASKED_EVERY)).await.is_some() {
+                if !app.engine.still_granted(&who, conversation).await {
+                    return told.cancel();
+                }
+            }
+        });
+        Self { viewer, revoked, _watched: left.drop_guard() }
+    }
+}
+
+impl Frames for Granted {
+    fn write(&mut self, out: &mut BytesMut) -> bool {
+        if self.revoked.is_cancelled() {
+            out.extend_from_slice(b": the grant was taken back\n\n");
+            return false;
+        }
+        self.viewer.write(out)
+    }
+
+    async fn changed(&mut self) {
+        tokio::select! {
+            () = self.revoked.cancelled() => {}
+            () = self.viewer.changed() => {}
+        }
     }
 }
 

@@ -9,25 +9,22 @@
 
 mod check;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 /// Keywords that say nothing about values. `x-…` likewise.
 const SILENT: &[&str] = &[
     "$comment",
-    "$defs",
     "$id",
     "$schema",
-    "components",
     "default",
-    "definitions",
     "deprecated",
     "description",
     "discriminator",
     "example",
     "examples",
-    "info",
-    "openapi",
-    "paths",
     "readOnly",
     "title",
     "writeOnly",
@@ -40,7 +37,10 @@ const DEEPEST: usize = 64;
 /// A schema of which every keyword is known.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schema {
-    root: Value,
+    /// Where references begin.
+    root: Arc<Value>,
+    /// JSON pointer to the schema in it.
+    at: String,
 }
 
 /// Why a schema is not taken.
@@ -73,27 +73,31 @@ impl std::fmt::Display for Misfit {
 impl Schema {
     /// Reads a schema; refuses it for the first keyword that is not known or not as it should be.
     pub fn new(root: Value) -> Result<Self, SchemaError> {
-        read(&root, &root, "", 0)?;
-        Ok(Self { root })
+        Self::within(&Arc::new(root), "")
+    }
+
+    /// The schema at a JSON pointer of a document that holds several, with all that it refers to.
+    pub fn within(document: &Arc<Value>, at: &str) -> Result<Self, SchemaError> {
+        let schema = document.pointer(at).unwrap_or(&Value::Null);
+        read(document, schema, at, 0, &mut BTreeSet::new())?;
+        Ok(Self { root: Arc::clone(document), at: at.to_owned() })
     }
 
     /// What of `value` does not fit, at most `most` findings.
     pub fn misfits(&self, value: &Value, most: usize) -> Vec<Misfit> {
-        check::misfits(&self.root, &self.root, value, most)
-    }
-
-    /// The same against a part of the schema, by its JSON pointer. `None`: there is no such part.
-    pub fn misfits_of(&self, pointer: &str, value: &Value, most: usize) -> Option<Vec<Misfit>> {
-        Some(check::misfits(&self.root, self.root.pointer(pointer)?, value, most))
-    }
-
-    /// As it was given.
-    pub fn as_json(&self) -> &Value {
-        &self.root
+        let schema = self.root.pointer(&self.at).unwrap_or(&Value::Bool(false));
+        check::misfits(&self.root, schema, value, most)
     }
 }
 
-fn read(root: &Value, schema: &Value, place: &str, depth: usize) -> Result<(), SchemaError> {
+/// `seen`: what was referred to already.
+fn read(
+    root: &Value,
+    schema: &Value,
+    place: &str,
+    depth: usize,
+    seen: &mut BTreeSet<String>,
+) -> Result<(), SchemaError> {
     let refuse = |place: &str, problem: &str| {
         Err(SchemaError { place: place.to_owned(), problem: problem.to_owned() })
     };
@@ -107,7 +111,8 @@ fn read(root: &Value, schema: &Value, place: &str, depth: usize) -> Result<(), S
     };
     for (keyword, rule) in keywords {
         let at = format!("{place}/{keyword}");
-        let inner = |schema: &Value, step: &str| read(root, schema, &format!("{at}{step}"), depth + 1);
+        let mut inner =
+            |schema: &Value, step: &str| read(root, schema, &format!("{at}{step}"), depth + 1, seen);
         let number = || rule.is_number();
         let count = || rule.as_u64().is_some();
         let fits = match keyword.as_str() {
@@ -119,11 +124,18 @@ fn read(root: &Value, schema: &Value, place: &str, depth: usize) -> Result<(), S
                 true
             }
             word if SILENT.contains(&word) || word.starts_with("x-") => true,
-            "$ref" => match rule.as_str().and_then(|text| text.strip_prefix('#')) {
-                Some(pointer) if root.pointer(pointer).is_some() => true,
-                Some(_) => return refuse(&at, "leads nowhere in this schema"),
-                None => return refuse(&at, "only references within the schema (#/…) are taken"),
-            },
+            "$ref" => {
+                let Some(pointer) = rule.as_str().and_then(|text| text.strip_prefix('#')) else {
+                    return refuse(&at, "only references within the schema (#/…) are taken");
+                };
+                let Some(target) = root.pointer(pointer) else {
+                    return refuse(&at, "leads nowhere in this schema");
+                };
+                if seen.insert(pointer.to_owned()) {
+                    read(root, target, pointer, depth + 1, seen)?;
+                }
+                true
+            }
             "type" => {
                 let known = |kind: &Value| kind.as_str().is_some_and(|kind| TYPES.contains(&kind));
                 match rule {

@@ -7,8 +7,10 @@ use std::sync::Weak;
 use clap::Args;
 use colloquy::config::app::AppConfig;
 use colloquy::config::{self, AppFile, Environment, ProcessEnvironment, Replaced, RespondLimits};
-use colloquy::functions::HostFile;
+use colloquy::functions::{HostFile, HostSettings};
 use colloquy::jobs::kinds::JobKind;
+use colloquy::{telemetry, wiring};
+use tokio::runtime::Handle;
 
 use super::rehearse;
 use crate::registrations;
@@ -73,6 +75,8 @@ fn judge(check: &Check, environment: &dyn Environment) -> anyhow::Result<ExitCod
         Err(mistake) => mistakes.push(mistake.to_string()),
     }
     if check.env {
+        let settings = HostSettings::from_lookup(|name| environment.get(name));
+        mistakes.extend(settings.err().map(|error| error.to_string()));
         match crate::load_with_models(environment) {
             Ok((config, llm)) => {
                 // Again, with the values of the environment in their places.
@@ -82,6 +86,9 @@ fn judge(check: &Check, environment: &dyn Environment) -> anyhow::Result<ExitCod
                     }
                 }
                 mistakes.extend(rehearse::too_long(&config.app, &host, &config.respond));
+                let token = wiring::telemetry_token(&config, Handle::current());
+                mistakes
+                    .extend(telemetry::check(&config.telemetry, token).err().map(|error| error.to_string()));
                 mistakes.extend(Services::new(config, llm).err().map(|error| format!("{error:#}")));
             }
             Err(error) => mistakes.push(format!("{error:#}")),

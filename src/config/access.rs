@@ -65,7 +65,7 @@ pub(super) const SETTINGS: &[Setting] =
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
-    /// May see `/health/status`, `/health/metrics` and everybody's usage, and may manage keys.
+    /// May see `/health/status`, `/health/metrics` and everybody's usage, and may use `/admin`.
     Operator,
 }
 

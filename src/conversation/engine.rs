@@ -45,7 +45,7 @@ pub use compact::{Compacted, CompactionResource};
 pub use create::{Call, Local};
 pub use input::{Entry, OwnItem, entries, item_uuid};
 pub use jobs::ForJob;
-pub use read::{InputItems, stored};
+pub use read::{Followed, InputItems, stored};
 pub use turn::{OnDisconnect, StopReason, Turn};
 
 use writer::Writer;

@@ -50,6 +50,7 @@ pub async fn queue(
         let turn = NewTurn {
             id: ResponseId::new(),
             owner: &who.owner,
+            caller: None,
             api_key: Some(&who.key),
             place: window.place,
             conversation: window.conversation,

@@ -85,7 +85,7 @@ pub async fn delete_responses(
     client.execute("retention.delete_responses", &sql, &params).await
 }
 
-/// Deletes rows of deleted conversations that have no turns left. Gives how many went.
+/// Deletes rows of deleted conversations that have no turns left, with what was granted on them. Gives how many went.
 pub async fn delete_conversations(client: &impl Statements, limit: i64) -> Result<u64, DatabaseError> {
     const SQL: &str = "
         WITH old AS (
@@ -96,6 +96,8 @@ pub async fn delete_conversations(client: &impl Statements, limit: i64) -> Resul
             SELECT id FROM threads WHERE id IN (SELECT thread_id FROM old) ORDER BY id FOR NO KEY UPDATE
         ), flagged AS (
             UPDATE threads t SET trim_at = coalesce(t.trim_at, now()) FROM touched WHERE t.id = touched.id
+        ), ungranted AS (
+            DELETE FROM grants g USING old WHERE g.conversation_id = old.id
         )
         DELETE FROM conversations c USING old WHERE c.id = old.id";
     client.execute("retention.delete_conversations", SQL, &[(&limit, Type::INT8)]).await

@@ -4,6 +4,7 @@ mod access;
 mod auth;
 mod conversations;
 mod events;
+mod grants;
 mod maintenance;
 mod migrations;
 mod pool;

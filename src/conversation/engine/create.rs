@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::input::{Entry, OwnItem, check_outputs, entries, no_such_item, title};
+use super::input::{OwnItem, check_outputs, entries, title};
 use super::jobs::ForJob;
-use super::past::{fitting, parse_item};
+use super::past::fitting;
 use super::paying::Paying;
 use super::turn::{NewTurn, OnDisconnect, Turn};
 use super::{Engine, away};
@@ -79,7 +79,7 @@ impl Engine {
         alias.check(&request)?;
         self.room()?;
         if let Some(first) = self.0.recent.find(&who.owner, &call)
-            && let Some(turn) = self.local(&who.owner, first).filter(|turn| !turn.is_spoilt())
+            && let Some(turn) = self.again(who, first).await?
         {
             return Ok(turn);
         }
@@ -135,11 +135,12 @@ impl Engine {
         };
         let own = self.resolve(who, input).await?;
         let before = self.before(&start).await?;
+        let past = before.items.len();
         let items: Vec<_> = before.items.into_iter().chain(own.into_iter().map(|own| own.item)).collect();
         if items.is_empty() {
             return Err(ApiError::missing("input"));
         }
-        let items = self.opened(&who.owner, items)?;
+        let items = self.opened(who, before.window.as_ref(), items, past).await?;
         Ok((alias, items))
     }
 
@@ -152,16 +153,17 @@ impl Engine {
             if own.is_empty() && before.items.is_empty() {
                 return Err(ApiError::missing("input"));
             }
+            let (window, past) = (before.window.as_ref(), before.items.len());
             let items: Vec<_> =
                 before.items.into_iter().chain(own.iter().map(|own| Arc::clone(&own.item))).collect();
             check_outputs(items.iter().map(|item| &**item))?;
-            let mut items = self.opened(&start.who.owner, items)?;
+            let mut items = self.opened(start.who, window, items, past).await?;
             let mut compaction = None;
-            if let Some(item) = self.compact_if_asked(start, &items, own).await? {
+            if let Some(item) = self.compact_if_asked(start, start.owner(window), &items, own).await? {
                 if let Item::Compaction(compacted) = &item {
                     compaction = Some(compacted.encrypted_content.as_str().into());
                 }
-                items = self.opened(&start.who.owner, vec![Arc::new(item)])?;
+                items = self.opened(start.who, window, vec![Arc::new(item)], 1).await?;
             }
             let paying = self.reserve(start, &items).await?;
             if !start.request.stores() {
@@ -169,10 +171,10 @@ impl Engine {
                     if start.call.transport == Transport::WebSocket { items.clone() } else { Vec::new() };
                 let begun = start.begun(Timestamp::now());
                 self.0.spend.open(&paying.first);
-                let turn = Arc::new(start.turn(None, None, begun, own, context));
+                let turn = Arc::new(start.turn(&start.who.owner, None, None, begun, own, context));
                 return Ok(Placed { beginning: Beginning::New(turn), items, paying, compaction });
             }
-            if let Some(beginning) = self.begin(start, before.window.as_ref(), own, &paying).await? {
+            if let Some(beginning) = self.begin(start, window, own, &paying).await? {
                 return Ok(Placed { beginning, items, paying, compaction });
             }
         }
@@ -238,34 +240,6 @@ impl Engine {
         Ok(Before { window: Some(window), items })
     }
 
-    /// Puts stored items in the place of references.
-    async fn resolve(&self, who: &Principal, entries: Vec<Entry>) -> Result<Vec<OwnItem>, ApiError> {
-        let wanted: Vec<_> = entries
-            .iter()
-            .filter_map(|entry| match entry {
-                Entry::Reference { uuid, .. } => Some(*uuid),
-                Entry::New(_) => None,
-            })
-            .collect();
-        let mut found = std::collections::HashMap::new();
-        if !wanted.is_empty() {
-            let client = self.client().await?;
-            for stored in threads::items_by_id(&client, &who.owner, &wanted).await.map_err(away)? {
-                let item: Item = parse_item(&stored.data)?;
-                found.insert(stored.id, Arc::new(item));
-            }
-        }
-        let own = entries.into_iter().map(|entry| match entry {
-            Entry::New(own) => Ok(own),
-            Entry::Reference { uuid, place } => match found.get(&uuid) {
-                // A copy with an id of its own: an item has one place.
-                Some(item) => OwnItem::new((**item).clone(), uuid::Uuid::now_v7()),
-                None => Err(no_such_item(&uuid.to_string(), &place)),
-            },
-        });
-        own.collect()
-    }
-
     /// The first commit of a stored turn. `None`: the thread has changed meanwhile.
     async fn begin(
         &self,
@@ -283,10 +257,12 @@ impl Engine {
         let patience = self.patience(start);
         let conversation = window.and_then(|window| window.conversation);
         let previous = request.previous_response_id.as_deref().and_then(|id| id.parse().ok());
+        let owner = start.owner(window);
         let turn = turns::NewTurn {
             id,
-            owner: &who.owner,
-            api_key: Some(&who.key),
+            owner,
+            caller: (owner != who.owner).then_some(&*who.owner),
+            api_key: (!who.is_token).then_some(&*who.key),
             place: window.map_or(threads::Place::New, |window| window.place),
             conversation,
             previous_response: previous,
@@ -310,7 +286,8 @@ impl Engine {
         match turns::begin(&client, &turn).await.map_err(away)? {
             Begun::Begun { created_at } => {
                 let held = Held { response: id, epoch: 1 };
-                let mut turn = start.turn(Some(held), conversation, start.begun(created_at), own, Vec::new());
+                let begun = start.begun(created_at);
+                let mut turn = start.turn(owner, Some(held), conversation, begun, own, Vec::new());
                 turn.waits = patience.map(|_| 0);
                 Ok(Some(Beginning::New(Arc::new(turn))))
             }
@@ -344,13 +321,22 @@ pub(super) struct Start<'a> {
     pub callback: Option<&'a Callback>,
 }
 
-impl Start<'_> {
+impl<'a> Start<'a> {
+    /// Whose the turn is: a conversation's turns are its owner's, whoever asks for them.
+    fn owner<'w>(&self, window: Option<&'w Window>) -> &'w str
+    where
+        'a: 'w,
+    {
+        window.map_or(&self.who.owner, |window| &window.owner)
+    }
+
     fn begun(&self, at: Timestamp) -> Response {
         Response::begun(self.request, self.id.to_string(), self.alias.name().to_owned(), at.as_second())
     }
 
     fn turn(
         &self,
+        owner: &str,
         held: Option<Held>,
         conversation: Option<ConversationId>,
         begun: Response,
@@ -364,7 +350,7 @@ impl Start<'_> {
         };
         Turn::new(NewTurn {
             id: self.id,
-            owner: self.who.owner.clone(),
+            owner: owner.to_owned(),
             key: self.who.key.clone(),
             held,
             conversation,

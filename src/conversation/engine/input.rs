@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::database::threads::NewItem;
+use super::past::parse_item;
+use super::{Engine, away};
+use crate::access::Principal;
+use crate::database::threads::{self, NewItem};
 use crate::openresponses::{
     ApiError, ContentPart, Input, Item, ItemStatus, Message, Resolved, Role, excerpt,
 };
@@ -100,6 +103,40 @@ pub fn entries(input: Option<Input>) -> Result<Vec<Entry>, ApiError> {
         })
     };
     items.into_iter().enumerate().map(resolve).collect()
+}
+
+impl Engine {
+    /// Puts stored items in the place of references.
+    pub(super) async fn resolve(
+        &self,
+        who: &Principal,
+        entries: Vec<Entry>,
+    ) -> Result<Vec<OwnItem>, ApiError> {
+        let wanted: Vec<_> = entries
+            .iter()
+            .filter_map(|entry| match entry {
+                Entry::Reference { uuid, .. } => Some(*uuid),
+                Entry::New(_) => None,
+            })
+            .collect();
+        let mut found = std::collections::HashMap::new();
+        if !wanted.is_empty() {
+            let client = self.client().await?;
+            for stored in threads::items_by_id(&client, &who.owner, &wanted).await.map_err(away)? {
+                let item: Item = parse_item(&stored.data)?;
+                found.insert(stored.id, Arc::new(item));
+            }
+        }
+        let own = entries.into_iter().map(|entry| match entry {
+            Entry::New(own) => Ok(own),
+            Entry::Reference { uuid, place } => match found.get(&uuid) {
+                // A copy with an id of its own: an item has one place.
+                Some(item) => OwnItem::new((**item).clone(), Uuid::now_v7()),
+                None => Err(no_such_item(&uuid.to_string(), &place)),
+            },
+        });
+        own.collect()
+    }
 }
 
 /// 400: a reference that leads nowhere.

@@ -184,13 +184,15 @@ impl Engine {
         let anchor = Anchor::InputOf(taken.held.response);
         let Some(window) = self.window(&taken.owner, anchor, &alias).await? else { return Ok(None) };
         let items = fitting(&window, &request, &alias, Truncation::Auto)?;
-        let items = self.opened(&taken.owner, items)?;
+        // Who asked for it pays, on whosever conversation it is.
         let who = Principal {
-            owner: taken.owner.clone(),
+            owner: taken.caller.clone().unwrap_or_else(|| taken.owner.clone()),
             is_token: taken.api_key.is_none(),
             key: taken.api_key.clone().unwrap_or_default(),
             ..Principal::default()
         };
+        let all = items.len();
+        let items = self.opened(&who, Some(&window), items, all).await?;
         let paying = self.reserve_for(&who, taken.held.response.0, &alias, &request, &items).await?;
         Ok(Some((alias, ModelRequest { params: request, items }, paying)))
     }

@@ -43,6 +43,7 @@ pub fn new_turn<'a>(place: Place, input: &'a [NewItem<'a>]) -> NewTurn<'a> {
     NewTurn {
         id: ResponseId::new(),
         owner: OWNER,
+        caller: None,
         api_key: Some("test"),
         place,
         conversation: None,

@@ -1,5 +1,7 @@
 //! The first commit of a turn.
 
+use std::borrow::Cow;
+
 use super::*;
 use crate::ids::JobId;
 use crate::llm::spend::Attempt;
@@ -8,7 +10,10 @@ use crate::llm::spend::Attempt;
 #[derive(Clone, Debug)]
 pub struct NewTurn<'a> {
     pub id: ResponseId,
+    /// Of the place this turn goes to.
     pub owner: &'a str,
+    /// Who asks for it and pays, if that is not the owner but somebody who was granted to write.
+    pub caller: Option<&'a str>,
     /// The name of the key it was asked for with.
     pub api_key: Option<&'a str>,
     /// From the window this turn answers to.
@@ -62,7 +67,19 @@ pub struct Callback {
     pub url: Option<String>,
 }
 
-/// A key that is unique per owner for as long as the turn is kept, and a digest of the request it came with.
+impl NewTurn<'_> {
+    /// As it is stored. Callers choose theirs apart from the owner, who cannot choose one with a line break: it came in a
+    /// header.
+    fn idempotency_key(&self) -> Option<Cow<'_, str>> {
+        let key = self.idempotency?.key;
+        Some(match self.caller {
+            Some(caller) => Cow::Owned(format!("{caller}\n{key}")),
+            None => Cow::Borrowed(key),
+        })
+    }
+}
+
+/// A key that is unique per caller for as long as the turn is kept, and a digest of the request it came with.
 #[derive(Clone, Copy, Debug)]
 pub struct Idempotency<'a> {
     pub key: &'a str,
@@ -126,20 +143,34 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
         }
         Place::New | Place::Append { .. } => "",
     };
+    // A share lock, so that whoever takes the grant back finds either no turn or this one to stop. Before all others.
+    let (granting, granted) = match turn.caller {
+        Some(_) => (
+            ", granting AS (
+                SELECT g.conversation_id FROM open, grants g
+                WHERE g.conversation_id = $18 AND g.grantee = $32 AND g.access = 'write' AND g.revoked_at IS NULL
+                FOR SHARE OF g
+            )",
+            "granting",
+        ),
+        None => ("", "open"),
+    };
     // Joins, not conditions with subqueries: a row that had to be waited for is judged again by its join.
     let (conversation, gate) = match turn.conversation {
         Some(_) => (
-            ", conversation AS (
-                SELECT c.id, c.active_response FROM open, conversations c
-                WHERE c.id = $18 AND c.owner = $2 AND c.deleted_at IS NULL
-                FOR NO KEY UPDATE OF c
-            )",
+            format!(
+                ", conversation AS (
+                    SELECT c.id, c.active_response FROM {granted}, conversations c
+                    WHERE c.id = $18 AND c.owner = $2 AND c.deleted_at IS NULL
+                    FOR NO KEY UPDATE OF c
+                )"
+            ),
             "SELECT id FROM conversation
              WHERE active_response IS NULL
                 OR EXISTS (SELECT FROM responses r
                            WHERE r.id = active_response AND r.state NOT IN ('queued', 'in_progress'))",
         ),
-        None => ("", "SELECT $18::uuid AS id FROM open"),
+        None => (String::new(), "SELECT $18::uuid AS id FROM open"),
     };
     let (lock, found) = match turn.conversation {
         Some(_) => (
@@ -156,7 +187,7 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
             ", opened AS (
                 INSERT INTO usage (id, response_id, owner, api_key, model, deployment, provider, reserved_micros, holder,
                                    day, created_at, state)
-                SELECT $32, turn.id, $2, $33, $34, $35, $36, $37, $38, $39, $40, 'open' FROM turn
+                SELECT $33, turn.id, coalesce($32, $2), $34, $35, $36, $37, $38, $39, $40, $41, 'open' FROM turn
             )"
         }
         None => "",
@@ -170,16 +201,16 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
             SELECT id, request_hash FROM responses WHERE owner = $2 AND idempotency_key = $14
         ), open AS (
             SELECT WHERE NOT EXISTS (SELECT FROM taken)
-        ){conversation}, gate AS (
+        ){granting}{conversation}, gate AS (
             {gate}
         ){base}, thread AS (
             {thread}
         ){lock}, turn AS (
-            INSERT INTO responses (id, owner, api_key, thread_id, conversation_id, previous_response_id, state,
+            INSERT INTO responses (id, owner, caller, api_key, thread_id, conversation_id, previous_response_id, state,
                                    lease_until, holder, model, request, background, stream_requested, on_disconnect,
                                    input_from, input_to, started_at, idempotency_key, request_hash, due_at,
                                    callback_target, callback_url, wait_until{job_columns})
-            SELECT $1, $2, $3, thread.id, $18, $4, $5,
+            SELECT $1, $2, $32, $3, thread.id, $18, $4, $5,
                    CASE WHEN $5 = 'queued' THEN 'infinity' ELSE now() + make_interval(secs => $6) END,
                    $7, $8, $9::json, $10, $11, $12, $13, $16, CASE WHEN $5 = 'in_progress' THEN now() END, $14, $15,
                    CASE WHEN $5 = 'queued' THEN now() END, $29, $30, now() + make_interval(secs => $31){job_values}
@@ -214,7 +245,7 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
     };
     let previous = turn.previous_response.map(|id| id.0);
     let conversation = turn.conversation.map(|id| id.0);
-    let key = turn.idempotency.map(|idempotency| idempotency.key);
+    let key = turn.idempotency_key();
     let hash = turn.idempotency.map(|idempotency| idempotency.request_hash);
     let target = turn.callback.map(|callback| callback.target.as_str());
     let url = turn.callback.and_then(|callback| callback.url.as_deref());
@@ -251,6 +282,7 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
         (&target, Type::TEXT),
         (&url, Type::TEXT),
         (&patience, Type::FLOAT8),
+        (&turn.caller, Type::TEXT),
     ];
     let (key_of, model, deployment, provider);
     if let Some(attempt) = turn.attempt {
@@ -300,9 +332,10 @@ async fn repeated(
         SELECT id, coalesce(request_hash = $3, false) AS same_request
         FROM responses WHERE owner = $1 AND idempotency_key = $2";
     let Some(idempotency) = turn.idempotency else { return Err(error) };
+    let key = turn.idempotency_key();
     let params = [
         (&turn.owner as _, Type::TEXT),
-        (&idempotency.key as _, Type::TEXT),
+        (&key as _, Type::TEXT),
         (&idempotency.request_hash as _, Type::BYTEA),
     ];
     match client.query_opt("turns.repeated", SQL, &params).await? {

@@ -11,6 +11,8 @@ pub const MAX_RESTARTS: i16 = 3;
 pub struct Taken {
     pub held: Held,
     pub owner: String,
+    /// Who asked for it and pays, if not the owner.
+    pub caller: Option<String>,
     pub api_key: Option<String>,
     pub thread: Uuid,
     pub conversation: Option<ConversationId>,
@@ -46,7 +48,7 @@ pub enum Next {
 }
 
 /// What [`taken`] reads of `responses r` and of an expression called `next`.
-pub(in crate::database) const COLUMNS: &str = "r.id, r.epoch, r.owner, r.api_key, r.thread_id, r.conversation_id,
+pub(in crate::database) const COLUMNS: &str = "r.id, r.epoch, r.owner, r.caller, r.api_key, r.thread_id, r.conversation_id,
     r.previous_response_id, r.model, r.request::text AS request, r.background, r.stream_requested, r.on_disconnect,
     r.created_at, r.restarts, r.job_id,
     CASE WHEN r.wait_until IS NOT NULL THEN r.waits END AS waits";
@@ -97,6 +99,7 @@ pub(in crate::database) fn taken(row: &Row) -> Result<Taken, DatabaseError> {
     Ok(Taken {
         held: Held { response: ResponseId(row.column("id")?), epoch: row.column("epoch")? },
         owner: row.column("owner")?,
+        caller: row.column("caller")?,
         api_key: row.column("api_key")?,
         thread: row.column("thread_id")?,
         conversation: row.column::<Option<Uuid>>("conversation_id")?.map(ConversationId),
