@@ -138,6 +138,7 @@ mod tests {
             is_retry,
             digest: [body; 32],
             local: None,
+            job: None,
         }
     }
 
