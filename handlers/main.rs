@@ -19,6 +19,7 @@ mod run_job;
 mod send_callback;
 mod services;
 mod settlement;
+mod switches;
 mod work;
 
 use std::process::ExitCode;
@@ -38,6 +39,10 @@ use crate::commands::Cli;
 use crate::services::{Services, contradictions};
 use crate::settlement::QueueSettlement;
 
+/// What the process behind the host ends with when it was told to end. The host starts it again at once and does not count
+/// that as an error; after 0 it would go on without a handler, for as long as it lives.
+const START_AGAIN: u8 = 200;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if cli.command.is_none() {
@@ -49,7 +54,7 @@ fn main() -> ExitCode {
     };
     let code = match cli.command {
         None => match runtime.block_on(serve()) {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(()) => ExitCode::from(START_AGAIN),
             Err(fatal) => {
                 // The host makes an error of its own of every line on stderr; a log collector reads stdout.
                 telemetry::last_words(fatal.code, &format!("{:#}", fatal.error));

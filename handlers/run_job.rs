@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use colloquy::database::DatabaseError;
 use colloquy::database::backfills::{self, SealedDelivery};
-use colloquy::database::work::{ClaimLimits, ClaimedEvent, ClaimedWork};
+use colloquy::database::work::{self as work_rows, ClaimLimits, ClaimedEvent, ClaimedWork};
 use colloquy::events::message::JobHint;
 use colloquy::functions::{Invocation, Outcome, QueueMessage};
 use colloquy::ids::DeliveryId;
@@ -117,12 +117,21 @@ async fn complete_invocation(services: &Services, claimed: &ClaimedWork, event: 
             format!("set `sources.{}.sailpoint.async_output` in colloquy.toml and replay", event.source),
         );
     };
-    if event.sealed.is_none() && unconfirmed {
-        tracing::warn!(
-            code = "invocation_completed_before",
-            "an earlier attempt completed it and was cut before it could say so"
-        );
-        return End::Done;
+    if event.sealed.is_none() {
+        match completed_before(services, claimed).await {
+            Ok(completed) if completed || unconfirmed => {
+                tracing::warn!(
+                    code = "invocation_completed_before",
+                    "an earlier run completed it, or an attempt that was cut before it could say so; nothing is sent"
+                );
+                return End::Done;
+            }
+            Ok(_) => {}
+            Err(error) if error.is_outage() => {
+                return outage(services, claimed, Failure::new(error.code(), error.to_string()));
+            }
+            Err(error) => return again(services, claimed, Failure::new(error.code(), error.to_string())),
+        }
     }
     let secret = match payload::unseal(services, event) {
         Ok(secret) => secret,
@@ -156,6 +165,14 @@ async fn complete_invocation(services: &Services, claimed: &ClaimedWork, event: 
         }
     };
     again(services, claimed, failure)
+}
+
+/// Whether a job of another run of the event has completed the invocation: SailPoint takes one completion, and its secret
+/// was forgotten with it.
+async fn completed_before(services: &Services, claimed: &ClaimedWork) -> Result<bool, DatabaseError> {
+    let Some(event) = claimed.event_id else { return Ok(false) };
+    let client = services.database.client().await?;
+    work_rows::has_succeeded(&client, event, JobKind::CompleteInvocation.as_str()).await
 }
 
 /// The failure, under the code that says to the next attempt that an earlier one may have been accepted.

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use colloquy::access::{ApiKeys, JwksCache};
@@ -12,7 +11,7 @@ use colloquy::config::app::{AppConfig, TargetConfig};
 use colloquy::config::{AppEnvironment, Config};
 use colloquy::database::{Database, TokenProvider};
 use colloquy::events::routes::Routes;
-use colloquy::events::switches::{self, SwitchCache, Switches};
+use colloquy::events::switches::SwitchCache;
 use colloquy::jobs::address::AddressRule;
 use colloquy::jobs::callback::Signer;
 use colloquy::jobs::kinds::JobKind;
@@ -23,7 +22,7 @@ use colloquy::webhooks::Source;
 use colloquy::webhooks::sealing::Sealer;
 use colloquy::wiring;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Room};
 
 /// Everything a function may need.
 pub struct Services {
@@ -31,6 +30,7 @@ pub struct Services {
     pub database: Database,
     pub storage: Storage,
     pub sources: HashMap<String, SourceService>,
+    pub room: Room,
     pub routes: Routes,
     pub targets: HashMap<String, Target>,
     pub switches: SwitchCache,
@@ -71,12 +71,14 @@ impl Services {
             None
         });
         let sources = sources(&config, &mut mistakes);
+        mistakes.extend(without_room(&sources, config.work.ingress_max_bytes));
         let targets = targets(&config, &mut mistakes);
         if !mistakes.is_empty() {
             return Err(anyhow!(mistakes.join("\n")));
         }
         let work = &config.work;
         Ok(Arc::new(Self {
+            room: Room::new(usize::try_from(work.ingress_max_bytes).unwrap_or(usize::MAX)),
             routes: Routes::new(&config.app.routes),
             switches: SwitchCache::new(work.switch_cache),
             entra_keys: JwksCache::new(config.storage.timeout),
@@ -127,24 +129,6 @@ impl Services {
             })
         })
     }
-
-    /// The switches in force, at most `SWITCH_CACHE` old. `None`: this process could not read them yet.
-    pub async fn switches(&self) -> Option<Arc<Switches>> {
-        self.switches.get(async { self.read_switches().await.map_err(|error| error.to_string()) }).await
-    }
-
-    /// The switches as they are written now.
-    pub async fn read_switches(&self) -> anyhow::Result<Switches> {
-        /// Reading switches must not hold up a delivery for as long as a sender waits.
-        const PATIENCE: Duration = Duration::from_secs(2);
-        let container = self.storage.with_timeout(PATIENCE).container(&self.config.storage.container);
-        match container.get(switches::BLOB).await? {
-            Some(bytes) => serde_json::from_slice(&bytes).with_context(|| {
-                format!("the blob {} is not what `function-handlers sources` writes", switches::BLOB)
-            }),
-            None => Ok(Switches::default()),
-        }
-    }
 }
 
 fn sources(config: &Config, mistakes: &mut Vec<String>) -> HashMap<String, SourceService> {
@@ -162,6 +146,25 @@ fn sources(config: &Config, mistakes: &mut Vec<String>) -> HashMap<String, Sourc
         }
     }
     sources
+}
+
+/// Sources whose larger deliveries could never be taken.
+fn without_room(sources: &HashMap<String, SourceService>, bytes: u64) -> Vec<String> {
+    let largest = Room::largest(bytes);
+    let limit = |service: &SourceService| service.source.limits().max_body_bytes;
+    let mut found: Vec<String> = sources
+        .iter()
+        .filter(|(_, service)| limit(service) > largest)
+        .map(|(name, service)| {
+            format!(
+                "INGRESS_MAX_BYTES: leaves room for bodies of at most {largest} bytes, and sources.{name}.max_body_bytes is \
+                 {}; raise the one or lower the other",
+                limit(service)
+            )
+        })
+        .collect();
+    found.sort_unstable();
+    found
 }
 
 fn targets(config: &Config, mistakes: &mut Vec<String>) -> HashMap<String, Target> {
@@ -211,6 +214,28 @@ pub fn contradictions(app: &AppConfig, environment: AppEnvironment) -> Vec<Strin
         }
     }
     found.extend(misplaced_jobs(app));
+    found.extend(open_invocations(app));
+    found
+}
+
+/// Sources of SailPoint's whose ASYNC invocations are acknowledged, and completed by nothing.
+fn open_invocations(app: &AppConfig) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, source) in &app.sources {
+        let Some(sailpoint) = source.sailpoint.as_ref().filter(|config| !config.callback_hosts.is_empty())
+        else {
+            continue;
+        };
+        let place =
+            format!("sources.{name}.sailpoint.callback_hosts: ASYNC invocations are acknowledged, and");
+        if sailpoint.async_output.is_none() && sailpoint.output.is_none() {
+            found.push(format!("{place} neither `async_output` nor `output` says what completes them"));
+        }
+        let job = Some(JobKind::CompleteInvocation.as_str());
+        if !app.routes.iter().any(|route| route.source == *name && route.job.as_deref() == job) {
+            found.push(format!("{place} no route gives them to the job {}", job.unwrap_or_default()));
+        }
+    }
     found
 }
 

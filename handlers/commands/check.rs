@@ -7,7 +7,10 @@ use std::sync::Weak;
 use clap::Args;
 use colloquy::config::app::AppConfig;
 use colloquy::config::{self, AppFile, Environment, ProcessEnvironment, Replaced};
+use colloquy::functions::HostSettings;
 use colloquy::jobs::kinds::JobKind;
+use colloquy::{telemetry, wiring};
+use tokio::runtime::Handle;
 
 use crate::registrations;
 use crate::services::{Services, contradictions};
@@ -57,6 +60,8 @@ fn judge(check: &Check, environment: &dyn Environment) -> anyhow::Result<ExitCod
         Err(mistake) => mistakes.push(mistake.to_string()),
     }
     if check.env {
+        let host = HostSettings::from_lookup(|name| environment.get(name));
+        mistakes.extend(host.err().map(|error| error.to_string()));
         match crate::load(environment) {
             Ok(config) => {
                 // Again, with the values of the environment in their places.
@@ -65,6 +70,9 @@ fn judge(check: &Check, environment: &dyn Environment) -> anyhow::Result<ExitCod
                         mistakes.push(mistake);
                     }
                 }
+                let token = wiring::telemetry_token(&config, Handle::current());
+                mistakes
+                    .extend(telemetry::check(&config.telemetry, token).err().map(|error| error.to_string()));
                 mistakes.extend(Services::new(config).err().map(|error| format!("{error:#}")));
             }
             Err(error) => mistakes.push(format!("{error:#}")),

@@ -311,6 +311,13 @@ pub async fn finish_forgetting(client: &impl Statements, lease: Lease) -> Result
     Ok(client.query_opt("work.finish_forgetting", SQL, &params).await?.is_some())
 }
 
+/// Whether a job of this kind has done its work for an event, in whichever run.
+pub async fn has_succeeded(client: &impl Statements, event: Uuid, kind: &str) -> Result<bool, DatabaseError> {
+    const SQL: &str = "SELECT EXISTS (SELECT 1 FROM jobs WHERE event_id = $1 AND kind = $2 AND state = 'succeeded') AS done";
+    let params = [(&event as _, Type::UUID), (&kind as _, Type::TEXT)];
+    client.query_one("work.has_succeeded", SQL, &params).await?.column("done")
+}
+
 /// Puts the row back, due after a delay. An outage gives the attempt back and is counted apart.
 pub async fn retry(
     client: &impl Statements,

@@ -141,7 +141,9 @@ where
 
 /// What only a trace needs of a span.
 fn is_internal(name: &str) -> bool {
-    ["otel.", "messaging.", "db.", "az."].iter().any(|prefix| name.starts_with(prefix))
+    ["otel.", "messaging.", "db.", "az.", "gen_ai.", "colloquy."]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
 }
 
 impl Visit for Fields {

@@ -169,6 +169,7 @@ impl Turn {
         tracing::info_span!(
             "turn",
             otel.status_code = Empty,
+            response_id = %self.id,
             gen_ai.response.id = %self.id,
             gen_ai.request.model = self.begun.model,
             gen_ai.conversation.id = self.conversation.map(tracing::field::display),

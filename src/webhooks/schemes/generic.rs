@@ -3,7 +3,7 @@
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 use jiff::Timestamp;
 
 use super::{Proof, fresh, mac, single, unix_seconds};
@@ -89,10 +89,10 @@ impl GenericHmac {
         })
     }
 
-    pub fn verify(&self, delivery: &Delivery, tolerance: i64) -> Result<Proof<'_>, VerifyError> {
+    /// What the headers say: the MAC, and the time as it is written and in seconds.
+    pub fn read<'a>(&self, headers: &'a HeaderMap) -> Result<(Vec<u8>, Option<(&'a str, i64)>), VerifyError> {
         let required = |name: &HeaderName| {
-            single(&delivery.headers, name.as_str())?
-                .ok_or_else(|| VerifyError::missing(format!("header {name}")))
+            single(headers, name.as_str())?.ok_or_else(|| VerifyError::missing(format!("header {name}")))
         };
         let value = required(&self.header)?;
         let text =
@@ -104,13 +104,18 @@ impl GenericHmac {
         .filter(|bytes| bytes.len() == self.tag_bytes)
         .ok_or(VerifyError::bad("it is not of the configured encoding and length"))?;
         let time = self.timestamp_header.as_ref().map(required).transpose()?;
-        let seconds = time.map(unix_seconds).transpose()?;
-        let label =
-            self.keys.matching(&self.message(time.unwrap_or_default(), &delivery.body), &[candidate])?;
-        if let Some(seconds) = seconds {
+        let time = time.map(|text| unix_seconds(text).map(|seconds| (text, seconds))).transpose()?;
+        Ok((candidate, time))
+    }
+
+    pub fn verify(&self, delivery: &Delivery, tolerance: i64) -> Result<Proof<'_>, VerifyError> {
+        let (candidate, time) = self.read(&delivery.headers)?;
+        let text = time.map_or("", |(text, _)| text);
+        let label = self.keys.matching(&self.message(text, &delivery.body), &[candidate])?;
+        if let Some((_, seconds)) = time {
             fresh(seconds, delivery.received_at, tolerance)?;
         }
-        Ok(Proof { label: Some(label), signed_at: seconds })
+        Ok(Proof { label: Some(label), signed_at: time.map(|(_, seconds)| seconds) })
     }
 
     fn message<'a>(&'a self, time: &'a str, body: &'a [u8]) -> Vec<&'a [u8]> {
