@@ -18,17 +18,15 @@ use tracing::Instrument;
 use crate::maintain;
 use crate::problems;
 use crate::services::Services;
-use colloquy::request_id;
 
 /// What a probe waits for at most.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Answers one probe.
-pub async fn health(services: Arc<Services>, request: HttpRequest, _: Invocation) -> HttpResponse {
-    let request_id = request_id::of(&request.headers);
-    let span = tracing::info_span!("health", otel.kind = "server", url.path = "/api/health", %request_id);
+pub async fn health(services: Arc<Services>, request: HttpRequest, invocation: Invocation) -> HttpResponse {
+    let request_id = invocation.request_id.as_str();
+    let span = tracing::info_span!("health", otel.kind = "server", url.path = "/api/health", request_id);
     let mut response = answer(&services, &request).instrument(span).await;
-    response.headers.insert(request_id::HEADER, request_id.header_value());
     response.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

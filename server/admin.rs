@@ -1,5 +1,6 @@
 //! `/admin`: what operators see and change; the same is there as commands. One file per group of routes.
 
+mod grants;
 mod keys;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub async fn dispatch(
         Err(error) => return ("admin", Err(error)),
     };
     match rest {
+        ["grants", rest @ ..] => grants::dispatch(app, &operator, request, rest).await,
         ["keys", rest @ ..] => keys::dispatch(app, &operator, request, rest).await,
         _ => ("unknown", Err(unknown(&request.method, &format!("/admin/{}", rest.join("/"))))),
     }

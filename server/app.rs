@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use colloquy::access::{Access, AccessError, Admitted, Auditor, JwksCache, Principal, RateLimits};
-use colloquy::azure::Storage;
+use colloquy::access::{self, Access, AccessError, Admitted, Auditor, JwksCache, Principal, RateLimits};
 use colloquy::config::{Config, LlmConfig, Scope};
 use colloquy::conversation::callbacks::Callbacks;
 use colloquy::conversation::engine::{self, Engine, Limits, Parts};
@@ -16,6 +15,7 @@ use colloquy::tasks::Tasks;
 use colloquy::telemetry::metrics::{self, RuntimeLoad};
 use colloquy::wiring;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::edge::Connections;
@@ -51,17 +51,17 @@ impl App {
         let provider =
             tokens.clone().map(|tokens| Arc::new(wiring::DatabaseTokens(tokens)) as Arc<dyn TokenProvider>);
         let database = Database::new(wiring::database_settings(&config), provider)?;
-        let storage = wiring::storage_settings(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
-        let storage = Storage::new(storage)?;
-        let spool = storage.queue(&config.queues.usage);
-        let hints = storage.queue(&config.queues.callbacks);
+        let storage = wiring::storage(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
+        let queue = |name: &str| storage.as_ref().map(|storage| storage.queue(name));
+        let (spool, hints) = (queue(&config.queues.usage), queue(&config.queues.callbacks));
+        let jobs = queue(&config.queues.jobs);
         let coordination =
             wiring::coordination(&config, tokens.as_ref(), background).map_err(|error| anyhow!(error))?;
         let sealer = wiring::sealer(&config).map_err(|errors| {
             anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         })?;
         let tracked = config.database.track_usage.then(|| database.clone());
-        let spend = Spend::new(wiring::spend_settings(&config), tracked, Some(spool), system_clock());
+        let spend = Spend::new(wiring::spend_settings(&config), tracked, spool, system_clock());
         spend.start(background);
         let limits = RateLimits::new(config.access.rates, Arc::clone(&coordination));
         limits.start(background);
@@ -72,7 +72,8 @@ impl App {
             spend,
             sealer,
             coordination,
-            callbacks: Callbacks::new(config.app.targets.clone(), Some(hints)),
+            jobs,
+            callbacks: Callbacks::new(config.app.targets.clone(), hints),
         };
         let server = &config.server;
         let turns = Limits {
@@ -83,6 +84,7 @@ impl App {
             turns_max: server.turns_max,
             kept: server.kept,
             log_retention: config.work.log_retention,
+            takes_over: true,
             background_wait: server.background_wait,
             background_retry: Backoff { base: config.work.retry_base, cap: config.work.outage_retry },
         };
@@ -102,16 +104,16 @@ impl App {
 
     /// Who sent a request.
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Principal>, ApiError> {
-        self.authenticate_socket(headers, None).await
+        self.verify(access::presented(headers)).await
     }
 
-    /// The same where the key may also come as `token`.
-    pub async fn authenticate_socket(
-        &self,
-        headers: &HeaderMap,
-        token: Option<&str>,
-    ) -> Result<Arc<Principal>, ApiError> {
-        self.access.authenticate(headers, token).await.map_err(|error| refused(&error))
+    /// Whose key or token it is.
+    pub async fn verify(&self, presented: Option<&str>) -> Result<Arc<Principal>, ApiError> {
+        let verified = match presented {
+            Some(presented) => self.access.verify(presented, Timestamp::now()).await,
+            None => Err(AccessError::Missing),
+        };
+        verified.map_err(|error| refused(&error))
     }
 
     /// 403 unless the caller may do that.
@@ -137,7 +139,7 @@ impl App {
 
     /// A connection to the database.
     pub async fn client(&self) -> Result<Client, ApiError> {
-        self.database.client().await.map_err(Self::away)
+        self.engine.client().await
     }
 
     /// What a caller is told of a failed database call.

@@ -1,6 +1,7 @@
 //! The operator's commands. Tables for people, `--json` for programs; each that changes something says what, and asks.
 //! They speak to the database themselves: no server has to run.
 
+mod grants;
 mod keys;
 
 use std::process::ExitCode;
@@ -29,6 +30,9 @@ pub enum Command {
     /// API keys made at run time.
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// What owners let others do with their conversations.
+    #[command(subcommand)]
+    Grants(grants::Grants),
 }
 
 /// Runs a command.
@@ -37,6 +41,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         // What `main` does itself.
         Command::Serve => Ok(ExitCode::SUCCESS),
         Command::Keys(keys) => keys::run(&Operator::new()?, keys).await,
+        Command::Grants(grants) => grants::run(&Operator::new()?, grants).await,
     }?;
     output::finish()?;
     Ok(code)

@@ -115,7 +115,7 @@ async fn status(app: &App) -> Response {
         .map(|(budget, [drawn, spent, reserved])| {
             json!({
                 "scope": budget.scope.as_str(), "subject": &*budget.subject, "day": budget.day,
-                "drawn": drawn, "spent": spent, "reserved": reserved,
+                "drawn_micros": drawn, "spent_micros": spent, "reserved_micros": reserved,
             })
         })
         .collect();

@@ -17,10 +17,11 @@ pub fn failure(program: &str, error: &anyhow::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// A time with its unit, such as `90m`. For clap.
+/// A time with its unit, such as `90m`, above zero. For clap.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    crate::config::duration(text)
-        .ok_or_else(|| "expected a number with its unit: 30s, 90m, 12h, 2d".to_owned())
+    crate::config::duration(text).filter(|time| !time.is_zero()).ok_or_else(|| {
+        "expected a number above zero with its unit, at most 36500d: 30s, 90m, 12h, 2d".to_owned()
+    })
 }
 
 /// Who is at the keyboard, for the audit trail.

@@ -45,6 +45,9 @@
 //! * **Outcomes, not status codes.** A queue handler returns [`Outcome`]; `Retry` and `DeadLetter` are
 //!   carried out by the application's [`Settlement`]. Only when that fails does the host get a 500 and retry
 //!   itself.
+//! * **What would silently not work is refused.** [`App::check`] compares the registrations with the folders, and refuses
+//!   what the host takes and no app lives with: a disabled function, a retry of the host's beside ours, a message given
+//!   up after a few tries, bytes where text is expected.
 //! * **A panic fails its own invocation.** Call [`install_panic_hook`] so that the panic's message, which may
 //!   quote a payload, is never written; its place in the source is.
 //! * **Deadlines are ours.** The host ends an invocation that outlives `functionTimeout` by killing the
@@ -56,11 +59,10 @@
 //!
 //! # Codes
 //!
-//! Every failure is logged once, with a stable `code`. Every answer has an `x-request-id`; that to a failed
-//! request is `application/problem+json` with a `request_id`, and its `type` is [`PROBLEM_TYPE`] followed
-//!
-//! * for a caller of an HTTP function: by the slug of one of [`PROBLEM_TYPES`];
-//! * for the host, whose envelope failed: by the code.
+//! Every failure is logged once, with a stable `code`. Every answer has an `x-request-id`, which is the caller's own
+//! where it gave one ([`request_id`]); that to a failed request is `application/problem+json` with a `request_id`, and its
+//! `type` is [`PROBLEM_TYPE`] followed by the slug of one of [`PROBLEM_TYPES`]. For the host, whose envelope failed, that is
+//! `invocation-failed`, and the code stands in its detail.
 //!
 //! `docs/errors.md` has every code, with what to do.
 //!
@@ -94,7 +96,7 @@ pub use self::http::{BodyError, HttpRequest, HttpResponse, PROBLEM_TYPE};
 pub use accept::survive;
 pub use app::{App, AuthLevel};
 pub use deadline::budget;
-pub use invocation::{Invocation, RetryContext};
+pub use invocation::{Invocation, RetryContext, request_id};
 pub use manifest::{Difference, HostFile, Manifest, ManifestError};
 pub use outcome::{Outcome, Settlement};
 pub use panics::install_panic_hook;

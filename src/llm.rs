@@ -16,6 +16,7 @@ mod json;
 mod prices;
 mod providers;
 mod quota;
+pub mod retraction;
 mod retry;
 mod router;
 pub mod spend;
@@ -31,7 +32,8 @@ pub use error::{ErrorClass, LlmError};
 pub use estimate::{estimate_item, estimate_params, estimate_tokens};
 pub use prices::{Price, cost};
 pub use router::{
-    Alias, AttemptReport, DeploymentHealth, Embedded, Embeddings, OpenLimits, Opened, Router, no_such_model,
+    Alias, AttemptReport, DeploymentHealth, Embedded, Embeddings, NextAttempt, OpenLimits, Opened, Router,
+    no_such_model,
 };
 pub use stream::OpenStream;
 

@@ -60,6 +60,11 @@ impl TelemetryError {
     pub const CODE: &'static str = "telemetry.invalid";
 }
 
+/// Whether [`init`] would take these settings, and why not. Sends nothing and starts nothing.
+pub fn check(config: &TelemetryConfig, token: Option<BlockingToken>) -> Result<(), TelemetryError> {
+    export::Exporters::new(config, token).map(drop)
+}
+
 /// The Azure SDK tells of every failed try at info; what a call came to, our own lines say once.
 const QUIET: &str = "typespec_client_core::http::policies::logging=warn";
 

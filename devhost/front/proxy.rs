@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
 
 use super::Front;
-use super::body::{Activity, Body, Download, Upload};
+use super::body::{Activity, Body, Broken, Download, Upload};
 use super::exchange::{Exchange, Failure};
 use crate::functions::Function;
 use crate::invoker::{HOST_VERSION, HOST_VERSION_HEADER, INVOCATION_ID, TIMEOUT_GRACE};
@@ -51,8 +51,8 @@ pub async fn proxy(
     }
     parts.version = http::Version::HTTP_11;
     let activity = Activity::new();
-    let too_large = Arc::new(Mutex::new(false));
-    let upload = Upload::new(body, activity.clone(), front.body_limit, Arc::clone(&too_large));
+    let broken = Arc::new(Mutex::new(None));
+    let upload = Upload::new(body, activity.clone(), front.body_limit, Arc::clone(&broken));
     let request = Request::from_parts(parts, upload.boxed_unsync());
 
     let deadline = front.invoker.function_timeout().map(|limit| (Instant::now() + limit, limit));
@@ -70,10 +70,16 @@ pub async fn proxy(
     };
     let response = match sent {
         Ok(response) => response,
-        Err(_) if *too_large.lock().unwrap_or_else(PoisonError::into_inner) => {
-            return Err(Failure::too_large(front.body_limit));
+        Err(cause) => {
+            return Err(match *broken.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(Broken::TooLarge) => Failure::too_large(front.body_limit),
+                Some(Broken::ByClient) => Failure::new(
+                    StatusCode::BAD_REQUEST,
+                    format!("the client broke off its body, or framed it wrongly: {cause}"),
+                ),
+                None => Failure::broken_off(cause),
+            });
         }
-        Err(cause) => return Err(Failure::broken_off(cause)),
     };
     let (mut parts, body) = response.into_parts();
     remove_hop_by_hop(&mut parts.headers);

@@ -60,6 +60,8 @@ pub struct Enable {
     /// Why; kept in the audit trail.
     #[arg(long)]
     reason: Option<String>,
+    #[command(flatten)]
+    output: Output,
 }
 
 pub async fn run(services: &Services, command: Callbacks) -> anyhow::Result<ExitCode> {
@@ -115,6 +117,7 @@ async fn show(services: &Services, show: Show) -> anyhow::Result<ExitCode> {
     output::fields([
         ("callback", work.id.clone()),
         ("target", work.object.clone()),
+        ("response", or_empty(work.response.as_ref())),
         ("route", work.route.clone()),
         ("run", work.run.to_string()),
         ("state", work.state.clone()),
@@ -159,10 +162,15 @@ async fn test(services: &Services, test: Test) -> anyhow::Result<ExitCode> {
 async fn enable(services: &Services, enable: Enable) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(services.targets.contains_key(&enable.target), unknown(services, &enable.target));
     let client = services.database.client().await?;
-    if callbacks::enable_target(&client, &enable.target).await? {
+    let was_disabled = callbacks::enable_target(&client, &enable.target).await?;
+    if was_disabled {
         let name = super::actor();
         let actor = Actor { name: &name, reason: enable.reason.as_deref() };
         dead_letters::audit(&client, actor, "callback_target.enable", &enable.target).await?;
+    }
+    if enable.output.json {
+        output::json(&serde_json::json!({ "target": enable.target, "enabled": was_disabled }))?;
+    } else if was_disabled {
         say!("`{}` is enabled; `maintain` sends what waited.", enable.target);
     } else {
         say!("`{}` is not disabled.", enable.target);

@@ -116,7 +116,7 @@ impl Filter {
 async fn list(services: &Services, list: List) -> anyhow::Result<ExitCode> {
     let mut filter = list.filter.query(list.listing.limit);
     filter.since = match list.since {
-        Some(since) => Some(Timestamp::now() - SignedDuration::try_from(since)?),
+        Some(since) => Some(Timestamp::now().checked_sub(SignedDuration::try_from(since)?)?),
         None => None,
     };
     let events = inspect::events(&services.database.client().await?, &filter).await?;

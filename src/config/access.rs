@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::app::AppConfig;
 use super::host::AppEnvironment;
+use super::mistake::Mistake;
 use super::reader::{Reader, Setting};
 use super::values;
 
@@ -63,7 +65,7 @@ pub(super) const SETTINGS: &[Setting] =
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
-    /// May see `/health/status`, `/health/metrics` and everybody's usage, and may manage keys.
+    /// May see `/health/status`, `/health/metrics` and everybody's usage, and may use `/admin`.
     Operator,
 }
 
@@ -203,6 +205,30 @@ impl AccessConfig {
             key_cache: reader.positive_duration(&KEY_CACHE),
             key_overlap: reader.duration(&KEY_OVERLAP),
         }
+    }
+}
+
+impl AccessConfig {
+    /// Targets that keys or issuers name and that `app` does not have.
+    pub(super) fn unknown_targets(&self, app: &AppConfig) -> Vec<Mistake> {
+        let keys = self.api_keys.iter().map(|key| (API_KEYS.name, &key.name, &key.limits));
+        let issuers =
+            self.jwt_issuers.iter().map(|issuer| (JWT_ISSUERS.name, &issuer.issuer, &issuer.limits));
+        let named = keys.chain(issuers).flat_map(|(setting, entry, limits)| {
+            let default = limits.callback.iter().filter(|text| !text.contains("://"));
+            default.chain(&limits.callback_targets).map(move |target| (setting, entry, target))
+        });
+        named
+            .filter(|(.., target)| !app.targets.contains_key(*target))
+            .map(|(setting, entry, target)| {
+                Mistake::new(
+                    setting,
+                    format!(
+                        "entry {entry:?} names the callback target {target:?}, which colloquy.toml has not"
+                    ),
+                )
+            })
+            .collect()
     }
 }
 

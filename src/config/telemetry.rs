@@ -8,8 +8,9 @@ use super::reader::{Reader, Setting};
 
 const LOG_LEVEL: Setting = Setting::new(
     "APP_LOG_LEVEL",
-    "tracing directives",
-    "What is logged: a level (error, warn, info, debug, trace), or directives such as info,colloquy::jobs=debug.",
+    "level, then target=level, comma-separated",
+    "What is logged: a level for everything (off, error, warn, info, debug, trace), then others for single targets, such \
+     as info,colloquy::jobs=debug.",
 )
 .default("info");
 const OTLP: Setting = Setting::new(
@@ -132,11 +133,7 @@ impl TelemetryConfig {
             has_key.then(|| SecretString::from(text))
         });
         Self {
-            log_level: reader.required(
-                &LOG_LEVEL,
-                "a level or directives such as info,colloquy::jobs=debug",
-                |text| tracing_subscriber::EnvFilter::try_new(text).ok().map(|_| text.to_owned()),
-            ),
+            log_level: reader.required(&LOG_LEVEL, LEVELS, log_level),
             otlp_endpoint: reader.url(&OTLP),
             otlp_headers: reader.optional(&OTLP_HEADERS, OTLP_HEADERS.unit, headers).unwrap_or_default(),
             insights: insights.map(|connection_string| InsightsConfig {
@@ -149,6 +146,33 @@ impl TelemetryConfig {
             environment: app.as_str(),
         }
     }
+}
+
+const LEVELS: &str = "a level for everything (off, error, warn, info, debug or trace), then target=level where another \
+                      is wanted, such as info,colloquy::jobs=debug";
+
+/// Directives that leave nothing unsaid. The filter itself takes any word that is no level for a target, and then logs
+/// that target alone.
+fn log_level(text: &str) -> Option<String> {
+    let is_level = |word: &str| {
+        ["off", "error", "warn", "info", "debug", "trace"]
+            .iter()
+            .any(|level| level.eq_ignore_ascii_case(word))
+    };
+    let mut for_everything = false;
+    for directive in text.split(',').map(str::trim) {
+        let good = match directive.rsplit_once('=') {
+            None => {
+                for_everything |= is_level(directive);
+                is_level(directive)
+            }
+            Some((target, level)) => !target.trim().is_empty() && is_level(level.trim()),
+        };
+        if !good {
+            return None;
+        }
+    }
+    (for_everything && tracing_subscriber::EnvFilter::try_new(text).is_ok()).then(|| text.to_owned())
 }
 
 fn sampling(reader: &Reader<'_>, app: AppEnvironment) -> Sampling {
@@ -212,4 +236,37 @@ fn insights_auth(text: &str) -> Option<InsightsAuth> {
         }
     }
     entra.then_some(InsightsAuth::Entra { client_id })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typing_error_silences_nothing() {
+        for good in [
+            "info",
+            "INFO",
+            "off",
+            "warn,colloquy::jobs=debug",
+            "colloquy=trace, error",
+            "info,a[b{c=d}]=debug",
+        ] {
+            assert_eq!(log_level(good).as_deref(), Some(good));
+        }
+        for bad in [
+            "inf0",
+            "loud",
+            "5",
+            "",
+            "info,",
+            "colloquy=debug",
+            "info,colloquy",
+            "info,colloquy=loud",
+            "info,=debug",
+            "a=1,info",
+        ] {
+            assert_eq!(log_level(bad), None, "{bad}");
+        }
+    }
 }

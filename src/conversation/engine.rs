@@ -8,16 +8,19 @@ mod compact;
 mod create;
 mod embeddings;
 mod input;
+mod jobs;
 mod leases;
 mod past;
 mod paying;
 mod read;
 mod retries;
 mod run;
+mod scrub;
 mod tail;
 mod taken;
 mod turn;
 mod waiting;
+mod watched;
 mod writer;
 
 use std::collections::HashMap;
@@ -25,9 +28,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::callbacks::Callbacks;
+use crate::azure::Queue;
 use crate::coordination::Coordination;
 use crate::database::{Client, Database, DatabaseError};
 use crate::ids::{CallbackId, ResponseId};
@@ -41,7 +46,8 @@ use crate::webhooks::sealing::Sealer;
 pub use compact::{Compacted, CompactionResource};
 pub use create::{Call, Local};
 pub use input::{Entry, OwnItem, entries, item_uuid};
-pub use read::InputItems;
+pub use jobs::ForJob;
+pub use read::{Followed, InputItems, stored};
 pub use turn::{OnDisconnect, StopReason, Turn};
 
 use writer::Writer;
@@ -55,7 +61,7 @@ pub struct Limits {
     pub log_patience: Duration,
     /// How long a turn without viewers goes on.
     pub disconnect_grace: Duration,
-    /// Most turns without viewers.
+    /// Most turns that go on with nobody watching.
     pub unwatched_max: usize,
     /// Most turns at once.
     pub turns_max: usize,
@@ -63,6 +69,8 @@ pub struct Limits {
     pub kept: Duration,
     /// How long a finished turn's log stays in the database.
     pub log_retention: Duration,
+    /// Whether this process looks for turns whose process fell silent.
+    pub takes_over: bool,
     /// How long a background turn with a callback waits for a provider that is out.
     pub background_wait: Duration,
     /// Between its tries.
@@ -77,6 +85,8 @@ pub struct Parts {
     /// Without one there is no compaction.
     pub sealer: Option<Sealer>,
     pub coordination: Arc<dyn Coordination>,
+    /// Where jobs are told that a turn they wait for has ended.
+    pub jobs: Option<Queue>,
     pub callbacks: Callbacks,
 }
 
@@ -93,6 +103,7 @@ struct Inner {
     /// For summaries that callers carry.
     sealer: Option<Sealer>,
     coordination: Arc<dyn Coordination>,
+    jobs: Option<Queue>,
     callbacks: Callbacks,
     limits: Limits,
     tasks: Tasks,
@@ -100,6 +111,10 @@ struct Inner {
     turns: Mutex<HashMap<ResponseId, Arc<Turn>>>,
     foreign: tail::Tailer,
     recent: retries::Recent,
+    /// Places for turns that go on with nobody watching.
+    unwatched: Arc<Semaphore>,
+    /// The database did not answer the last times it was asked.
+    is_away: AtomicBool,
     /// How many turns are in flight.
     open: tokio::sync::watch::Sender<usize>,
     /// This process stops: it takes no turn of others any more.
@@ -109,9 +124,9 @@ struct Inner {
 impl Engine {
     /// An engine without turns. Its background work runs in `tasks` until they are stopped.
     pub fn new(parts: Parts, limits: Limits, tasks: Tasks) -> Self {
-        let Parts { router, database, spend, sealer, coordination, callbacks } = parts;
+        let Parts { router, database, spend, sealer, coordination, jobs, callbacks } = parts;
         let writer = Writer::start(&database, Arc::clone(&coordination), limits.log_patience, &tasks);
-        let foreign = tail::Tailer::start(&database, &coordination, &tasks);
+        let foreign = tail::Tailer::start(&database, &coordination, limits.lease, &tasks);
         let inner = Inner {
             instance: Uuid::now_v7(),
             router,
@@ -119,6 +134,7 @@ impl Engine {
             spend,
             sealer,
             coordination,
+            jobs,
             callbacks,
             limits,
             tasks,
@@ -126,12 +142,16 @@ impl Engine {
             turns: Mutex::default(),
             foreign,
             recent: retries::Recent::default(),
+            unwatched: Arc::new(Semaphore::new(limits.unwatched_max.min(Semaphore::MAX_PERMITS))),
+            is_away: AtomicBool::new(false),
             open: tokio::sync::watch::Sender::new(0),
             draining: AtomicBool::new(false),
         };
         let engine = Self(Arc::new(inner));
         engine.keep_leases();
-        engine.take_up_queued();
+        if limits.takes_over {
+            engine.take_up_queued();
+        }
         engine.hear_cancels();
         engine
     }
@@ -195,7 +215,12 @@ impl Engine {
         self.0.draining.load(Ordering::Relaxed)
     }
 
-    async fn client(&self) -> Result<Client, ApiError> {
+    /// A connection to the database for a request. While the database is known to be away, requests are refused at once
+    /// instead of each waiting for its own failure.
+    pub async fn client(&self) -> Result<Client, ApiError> {
+        if self.0.is_away.load(Ordering::Relaxed) {
+            return Err(unavailable());
+        }
         self.0.database.client().await.map_err(away)
     }
 }
@@ -205,11 +230,15 @@ pub fn away(error: DatabaseError) -> ApiError {
     crate::telemetry::metrics::database_error(error.code());
     if error.is_outage() {
         tracing::warn!(code = error.code(), %error, "the database could not be reached");
-        return ApiError::unavailable(
-            "database_unavailable",
-            "Stored conversations cannot be reached at the moment. Requests with 'store': false go on.",
-        );
+        return unavailable();
     }
     tracing::error!(code = error.code(), %error, "a database call failed");
     ApiError::internal()
+}
+
+fn unavailable() -> ApiError {
+    ApiError::unavailable(
+        "database_unavailable",
+        "Stored conversations cannot be reached at the moment. Requests with 'store': false go on.",
+    )
 }

@@ -37,11 +37,13 @@ impl Breaker {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = State::default();
     }
 
-    pub fn failed(&self) {
+    /// Whether it opened by this.
+    pub fn failed(&self) -> bool {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.failures = state.failures.saturating_add(1);
         if state.failures >= FAILURES {
             state.open_until = Some(Instant::now() + OPEN_FOR);
         }
+        state.failures == FAILURES
     }
 }

@@ -105,6 +105,9 @@ impl Redis {
             let link = connected.unwrap_or(Err(CoordinationError::Timeout));
             match link {
                 Ok((connection, listening)) => {
+                    if self.0.broken.notified().now_or_never().is_some() {
+                        tracing::debug!("that the connection before this one was broken is known");
+                    }
                     *self.connection() = Some(connection);
                     self.0.breaker.succeeded();
                     metrics::coordination_connected(true);
@@ -249,8 +252,12 @@ impl Redis {
         };
         match &result {
             Ok(_) => self.0.breaker.succeeded(),
+            // A connection that is silent for so long counts as lost: until there is another, nobody waits for it, and
+            // this instance polls.
             Err(error) => {
-                self.0.breaker.failed();
+                if self.0.breaker.failed() {
+                    self.0.broken.notify_one();
+                }
                 span.record("error.type", error.code()).record("otel.status_code", "ERROR");
             }
         }

@@ -130,8 +130,14 @@ async fn a_frozen_redis_costs_no_more_than_the_limit_and_then_nothing() {
     for _ in 0..50 {
         assert!(redis.add(&add("a", 1)).await.is_err());
     }
-    // Five that waited, then one a second.
+    // Five that waited, then none.
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    eventually("it counts as lost, so that others are polled", async || !redis.is_shared()).await;
+    let began = std::time::Instant::now();
+    for _ in 0..1_000 {
+        assert_eq!(redis.add(&add("a", 1)).await, Err(CoordinationError::Away));
+    }
+    assert!(began.elapsed() < Duration::from_millis(500), "nobody waits any more: {:?}", began.elapsed());
     signal("-CONT");
     eventually("counts again", async || redis.add(&add("a", 1)).await.is_ok()).await;
     tasks.stop(Duration::from_secs(5)).await.unwrap();

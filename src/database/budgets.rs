@@ -384,18 +384,10 @@ pub async fn retire(client: &impl Statements, holder: Uuid) -> Result<(), Databa
     client.execute("budgets.retire", SQL, &[(&holder, Type::UUID)]).await.map(drop)
 }
 
-/// Closes the slices of a process in a transaction of its own.
-pub async fn close_own(
-    client: &mut Client,
-    holder: Uuid,
-    before: Option<Date>,
-    retiring: bool,
-) -> Result<usize, DatabaseError> {
+/// Closes a process's slices of days before this one, in a transaction of its own.
+pub async fn close_past(client: &mut Client, holder: Uuid, today: Date) -> Result<usize, DatabaseError> {
     let transaction = client.transaction().await?;
-    let closed = close(&transaction, &[holder], before).await?;
-    if retiring {
-        retire(&transaction, holder).await?;
-    }
+    let closed = close(&transaction, &[holder], Some(today)).await?;
     transaction.commit().await?;
     Ok(closed)
 }

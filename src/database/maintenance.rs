@@ -195,6 +195,8 @@ pub struct Backlog {
     /// Rows that wait for a later time.
     pub scheduled: i64,
     pub leased: i64,
+    /// Callbacks that wait until their target is enabled. They are neither due nor scheduled.
+    pub target_disabled: i64,
     /// Seconds the oldest due row has waited.
     pub oldest_due_seconds: f64,
     pub open_dead_letters: i64,
@@ -202,18 +204,23 @@ pub struct Backlog {
 
 /// The backlog of one kind of work.
 pub async fn backlog(client: &impl Statements, kind: WorkKind) -> Result<Backlog, DatabaseError> {
-    let table = match kind {
-        WorkKind::Job => "jobs",
-        WorkKind::Callback => "callbacks",
+    let (table, disabled) = match kind {
+        WorkKind::Job => ("jobs", "false"),
+        WorkKind::Callback => (
+            "callbacks",
+            "EXISTS (SELECT 1 FROM callback_targets WHERE name = callbacks.target AND disabled_at IS NOT NULL)",
+        ),
     };
     let sql = format!(
-        "SELECT count(*) FILTER (WHERE state = 'pending' AND due_at <= now()) AS due,
-                count(*) FILTER (WHERE state = 'pending' AND due_at > now()) AS scheduled,
+        "SELECT count(*) FILTER (WHERE NOT disabled AND due_at <= now()) AS due,
+                count(*) FILTER (WHERE NOT disabled AND due_at > now()) AS scheduled,
                 count(*) FILTER (WHERE state = 'leased') AS leased,
-                coalesce(extract(epoch FROM now() - min(due_at) FILTER (WHERE state = 'pending' AND due_at <= now())),
-                         0)::float8 AS oldest,
+                count(*) FILTER (WHERE disabled) AS target_disabled,
+                coalesce(extract(epoch FROM now() - min(due_at) FILTER (WHERE NOT disabled AND due_at <= now())), 0)::float8
+                    AS oldest,
                 (SELECT count(*) FROM dead_letters WHERE kind = '{kind}' AND state = 'open') AS dead
-         FROM {table} WHERE state IN ('pending', 'leased')"
+         FROM (SELECT state, due_at, CASE state WHEN 'pending' THEN {disabled} END AS disabled
+               FROM {table} WHERE state IN ('pending', 'leased')) AS work"
     );
     let row = client.query_one("maintenance.backlog", &sql, &[]).await?;
     Ok(Backlog {
@@ -221,6 +228,7 @@ pub async fn backlog(client: &impl Statements, kind: WorkKind) -> Result<Backlog
         due: row.column("due")?,
         scheduled: row.column("scheduled")?,
         leased: row.column("leased")?,
+        target_disabled: row.column("target_disabled")?,
         oldest_due_seconds: row.column("oldest")?,
         open_dead_letters: row.column("dead")?,
     })

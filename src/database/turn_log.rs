@@ -29,6 +29,9 @@ pub struct Append<'a> {
 pub struct Appended {
     /// `false`: the turn is lost, or has ended. Stop its upstream, show nothing.
     pub stored: bool,
+    /// Nothing was stored either, because the log has not the part before: it ends before this one. PostgreSQL lost the
+    /// rest in a crash, since nothing waits for its disk. Append from here on again, part by part as it was.
+    pub ends_before: Option<i32>,
     /// Somebody asked for it to stop.
     pub cancel_requested: bool,
 }
@@ -59,10 +62,13 @@ async fn try_append(
     // epoch. In one order, or two statements over the same turns could wait for each other.
     const SQL: &str = "
         WITH asked AS MATERIALIZED (
-            SELECT DISTINCT id, epoch FROM unnest($1::uuid[], $2::int8[]) AS part (id, epoch)
+            SELECT id, epoch, min(part) AS part FROM unnest($1::uuid[], $2::int8[], $3::int4[]) AS part (id, epoch, part)
             WHERE set_config('synchronous_commit', 'off', true) IS NOT NULL
+            GROUP BY id, epoch
         ), held AS MATERIALIZED (
-            SELECT r.id, r.epoch, r.cancel_requested_at IS NOT NULL AS cancel
+            SELECT r.id, r.epoch, r.cancel_requested_at IS NOT NULL AS cancel, r.deleted_at IS NULL AS kept,
+                   r.deleted_at IS NULL AND asked.part > 0 AND NOT EXISTS (
+                       SELECT FROM response_events e WHERE e.response_id = r.id AND e.part = asked.part - 1) AS short
             FROM asked JOIN responses r ON r.id = asked.id AND r.epoch = asked.epoch
             WHERE r.state = 'in_progress'
             ORDER BY r.id FOR SHARE OF r
@@ -70,10 +76,12 @@ async fn try_append(
             INSERT INTO response_events (response_id, part, data)
             SELECT part.id, part.part, part.data
             FROM unnest($1::uuid[], $2::int8[], $3::int4[], $4::text[]) AS part (id, epoch, part, data)
-            JOIN held ON held.id = part.id AND held.epoch = part.epoch
+            JOIN held ON held.id = part.id AND held.epoch = part.epoch AND held.kept AND NOT held.short
             ON CONFLICT (response_id, part) DO NOTHING
         )
-        SELECT id, cancel FROM held";
+        SELECT id, cancel, CASE WHEN short THEN (
+                   SELECT coalesce(max(e.part) + 1, 0) FROM response_events e WHERE e.response_id = held.id) END AS ends
+        FROM held";
     let held: Vec<Held> = batch.iter().map(|append| append.held).collect();
     let (ids, epochs) = super::turns::columns(&held);
     let parts: Vec<i32> = batch.iter().map(|append| append.part).collect();
@@ -85,14 +93,34 @@ async fn try_append(
         (&data as _, Type::TEXT_ARRAY),
     ];
     let rows = client.query("turn_log.append", SQL, &params).await?;
-    let lost = Appended { stored: false, cancel_requested: false };
+    let lost = Appended { stored: false, ends_before: None, cancel_requested: false };
     let mut answer: HashMap<ResponseId, Appended> =
         batch.iter().map(|append| (append.held.response, lost)).collect();
     for row in &rows {
-        let appended = Appended { stored: true, cancel_requested: row.column("cancel")? };
+        let ends_before: Option<i32> = row.column("ends")?;
+        let stored = ends_before.is_none();
+        let appended = Appended { stored, ends_before, cancel_requested: row.column("cancel")? };
         answer.insert(ResponseId(row.column("id")?), appended);
     }
     Ok(answer)
+}
+
+/// Of these turns in progress, with how many parts each has logged, those whose log is shorter, and before which part it
+/// ends.
+pub async fn shortened(
+    client: &impl Statements,
+    logged: &[(ResponseId, i32)],
+) -> Result<Vec<(ResponseId, i32)>, DatabaseError> {
+    const SQL: &str = "
+        SELECT r.id, (SELECT coalesce(max(e.part) + 1, 0) FROM response_events e WHERE e.response_id = r.id) AS ends
+        FROM unnest($1::uuid[], $2::int4[]) AS asked (id, parts)
+        JOIN responses r ON r.id = asked.id AND r.state = 'in_progress' AND r.deleted_at IS NULL
+        WHERE asked.parts > 0
+          AND NOT EXISTS (SELECT FROM response_events e WHERE e.response_id = r.id AND e.part = asked.parts - 1)";
+    let (ids, parts): (Vec<Uuid>, Vec<i32>) = logged.iter().map(|(id, parts)| (id.0, *parts)).unzip();
+    let params = [(&ids as _, Type::UUID_ARRAY), (&parts as _, Type::INT4_ARRAY)];
+    let rows = client.query("turn_log.shortened", SQL, &params).await?;
+    rows.iter().map(|row| Ok((ResponseId(row.column("id")?), row.column("ends")?))).collect()
 }
 
 /// Whether the failure is that a turn's day has no partition yet.
@@ -190,6 +218,25 @@ pub async fn read_log(
     cursor: LogCursor<'_>,
 ) -> Result<Option<LogSlice>, DatabaseError> {
     Ok(read_logs(client, &[cursor]).await?.pop())
+}
+
+/// Puts other data in the place of parts of a turn's log. Only in the transaction that ends the turn, behind its
+/// [`finish`](super::turns::finish): nobody appends to it then.
+pub async fn rewrite(
+    client: &impl Statements,
+    response: ResponseId,
+    parts: &[(i32, String)],
+) -> Result<(), DatabaseError> {
+    const SQL: &str = "
+        UPDATE response_events e SET data = new.data
+        FROM unnest($2::int4[], $3::text[]) AS new (part, data)
+        WHERE e.response_id = $1 AND e.part = new.part";
+    let (numbers, data): (Vec<i32>, Vec<&str>) =
+        parts.iter().map(|(part, data)| (*part, data.as_str())).unzip();
+    let params =
+        [(&response.0 as _, Type::UUID), (&numbers as _, Type::INT4_ARRAY), (&data as _, Type::TEXT_ARRAY)];
+    client.execute("turn_log.rewrite", SQL, &params).await?;
+    Ok(())
 }
 
 fn slice(row: &Row) -> Result<LogSlice, DatabaseError> {

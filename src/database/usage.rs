@@ -174,9 +174,11 @@ const SETTLE_BUDGETED: &str = concat!(
     "WITH ",
     given!(),
     ", known AS (
-        SELECT id, state, reason, cost_micros FROM usage WHERE id = ANY($1) ORDER BY id FOR UPDATE
+        SELECT id, state, reason, cost_micros, holder FROM usage WHERE id = ANY($1) ORDER BY id FOR UPDATE
     ), fresh AS (
-        SELECT given.*, CASE known.state WHEN 'settled' THEN known.cost_micros ELSE 0 END AS counted
+        SELECT given.*, CASE known.state WHEN 'settled' THEN known.cost_micros ELSE 0 END AS counted,
+               -- Its cost is in the budgets already; a slice that carried it too would count it twice.
+               coalesce(known.state = 'settled' AND known.holder IS NULL, false) AS direct
         FROM given LEFT JOIN known ON known.id = given.id
         WHERE known.id IS NULL OR known.state = 'open' OR (known.reason = 'crashed' AND given.reason <> 'crashed')
     ), carrying AS (
@@ -184,7 +186,7 @@ const SETTLE_BUDGETED: &str = concat!(
         FROM fresh
         CROSS JOIN LATERAL (VALUES ('owner', fresh.owner), ('key', fresh.api_key), ('total', '')) AS of (scope, subject)
         JOIN budget_slices slices ON slices.scope = of.scope AND slices.subject = of.subject
-             AND slices.day = fresh.day AND slices.holder = fresh.holder
+             AND slices.day = fresh.day AND slices.holder = fresh.holder AND NOT fresh.direct
         FOR KEY SHARE OF slices
     ), due AS (
         SELECT fresh.id, budgets.scope, budgets.subject, budgets.day, fresh.cost_micros - fresh.counted AS cost,
@@ -219,6 +221,18 @@ pub async fn abandoned(
         ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED";
     let params = [(&holders as _, Type::UUID_ARRAY), (&limit as _, Type::INT8)];
     let rows = client.query("usage.abandoned", SQL, &params).await?;
+    rows.iter().map(crashed).collect()
+}
+
+/// Open rows of a turn whose process fell silent, likewise.
+pub async fn abandoned_of(
+    client: &impl Statements,
+    response: Uuid,
+) -> Result<Vec<Settlement>, DatabaseError> {
+    const SQL: &str = "
+        SELECT id, response_id, owner, api_key, model, deployment, provider, reserved_micros, holder, day, created_at
+        FROM usage WHERE response_id = $1 AND state = 'open' ORDER BY id";
+    let rows = client.query("usage.abandoned_of", SQL, &[(&response, Type::UUID)]).await?;
     rows.iter().map(crashed).collect()
 }
 

@@ -91,7 +91,7 @@ pub enum ServeError {
     #[error(transparent)]
     Registration(#[from] ManifestError),
     #[error("the listening socket failed: {0}; the process must be started again")]
-    Accept(#[source] io::Error),
+    Accept(io::Error),
     #[error("buffer_limit is {0} bytes; set it to at least 8192")]
     BufferLimit(usize),
 }

@@ -57,8 +57,31 @@ pub struct OpenLimits {
     pub deadline: Option<Instant>,
     /// The id of the first attempt, where it was written down before.
     pub first_attempt: Option<Uuid>,
+    /// Told of every further attempt before it is made.
+    pub next_attempt: Option<NextAttempt>,
     /// Ends the waiting: dropping the future would lose the reports of attempts that may have been charged.
     pub cancel: CancellationToken,
+}
+
+/// Told of a failed attempt and the id and deployment of the one that follows, before that is made: so that a process
+/// that dies in it leaves a row for each.
+#[derive(Clone)]
+pub struct NextAttempt(Arc<dyn Fn(&AttemptReport, &AttemptReport) + Send + Sync>);
+
+impl NextAttempt {
+    pub fn new(tell: impl Fn(&AttemptReport, &AttemptReport) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+
+    fn tell(&self, failed: &AttemptReport, next: &AttemptReport) {
+        (self.0)(failed, next);
+    }
+}
+
+impl std::fmt::Debug for NextAttempt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NextAttempt")
+    }
 }
 
 /// An answer that has begun, or why there is none, and every attempt that was made.

@@ -25,12 +25,12 @@ mod sweep;
 mod writer;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use uuid::Uuid;
 
 pub use error::SpendError;
@@ -46,6 +46,9 @@ use crate::azure::Queue;
 use crate::database::{Database, DatabaseError, Statements};
 use crate::tasks::Tasks;
 
+/// How long a process that ends tries to give its slices back.
+const GIVE_BACK: Duration = Duration::from_secs(5);
+
 /// The spending of one process. Cheap to clone.
 #[derive(Clone)]
 pub struct Spend {
@@ -60,6 +63,8 @@ struct Inner {
     state: Mutex<State>,
     /// Something for the keeper to do.
     wake: Notify,
+    /// Whether the database knows this process: only then does somebody notice if it dies.
+    enrolled: watch::Sender<bool>,
     /// Held while slices are changed in the database.
     keeping: tokio::sync::Mutex<()>,
     writer: Writer,
@@ -125,7 +130,8 @@ impl Spend {
             finished: false,
         };
         let (state, wake, keeping) = (Mutex::new(state), Notify::new(), tokio::sync::Mutex::default());
-        Self { inner: Arc::new(Inner { settings, clock, database, state, wake, keeping, writer }) }
+        let enrolled = watch::Sender::new(false);
+        Self { inner: Arc::new(Inner { settings, clock, database, state, wake, enrolled, keeping, writer }) }
     }
 
     /// Begins drawing, reporting, writing and sweeping in the background.
@@ -133,6 +139,24 @@ impl Spend {
         if self.inner.database.is_some() {
             tasks.spawn("spend.keeper", keeper::run(self.clone(), tasks.stopping()));
             tasks.spawn("spend.writer", writer::run(self.clone(), tasks.stopping()));
+        }
+    }
+
+    /// Waits until the database knows this process, so that what it opens is settled if it dies. For a process that opens
+    /// its first attempt as soon as it spends; one that lives long is known by then.
+    ///
+    /// # Errors
+    /// [`SpendError::Unavailable`] if that takes longer than a turn waits for its budget.
+    pub async fn enrolled(&self) -> Result<(), SpendError> {
+        if self.inner.database.is_none() {
+            return Ok(());
+        }
+        let mut enrolled = self.inner.enrolled.subscribe();
+        match tokio::time::timeout(self.inner.settings.patience, enrolled.wait_for(|enrolled| *enrolled))
+            .await
+        {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(SpendError::Unavailable),
         }
     }
 
@@ -212,6 +236,21 @@ impl Spend {
         crate::database::usage::settle(client, settlements, self.budgeted()).await.map(drop)
     }
 
+    /// Settles what a turn's former process left open as what was set aside for it, for whoever took the turn over. That
+    /// process may live after all and know better: what it says then stands.
+    pub async fn settle_abandoned(
+        &self,
+        client: &impl Statements,
+        response: Uuid,
+    ) -> Result<u64, DatabaseError> {
+        if self.inner.database.is_none() {
+            return Ok(0);
+        }
+        let abandoned = crate::database::usage::abandoned_of(client, response).await?;
+        // Always as if there were budgets: those of the other process count.
+        crate::database::usage::settle(client, &abandoned, true).await
+    }
+
     /// The last steps of a process that has no turns left: writes what is pending, gives all slices back. What cannot
     /// be written goes to the queue. Nothing is drawn afterwards.
     ///
@@ -226,8 +265,12 @@ impl Spend {
             state.holder
         };
         writer::drain(self).await;
-        let mut client = database.client().await?;
-        crate::database::budgets::close_own(&mut client, holder, None, true).await?;
+        let give_back = async {
+            let mut client = database.client().await?;
+            sweep::settle_own(&mut client, holder).await
+        };
+        let late = DatabaseError::Timeout { statement: "budgets.retire", limit: GIVE_BACK };
+        tokio::time::timeout(GIVE_BACK, give_back).await.unwrap_or(Err(late))?;
         self.state().ledger.forget_slices();
         Ok(())
     }

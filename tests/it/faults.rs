@@ -1,8 +1,10 @@
 //! What holds when processes die, freeze and lose their services: one fault a test, and all of them at once.
 
+mod away;
 mod combined;
 mod conversations;
 mod ledger;
+mod outage;
 mod senders;
 
 use std::time::Duration;

@@ -22,7 +22,7 @@
 //! - **Nothing is shared that matters.** Each test has its own database (a copy of a migrated template that the first
 //!   test to come makes), its own queues and containers, its own ports. Tests run in parallel, in any order.
 //! - **Nothing is mocked.** The database is reached through PgBouncer in transaction mode, always. For faults there is
-//!   [`PrivatePostgres`] and [`PrivateAzurite`]: servers of one test's own, to stop, kill, freeze and start again, and
+//!   [`PrivatePostgres`], [`PrivateRedis`] and [`PrivateAzurite`]: servers of one test's own, to stop, kill, freeze and start again, and
 //!   [`Proxy`], which delays, cuts and swallows connections.
 //! - Without a host: `FunctionApp::of(…).start_handler()` runs `function-handlers` alone, and the test posts envelopes.
 //! - **Conditions are awaited**, by [`eventually`], with a limit; nothing sleeps and hopes.
@@ -45,6 +45,7 @@ mod postgres;
 mod process;
 pub mod providers;
 mod proxy;
+mod redis;
 pub mod server;
 mod signing;
 mod storage;
@@ -60,8 +61,9 @@ pub use eventually::{SOON, eventually};
 pub use handler::Handler;
 pub use ports::Port;
 pub use postgres::PrivatePostgres;
-pub use process::{Process, exists, mortal, signal};
+pub use process::{Process, exists, mortal, resident_kib, signal};
 pub use proxy::Proxy;
+pub use redis::PrivateRedis;
 pub use signing::{sign_espocrm, sign_standard, sign_stripe, verify_standard};
 pub use storage::TestStorage;
 pub use surroundings::{Surroundings, handlers_program, is_release_build, report, repository, unique};

@@ -362,3 +362,30 @@ fn the_file_in_force() {
     assert_eq!(file.path, None);
     assert!(AppConfig::parse(&file.text, None, &JobKind::names()).is_ok(), "the file compiled in is right");
 }
+
+#[test]
+fn the_conversation_server_needs_no_storage() {
+    let setup = Setup::new("", &[("AzureWebJobsStorage", "")]);
+    assert_mistake(&setup.mistakes(), "AzureWebJobsStorage: is not set");
+    let (config, _) = Config::load_with_models(&setup.environment, &[]).unwrap();
+    assert!(matches!(config.storage.access, StorageAccess::Absent));
+}
+
+#[test]
+fn a_key_names_only_targets_that_there_are() {
+    let key = |limits: &str| {
+        let hash = "0".repeat(64);
+        format!(r#"[{{"name":"k","sha256":"{hash}","scopes":[],"owner":"o","limits":{limits}}}]"#)
+    };
+    let target = "[targets.t]\nurl = \"https://t.example/\"";
+    let secret = ("CALLBACK_SECRET_T", "whsec_MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAw");
+    for known in [r#"{"callback":"t","callback_targets":["t"]}"#, r#"{"callback":"https://t.example/"}"#] {
+        assert!(Setup::new(target, &[("AUTH_API_KEYS", &key(known)), secret]).load().is_ok(), "{known}");
+    }
+    for unknown in [r#"{"callback":"u"}"#, r#"{"callback_targets":["t","u"]}"#] {
+        let setup = Setup::new(target, &[("AUTH_API_KEYS", &key(unknown)), secret]);
+        let wanted =
+            "AUTH_API_KEYS: entry \"k\" names the callback target \"u\", which colloquy.toml has not";
+        assert_mistake(&setup.mistakes(), wanted);
+    }
+}

@@ -10,12 +10,14 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Engine;
 use super::create::Start;
 use super::input::OwnItem;
+use super::{Engine, away};
 use crate::access::Principal;
+use crate::database::threads::{self, Window};
+use crate::llm::retraction::beginning;
 use crate::llm::spend::{Reason, Settlement};
-use crate::llm::{Alias, Chunk, ModelRequest, OpenLimits, TokenUsage, Upstream, estimate_item};
+use crate::llm::{Alias, Chunk, ModelRequest, TokenUsage, Upstream, estimate_item};
 use crate::openresponses::{
     ApiError, CompactRequest, Compaction, ContentPart, ContextManagement, CreateResponse, Item, ItemStatus,
     Message, Output, Role, Summary, Truncation, Usage,
@@ -57,8 +59,16 @@ pub struct Compacted {
 }
 
 impl Engine {
-    /// Replaces compaction items by what they stand for: nothing before the last one is shown.
-    pub(super) fn opened(&self, owner: &str, items: Vec<Arc<Item>>) -> Result<Vec<Arc<Item>>, ApiError> {
+    /// Replaces compaction items by what they stand for: nothing before the last one is shown. The first `past` items are
+    /// the window's, whose summaries were made for the owners of its threads or by the caller's own words; the others come
+    /// from the caller.
+    pub(super) async fn opened(
+        &self,
+        who: &Principal,
+        window: Option<&Window>,
+        items: Vec<Arc<Item>>,
+        past: usize,
+    ) -> Result<Vec<Arc<Item>>, ApiError> {
         let Some(last) = items.iter().rposition(|item| matches!(**item, Item::Compaction(_))) else {
             return Ok(items);
         };
@@ -68,7 +78,19 @@ impl Engine {
             let message = "A compaction item cannot be opened: it was not made for you by this server, or its key is gone.";
             ApiError::invalid("compaction_unreadable", "input", message)
         };
-        let text = sealer.open(&context(owner), &compaction.encrypted_content).map_err(|_| foreign())?;
+        let open = |owner: &str| sealer.open(&context(owner), &compaction.encrypted_content).ok();
+        let text = match window.filter(|_| last < past) {
+            None => open(&who.owner),
+            Some(window) => match (open(&window.owner).or_else(|| open(&who.owner)), window.thread()) {
+                (None, Some(thread)) => {
+                    let client = self.client().await?;
+                    let owners = threads::owners_of_past(&client, thread).await.map_err(away)?;
+                    owners.iter().find_map(|owner| open(owner))
+                }
+                (text, _) => text,
+            },
+        };
+        let text = text.ok_or_else(foreign)?;
         let sealed: Sealed = serde_json::from_str(text.expose_secret()).map_err(|_| foreign())?;
         let words = format!("(A summary of what was said before.)\n{}", sealed.summary);
         // As the user's words, not ours: a summary may carry what somebody wanted the model to obey. Without an id, since
@@ -80,10 +102,11 @@ impl Engine {
     }
 
     /// Summarises what goes before a turn, if the turn asks for that once it is longer than a threshold, and it is. The
-    /// turn's own input is kept as it is.
+    /// turn's own input is kept as it is. `owner`: whose the turn is.
     pub(super) async fn compact_if_asked(
         &self,
         start: &Start<'_>,
+        owner: &str,
         items: &[Arc<Item>],
         own: &[OwnItem],
     ) -> Result<Option<Item>, ApiError> {
@@ -107,7 +130,7 @@ impl Engine {
             return Ok(None);
         }
         let kept = own.iter().map(|own| Arc::clone(&own.item)).collect();
-        let compacted = self.summarise(start.who, start.id.0, start.alias, past, None, kept).await?;
+        let compacted = self.summarise((start.who, owner), start.id.0, start.alias, past, None, kept).await?;
         Ok(Some(compacted.item))
     }
 
@@ -131,7 +154,9 @@ impl Engine {
         params.validate()?;
         let (alias, items) = self.context(who, params).await?;
         let id = Uuid::now_v7();
-        let compacted = self.summarise(who, id, &alias, &items, instructions.as_deref(), Vec::new()).await?;
+        let compacted = self
+            .summarise((who, &who.owner), id, &alias, &items, instructions.as_deref(), Vec::new())
+            .await?;
         let mut output: Vec<Item> =
             items.iter().filter(|item| is_users(item)).map(|item| (**item).clone()).collect();
         output.push(compacted.item);
@@ -144,10 +169,10 @@ impl Engine {
         })
     }
 
-    /// Summarises `past` on the alias's small model. Metered like a turn.
+    /// Summarises `past` on the alias's small model, for an owner. Metered like a turn of the caller's.
     pub async fn summarise(
         &self,
-        who: &Principal,
+        (who, owner): (&Principal, &str),
         response: Uuid,
         alias: &Arc<Alias>,
         past: &[Arc<Item>],
@@ -170,7 +195,7 @@ impl Engine {
         let items = vec![Arc::new(message(Role::User, transcript(past, room)))];
         let mut paying = self.reserve_for(who, response, &small, &params, &items).await?;
         self.0.spend.open(&paying.first);
-        let limits = OpenLimits { first_attempt: Some(paying.first.id), ..OpenLimits::default() };
+        let limits = paying.limits(&self.0.spend);
         let opened = self.0.router.open(&small, &ModelRequest { params, items }, limits).await;
         let mut summary = String::new();
         let mut result = Ok(());
@@ -180,6 +205,9 @@ impl Engine {
                 loop {
                     match stream.next().await {
                         Some(Ok(Upstream::Chunk(Chunk::Text(text)))) => summary.push_str(&text),
+                        Some(Ok(Upstream::Chunk(Chunk::Retract { keep }))) => {
+                            summary.truncate(beginning(&summary, keep).len());
+                        }
                         Some(Ok(Upstream::Usage(tokens))) => paying.usage = Some(tokens),
                         Some(Ok(_)) => {}
                         Some(Err(error)) => {
@@ -206,7 +234,7 @@ impl Engine {
         paying.charge(&rows);
         result?;
         let sealed = serde_json::to_string(&Sealed { summary, kept }).map_err(|_| ApiError::internal())?;
-        let sealed = sealer.seal(&context(&who.owner), &SecretString::from(sealed)).map_err(|error| {
+        let sealed = sealer.seal(&context(owner), &SecretString::from(sealed)).map_err(|error| {
             tracing::error!(code = "compaction.unsealed", %error, "a summary could not be sealed");
             ApiError::internal()
         })?;

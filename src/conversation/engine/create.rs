@@ -5,20 +5,20 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::input::{Entry, OwnItem, check_outputs, entries, no_such_item};
-use super::past::{fitting, parse_item};
+use super::input::{OwnItem, check_outputs, entries, title};
+use super::jobs::ForJob;
+use super::past::fitting;
 use super::paying::Paying;
+use super::retries::key_reused;
 use super::turn::{NewTurn, OnDisconnect, Turn};
 use super::{Engine, away};
 use crate::access::{Admitted, Principal};
 use crate::conversation::combinations::{self, Transport};
 use crate::database::threads::{self, Anchor, NewItem, Window};
-use crate::database::turns::{self, Begun, Callback, Held, Idempotency, Runner};
+use crate::database::turns::{self, Begun, Callback, Held, Runner};
 use crate::ids::{ConversationId, ResponseId};
 use crate::llm::{Alias, Chunk, ModelRequest, no_such_model};
-use crate::openresponses::{
-    ApiError, ContentPart, CreateResponse, Include, Item, Response, Role, Truncation, excerpt,
-};
+use crate::openresponses::{ApiError, CreateResponse, Include, Item, Response, Truncation, excerpt};
 
 /// How a request came, beside what it says.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct Call {
     pub digest: [u8; 32],
     /// What a WebSocket remembers of the turn before, if that was not stored.
     pub local: Option<Arc<Local>>,
+    /// It comes from a job.
+    pub job: Option<ForJob>,
 }
 
 /// A turn that only its connection remembers.
@@ -56,9 +58,19 @@ impl Engine {
     pub async fn create(
         &self,
         who: &Principal,
-        mut request: CreateResponse,
+        request: CreateResponse,
         call: Call,
         admitted: Admitted,
+    ) -> Result<Arc<Turn>, ApiError> {
+        self.create_admitted(who, request, call, Some(admitted)).await
+    }
+
+    pub(super) async fn create_admitted(
+        &self,
+        who: &Principal,
+        mut request: CreateResponse,
+        call: Call,
+        admitted: Option<Admitted>,
     ) -> Result<Arc<Turn>, ApiError> {
         let asked = Instant::now();
         request.validate()?;
@@ -67,11 +79,10 @@ impl Engine {
         let alias = self.alias(request.model.as_deref())?;
         alias.check(&request)?;
         self.room()?;
-        if let Some(first) = self.0.recent.find(&who.owner, &call)
-            && let Some(turn) = self.local(&who.owner, first).filter(|turn| !turn.is_spoilt())
-        {
+        if let Some(turn) = self.first_try(who, &request, &call).await? {
             return Ok(turn);
         }
+        let unwatched = self.unwatched(&request)?;
         let input = entries(request.input.take())?;
         let request = Arc::new(request);
         let start = Start {
@@ -83,8 +94,16 @@ impl Engine {
             callback: callback.as_ref(),
         };
         let own = self.resolve(who, input).await?;
-        let Placed { beginning, items, mut paying, compaction } = self.place(&start, &own).await?;
-        paying.admitted = Some(admitted);
+        let placed = match self.place(&start, &own).await {
+            // Perhaps it is the first try of this request that has it locked.
+            Err(error) if error.code == LOCKED && call.idempotency_key.is_some() => {
+                return self.stored_first_try(who, &call).await?.ok_or(error);
+            }
+            placed => placed?,
+        };
+        let Placed { beginning, items, mut paying, compaction } = placed;
+        paying.admitted = admitted;
+        paying.unwatched = unwatched;
         let turn = match beginning {
             Beginning::New(turn) => turn,
             Beginning::Repeated(id) => return self.attach(who, id).await,
@@ -111,6 +130,7 @@ impl Engine {
             is_retry: false,
             digest: [0; 32],
             local: None,
+            job: None,
         };
         let request = Arc::new(request);
         let start = Start {
@@ -123,11 +143,12 @@ impl Engine {
         };
         let own = self.resolve(who, input).await?;
         let before = self.before(&start).await?;
+        let past = before.items.len();
         let items: Vec<_> = before.items.into_iter().chain(own.into_iter().map(|own| own.item)).collect();
         if items.is_empty() {
             return Err(ApiError::missing("input"));
         }
-        let items = self.opened(&who.owner, items)?;
+        let items = self.opened(who, before.window.as_ref(), items, past).await?;
         Ok((alias, items))
     }
 
@@ -140,16 +161,17 @@ impl Engine {
             if own.is_empty() && before.items.is_empty() {
                 return Err(ApiError::missing("input"));
             }
+            let (window, past) = (before.window.as_ref(), before.items.len());
             let items: Vec<_> =
                 before.items.into_iter().chain(own.iter().map(|own| Arc::clone(&own.item))).collect();
             check_outputs(items.iter().map(|item| &**item))?;
-            let mut items = self.opened(&start.who.owner, items)?;
+            let mut items = self.opened(start.who, window, items, past).await?;
             let mut compaction = None;
-            if let Some(item) = self.compact_if_asked(start, &items, own).await? {
+            if let Some(item) = self.compact_if_asked(start, start.owner(window), &items, own).await? {
                 if let Item::Compaction(compacted) = &item {
                     compaction = Some(compacted.encrypted_content.as_str().into());
                 }
-                items = self.opened(&start.who.owner, vec![Arc::new(item)])?;
+                items = self.opened(start.who, window, vec![Arc::new(item)], 1).await?;
             }
             let paying = self.reserve(start, &items).await?;
             if !start.request.stores() {
@@ -157,10 +179,10 @@ impl Engine {
                     if start.call.transport == Transport::WebSocket { items.clone() } else { Vec::new() };
                 let begun = start.begun(Timestamp::now());
                 self.0.spend.open(&paying.first);
-                let turn = Arc::new(start.turn(None, None, begun, own, context));
+                let turn = Arc::new(start.turn(&start.who.owner, None, None, begun, own, context));
                 return Ok(Placed { beginning: Beginning::New(turn), items, paying, compaction });
             }
-            if let Some(beginning) = self.begin(start, before.window.as_ref(), own, &paying).await? {
+            if let Some(beginning) = self.begin(start, window, own, &paying).await? {
                 return Ok(Placed { beginning, items, paying, compaction });
             }
         }
@@ -226,34 +248,6 @@ impl Engine {
         Ok(Before { window: Some(window), items })
     }
 
-    /// Puts stored items in the place of references.
-    async fn resolve(&self, who: &Principal, entries: Vec<Entry>) -> Result<Vec<OwnItem>, ApiError> {
-        let wanted: Vec<_> = entries
-            .iter()
-            .filter_map(|entry| match entry {
-                Entry::Reference { uuid, .. } => Some(*uuid),
-                Entry::New(_) => None,
-            })
-            .collect();
-        let mut found = std::collections::HashMap::new();
-        if !wanted.is_empty() {
-            let client = self.client().await?;
-            for stored in threads::items_by_id(&client, &who.owner, &wanted).await.map_err(away)? {
-                let item: Item = parse_item(&stored.data)?;
-                found.insert(stored.id, Arc::new(item));
-            }
-        }
-        let own = entries.into_iter().map(|entry| match entry {
-            Entry::New(own) => Ok(own),
-            Entry::Reference { uuid, place } => match found.get(&uuid) {
-                // A copy with an id of its own: an item has one place.
-                Some(item) => OwnItem::new((**item).clone(), uuid::Uuid::now_v7()),
-                None => Err(no_such_item(&uuid.to_string(), &place)),
-            },
-        });
-        own.collect()
-    }
-
     /// The first commit of a stored turn. `None`: the thread has changed meanwhile.
     async fn begin(
         &self,
@@ -268,12 +262,15 @@ impl Engine {
             ApiError::internal()
         })?;
         let input: Vec<NewItem<'_>> = own.iter().map(OwnItem::row).collect();
+        let patience = self.patience(start);
         let conversation = window.and_then(|window| window.conversation);
         let previous = request.previous_response_id.as_deref().and_then(|id| id.parse().ok());
+        let owner = start.owner(window);
         let turn = turns::NewTurn {
             id,
-            owner: &who.owner,
-            api_key: Some(&who.key),
+            owner,
+            caller: (owner != who.owner).then_some(&*who.owner),
+            api_key: (!who.is_token).then_some(&*who.key),
             place: window.map_or(threads::Place::New, |window| window.place),
             conversation,
             previous_response: previous,
@@ -284,29 +281,23 @@ impl Engine {
             stream: request.stream.unwrap_or(false) || call.transport == Transport::WebSocket,
             on_disconnect: request.on_disconnect.as_deref(),
             input: &input,
-            idempotency: call
-                .idempotency_key
-                .as_deref()
-                .map(|key| Idempotency { key, request_hash: &call.digest }),
+            idempotency: Some(call.idempotency()),
             attempt: self.0.spend.is_tracking().then_some(&paying.first),
+            job: call.job.map(|job| job.of),
             callback,
-            patience: self.patience(callback),
+            patience,
         };
         let client = self.client().await?;
         match turns::begin(&client, &turn).await.map_err(away)? {
             Begun::Begun { created_at } => {
                 let held = Held { response: id, epoch: 1 };
-                let turn = start.turn(Some(held), conversation, start.begun(created_at), own, Vec::new());
+                let begun = start.begun(created_at);
+                let mut turn = start.turn(owner, Some(held), conversation, begun, own, Vec::new());
+                turn.waits = patience.map(|_| 0);
                 Ok(Some(Beginning::New(Arc::new(turn))))
             }
             Begun::Repeated { response, same_request: true } => Ok(Some(Beginning::Repeated(response))),
-            Begun::Repeated { same_request: false, .. } => Err(ApiError::new(
-                http::StatusCode::CONFLICT,
-                crate::openresponses::ErrorType::ConflictError,
-                "idempotency_key_reused",
-                "The Idempotency-Key was used before with another request. Use a new key.",
-            )
-            .should_retry(false)),
+            Begun::Repeated { same_request: false, .. } => Err(key_reused()),
             Begun::Locked => Err(locked()),
             Begun::NotFound => {
                 let id = request.conversation.as_ref().map_or("", |conversation| conversation.id());
@@ -329,27 +320,36 @@ pub(super) struct Start<'a> {
     pub callback: Option<&'a Callback>,
 }
 
-impl Start<'_> {
+impl<'a> Start<'a> {
+    /// Whose the turn is: a conversation's turns are its owner's, whoever asks for them.
+    fn owner<'w>(&self, window: Option<&'w Window>) -> &'w str
+    where
+        'a: 'w,
+    {
+        window.map_or(&self.who.owner, |window| &window.owner)
+    }
+
     fn begun(&self, at: Timestamp) -> Response {
         Response::begun(self.request, self.id.to_string(), self.alias.name().to_owned(), at.as_second())
     }
 
     fn turn(
         &self,
+        owner: &str,
         held: Option<Held>,
         conversation: Option<ConversationId>,
         begun: Response,
         own: &[OwnItem],
         context: Vec<Arc<Item>>,
     ) -> Turn {
-        let default = if begun.background { "continue" } else { "cancel" };
+        let default = if begun.background || self.call.job.is_some() { "continue" } else { "cancel" };
         let on_disconnect = match self.request.on_disconnect.as_deref().unwrap_or(default) {
             "continue" => OnDisconnect::Continue,
             _ => OnDisconnect::Cancel,
         };
         Turn::new(NewTurn {
             id: self.id,
-            owner: self.who.owner.clone(),
+            owner: owner.to_owned(),
             key: self.who.key.clone(),
             held,
             conversation,
@@ -358,27 +358,11 @@ impl Start<'_> {
             on_disconnect,
             title: conversation.and_then(|_| title(own)),
             context,
-            waits: self.callback.is_some().then_some(0),
+            job: self.call.job.map(|job| job.of.job),
+            until: self.call.job.map(|job| job.until),
+            waits: None,
         })
     }
-}
-
-/// A conversation's title, where it was given none: the beginning of what its user said first.
-fn title(own: &[OwnItem]) -> Option<String> {
-    const LONGEST: usize = 80;
-    let text = own.iter().find_map(|own| match &*own.item {
-        Item::Message(message) if message.role == Role::User => {
-            message.content.iter().find_map(ContentPart::text)
-        }
-        _ => None,
-    })?;
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
-    if line.chars().count() <= LONGEST {
-        return Some(line.to_owned());
-    }
-    let short: String = line.chars().take(LONGEST).collect();
-    let whole_words = short.rsplit_once(' ').map_or(short.as_str(), |(words, _)| words);
-    Some(format!("{whole_words} …"))
 }
 
 /// A turn that has begun, or had begun before.
@@ -403,9 +387,11 @@ fn no_previous(id: &str) -> ApiError {
     ApiError::invalid("previous_response_not_found", "previous_response_id", message)
 }
 
+const LOCKED: &str = "conversation_locked";
+
 fn locked() -> ApiError {
     let message = "Another turn of this conversation is in progress. Wait for its end, or cancel it.";
-    ApiError::invalid("conversation_locked", "conversation", message)
+    ApiError::invalid(LOCKED, "conversation", message)
 }
 
 /// 409, which SDKs answer by trying again.

@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use super::Engine;
 use crate::access::Principal;
 use crate::llm::spend::Reason;
-use crate::llm::{Embeddings, ErrorClass, OpenLimits};
+use crate::llm::{Embeddings, ErrorClass};
 use crate::openresponses::ApiError;
 
 impl Engine {
@@ -22,7 +22,7 @@ impl Engine {
         self.room()?;
         let mut paying = self.reserve_embeddings(who, &alias, request.estimated_input()).await?;
         self.0.spend.open(&paying.first);
-        let limits = OpenLimits { first_attempt: Some(paying.first.id), ..OpenLimits::default() };
+        let limits = paying.limits(&self.0.spend);
         let _leaving = limits.cancel.clone().drop_guard();
         let (sender, receiver) = oneshot::channel();
         let engine = self.clone();

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::{Engine, create::Start};
 use crate::access::{Admitted, Principal};
-use crate::llm::spend::{Attempt, NewAttempt, Reason, Reservation, Settlement};
+use crate::llm::spend::{Attempt, NewAttempt, Reason, Reservation, Settlement, Spend};
 use crate::llm::{
-    Alias, AttemptReport, ModelRequest, OpenStream, Price, TokenUsage, cost, estimate_item, estimate_tokens,
+    Alias, AttemptReport, ModelRequest, NextAttempt, OpenLimits, OpenStream, Price, TokenUsage, cost,
+    estimate_item, estimate_tokens,
 };
 use crate::openresponses::{ApiError, CreateResponse, Item};
 use crate::telemetry::metrics;
@@ -30,8 +32,12 @@ pub(super) struct Paying {
     pub usage: Option<TokenUsage>,
     /// The provider came to its end, so what it told is the whole.
     pub whole: bool,
+    /// Tokens counted of what was said before some of it was taken back: they were paid for all the same.
+    pub retracted: u64,
     /// The caller's room, given back at the end.
     pub admitted: Option<Admitted>,
+    /// A place among the turns that nobody watches, given back at the end.
+    pub unwatched: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -104,12 +110,28 @@ impl Engine {
             begun: None,
             usage: None,
             whole: false,
+            retracted: 0,
             admitted: None,
+            unwatched: None,
         })
     }
 }
 
 impl Paying {
+    /// How the router names its attempts, and writes each of them down before it is made.
+    pub fn limits(&self, spend: &Spend) -> OpenLimits {
+        let (spend, first) = (spend.clone(), self.first.clone());
+        let next_attempt = NextAttempt::new(move |failed, next| {
+            spend.settle(failed_row(&first, failed));
+            spend.open(&attempt_of(&first, next));
+        });
+        OpenLimits {
+            first_attempt: Some(self.first.id),
+            next_attempt: Some(next_attempt),
+            ..OpenLimits::default()
+        }
+    }
+
     /// What the router tried. `stream`: what began to answer.
     pub fn tried(&mut self, attempts: Vec<AttemptReport>, stream: Option<&OpenStream>) {
         let id = stream.map(OpenStream::attempt);
@@ -139,9 +161,11 @@ impl Paying {
     /// The rows of all attempts. Of the one that was answering, `reason` says why it ended; where the provider did not
     /// tell what it charged, the tokens are counted from what came.
     pub fn settlements(&self, items: &[Arc<Item>], reason: Reason) -> Vec<Settlement> {
-        let mut rows: Vec<Settlement> = self.failed.iter().map(|attempt| self.failed_row(attempt)).collect();
+        let mut rows: Vec<Settlement> =
+            self.failed.iter().map(|attempt| failed_row(&self.first, attempt)).collect();
         if let Some(answering) = &self.begun {
             let counted: u64 = items.iter().map(|item| estimate_item(item)).sum();
+            let counted = counted.max(self.retracted);
             let told = self.usage.unwrap_or_default();
             let usage = if self.whole && self.usage.is_some() {
                 told
@@ -180,25 +204,6 @@ impl Paying {
         rows
     }
 
-    fn failed_row(&self, attempt: &AttemptReport) -> Settlement {
-        let input = if attempt.charged { attempt.estimated_input } else { 0 };
-        let usage = TokenUsage { input, ..TokenUsage::default() };
-        Settlement {
-            attempt: Attempt {
-                id: attempt.id,
-                deployment: Arc::clone(&attempt.deployment),
-                provider: attempt.provider.into(),
-                started_at: attempt.started,
-                ..self.first.clone()
-            },
-            reason: Reason::Failed,
-            usage,
-            cost: cost(&usage, &attempt.price),
-            estimated: attempt.charged,
-            raw: None,
-        }
-    }
-
     /// Takes the cost off what was set aside. After the rows are on their way.
     pub fn charge(mut self, rows: &[Settlement]) {
         for row in rows {
@@ -208,5 +213,30 @@ impl Paying {
         if let Some(mut admitted) = self.admitted.take() {
             admitted.settle(rows.iter().map(|row| row.usage.input + row.usage.output).sum());
         }
+    }
+}
+
+/// A further attempt on the account of the first.
+fn attempt_of(first: &Attempt, report: &AttemptReport) -> Attempt {
+    Attempt {
+        id: report.id,
+        deployment: Arc::clone(&report.deployment),
+        provider: report.provider.into(),
+        started_at: report.started,
+        ..first.clone()
+    }
+}
+
+/// The row of an attempt that came to nothing.
+fn failed_row(first: &Attempt, report: &AttemptReport) -> Settlement {
+    let input = if report.charged { report.estimated_input } else { 0 };
+    let usage = TokenUsage { input, ..TokenUsage::default() };
+    Settlement {
+        attempt: attempt_of(first, report),
+        reason: Reason::Failed,
+        usage,
+        cost: cost(&usage, &report.price),
+        estimated: report.charged,
+        raw: None,
     }
 }

@@ -1,8 +1,9 @@
 //! Turns that come to this process from the database: their holder fell silent, or they were queued and nobody's.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Instant;
 
+use super::jobs::whole_or_failed;
 use super::past::fitting;
 use super::paying::Paying;
 use super::read::request_of;
@@ -15,6 +16,7 @@ use crate::database::DatabaseError;
 use crate::database::threads::Anchor;
 use crate::database::turn_log::{self, LogCursor};
 use crate::database::turns::{self, MAX_RESTARTS, Next, Taken};
+use crate::ids::ResponseId;
 use crate::llm::{Alias, ModelRequest, no_such_model};
 use crate::openresponses::{
     ApiError, ConversationOf, Include, Response, ResponseError, ResponseStatus, Truncation,
@@ -31,13 +33,18 @@ impl Engine {
         let lapsed = turns::lapsed(&client, BATCH, self.0.instance, self.0.limits.lease).await?;
         drop(client);
         for taken in lapsed {
+            let id = taken.held.response;
             let outcome = if taken.next == Next::Run { "restarted" } else { "ended" };
             tracing::info!(
                 code = "turn.taken_over",
-                response_id = %taken.held.response,
+                response_id = %id,
                 outcome,
                 "a turn whose process fell silent was taken over",
             );
+            if let Err(error) = self.settle_abandoned(id).await {
+                tracing::warn!(code = error.code, response_id = %id, "what a lost process spent could not be settled");
+                continue;
+            }
             if self.carry_on(taken).await {
                 metrics::turn_taken_over(outcome);
             }
@@ -45,19 +52,19 @@ impl Engine {
         Ok(())
     }
 
+    /// What the process before was about to spend on it is known as far as it will be.
+    async fn settle_abandoned(&self, id: ResponseId) -> Result<(), ApiError> {
+        let client = self.client().await?;
+        self.0.spend.settle_abandoned(&client, id.0).await.map_err(away).map(drop)
+    }
+
     /// Does with a turn what is to be done. `false`: that failed, its lease lapses, and another sweep tries.
     pub(super) async fn carry_on(&self, taken: Taken) -> bool {
         let id = taken.held.response;
         let done = match taken.next {
-            Next::Run => self.run_again(taken).await,
+            Next::Run => self.run_again(taken, None).await,
             Next::Cancel => self.end_as(taken, ended(ResponseStatus::Cancelled)).await,
-            Next::Interrupt => {
-                let end = End {
-                    incomplete_reason: Some("interrupted".to_owned()),
-                    ..ended(ResponseStatus::Incomplete)
-                };
-                self.end_as(taken, end).await
-            }
+            Next::Interrupt => self.end_as(taken, End::cut_short("interrupted")).await,
             Next::GiveUp => {
                 let message = format!(
                     "The server's process ended {} times before this response was done. It is not run again.",
@@ -97,6 +104,8 @@ impl Engine {
             title: None,
             context: Vec::new(),
             waits: taken.waits,
+            job: taken.job,
+            until: None,
         }))
     }
 
@@ -122,20 +131,29 @@ impl Engine {
     }
 
     /// Ends a turn with what its log says.
-    async fn end_as(&self, taken: Taken, end: End) -> Result<(), ApiError> {
+    pub(super) async fn end_as(&self, taken: Taken, mut end: End) -> Result<(), ApiError> {
+        if taken.job.is_some() {
+            end = whole_or_failed(end);
+        }
         let turn = Arc::new(self.adopted(&taken)?);
         self.read_whole_log(&turn).await?;
-        turn.logged.store(turn.live.len(), Ordering::Release);
+        if let Some(reason) = &mut end.incomplete_reason {
+            turn.why_cut_short().clone_into(reason);
+        }
+        turn.log.was_read(turn.live.len());
         let (end, lost) = self.store_end(&turn, end, &[]).await;
         if !lost {
             metrics::turn_ended(end.status.as_str(), "taken_over");
+            self.wake_job(&turn).await;
         }
         Ok(())
     }
 
     /// Runs a turn from its start. Nobody has seen any of it.
-    async fn run_again(&self, taken: Taken) -> Result<(), ApiError> {
-        let turn = Arc::new(self.adopted(&taken)?);
+    pub(super) async fn run_again(&self, taken: Taken, until: Option<Instant>) -> Result<(), ApiError> {
+        let mut turn = self.adopted(&taken)?;
+        turn.until = until;
+        let turn = Arc::new(turn);
         match self.prepare(&taken).await {
             Ok(Some((alias, request, paying))) => {
                 self.0.spend.open(&paying.first);
@@ -143,12 +161,16 @@ impl Engine {
                 self.run(turn, alias, request, paying);
                 Ok(())
             }
-            // It is gone.
-            Ok(None) => Ok(()),
+            // It is gone, or its conversation is.
+            Ok(None) => {
+                self.store_end(&turn, ended(ResponseStatus::Cancelled), &[]).await;
+                Ok(())
+            }
             Err(error) if error.status.is_server_error() => Err(error),
             // Nothing gets better by trying again.
             Err(error) => {
                 self.store_end(&turn, failed(error.code, &error.message), &[]).await;
+                self.wake_job(&turn).await;
                 Ok(())
             }
         }
@@ -161,19 +183,23 @@ impl Engine {
         let anchor = Anchor::InputOf(taken.held.response);
         let Some(window) = self.window(&taken.owner, anchor, &alias).await? else { return Ok(None) };
         let items = fitting(&window, &request, &alias, Truncation::Auto)?;
-        let items = self.opened(&taken.owner, items)?;
+        // Who asked for it pays, on whosever conversation it is.
         let who = Principal {
-            owner: taken.owner.clone(),
+            owner: taken.caller.clone().unwrap_or_else(|| taken.owner.clone()),
             is_token: taken.api_key.is_none(),
             key: taken.api_key.clone().unwrap_or_default(),
             ..Principal::default()
         };
-        let paying = self.reserve_for(&who, taken.held.response.0, &alias, &request, &items).await?;
+        let all = items.len();
+        let items = self.opened(&who, Some(&window), items, all).await?;
+        let mut paying = self.reserve_for(&who, taken.held.response.0, &alias, &request, &items).await?;
+        // It was taken in once: where there is no place it goes on all the same.
+        paying.unwatched = Arc::clone(&self.0.unwatched).try_acquire_owned().ok();
         Ok(Some((alias, ModelRequest { params: request, items }, paying)))
     }
 }
 
-fn ended(status: ResponseStatus) -> End {
+pub(super) fn ended(status: ResponseStatus) -> End {
     End { status, incomplete_reason: None, error: None, usage: None, completed_at: None }
 }
 

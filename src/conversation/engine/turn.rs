@@ -1,6 +1,6 @@
 //! One turn, as the process that runs it sees it.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,11 @@ use tokio::sync::watch;
 use tracing::Span;
 use tracing::field::Empty;
 
+use crate::conversation::log::LogParts;
 use crate::conversation::{Assembler, Live, Viewer};
 use crate::database::turns::Held;
-use crate::ids::{ConversationId, ResponseId};
-use crate::openresponses::{ApiError, Encoded, Item, Response, ResponseStatus};
+use crate::ids::{ConversationId, JobId, ResponseId};
+use crate::openresponses::{ApiError, Form, Item, Response, ResponseStatus};
 use crate::telemetry::metrics::{self, ServedTurn};
 
 /// Why a turn is to stop before its model is done.
@@ -22,6 +23,8 @@ pub enum StopReason {
     Disconnected,
     /// Somebody said so.
     Cancelled,
+    /// It has had its time.
+    Overdue,
     /// This process stops.
     Draining,
     /// Another process has it: nothing may be written any more.
@@ -52,6 +55,10 @@ pub struct Turn {
     pub show_encrypted: bool,
     pub on_disconnect: OnDisconnect,
     pub background: bool,
+    /// The job it answers to.
+    pub job: Option<JobId>,
+    /// When it is stopped at the latest.
+    pub(super) until: Option<Instant>,
     pub(super) started: Instant,
     /// When it was asked for, if that was here.
     asked: OnceLock<Instant>,
@@ -59,9 +66,7 @@ pub struct Turn {
     first_shown: OnceLock<Instant>,
     stop: watch::Sender<Option<StopReason>>,
     opened: watch::Sender<Option<Result<(), ApiError>>>,
-    /// How many chunks are in the log, and the number of its next part.
-    pub(super) logged: AtomicUsize,
-    pub(super) parts: AtomicUsize,
+    pub(super) log: LogParts,
     /// Whether the writer knows that there is more to log.
     pub(super) dirty: AtomicBool,
     pub(super) unlogged: AtomicBool,
@@ -105,6 +110,8 @@ pub(super) struct NewTurn {
     pub title: Option<String>,
     /// What the model is shown, if only the connection remembers it.
     pub context: Vec<Arc<Item>>,
+    pub job: Option<JobId>,
+    pub until: Option<Instant>,
     /// How often it was put off because its provider was out. `None`: it does not wait for one.
     pub waits: Option<i16>,
 }
@@ -122,6 +129,8 @@ impl Turn {
             on_disconnect,
             title,
             context,
+            job,
+            until,
             waits,
         } = new;
         Self {
@@ -135,13 +144,14 @@ impl Turn {
             begun,
             show_encrypted,
             on_disconnect,
+            job,
+            until,
             started: Instant::now(),
             asked: OnceLock::new(),
             first_shown: OnceLock::new(),
             stop: watch::Sender::new(None),
             opened: watch::Sender::new(None),
-            logged: AtomicUsize::new(0),
-            parts: AtomicUsize::new(0),
+            log: LogParts::default(),
             dirty: AtomicBool::new(false),
             unlogged: AtomicBool::new(false),
             unloggable: AtomicBool::new(false),
@@ -154,7 +164,7 @@ impl Turn {
     }
 
     /// Somebody who follows the turn from the event after number `after`, or from the first.
-    pub fn viewer(&self, form: Encoded, after: Option<u64>) -> Viewer {
+    pub fn viewer(&self, form: impl Into<Form>, after: Option<u64>) -> Viewer {
         let assembler = Assembler::new(self.begun.clone(), self.id.0, self.show_encrypted);
         Viewer::new(Arc::clone(&self.live), assembler, form, after)
     }
@@ -209,6 +219,11 @@ impl Turn {
         if !failed.is_empty() {
             span.record("error.type", failed).record("otel.status_code", "ERROR");
         }
+    }
+
+    /// The reason of an end that nobody chose: what was taken back before it counts more than the interruption.
+    pub(super) fn why_cut_short(&self) -> &'static str {
+        if self.live.is_retracted() { "content_filter" } else { "interrupted" }
     }
 
     /// Says that somebody sees the turn. `true` the first time.
@@ -295,7 +310,7 @@ impl Turn {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        let (chunks, logged) = (self.live.len(), self.logged.load(Ordering::Relaxed));
+        let (chunks, logged) = (self.live.len(), self.log.chunks());
         Snapshot {
             id: self.id,
             model: self.begun.model.clone(),

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Engine;
-use super::away;
+use super::create::Start;
 use super::paying::Paying;
 use super::run::Outcome;
 use super::taken::BATCH;
 use super::turn::{StopReason, Turn};
+use super::{Engine, away};
 use crate::conversation::live::Cut;
 use crate::database::DatabaseError;
-use crate::database::turns::{self, Callback};
+use crate::database::turns;
 use crate::ids::ResponseId;
 use crate::llm::LlmError;
 use crate::llm::spend::Reason;
@@ -21,10 +21,10 @@ use crate::telemetry::metrics;
 const PERIOD: Duration = Duration::from_secs(1);
 
 impl Engine {
-    /// How long a new turn waits for its provider: only if its outcome is told to somebody who does not watch.
-    pub(super) fn patience(&self, callback: Option<&Callback>) -> Option<Duration> {
+    /// How long a new turn waits for its provider: only if its end is told, and nobody watches from the start.
+    pub(super) fn patience(&self, start: &Start<'_>) -> Option<Duration> {
         let wait = self.0.limits.background_wait;
-        (callback.is_some() && !wait.is_zero()).then_some(wait)
+        (start.callback.is_some() && start.request.stream != Some(true) && !wait.is_zero()).then_some(wait)
     }
 
     /// Takes up queued turns that are due, until the tasks stop. In a task of its own: renewing leases must not wait.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::Engine;
 use super::turn::{StopReason, Turn};
 use crate::conversation::log;
 use crate::coordination::{Coordination, Wake};
@@ -52,6 +53,21 @@ impl Writer {
     }
 }
 
+impl Engine {
+    /// Has the logs of these turns written again from where they end, if that is before where they should.
+    pub(super) async fn log_what_was_lost(&self, turns: &[Arc<Turn>]) -> Result<(), DatabaseError> {
+        let logged: Vec<_> = turns.iter().map(|turn| (turn.id, turn.log.parts())).collect();
+        let client = self.0.database.client().await?;
+        for (id, ends) in turn_log::shortened(&client, &logged).await? {
+            for turn in turns.iter().filter(|turn| turn.id == id) {
+                again(turn, ends);
+                self.0.writer.notify(turn);
+            }
+        }
+        Ok(())
+    }
+}
+
 async fn write(
     database: Database,
     coordination: Arc<dyn Coordination>,
@@ -60,35 +76,51 @@ async fn write(
 ) {
     /// Turns of one statement at most.
     const BATCH: usize = 1_000;
-    let mut turns = Vec::new();
+    let mut turns: Vec<Arc<Turn>> = Vec::new();
     while dirty.recv_many(&mut turns, BATCH).await > 0 {
-        let batch: Vec<Pending> = turns.drain(..).filter_map(pending).collect();
-        if !batch.is_empty() {
-            store(&database, &*coordination, patience, batch).await;
+        while !turns.is_empty() {
+            let batch: Vec<Pending> = turns.iter().cloned().filter_map(pending).collect();
+            if batch.is_empty() {
+                turns.clear();
+            } else {
+                let waiting = store(&database, &*coordination, patience, batch, &mut dirty).await;
+                turns.retain(|turn| is_behind(turn));
+                turns.extend(waiting);
+            }
         }
     }
+}
+
+/// Whether parts of the turn's log are to be written again.
+fn is_behind(turn: &Turn) -> bool {
+    turn.log.is_behind()
+        && turn.live.ended().is_none()
+        && !turn.unloggable.load(Ordering::Acquire)
+        && turn.stop_reason() != Some(StopReason::LostLease)
 }
 
 /// What of a turn is not logged yet.
 fn pending(turn: Arc<Turn>) -> Option<Pending> {
     // Cleared first: what comes from here on notifies again.
     turn.dirty.store(false, Ordering::Release);
-    let from = turn.logged.load(Ordering::Acquire);
-    let chunks = turn.live.chunks_from(from);
-    if chunks.is_empty() || turn.live.ended().is_some() {
+    if turn.live.ended().is_some() {
         return None;
     }
-    let part = i32::try_from(turn.parts.load(Ordering::Relaxed)).unwrap_or(i32::MAX);
-    Some(Pending { part, data: log::pack(&chunks), upto: from + chunks.len(), turn })
+    let next = turn.log.next(turn.live.len())?;
+    let mut chunks = turn.live.chunks_from(next.chunks.start);
+    chunks.truncate(next.chunks.len());
+    Some(Pending { part: next.part, data: log::pack(&chunks), upto: next.chunks.end, turn })
 }
 
-/// Appends a batch, however long that takes, and shows it when it is durable, or when patience ends.
+/// Appends a batch, however long that takes, and shows it when it is durable, or when patience ends. From then on, turns
+/// that have more to log meanwhile do not wait either; they are given back, for the next batch.
 async fn store(
     database: &Database,
     coordination: &dyn Coordination,
     patience: Duration,
     mut batch: Vec<Pending>,
-) {
+    dirty: &mut mpsc::UnboundedReceiver<Arc<Turn>>,
+) -> Vec<Arc<Turn>> {
     const PAUSE: Duration = Duration::from_millis(50);
     const LONGEST_PAUSE: Duration = Duration::from_secs(2);
     /// Patience is counted in short steps: a process that was frozen has not waited, and when it wakes its turns may be
@@ -98,6 +130,7 @@ async fn store(
     let mut left = patience;
     let mut pause = PAUSE;
     let mut told = false;
+    let mut waiting = Vec::new();
     loop {
         let result = {
             let mut appending = std::pin::pin!(append(database, &batch));
@@ -109,7 +142,7 @@ async fn store(
                 }
                 if left.is_zero() {
                     go_unlogged(&batch, &mut told);
-                    break appending.await;
+                    break meanwhile(appending, dirty, &mut waiting).await;
                 }
             }
         };
@@ -120,9 +153,9 @@ async fn store(
                     coordination.wake(Wake::Advanced(pending.turn.id.0));
                     settle(pending, &appended);
                 }
-                return;
+                return waiting;
             }
-            Err(error) if error.is_outage() => {
+            Err(error) if error.is_retryable() => {
                 metrics::database_error(error.code());
                 tracing::debug!(code = error.code(), %error, "an append to the log is tried again");
             }
@@ -131,7 +164,7 @@ async fn store(
                 tracing::error!(code = error.code(), %error, "turns could not be logged; they go on unlogged");
                 batch.iter().for_each(|pending| pending.turn.unloggable.store(true, Ordering::Release));
                 go_unlogged(&batch, &mut told);
-                return;
+                return waiting;
             }
         }
         if left.is_zero() {
@@ -140,9 +173,14 @@ async fn store(
         // Turns that have ended meanwhile were stored whole by their finish, or have lost their lease.
         batch.retain(|pending| pending.turn.live.ended().is_none());
         if batch.is_empty() {
-            return;
+            return waiting;
         }
-        tokio::time::sleep(pause).await;
+        let pausing = tokio::time::sleep(pause);
+        if left.is_zero() {
+            meanwhile(pausing, dirty, &mut waiting).await;
+        } else {
+            pausing.await;
+        }
         left = left.saturating_sub(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
@@ -165,9 +203,8 @@ async fn append(
 fn settle(pending: Pending, appended: &std::collections::HashMap<ResponseId, Appended>) {
     let Pending { turn, part, upto, .. } = pending;
     match appended.get(&turn.id) {
-        Some(Appended { stored: true, cancel_requested }) => {
-            turn.logged.store(upto, Ordering::Release);
-            turn.parts.store(usize::try_from(part + 1).unwrap_or(usize::MAX), Ordering::Relaxed);
+        Some(Appended { stored: true, cancel_requested, .. }) => {
+            turn.log.stored(part, upto);
             turn.live.show(upto);
             turn.set_shown();
             if turn.live.len() <= upto {
@@ -178,7 +215,33 @@ fn settle(pending: Pending, appended: &std::collections::HashMap<ResponseId, App
             }
         }
         _ if turn.live.ended().is_some() => {}
+        Some(Appended { ends_before: Some(part), .. }) => again(&turn, *part),
         _ => turn.stop(StopReason::LostLease),
+    }
+}
+
+/// PostgreSQL has crashed and lost the end of the turn's log, for which nobody waited. It is still here.
+fn again(turn: &Turn, from: i32) {
+    tracing::warn!(code = "log.shortened", response_id = %turn.id, part = from, "a turn's log lost its end and is written again");
+    turn.log.again(from);
+}
+
+/// Waits for `what`, and lets turns that come meanwhile go on unlogged.
+async fn meanwhile<T>(
+    what: impl Future<Output = T>,
+    dirty: &mut mpsc::UnboundedReceiver<Arc<Turn>>,
+    waiting: &mut Vec<Arc<Turn>>,
+) -> T {
+    let mut what = std::pin::pin!(what);
+    loop {
+        tokio::select! {
+            biased;
+            done = what.as_mut() => return done,
+            Some(turn) = dirty.recv() => {
+                unlogged(&turn);
+                waiting.push(turn);
+            }
+        }
     }
 }
 
@@ -194,10 +257,12 @@ fn go_unlogged(batch: &[Pending], told: &mut bool) {
              until it has caught up",
         );
     }
-    for pending in batch {
-        pending.turn.unlogged.store(true, Ordering::Relaxed);
-        pending.turn.live.set_unlogged();
-        pending.turn.live.show(usize::MAX);
-        pending.turn.set_shown();
-    }
+    batch.iter().for_each(|pending| unlogged(&pending.turn));
+}
+
+fn unlogged(turn: &Turn) {
+    turn.unlogged.store(true, Ordering::Relaxed);
+    turn.live.set_unlogged();
+    turn.live.show(usize::MAX);
+    turn.set_shown();
 }

@@ -10,10 +10,9 @@ use crate::access::{Access, AccessError, Auditor, JwksCache, Principal, generate
 use crate::config::{AccessConfig, KeyLimits, Scope};
 use crate::database::api_keys::{self, NewKey};
 use crate::database::audit::Actor;
-use crate::database::grants::{self, GrantedAccess};
 use crate::database::responses::{Order, PageOf};
 use crate::database::{Client, Database};
-use crate::ids::{ConversationId, KeyId};
+use crate::ids::KeyId;
 use crate::tasks::Tasks;
 
 const ADMIN: Actor<'_> = Actor { name: "admin", reason: Some("a test") };
@@ -147,40 +146,6 @@ async fn known_keys_work_while_the_database_is_away() {
     access.verify(&seen, Timestamp::now()).await.expect("it was good a moment ago");
     assert_eq!(access.verify(&unseen, Timestamp::now()).await, Err(AccessError::Unavailable));
     admin.batch_execute(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", test.name)).await.expect("open");
-}
-
-#[tokio::test]
-async fn grants_are_given_changed_and_taken_back() {
-    let (test, database) = TestDatabase::migrated().await;
-    let client = database.client().await.expect("a client");
-    let session = test.session().await;
-    let conversation = ConversationId::new();
-    let make = "INSERT INTO conversations (id, owner, thread_id) VALUES ($1, 'ada', $1)";
-    session.execute(make, &[&conversation.0]).await.expect("made");
-    let may = async |who: &str, access| {
-        grants::may(&client, who, conversation, access).await.expect("asked").as_deref() == Some("ada")
-    };
-    use GrantedAccess::{Read, Write};
-    assert!(may("ada", Write).await && !may("bob", Read).await);
-    assert!(
-        !grants::give(&client, "bob", conversation, "bob", Write).await.expect("asked"),
-        "not his to give"
-    );
-    assert!(grants::give(&client, "ada", conversation, "bob", Read).await.expect("asked"));
-    assert!(may("bob", Read).await && !may("bob", Write).await && !may("eve", Read).await);
-    assert!(grants::give(&client, "ada", conversation, "bob", Write).await.expect("asked"));
-    assert!(may("bob", Read).await && may("bob", Write).await);
-    let listed = grants::list(&client, "ada", conversation).await.expect("listed").expect("hers");
-    assert_eq!(
-        listed.iter().map(|grant| (grant.grantee.as_str(), grant.access)).collect::<Vec<_>>(),
-        [("bob", Write)]
-    );
-    assert_eq!(grants::list(&client, "bob", conversation).await.expect("asked"), None);
-    assert!(!grants::revoke(&client, "bob", conversation, "bob").await.expect("asked"));
-    assert!(grants::revoke(&client, "ada", conversation, "bob").await.expect("asked"));
-    assert!(!grants::revoke(&client, "ada", conversation, "bob").await.expect("asked"), "once");
-    assert!(!may("bob", Read).await);
-    assert_eq!(count(&session, "api_audit WHERE action LIKE 'grant.%' AND actor = 'ada'").await, 3);
 }
 
 #[tokio::test]

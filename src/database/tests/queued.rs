@@ -197,3 +197,47 @@ async fn a_cancel_and_a_completion_at_once_are_told_of_as_they_ended() {
         assert_eq!(told[0].1, format!("response.{}", state.as_str()));
     }
 }
+
+#[tokio::test]
+async fn callbacks_of_turns_go_when_they_are_old_and_settled() {
+    let (test, database) = TestDatabase::migrated().await;
+    let client = database.client().await.expect("a client");
+    let session = test.session().await;
+    let callback = Callback { target: "crm".to_owned(), url: None };
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        let mut turn = new_turn(Place::New, &[]);
+        (turn.background, turn.callback) = (true, Some(&callback));
+        let held = Held { response: begin(&client, &turn).await, epoch: 1 };
+        let ended = answer(&client, held, "a").await;
+        let Ended::As { callback: Some(told), .. } = ended else { panic!("{ended:?}") };
+        ids.push(told.0);
+    }
+    let [old, young, buried, settled, waiting] = ids[..] else { panic!("five") };
+    for (id, state, age, letter) in [
+        (old, "delivered", 9, None),
+        (young, "delivered", 1, None),
+        (buried, "dead", 9, Some("open")),
+        (settled, "dead", 9, Some("discarded")),
+        (waiting, "pending", 9, None),
+    ] {
+        let sql =
+            "UPDATE callbacks SET state = $2, finished_at = now() - make_interval(days => $3) WHERE id = $1";
+        session.execute(sql, &[&id, &state, &age]).await.expect("time passes");
+        if let Some(letter) = letter {
+            let sql = "INSERT INTO dead_letters (id, kind, subject_id, reason_code, reason, state)
+                       VALUES ($1, 'callback', $1, 'x', 'x', $2)";
+            session.execute(sql, &[&id, &letter]).await.expect("a letter");
+        }
+        let sql = "INSERT INTO callback_attempts (callback_id, epoch, attempt, millis) VALUES ($1, 1, 1, 1)";
+        session.execute(sql, &[&id]).await.expect("an attempt");
+    }
+    let week = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(7 * 24);
+    let gone = crate::database::retention::delete_turn_callbacks(&client, week, 9).await.expect("deleted");
+    assert_eq!(gone, 2);
+    let left = session.query("SELECT id FROM callbacks ORDER BY id", &[]).await.expect("rows");
+    let left: Vec<Uuid> = left.iter().map(|row| row.get(0)).collect();
+    assert_eq!(left, [young, buried, waiting]);
+    assert_eq!(count(&session, "callback_attempts").await, 3);
+    assert_eq!(count(&session, "dead_letters").await, 1);
+}

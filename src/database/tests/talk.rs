@@ -43,6 +43,7 @@ pub fn new_turn<'a>(place: Place, input: &'a [NewItem<'a>]) -> NewTurn<'a> {
     NewTurn {
         id: ResponseId::new(),
         owner: OWNER,
+        caller: None,
         api_key: Some("test"),
         place,
         conversation: None,
@@ -56,6 +57,7 @@ pub fn new_turn<'a>(place: Place, input: &'a [NewItem<'a>]) -> NewTurn<'a> {
         input,
         idempotency: None,
         attempt: None,
+        job: None,
         callback: None,
         patience: None,
     }
@@ -73,6 +75,7 @@ pub fn finish_as<'a>(held: Held, state: ResponseStatus, output: &'a [NewItem<'a>
         keep_log: Duration::from_secs(24 * 3_600),
         drop_failed_input: true,
         trace_parent: None,
+        parts: 0,
     }
 }
 

@@ -1,12 +1,12 @@
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 
-use super::support::{TestDatabase, count};
-use super::talk::{OTHER, OWNER, answer, ask, new_turn, response_at};
+use super::support::{TestDatabase, count, eventually};
+use super::talk::{OTHER, OWNER, answer, ask, finish_as, new_turn, response_at};
 use crate::database::responses;
 use crate::database::threads::{Anchor, Place};
 use crate::database::turn_log::{self, Append, LogCursor, READ_PARTS};
-use crate::database::turns::{self, Held};
+use crate::database::turns::{self, Ended, Finish, Held};
 use crate::ids::ResponseId;
 use crate::openresponses::ResponseStatus;
 
@@ -64,11 +64,63 @@ async fn two_appends_at_once_both_last() {
         let part = i32::try_from(n).expect("few");
         let batch: Vec<Append<'_>> =
             order.iter().map(|held| Append { held: *held, part, data: "x" }).collect();
-        let answer = turn_log::append(&client, &batch).await.expect("an answer");
-        assert!(answer.values().all(|appended| appended.stored));
+        // Behind whoever has the part before.
+        eventually("all parts before are there", async || {
+            let answer = turn_log::append(&client, &batch).await.expect("an answer");
+            answer.values().all(|appended| appended.stored)
+        })
+        .await;
     }))
     .await;
     assert_eq!(count(&test.session().await, "response_events").await, 8 * 12);
+}
+
+/// As after a crash of PostgreSQL, which loses the last moments of what nobody waited for.
+#[tokio::test]
+async fn a_log_that_lost_its_end_takes_no_part_beyond_it_and_its_turn_does_not_end() {
+    let (test, database) = TestDatabase::migrated().await;
+    let client = database.client().await.expect("a client");
+    let held = ask(&client, Anchor::New, "q").await;
+    let append = async |part| {
+        let batch = [Append { held, part, data: "x" }];
+        turn_log::append(&client, &batch).await.expect("an answer")[&held.response]
+    };
+    for part in 0..4 {
+        assert!(append(part).await.stored);
+    }
+    let lose = "DELETE FROM response_events WHERE part >= 2";
+    test.session().await.batch_execute(lose).await.expect("lost");
+    let refused = append(4).await;
+    assert_eq!((refused.stored, refused.ends_before), (false, Some(2)));
+    let shortened = async |parts| turn_log::shortened(&client, &[(held.response, parts)]).await.expect("ok");
+    assert_eq!(shortened(4).await, [(held.response, 2)]);
+    assert_eq!(shortened(2).await, []);
+    let finish = Finish { parts: 4, ..finish_as(held, ResponseStatus::Completed, &[]) };
+    assert_eq!(turns::finish(&client, &finish).await.expect("an answer"), Ended::LogShort);
+    for part in 2..5 {
+        assert!(append(part).await.stored);
+    }
+    let finish = Finish { parts: 5, ..finish };
+    assert!(matches!(turns::finish(&client, &finish).await.expect("an answer"), Ended::As { .. }));
+    assert!(matches!(turns::finish(&client, &finish).await.expect("an answer"), Ended::Already { .. }));
+}
+
+#[tokio::test]
+async fn what_is_deleted_is_not_logged_any_more() {
+    let (test, database) = TestDatabase::migrated().await;
+    let client = database.client().await.expect("a client");
+    let held = ask(&client, Anchor::New, "q").await;
+    for part in 0..3 {
+        let batch = [Append { held, part, data: "x" }];
+        let appended = turn_log::append(&client, &batch).await.expect("an answer")[&held.response];
+        assert_eq!((appended.stored, appended.cancel_requested), (true, part == 2));
+        if part == 1 {
+            responses::delete(&client, OWNER, held.response).await.expect("an answer").expect("deleted");
+        }
+    }
+    assert_eq!(count(&test.session().await, "response_events").await, 0);
+    let finish = Finish { parts: 3, ..finish_as(held, ResponseStatus::Cancelled, &[]) };
+    assert!(matches!(turns::finish(&client, &finish).await.expect("an answer"), Ended::As { .. }));
 }
 
 #[tokio::test]

@@ -25,6 +25,8 @@ pub struct Finish<'a> {
     pub drop_failed_input: bool,
     /// For the callback, so that its trace goes on from here.
     pub trace_parent: Option<&'a str>,
+    /// How many parts its log must have at least.
+    pub parts: i32,
 }
 
 /// What finishing came to. `callback`: the row that tells of it, if somebody is to be told.
@@ -34,6 +36,9 @@ pub enum Ended {
     As { state: ResponseStatus, completed_at: Timestamp, callback: Option<CallbackId> },
     /// It had ended as this under the same epoch: an earlier call, whose answer was lost, had lasted.
     Already { state: ResponseStatus, completed_at: Timestamp, callback: Option<CallbackId> },
+    /// It has not ended: its log is shorter than was said, see
+    /// [`Appended::ends_before`](crate::database::turn_log::Appended::ends_before). Nothing was changed.
+    LogShort,
     /// Somebody else has it, or it is gone. Nothing was changed.
     Lost,
 }
@@ -77,7 +82,9 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
                 usage = $6::json, completed_at = now(), log_until = now() + make_interval(secs => $7),
                 input_to = {input_to}, output_from = {input_to} + 1,
                 output_to = {input_to} + CASE WHEN {kept} THEN $8 ELSE 0 END
-            WHERE id = $1 AND epoch = $2 AND state IN ('queued', 'in_progress')
+            WHERE id = $1 AND epoch = $2 AND state = 'in_progress'
+              AND ($19 = 0 OR deleted_at IS NOT NULL
+                   OR EXISTS (SELECT FROM response_events e WHERE e.response_id = $1 AND e.part = $19 - 1))
             RETURNING id, owner, state, thread_id, conversation_id, previous_response_id, input_from, input_to,
                       output_from, output_to, completed_at, callback_target, callback_url
         ), told AS (
@@ -109,7 +116,7 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
         SELECT state, completed_at, true AS now, (SELECT id FROM told) AS callback FROM turn
         UNION ALL
         SELECT state, completed_at, false, (SELECT id FROM callbacks WHERE response_id = $1) FROM responses
-        WHERE id = $1 AND epoch = $2 AND state NOT IN ('queued', 'in_progress')"
+        WHERE id = $1 AND epoch = $2 AND NOT EXISTS (SELECT FROM turn)"
     );
     let items = ItemColumns::of(finish.output);
     let (count, total) = (items.count(), items.total);
@@ -118,7 +125,7 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
     // PostgreSQL takes no NUL in text.
     let title = finish.title.map(|title| title.replace('\0', "\u{fffd}"));
     let callback = Uuid::now_v7();
-    let params: [Param<'_>; 18] = [
+    let params: [Param<'_>; 19] = [
         (&finish.held.response.0, Type::UUID),
         (&finish.held.epoch, Type::INT8),
         (&state, Type::TEXT),
@@ -137,9 +144,14 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
         (&title, Type::TEXT),
         (&callback, Type::UUID),
         (&finish.trace_parent, Type::TEXT),
+        (&finish.parts, Type::INT4),
     ];
     let Some(row) = client.query_opt("turns.finish", &sql, &params).await? else { return Ok(Ended::Lost) };
-    let (state, completed_at) = (status(row.column("state")?)?, row.column("completed_at")?);
+    let state = status(row.column("state")?)?;
+    if !state.is_final() {
+        return Ok(Ended::LogShort);
+    }
+    let completed_at = row.column("completed_at")?;
     let callback = row.column::<Option<Uuid>>("callback")?.map(CallbackId);
     Ok(if row.column("now")? {
         Ended::As { state, completed_at, callback }

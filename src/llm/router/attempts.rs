@@ -273,6 +273,9 @@ impl Journey<'_> {
             charged: false,
             estimated_input: self.estimated_input,
         };
+        if let (Some(next), Some(failed)) = (&self.limits.next_attempt, self.attempts.last()) {
+            next.tell(failed, &report);
+        }
         let due = self.deadline.min(started + self.alias.config.first_event());
         let span = self.span(deployment);
         let attempt = Attempt { journey: self, deployment, body, id, started, due, span: span.clone() };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 use tracing::Span;
 use uuid::Uuid;
@@ -17,6 +18,9 @@ use super::super::stream::{OpenStream, Patience, Source};
 use super::attempts::{Done, Journey, Work};
 use crate::config::app::ProviderKind;
 use crate::telemetry::metrics::{Metric, System, count, external, time};
+
+/// The usage row's id, so that a call can be found in the provider's logs. OpenAI's name for it; others ignore it.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
 
 /// One call.
 pub(super) struct Attempt<'a> {
@@ -54,7 +58,8 @@ impl Attempt<'_> {
                 };
                 let url = url.ok_or_else(|| LlmError::new(ErrorClass::NotFound))?;
                 let headers = timeout_at(due, deployment.headers(router.tokens.as_ref()));
-                let headers = headers.await.map_err(|_| LlmError::new(ErrorClass::Auth))??;
+                let mut headers = headers.await.map_err(|_| LlmError::new(ErrorClass::Auth))??;
+                headers.insert(REQUEST_ID, request_id(self.id));
                 grant.sent();
                 let post = router.client.post(url, headers, self.body);
                 let response = timeout_at(due, post).await.map_err(late)??;
@@ -83,6 +88,12 @@ impl Attempt<'_> {
             }
         }
     }
+}
+
+fn request_id(attempt: Uuid) -> HeaderValue {
+    let mut text = Uuid::encode_buffer();
+    HeaderValue::from_str(attempt.hyphenated().encode_lower(&mut text))
+        .unwrap_or(HeaderValue::from_static("unknown"))
 }
 
 impl Journey<'_> {

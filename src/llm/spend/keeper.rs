@@ -12,8 +12,9 @@ use crate::telemetry::metrics;
 
 /// A keeper that hangs holds up every turn that waits for a draw.
 const STATEMENT_LIMIT: Duration = Duration::from_secs(5);
-/// After an outage turns are refused at once for so long, instead of each waiting for the next one.
-const AWAY: Duration = Duration::from_secs(1);
+/// After a failure turns are refused at once until the next success, and at most for so long, instead of each waiting for
+/// the next failure.
+const AWAY: Duration = Duration::from_secs(30);
 /// Heartbeats that a turn waits for others to give back what they do not need, and the shortest such time.
 const GIVING_BACK: u32 = 3;
 const GIVING_BACK_LEAST: Duration = Duration::from_secs(2);
@@ -51,7 +52,9 @@ pub(super) async fn run(spend: Spend, stopping: CancellationToken) {
     loop {
         let more = match keeper.round().await {
             Ok(more) => {
-                keeper.failing = false;
+                if std::mem::take(&mut keeper.failing) {
+                    keeper.spend.state().away_until = None;
+                }
                 more
             }
             // Lost against another process; those who wait still do.
@@ -157,6 +160,7 @@ impl Keeper {
         }
         self.reached(asked);
         self.beat_at = Some(asked);
+        self.spend.inner.enrolled.send_replace(true);
         Ok(())
     }
 
@@ -308,7 +312,7 @@ impl Keeper {
             (state.ledger.take_finished_days(), state.holder, state.ledger.today())
         };
         if finished.is_some() {
-            budgets::close_own(client, holder, Some(today), false).await?;
+            budgets::close_past(client, holder, today).await?;
         }
         Ok(())
     }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::database::{Client, DatabaseError, budgets, usage};
+use uuid::Uuid;
+
+use crate::database::{Client, DatabaseError, Statements, budgets, usage};
 
 const HOLDERS: i64 = 16;
 const ROWS: i64 = 500;
@@ -21,19 +23,33 @@ pub struct Swept {
 pub async fn settle_dead(client: &mut Client, grace: Duration) -> Result<Swept, DatabaseError> {
     let transaction = client.transaction().await?;
     let dead = budgets::dead(&transaction, grace, HOLDERS).await?;
-    let mut swept = Swept { holders: dead.len(), rows: 0 };
     if dead.is_empty() {
         transaction.rollback().await?;
-        return Ok(swept);
+        return Ok(Swept::default());
     }
+    let rows = settle(&transaction, &dead).await?;
+    transaction.commit().await?;
+    Ok(Swept { holders: dead.len(), rows })
+}
+
+/// The same for this process, which ends: turns that it could not store in time have open rows still. Takes it off the
+/// list.
+pub(super) async fn settle_own(client: &mut Client, holder: Uuid) -> Result<(), DatabaseError> {
+    let transaction = client.transaction().await?;
+    settle(&transaction, &[holder]).await?;
+    budgets::retire(&transaction, holder).await?;
+    transaction.commit().await
+}
+
+async fn settle(transaction: &impl Statements, holders: &[Uuid]) -> Result<u64, DatabaseError> {
+    let mut rows = 0;
     loop {
-        let abandoned = usage::abandoned(&transaction, &dead, ROWS).await?;
+        let abandoned = usage::abandoned(transaction, holders, ROWS).await?;
         if abandoned.is_empty() {
             break;
         }
-        swept.rows += usage::settle(&transaction, &abandoned, true).await?;
+        rows += usage::settle(transaction, &abandoned, true).await?;
     }
-    budgets::close(&transaction, &dead, None).await?;
-    transaction.commit().await?;
-    Ok(swept)
+    budgets::close(transaction, holders, None).await?;
+    Ok(rows)
 }

@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use super::two;
+use super::{make, two};
 use crate::support::server::{API_KEY, OTHER_KEY, Server};
 use crate::support::{SOON, eventually};
 
@@ -24,13 +24,6 @@ async fn operators_alone_come_to_admin_by_request_or_command() {
     let help = second.command(&["--help"]);
     let help = String::from_utf8_lossy(&help.stdout).into_owned();
     assert!(help.contains("serve") && help.contains("keys"), "{help}");
-}
-
-/// Makes a key by request. Gives its id and the key itself.
-async fn make(server: &Server, body: Value) -> (String, String) {
-    let (status, made) = server.post("/admin/keys", body).await;
-    assert_eq!(status, 200, "{made}");
-    (made["id"].as_str().unwrap().to_owned(), made["key"].as_str().unwrap().to_owned())
 }
 
 async fn works(server: &Server, key: &str) -> bool {
@@ -215,4 +208,45 @@ async fn commands_do_the_same_and_change_nothing_unasked() {
     assert_eq!(database.count(audited).await, 3);
     let unknown = first.command(&["keys", "expire", "key_019ab1c2-0000-7000-8000-000000000000", "--yes"]);
     assert!(!unknown.status.success());
+}
+
+#[tokio::test]
+async fn a_revoked_key_asks_for_no_further_turn_on_a_socket_it_opened() {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+    let (_database, first, second) = two().await;
+    let (id, key) = make(&first, json!({ "name": "browser", "owner": "ada" })).await;
+    let mut request = first.url("/v1/responses").replacen("http", "ws", 1).into_client_request().unwrap();
+    request.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+    let (mut socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+    let ask =
+        json!({ "type": "response.create", "model": "demo", "input": "Say hi in 1 words.", "store": false });
+    let mut asked = async || {
+        socket.send(Message::text(ask.to_string())).await.unwrap();
+        loop {
+            let message = tokio::time::timeout(SOON, socket.next()).await.expect("a message");
+            match message.expect("an end with words").unwrap() {
+                Message::Text(text) => {
+                    let event: Value = serde_json::from_str(&text).unwrap();
+                    if event["type"] == "response.completed" || event["type"] == "error" {
+                        break event;
+                    }
+                }
+                Message::Close(frame) => panic!("{frame:?}"),
+                _ => {}
+            }
+        }
+    };
+    assert_eq!(asked().await["type"], "response.completed");
+    second.post(&format!("/admin/keys/{id}/expire"), json!({})).await;
+    stops([&first, &second], &key).await;
+    let refused = asked().await;
+    assert_eq!(
+        (&refused["status"], &refused["error"]["code"]),
+        (&json!(401), &json!("invalid_api_key")),
+        "{refused}"
+    );
+    let end = tokio::time::timeout(SOON, socket.next()).await.expect("an end");
+    assert!(matches!(end, Some(Ok(Message::Close(Some(_))))), "{end:?}");
 }

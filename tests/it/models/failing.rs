@@ -265,7 +265,7 @@ async fn cancelling_leaves_a_report_of_what_may_cost_money() {
     let router = router(&[&provider], "", settings());
     let cancel = CancellationToken::new();
     let first = uuid::Uuid::now_v7();
-    let limits = OpenLimits { first_attempt: Some(first), cancel: cancel.clone(), deadline: None };
+    let limits = OpenLimits { first_attempt: Some(first), cancel: cancel.clone(), ..OpenLimits::default() };
     let alias = router.alias("it").unwrap();
     let request = request("Hi");
     let open = router.open(alias, &request, limits);

@@ -321,7 +321,7 @@ pub fn settings(
     set("QUEUE_EVENTS", &storage.events);
     set("QUEUE_JOBS", &storage.jobs);
     set("QUEUE_CALLBACKS", &storage.callbacks);
-    set("QUEUE_USAGE", &format!("{}-usage", storage.container));
+    set("QUEUE_USAGE", &storage.usage);
     set("BLOB_CONTAINER", &storage.container);
     // Whoever shares queues is an instance of the same app, and no other app's.
     set("AzureFunctionsWebHost__hostid", storage.container.trim_start_matches("t-"));

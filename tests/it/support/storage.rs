@@ -13,6 +13,8 @@ pub struct TestStorage {
     pub events: String,
     pub jobs: String,
     pub callbacks: String,
+    /// Value of `QUEUE_USAGE`.
+    pub usage: String,
     /// Value of `BLOB_CONTAINER`.
     pub container: String,
 }
@@ -31,6 +33,7 @@ impl TestStorage {
             events: format!("{name}-events"),
             jobs: format!("{name}-jobs"),
             callbacks: format!("{name}-calls"),
+            usage: format!("{name}-usage"),
             container: name,
         }
     }
@@ -55,15 +58,24 @@ impl TestStorage {
         let mut depths = Vec::new();
         for queue in [&self.events, &self.jobs, &self.callbacks] {
             for name in [queue.clone(), format!("{queue}-poison")] {
-                let depth = match self.queue(&name).properties().await {
-                    Ok(properties) => properties.approximate_count,
-                    Err(colloquy::azure::StorageError::NotFound { .. }) => 0,
-                    Err(error) => panic!("{name}: {error}"),
-                };
+                let depth = self.depth(&name).await;
                 depths.push((name, depth));
             }
         }
         depths
+    }
+
+    /// How many messages of usage wait to be brought home.
+    pub async fn usage_depth(&self) -> u64 {
+        self.depth(&self.usage).await
+    }
+
+    async fn depth(&self, name: &str) -> u64 {
+        match self.queue(name).properties().await {
+            Ok(properties) => properties.approximate_count,
+            Err(colloquy::azure::StorageError::NotFound { .. }) => 0,
+            Err(error) => panic!("{name}: {error}"),
+        }
     }
 
     /// Whether no queue holds a message.

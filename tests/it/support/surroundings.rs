@@ -14,6 +14,8 @@ pub struct Surroundings {
     pub postgres_bin: PathBuf,
     /// The PgBouncer program.
     pub pgbouncer: PathBuf,
+    /// The Redis program.
+    pub redis: PathBuf,
     /// Whom private servers run as; empty: as the tests do.
     pub postgres_user: String,
     /// Azurite's entry script, for `node`.
@@ -31,6 +33,7 @@ impl Surroundings {
             azurite: variable("COLLOQUY_TEST_AZURITE"),
             postgres_bin: variable("COLLOQUY_TEST_POSTGRES_BIN").into(),
             pgbouncer: variable("COLLOQUY_TEST_PGBOUNCER").into(),
+            redis: variable("COLLOQUY_TEST_REDIS").into(),
             postgres_user: variable("COLLOQUY_TEST_POSTGRES_USER"),
             azurite_js: variable("COLLOQUY_TEST_AZURITE_JS").into(),
             scratch: variable("COLLOQUY_TEST_DIR").into(),

@@ -4,7 +4,9 @@ use super::support::*;
 use crate::azure::testing;
 use crate::database::tests::support::{TestDatabase, connect, eventually, test_url, value};
 use crate::database::{Database, usage};
-use crate::llm::spend::{Reason, Settlement, Spend, SpendError, WithoutDatabase, bring_home, system_clock};
+use crate::llm::spend::{
+    NewAttempt, Reason, Settlement, Spend, SpendError, WithoutDatabase, bring_home, system_clock,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_costs_what_was_set_aside_and_returns_the_rest() {
@@ -165,4 +167,45 @@ async fn without_tracking_nothing_is_asked() {
     pay(&spend, &mut reservation, 1_000);
     assert_eq!(spend.writer_status(), Default::default());
     spend.finish().await.expect("nothing to do");
+}
+
+#[tokio::test]
+async fn whoever_takes_a_turn_over_settles_what_was_left_open_and_who_wakes_may_say_better() {
+    let (test, database) = TestDatabase::migrated().await;
+    let clock = TestClock::at(MIDDAY);
+    let sleeper = Process::start(&test, &clock, settings(total(100_000)));
+    let caller = who("ada", "k");
+    let mut under_way = sleeper.spend.reserve(&caller, 100).await.expect("there is plenty");
+    let response = uuid::Uuid::now_v7();
+    let attempt = under_way.attempt(NewAttempt { response: Some(response), ..new_attempt() });
+    sleeper.spend.open(&attempt);
+    let session = test.session().await;
+    let rows = |state: &str| format!("SELECT count(*) FROM usage WHERE state = '{state}'");
+    eventually("it is opened", || async { value::<i64>(&session, &rows("open")).await == 1 }).await;
+
+    // Its own process lives, so its slices carry what it cost either way.
+    let client = database.client().await.expect("a client");
+    assert_eq!(sleeper.spend.settle_abandoned(&client, response).await.expect("settled"), 1);
+    assert_eq!(sleeper.spend.settle_abandoned(&client, response).await.expect("nothing"), 0);
+    assert_eq!(books(&test).await.2, 100, "as much as was set aside");
+    sleeper.spend.settle(settled(attempt, 80));
+    under_way.charge(80);
+    drop(under_way);
+    sleeper.end().await;
+    assert_eq!(books(&test).await, (80, 0, 80));
+}
+
+#[tokio::test]
+async fn a_process_that_ends_in_order_leaves_no_row_open() {
+    let (test, _database) = TestDatabase::migrated().await;
+    let process = Process::start(&test, &TestClock::at(MIDDAY), settings(total(100_000)));
+    let under_way = process.spend.reserve(&who("ada", "k"), 100).await.expect("there is plenty");
+    // Of a turn that could not be stored in time.
+    process.spend.open(&under_way.attempt(new_attempt()));
+    process.end().await;
+    let session = test.session().await;
+    let crashed = "SELECT count(*) FROM usage WHERE state = 'settled' AND reason = 'crashed' AND estimated";
+    assert_eq!(value::<i64>(&session, crashed).await, 1);
+    assert_eq!(books(&test).await, (100, 0, 100));
+    drop(under_way);
 }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::upstream::Upstreams;
 use super::viewer::{Seen, Viewers, refusals};
 use crate::support::TestDatabase;
 use crate::support::server::API_KEY;
@@ -15,17 +14,16 @@ pub struct Account<'a> {
     pub database: &'a TestDatabase,
     pub servers: &'a [String],
     pub seen: &'a [Seen],
-    pub upstreams: &'a Upstreams,
 }
 
 /// One line: what, how many there should be, how many there are.
-type Line = (&'static str, i64, i64);
+pub type Line = (&'static str, i64, i64);
 
 const FINAL: &str = "('completed', 'incomplete', 'failed', 'cancelled')";
 
 impl Account<'_> {
-    /// Waits until every line balances; says which do not, if they never do. Gives the table.
-    pub async fn balances(&self, limit: Duration) -> String {
+    /// Waits until every turn has ended, and compares. Gives the lines, what differs, and how long the waiting took.
+    pub async fn turns(&self, limit: Duration) -> (Vec<Line>, Vec<String>, Duration) {
         let start = Instant::now();
         // What is left is ended by whoever finds its lease lapsed.
         let unfinished = format!("SELECT count(*) FROM responses WHERE state NOT IN {FINAL}");
@@ -34,24 +32,14 @@ impl Account<'_> {
         }
         let settled = start.elapsed();
         let mut lines = self.rows(&unfinished).await;
-        let (compared, mut faults) = self.compared().await;
+        let (compared, faults) = self.compared().await;
         lines.extend(compared);
-        lines.extend(self.usage().await);
-        let mut table = self.table(&lines);
-        table += &self.flagged().await;
-        writeln!(table, "settled {settled:.1?} after the last viewer").expect("text");
-        let balanced = lines.iter().all(|(_, wanted, found)| wanted == found);
-        faults.truncate(10);
-        assert!(balanced, "{table}\n{}", faults.join("\n"));
-        table
+        (lines, faults, settled)
     }
 
     async fn rows(&self, unfinished: &str) -> Vec<Line> {
         let row = async |query: &str| self.database.count(query).await;
-        let locked = format!(
-            "SELECT count(*) FROM conversations c WHERE active_response IS NOT NULL AND NOT EXISTS
-             (SELECT FROM responses r WHERE r.id = c.active_response AND r.state IN {FINAL})"
-        );
+        let locked = "SELECT count(*) FROM conversations WHERE active_response IS NOT NULL";
         let held =
             format!("SELECT count(*) FROM responses WHERE lease_until > now() AND state NOT IN {FINAL}");
         let half = format!("SELECT count(*) FROM responses WHERE state IN {FINAL} AND completed_at IS NULL");
@@ -59,11 +47,16 @@ impl Account<'_> {
                     HAVING max(part) + 1 <> count(*) OR min(part) <> 0) torn";
         let twice =
             "SELECT count(*) FROM (SELECT thread_id, id FROM items GROUP BY 1, 2 HAVING count(*) > 1) twice";
+        let told = "SELECT count(*) FROM responses r JOIN callbacks c ON c.response_id = r.id
+                    WHERE c.type = 'response.' || r.state AND c.target = r.callback_target";
+        let to_be_told = row("SELECT count(*) FROM responses WHERE callback_target IS NOT NULL").await;
         vec![
+            ("ends told of as they were", to_be_told, row(told).await),
+            ("callbacks", to_be_told, row("SELECT count(*) FROM callbacks").await),
             ("turns without an end", 0, row(unfinished).await),
             ("turns that ended at no time", 0, row(&half).await),
             ("leases on turns", 0, row(&held).await),
-            ("conversations locked", 0, row(&locked).await),
+            ("conversations locked", 0, row(locked).await),
             ("logs with a gap", 0, row(torn).await),
             ("items doubled", 0, row(twice).await),
         ]
@@ -125,49 +118,8 @@ impl Account<'_> {
         (lines, faults)
     }
 
-    /// Usage rows against what the providers counted: a row that is not flagged is one of their answers, to the token.
-    async fn usage(&self) -> Vec<Line> {
-        let told = "SELECT deployment, input_tokens, output_tokens FROM usage
-                    WHERE state = 'settled' AND NOT estimated AND input_tokens + output_tokens > 0";
-        let mut answers = self.upstreams.told();
-        let (mut rows, mut known) = (0, 0);
-        for row in self.database.client().await.query(told, &[]).await.expect("usage") {
-            let tokens = (number(&row, 1), number(&row, 2));
-            let of = answers.entry(row.get(0)).or_default();
-            rows += 1;
-            if let Some(at) = of.iter().position(|answer| *answer == tokens) {
-                of.swap_remove(at);
-                known += 1;
-            } else {
-                println!("{} never told of {tokens:?}", row.get::<_, String>(0));
-            }
-        }
-        let row = async |query: &str| self.database.count(query).await;
-        let unpaid = "SELECT count(*) FROM responses r
-                      WHERE NOT EXISTS (SELECT FROM usage u WHERE u.response_id = r.id)";
-        let unsettled = "SELECT count(*) FROM responses r WHERE state = 'completed' AND NOT EXISTS
-                         (SELECT FROM usage u WHERE u.response_id = r.id AND u.state = 'settled')";
-        vec![
-            ("usage as told that a provider told", rows, known),
-            ("stored turns without a usage row", 0, row(unpaid).await),
-            ("completed turns whose usage is not settled", 0, row(unsettled).await),
-        ]
-    }
-
-    /// What the rest of the usage rows says.
-    async fn flagged(&self) -> String {
-        let estimated = self.database.count("SELECT count(*) FROM usage WHERE estimated").await;
-        let open = self.database.count("SELECT count(*) FROM usage WHERE state = 'open'").await;
-        let rows = self.database.count("SELECT count(*) FROM usage").await;
-        format!("usage rows: {rows}, estimated {estimated}, open until their process counts as dead {open}\n")
-    }
-
-    fn table(&self, lines: &[Line]) -> String {
-        let mut table = format!("{:<44} {:>8} {:>8}\n", "", "expected", "found");
-        for (what, wanted, found) in lines {
-            let mark = if wanted == found { "" } else { "  <--" };
-            writeln!(table, "{what:<44} {wanted:>8} {found:>8}{mark}").expect("text");
-        }
+    /// What viewers met, in words.
+    pub fn met(&self) -> String {
         let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
         for seen in self.seen.iter().filter(|seen| seen.whole) {
             let kind = seen.events.last().and_then(|event| event["type"].as_str()).unwrap_or("none");
@@ -177,19 +129,21 @@ impl Account<'_> {
         let times: u32 = self.seen.iter().map(|seen| seen.resumed).sum();
         let events: usize = self.seen.iter().map(|seen| seen.events.len()).sum();
         let refused = refusals(self.seen);
-        let (requests, charged) = (self.upstreams.requests(), self.upstreams.charged());
-        writeln!(
-            table,
-            "ends seen: {ends:?}\nviewers that resumed: {resumed}, {times} times; events seen: {events}"
+        format!(
+            "ends seen: {ends:?}\nviewers that resumed: {resumed}, {times} times; events seen: {events}\n\
+             refusals that stood: {refused:?}\n"
         )
-        .expect("text");
-        writeln!(
-            table,
-            "refusals that stood: {refused:?}\nrequests to providers: {requests}; on the bill: {charged:?}"
-        )
-        .expect("text");
-        table
     }
+}
+
+/// Lines as a table; those that do not balance are marked.
+pub fn table(lines: &[Line]) -> String {
+    let mut table = format!("{:<52} {:>8} {:>8}\n", "", "expected", "found");
+    for (what, wanted, found) in lines {
+        let mark = if wanted == found { "" } else { "  <--" };
+        writeln!(table, "{what:<52} {wanted:>8} {found:>8}{mark}").expect("text");
+    }
+    table
 }
 
 async fn resource(server: &str, id: &str) -> Value {
@@ -246,10 +200,6 @@ fn difference(seen: &Seen, replayed: &[Seen]) -> String {
     told
 }
 
-fn number(row: &tokio_postgres::Row, column: usize) -> u64 {
-    u64::try_from(row.get::<_, i64>(column)).expect("no debt")
-}
-
-fn count<T>(things: impl IntoIterator<Item = T>) -> i64 {
+pub fn count<T>(things: impl IntoIterator<Item = T>) -> i64 {
     i64::try_from(things.into_iter().count()).expect("not that many")
 }

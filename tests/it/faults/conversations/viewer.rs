@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use rand::RngExt;
+use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
+use super::plan::Plan;
 use super::upstream::MODELS;
 use crate::support::server::API_KEY;
 use crate::support::unique;
@@ -44,6 +47,8 @@ const MANNERS: [Manner; 8] = [
 /// What came of one turn, as far as its viewer could see.
 #[derive(Debug, Default)]
 pub struct Seen {
+    /// What the turn is called in its input.
+    pub name: String,
     pub id: Option<String>,
     pub stored: bool,
     /// In order; the number of each is its index.
@@ -58,7 +63,7 @@ pub struct Seen {
 /// All of them.
 pub struct Viewers {
     servers: Vec<String>,
-    turns: usize,
+    plan: Plan,
     client: reqwest::Client,
 }
 
@@ -72,37 +77,40 @@ enum Came {
 }
 
 impl Viewers {
-    pub fn new(servers: Vec<String>, turns: usize) -> Self {
+    pub fn new(servers: Vec<String>, plan: Plan) -> Self {
         let client = reqwest::Client::builder()
             .no_proxy()
             .connect_timeout(Duration::from_secs(1))
             .read_timeout(Duration::from_secs(5));
-        Self { servers, turns, client: client.build().expect("a client") }
+        Self { servers, plan, client: client.build().expect("a client") }
     }
 
-    /// Runs all turns, so many at a time; every third is in one of a few conversations.
-    pub async fn all(&self, at_once: usize) -> Vec<Seen> {
+    /// Runs all turns, some at a time, and then more until `done`; every third is in one of a few conversations.
+    pub async fn all(&self, done: impl Fn() -> bool) -> Vec<Seen> {
+        let turns = self.plan.turns;
+        let mut dice = self.plan.dice("conversations", 0);
         let mut conversations = Vec::new();
-        for _ in 0..(self.turns / 20).max(2) {
-            conversations.push(self.conversation().await);
+        for _ in 0..(turns / 20).max(2) {
+            conversations.push(self.conversation(&mut dice).await);
         }
-        futures_util::stream::iter(0..self.turns)
+        let wanted = (0..turns * 4).take_while(|at| *at < turns || !done());
+        futures_util::stream::iter(wanted)
             .map(|at| {
                 let conversation = (at % 3 == 0).then(|| &*conversations[at % conversations.len()]);
-                self.turn(MANNERS[at % MANNERS.len()], conversation)
+                self.turn(MANNERS[at % MANNERS.len()], conversation, self.plan.dice("turn", at))
             })
-            .buffer_unordered(at_once)
+            .buffer_unordered(self.plan.at_once())
             .collect()
             .await
     }
 
-    fn somewhere(&self) -> &str {
-        &self.servers[rand::random_range(0..self.servers.len())]
+    fn somewhere(&self, dice: &mut StdRng) -> &str {
+        &self.servers[dice.random_range(0..self.servers.len())]
     }
 
-    async fn conversation(&self) -> String {
+    async fn conversation(&self, dice: &mut StdRng) -> String {
         loop {
-            let url = format!("{}/v1/conversations", self.somewhere());
+            let url = format!("{}/v1/conversations", self.somewhere(dice));
             let answer = self.client.post(url).bearer_auth(API_KEY).json(&json!({})).send().await;
             if let Ok(answer) = answer
                 && let Ok(body) = answer.json::<Value>().await
@@ -110,42 +118,47 @@ impl Viewers {
             {
                 return id.to_owned();
             }
-            pause().await;
+            pause(dice).await;
         }
     }
 
-    async fn turn(&self, manner: Manner, conversation: Option<&str>) -> Seen {
-        let mut seen = Seen { stored: manner != Manner::NotStored, ..Seen::default() };
+    async fn turn(&self, manner: Manner, conversation: Option<&str>, mut dice: StdRng) -> Seen {
+        let name = unique("turn");
+        let mut seen = Seen { name: name.clone(), stored: manner != Manner::NotStored, ..Seen::default() };
         let mut body = json!({
-            "model": MODELS[rand::random_range(0..MODELS.len())],
-            "input": "Say something.",
+            "model": MODELS[dice.random_range(0..MODELS.len())],
+            "input": format!("Say something to {name}."),
             "stream": manner != Manner::Unwatched,
             "store": seen.stored,
             "background": matches!(manner, Manner::Background | Manner::Unwatched),
             "tools": [{ "type": "function", "name": "look_up", "parameters": {} }],
         });
+        if body["background"] == true {
+            body["callback"] = "crm".into();
+        }
         if let Some(conversation) = conversation.filter(|_| seen.stored) {
             body["conversation"] = conversation.into();
         }
-        let key = unique("turn");
         let until = Instant::now() + PATIENCE;
         let mut refusals = 0;
         let leaves = matches!(manner, Manner::Left | Manner::Cancelled);
         while Instant::now() < until {
-            let post = self.client.post(format!("{}/v1/responses", self.somewhere())).json(&body);
-            let post = post.header("idempotency-key", &key);
+            let post = self.client.post(format!("{}/v1/responses", self.somewhere(&mut dice)));
+            let post = post.json(&body).header("idempotency-key", &name);
             let request = match &seen.id {
                 None => post,
                 Some(id) => {
                     seen.resumed += u32::from(!seen.events.is_empty());
-                    let mut url = format!("{}/v1/responses/{id}?stream=true", self.somewhere());
+                    let mut url = format!("{}/v1/responses/{id}?stream=true", self.somewhere(&mut dice));
                     if let Some(last) = seen.events.len().checked_sub(1) {
                         url += &format!("&starting_after={last}");
                     }
                     self.client.get(url)
                 }
             };
-            match self.watch(request, &mut seen, leaves || rand::random_bool(0.8)).await {
+            let drops = leaves || dice.random_bool(0.8);
+            let most = if drops { dice.random_range(1..60) } else { usize::MAX };
+            match self.watch(request, &mut seen, most).await {
                 Came::End => {
                     // Of one that nobody watches only the id is known; the account looks for its end.
                     seen.whole = !seen.events.is_empty();
@@ -154,28 +167,31 @@ impl Viewers {
                 Came::Broken if seen.id.is_some() && !seen.stored => return seen,
                 Came::Broken if seen.id.is_some() && manner == Manner::Left => return seen,
                 Came::Broken if seen.id.is_some() && manner == Manner::Cancelled => {
-                    self.cancel(seen.id.as_deref().unwrap_or_default(), until).await;
+                    self.cancel(seen.id.as_deref().unwrap_or_default(), until, &mut dice).await;
                 }
                 Came::Broken => {}
                 Came::Refused(status, code) => {
                     // A lock goes away; that of a turn whose process died, with its lease.
-                    let passing = code == "conversation_locked" || code == "database_unavailable";
+                    let passing = matches!(
+                        &*code,
+                        "conversation_locked" | "database_unavailable" | "budget_unavailable"
+                    );
                     refusals += u32::from(!passing);
                     seen.refused = Some((status, code));
                     if refusals >= 3 {
                         return seen;
                     }
-                    pause().await;
+                    pause(&mut dice).await;
                 }
             }
-            pause().await;
+            pause(&mut dice).await;
         }
         seen.refused.get_or_insert((0, "patience".to_owned()));
         seen
     }
 
-    /// One request, and what comes of it until it ends or is dropped.
-    async fn watch(&self, request: reqwest::RequestBuilder, seen: &mut Seen, drops: bool) -> Came {
+    /// One request, and what comes of it until it ends or is dropped after so many events.
+    async fn watch(&self, request: reqwest::RequestBuilder, seen: &mut Seen, most: usize) -> Came {
         let Ok(answer) = request.bearer_auth(API_KEY).send().await else { return Came::Broken };
         let status = answer.status().as_u16();
         let kind = answer.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or("");
@@ -190,7 +206,6 @@ impl Viewers {
             return Came::End;
         }
         seen.refused = None;
-        let most = if drops { rand::random_range(1..60) } else { usize::MAX };
         let mut count = 0;
         let mut buffer = Vec::new();
         let mut pieces = answer.bytes_stream();
@@ -216,33 +231,33 @@ impl Viewers {
         Came::Broken
     }
 
-    async fn cancel(&self, id: &str, until: Instant) {
+    async fn cancel(&self, id: &str, until: Instant, dice: &mut StdRng) {
         while Instant::now() < until {
-            let url = format!("{}/v1/responses/{id}/cancel", self.somewhere());
+            let url = format!("{}/v1/responses/{id}/cancel", self.somewhere(dice));
             let answer = self.client.post(url).bearer_auth(API_KEY).send().await;
             if answer.is_ok_and(|answer| answer.status() == 200) {
                 return;
             }
-            pause().await;
+            pause(dice).await;
         }
     }
 
     /// One stored turn from one server, until that has no more to show.
     pub async fn once(server: &str, model: &str) -> Seen {
-        let viewers = Self::new(vec![server.to_owned()], 0);
+        let viewers = Self::new(vec![server.to_owned()], Plan::fixed());
         let mut seen = Seen { stored: true, ..Seen::default() };
         let body = json!({ "model": model, "input": "Say something.", "stream": true });
         let request = viewers.client.post(format!("{server}/v1/responses")).json(&body);
-        seen.whole = matches!(viewers.watch(request, &mut seen, false).await, Came::End);
+        seen.whole = matches!(viewers.watch(request, &mut seen, usize::MAX).await, Came::End);
         seen
     }
 
     /// What a fresh viewer is shown of a turn that is over.
     pub async fn replay(server: &str, id: &str) -> Seen {
-        let viewers = Self::new(vec![server.to_owned()], 0);
+        let viewers = Self::new(vec![server.to_owned()], Plan::fixed());
         let mut seen = Seen { id: Some(id.to_owned()), ..Seen::default() };
         let request = viewers.client.get(format!("{server}/v1/responses/{id}?stream=true"));
-        match viewers.watch(request, &mut seen, false).await {
+        match viewers.watch(request, &mut seen, usize::MAX).await {
             Came::End => seen.whole = true,
             Came::Broken => {}
             Came::Refused(status, code) => seen.refused = Some((status, code)),
@@ -271,6 +286,6 @@ pub fn refusals(seen: &[Seen]) -> BTreeMap<(u16, String), usize> {
     counts
 }
 
-async fn pause() {
-    tokio::time::sleep(Duration::from_millis(rand::random_range(20..300))).await;
+async fn pause(dice: &mut StdRng) {
+    tokio::time::sleep(Duration::from_millis(dice.random_range(20..300))).await;
 }

@@ -13,8 +13,8 @@ mod frames;
 mod script;
 mod server;
 
-pub use script::{Ending, Script, Tool, UsageForm};
-pub use server::{Charged, FakeProvider, Seen};
+pub use script::{Ending, Finding, Script, Tool, UsageForm};
+pub use server::{Answered, Charged, FakeProvider, Seen};
 
 /// Which wire format a provider speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

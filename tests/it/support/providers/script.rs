@@ -10,7 +10,11 @@ pub type Failure = (u16, Vec<(&'static str, String)>, Value);
 /// One request's answer.
 #[derive(Clone, Debug)]
 pub struct Script {
+    /// What it is called where answers are counted.
+    pub name: &'static str,
     pub failure: Option<Failure>,
+    /// The connection is reset before there is an answer.
+    pub hangs_up: bool,
     /// Before the head of the answer.
     pub delay: Duration,
     /// Between the head and the first frame.
@@ -21,6 +25,10 @@ pub struct Script {
     pub reasoning: Option<String>,
     pub refusal: Option<String>,
     pub tools: Vec<Tool>,
+    /// At Azure: its asynchronous filter finds something in what was sent.
+    pub finds: Option<Finding>,
+    /// Pieces of text come with log probabilities, each piece one token.
+    pub likely: bool,
     /// Input, cached, output, reasoning.
     pub usage: (u64, u64, u64, u64),
     pub usage_form: UsageForm,
@@ -41,6 +49,15 @@ pub struct Tool {
     pub id: Option<&'static str>,
     pub name: &'static str,
     pub arguments: &'static str,
+}
+
+/// What an asynchronous filter finds in the text it let pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// So many pieces of text are in order.
+    pub kept: usize,
+    /// It says so behind the finish, else with it.
+    pub late: bool,
 }
 
 /// Where the usage of chat completions stands.
@@ -76,7 +93,9 @@ pub enum Ending {
 impl Default for Script {
     fn default() -> Self {
         Self {
+            name: "unnamed",
             failure: None,
+            hangs_up: false,
             delay: Duration::ZERO,
             first: Duration::ZERO,
             pace: Duration::ZERO,
@@ -84,6 +103,8 @@ impl Default for Script {
             reasoning: None,
             refusal: None,
             tools: Vec::new(),
+            finds: None,
+            likely: false,
             usage: (11, 4, 7, 2),
             usage_form: UsageForm::EmptyChoices,
             finish: "stop",
@@ -119,10 +140,22 @@ impl Script {
         Self { failure: Some((status, Vec::new(), body)), ..Self::default() }
     }
 
+    /// No answer, and no connection any more.
+    pub fn hangs_up() -> Self {
+        Self { hangs_up: true, ..Self::default() }
+    }
+
     /// A tool called.
     pub fn calls(name: &'static str, arguments: &'static str) -> Self {
         let tools = vec![Tool { id: Some("call_1"), name, arguments }];
         Self { tools, finish: "tool_calls", ..Self::default() }
+    }
+
+    /// Called so where answers are counted.
+    #[must_use]
+    pub fn named(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
     }
 
     #[must_use]
@@ -154,6 +187,20 @@ impl Script {
     #[must_use]
     pub fn thinks(mut self, reasoning: &str) -> Self {
         self.reasoning = Some(reasoning.to_owned());
+        self
+    }
+
+    /// All but the first pieces are taken back, with the finish or, `late`, behind it.
+    #[must_use]
+    pub fn filtered_behind(mut self, kept: usize, late: bool) -> Self {
+        self.finds = Some(Finding { kept, late });
+        self
+    }
+
+    /// With log probabilities.
+    #[must_use]
+    pub fn likely(mut self) -> Self {
+        self.likely = true;
         self
     }
 

@@ -1,14 +1,13 @@
 //! The HTTP side of a fake provider.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -41,13 +40,28 @@ pub struct Charged {
     pub output: u64,
 }
 
+/// A request, and what became of it.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// What the caller calls it: `x-client-request-id`.
+    pub attempt: Option<String>,
+    /// The name of the script that it was answered by.
+    pub script: &'static str,
+    pub at: Instant,
+    /// Whether it would stand on the bill.
+    pub charged: bool,
+    /// Input and output, if the answer told its usage at its end.
+    pub told: Option<(u64, u64)>,
+}
+
 #[derive(Default)]
 struct State {
     next: VecDeque<Script>,
     always: Script,
     seen: Vec<Seen>,
     charged: Charged,
-    told: Vec<(u64, u64)>,
+    /// Beside `seen`.
+    answered: Vec<Answered>,
     connections: u64,
     abandoned: u64,
 }
@@ -123,9 +137,9 @@ impl FakeProvider {
         self.state.lock().unwrap().charged
     }
 
-    /// Input and output of every answer that told its usage at its end.
-    pub fn told(&self) -> Vec<(u64, u64)> {
-        self.state.lock().unwrap().told.clone()
+    /// What became of all requests so far, in their order.
+    pub fn answered(&self) -> Vec<Answered> {
+        self.state.lock().unwrap().answered.clone()
     }
 
     /// Connections taken so far.
@@ -180,32 +194,42 @@ async fn answer(
     wire: Wire,
     state: Arc<Mutex<State>>,
     reset: Arc<AtomicBool>,
-) -> Result<Response<Body>, Infallible> {
+) -> io::Result<Response<Body>> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let path = parts.uri.to_string();
     let embeds = path.contains("/embeddings");
-    let script = {
+    let (script, number) = {
         let mut state = state.lock().unwrap();
+        let script = state.next.pop_front().unwrap_or_else(|| state.always.clone());
+        let attempt = parts.headers.get("x-client-request-id").and_then(|id| id.to_str().ok());
+        let attempt = attempt.map(str::to_owned);
+        let answered =
+            Answered { attempt, script: script.name, at: Instant::now(), charged: false, told: None };
+        state.answered.push(answered);
         state.seen.push(Seen { path, headers: parts.headers, body });
-        state.next.pop_front().unwrap_or_else(|| state.always.clone())
+        (script, state.seen.len() - 1)
     };
     tokio::time::sleep(script.delay).await;
+    if script.hangs_up {
+        reset.store(true, Ordering::Release);
+        return Err(io::Error::other("hung up on purpose"));
+    }
     if let Some((status, headers, body)) = &script.failure {
         if body["error"]["code"] == "content_filter" {
-            charge(&state, &script);
+            charge(&state, &script, number);
         }
         return Ok(whole(*status, headers, body));
     }
-    charge(&state, &script);
+    charge(&state, &script, number);
     if embeds {
         let body = json!({"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.5, -0.5]}],
             "model": "m", "usage": {"prompt_tokens": script.usage.0, "total_tokens": script.usage.0}});
         return Ok(whole(200, &[], &body));
     }
     let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(play(script, wire, state, sender, reset));
+    tokio::spawn(play(script, wire, state, number, sender, reset));
     let frames = futures_util::stream::unfold(receiver, |mut receiver| async {
         receiver.recv().await.map(|frame: io::Result<Bytes>| (frame.map(BodyFrame::data), receiver))
     });
@@ -213,8 +237,9 @@ async fn answer(
     Ok(response.body(StreamBody::new(frames).boxed_unsync()).expect("a response"))
 }
 
-fn charge(state: &Mutex<State>, script: &Script) {
+fn charge(state: &Mutex<State>, script: &Script, number: usize) {
     let mut state = state.lock().unwrap();
+    state.answered[number].charged = true;
     state.charged.requests += 1;
     state.charged.input += script.usage.0;
 }
@@ -224,11 +249,12 @@ async fn play(
     script: Script,
     wire: Wire,
     state: Arc<Mutex<State>>,
+    number: usize,
     sender: mpsc::Sender<io::Result<Bytes>>,
     reset: Arc<AtomicBool>,
 ) {
     let outcome = tokio::select! {
-        outcome = frames_of(&script, wire, &sender, &reset, &state) => outcome,
+        outcome = frames_of(&script, wire, &sender, &reset, &state, number) => outcome,
         () = sender.closed() => Err(()),
     };
     if outcome.is_err() {
@@ -242,6 +268,7 @@ async fn frames_of(
     sender: &mpsc::Sender<io::Result<Bytes>>,
     reset: &AtomicBool,
     state: &Mutex<State>,
+    number: usize,
 ) -> Result<(), ()> {
     tokio::time::sleep(script.first).await;
     let mut frames: Vec<Frame> = frames::of(script, wire);
@@ -275,7 +302,7 @@ async fn frames_of(
     // Where only the mark of the end is missing, usage went out before it, unless it is the mark.
     let whole = script.ending == Ending::Proper || (script.ends_after.is_none() && wire != Wire::Responses);
     if whole && script.usage_form != UsageForm::Never {
-        state.lock().unwrap().told.push((script.usage.0, script.usage.2));
+        state.lock().unwrap().answered[number].told = Some((script.usage.0, script.usage.2));
     }
     let pieces = frames.iter().filter(|frame| frame.piece).count() as u64;
     match &script.ending {
