@@ -20,14 +20,13 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use warp::reply::Response;
 
-/// How long a peer may take nothing of what is written to it.
-const WRITE_STALL: Duration = Duration::from_secs(60);
-
 /// What one connection may use.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub head_max: usize,
     pub head_timeout: Duration,
+    /// How long a peer may take nothing of what is written to it.
+    pub write_patience: Duration,
 }
 
 /// Connections open now, of those allowed.
@@ -93,8 +92,8 @@ where
             tasks.spawn("refuse connection", refuse(stream, counted));
             continue;
         }
-        let connection =
-            http1.serve_connection(TokioIo::new(Stalling::new(stream)), service.clone()).with_upgrades();
+        let stream = Stalling::new(stream, limits.write_patience);
+        let connection = http1.serve_connection(TokioIo::new(stream), service.clone()).with_upgrades();
         let (stopping, cutting) = (stopping.clone(), cutting.clone());
         tasks.spawn("connection", async move {
             let mut connection = std::pin::pin!(connection);
@@ -133,15 +132,16 @@ async fn refuse(mut stream: TcpStream, counted: Counted) {
     drop(counted);
 }
 
-/// A stream whose peer must go on reading: a viewer that takes nothing for a minute loses its connection, and resumes.
+/// A stream whose peer must go on reading: a viewer that takes nothing for too long loses its connection, and resumes.
 struct Stalling {
     stream: TcpStream,
+    patience: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stalling {
-    fn new(stream: TcpStream) -> Self {
-        Self { stream, stalled: None }
+    fn new(stream: TcpStream, patience: Duration) -> Self {
+        Self { stream, patience, stalled: None }
     }
 
     fn judge<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -149,11 +149,16 @@ impl Stalling {
             self.stalled = None;
             return polled;
         }
-        let sleep = self
-            .stalled
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + WRITE_STALL)));
+        let due = Instant::now() + self.patience;
+        let sleep = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
         match sleep.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Ready(()) => {
+                tracing::info!(
+                    code = "connection.stalled",
+                    "a peer took nothing of what was written to it for WRITE_PATIENCE; its connection is closed"
+                );
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
             Poll::Pending => Poll::Pending,
         }
     }

@@ -68,10 +68,14 @@ async fn serve() -> anyhow::Result<()> {
 
     let capacity = config.server.connections.unwrap_or_else(connection_capacity);
     let address = SocketAddr::new(config.server.bind, config.server.port);
-    let listener =
-        listen(address).with_context(|| format!("cannot listen on {address} (BIND_ADDRESS, PORT)"))?;
+    let listener = listen(address, config.server.send_buffer)
+        .with_context(|| format!("cannot listen on {address} (BIND_ADDRESS, PORT)"))?;
     let (stopping, cutting) = (CancellationToken::new(), CancellationToken::new());
-    let limits = Limits { head_max: config.server.head_max, head_timeout: config.server.head_timeout };
+    let limits = Limits {
+        head_max: config.server.head_max,
+        head_timeout: config.server.head_timeout,
+        write_patience: config.server.write_patience,
+    };
     let (drain, tasks, connections) = (config.server.drain, Tasks::new(), Tasks::new());
     let counted = Arc::new(Connections::new(capacity));
     let app =
@@ -115,10 +119,12 @@ async fn serve() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn listen(address: SocketAddr) -> std::io::Result<tokio::net::TcpListener> {
+fn listen(address: SocketAddr, send_buffer: u32) -> std::io::Result<tokio::net::TcpListener> {
     const BACKLOG: u32 = 4_096;
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
+    // Connections inherit it.
+    socket.set_send_buffer_size(send_buffer)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use colloquy::conversation::combinations::Transport;
 use colloquy::conversation::engine::{Call, Followed, Turn};
 use colloquy::database::responses::Order;
-use colloquy::openresponses::{ApiError, CreateResponse, Encoded, excerpt, parse};
+use colloquy::openresponses::{ApiError, CreateResponse, Dialect, Encoded, Form, excerpt, parse};
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -30,9 +30,9 @@ pub async fn create(app: &Arc<App>, mut request: Request) -> Result<Response, Ap
     let turn = app.engine.create(&who, parameters, call, admitted).await?;
     let mut response = if streamed {
         app.engine.viewed(&turn).await?;
-        let viewer = turn.viewer(Encoded::Sse, None);
+        let viewer = turn.viewer(form(&request.headers, Encoded::Sse), None);
         refused_early(app, &turn).await?;
-        stream::sse(viewer, app.config.server.heartbeat)
+        stream::sse(viewer, &app.config.server)
     } else if background {
         crate::http::json(&app.engine.get(&who, &turn.id.to_string(), false).await?)
     } else {
@@ -76,6 +76,16 @@ pub fn call(headers: &HeaderMap, transport: Transport, body: &[u8]) -> Result<Ca
     })
 }
 
+/// The form in which a caller gets events: OpenAI's SDKs say who they are, and which helper of theirs calls.
+pub fn form(headers: &HeaderMap, encoded: Encoded) -> Form {
+    let dialect = match headers.get("x-stainless-helper-method") {
+        Some(helper) if helper == "stream" => Dialect::OpenAiHelper,
+        _ if headers.contains_key("x-stainless-lang") => Dialect::OpenAi,
+        _ => Dialect::OpenResponses,
+    };
+    Form { encoded, dialect }
+}
+
 /// `GET /v1/responses/{id}`, also as a stream.
 pub async fn get(app: &Arc<App>, request: Request, id: &str) -> Result<Response, ApiError> {
     let who = app.authenticate(&request.headers).await?;
@@ -103,14 +113,12 @@ pub async fn get(app: &Arc<App>, request: Request, id: &str) -> Result<Response,
         return Err(ApiError::invalid_value("starting_after", message));
     }
     if streamed {
-        let Followed { viewer, by_grant } =
-            app.engine.follow(&who, id, Encoded::Sse, after, encrypted).await?;
-        let heartbeat = app.config.server.heartbeat;
+        let form = form(&request.headers, Encoded::Sse);
+        let Followed { viewer, by_grant } = app.engine.follow(&who, id, form, after, encrypted).await?;
+        let limits = &app.config.server;
         return Ok(match by_grant {
-            None => stream::sse(viewer, heartbeat),
-            Some(conversation) => {
-                stream::sse(stream::Granted::new(viewer, app, who, conversation), heartbeat)
-            }
+            None => stream::sse(viewer, limits),
+            Some(conversation) => stream::sse(stream::Granted::new(viewer, app, who, conversation), limits),
         });
     }
     Ok(crate::http::json(&app.engine.get(&who, id, encrypted).await?))

@@ -8,7 +8,7 @@ use colloquy::access::{self, Principal};
 use colloquy::conversation::combinations::Transport;
 use colloquy::conversation::engine::{Call, Local, Turn};
 use colloquy::conversation::live::{Cut, Seen, Viewer};
-use colloquy::openresponses::{ApiError, CreateResponse, Encoded, ErrorType};
+use colloquy::openresponses::{ApiError, CreateResponse, Encoded, ErrorType, Form};
 use colloquy::request_id::{self, RequestId};
 use futures_util::{SinkExt, StreamExt};
 use http::header::{
@@ -32,6 +32,7 @@ use warp::reply::Response;
 use crate::app::App;
 use crate::browser;
 use crate::http::refusal;
+use crate::responses::form;
 
 /// A browser cannot send headers: its key comes as a subprotocol behind this.
 pub const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
@@ -83,6 +84,7 @@ async fn handshake(app: Arc<App>, mut request: hyper::Request<Incoming>) -> Resu
     let request_id = request_id::of(headers);
     let presented = access::presented(headers).or(token).map(SecretString::from);
     let who = app.verify(presented.as_ref().map(ExposeSecret::expose_secret)).await?;
+    let form = form(headers, Encoded::Json);
 
     let mut response = Response::new("".into());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -97,7 +99,7 @@ async fn handshake(app: Arc<App>, mut request: hyper::Request<Incoming>) -> Resu
     let tasks = app.tasks.clone();
     tasks.spawn("websocket", async move {
         match upgrade.await {
-            Ok(upgraded) => serve(app, who, presented, upgraded, request_id).await,
+            Ok(upgraded) => serve(app, who, presented, form, upgraded, request_id).await,
             Err(error) => tracing::debug!(code = "connection.broken", %error, "an upgrade did not happen"),
         }
     });
@@ -128,6 +130,7 @@ struct Session {
     who: Arc<Principal>,
     /// The key or token it was opened with. What is revoked meanwhile asks for no further turn.
     presented: Option<SecretString>,
+    form: Form,
     /// The turn before, if it was not stored.
     local: Option<Arc<Local>>,
     deadline: Instant,
@@ -139,6 +142,7 @@ async fn serve(
     app: Arc<App>,
     who: Arc<Principal>,
     presented: Option<SecretString>,
+    form: Form,
     upgraded: Upgraded,
     request_id: RequestId,
 ) {
@@ -158,7 +162,7 @@ async fn serve(
         life = life.min(left.try_into().unwrap_or_default());
     }
     let deadline = Instant::now() + life;
-    let mut session = Session { app, who, presented, local: None, deadline, request_id };
+    let mut session = Session { app, who, presented, form, local: None, deadline, request_id };
     let close = session.run(&mut socket).await;
     if let Some(frame) = close {
         // The peer may be gone already.
@@ -237,7 +241,7 @@ impl Session {
             }
         };
         drop(text);
-        let mut viewer = turn.viewer(Encoded::Json, None);
+        let mut viewer = turn.viewer(self.form, None);
         let ended = self.follow(socket, &mut viewer, &turn).await;
         match ended? {
             true if turn.held.is_none() => self.local = Some(Arc::new(self.remembered(&turn))),
@@ -280,6 +284,7 @@ impl Session {
         loop {
             let seen = viewer.poll(&mut out);
             let lines = out.split();
+            let given = Instant::now();
             for line in lines.as_ref().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                 socket
                     .feed(Message::text(String::from_utf8_lossy(line).into_owned()))
@@ -287,6 +292,9 @@ impl Session {
                     .map_err(|_| None)?;
             }
             socket.flush().await.map_err(|_| None)?;
+            if given.elapsed() > self.app.config.server.write_patience {
+                return Err(Some(close(CloseCode::Again, "read too slowly; resume the response")));
+            }
             match seen {
                 Seen::End(_) => return Ok(true),
                 Seen::Cut(Cut::Draining) => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use colloquy::access::Principal;
+use colloquy::config::ServerConfig;
 use colloquy::conversation::live::{Cut, Live, Seen, Viewer};
 use colloquy::ids::ConversationId;
 use colloquy::openresponses::{ApiError, Response as Resource};
@@ -22,6 +23,8 @@ use crate::app::App;
 /// What ends every stream of server-sent events that came to its end.
 const DONE: &[u8] = b"data: [DONE]\n\n";
 const HEARTBEAT: &[u8] = b": heartbeat\n\n";
+const TOO_SLOW: &[u8] =
+    b": read too slowly; a stored response is resumed with GET ?stream=true&starting_after=N\n\n";
 
 /// Somebody who watches a turn, and writes what is seen as server-sent events.
 pub trait Frames: Send + Sync + 'static {
@@ -90,21 +93,26 @@ impl Frames for Granted {
     }
 }
 
-/// Streams a turn as server-sent events.
-pub fn sse(viewer: impl Frames, heartbeat: Duration) -> Response {
-    let events = stream::unfold(Some(viewer), move |viewer| async move {
-        let mut viewer = viewer?;
+/// Streams a turn as server-sent events. Who takes longer than `WRITE_PATIENCE` for one piece of it is told so and cut.
+pub fn sse(viewer: impl Frames, limits: &ServerConfig) -> Response {
+    let (heartbeat, patience) = (limits.heartbeat, limits.write_patience);
+    let begun = Some((viewer, Instant::now()));
+    let events = stream::unfold(begun, move |state| async move {
+        let (mut viewer, given) = state?;
+        if given.elapsed() > patience {
+            return Some((Ok::<Bytes, std::convert::Infallible>(Bytes::from_static(TOO_SLOW)), None));
+        }
         let mut out = BytesMut::new();
         let silent_until = Instant::now() + heartbeat;
         loop {
             if !viewer.write(&mut out) {
-                return Some((Ok::<Bytes, std::convert::Infallible>(out.freeze()), None));
+                return Some((Ok(out.freeze()), None));
             }
             if !out.is_empty() {
-                return Some((Ok(out.freeze()), Some(viewer)));
+                return Some((Ok(out.freeze()), Some((viewer, Instant::now()))));
             }
             if timeout_at(silent_until, viewer.changed()).await.is_err() {
-                return Some((Ok(Bytes::from_static(HEARTBEAT)), Some(viewer)));
+                return Some((Ok(Bytes::from_static(HEARTBEAT)), Some((viewer, Instant::now()))));
             }
         }
     });

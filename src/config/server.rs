@@ -71,7 +71,9 @@ const GRACE: Setting = Setting::new(
 const UNWATCHED: Setting = Setting::new(
     "UNWATCHED_TURNS_MAX",
     "turns",
-    "Most turns of one process that go on without a viewer; the oldest beyond are cancelled (background turns are not).",
+    "Most turns of one process that go on with nobody watching. A background turn counts from its start; beyond the limit \
+     it is refused with 429, and another turn with on_disconnect=continue is cancelled like the rest, after \
+     DISCONNECT_GRACE.",
 )
 .default("200");
 const TURNS: Setting =
@@ -96,6 +98,19 @@ const APPEND: Setting = Setting::new(
     "How long a stream waits for its log. After that it goes on live, and cannot be resumed until the log has caught up.",
 )
 .default("1s");
+const WRITE: Setting = Setting::new(
+    "WRITE_PATIENCE",
+    "time",
+    "How long a peer may take for what is written to it. Then its connection is closed; a viewer resumes on another.",
+)
+.default("60s");
+const SEND_BUFFER: Setting = Setting::new(
+    "SEND_BUFFER",
+    "bytes",
+    "What the system keeps of a connection's output until its peer takes it; Linux doubles it. Who reads nothing costs no \
+     more.",
+)
+.default("65536");
 const SOCKET_LIFE: Setting =
     Setting::new("WEBSOCKET_LIFETIME", "time", "How long a WebSocket may live.").default("60m");
 const SHOWN: Setting = Setting::new(
@@ -123,6 +138,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     LEASE,
     BACKGROUND,
     APPEND,
+    WRITE,
+    SEND_BUFFER,
     SOCKET_LIFE,
     SHOWN,
 ];
@@ -157,6 +174,8 @@ pub struct ServerConfig {
     /// How long a background turn with a callback waits for its provider.
     pub background_wait: Duration,
     pub log_patience: Duration,
+    pub write_patience: Duration,
+    pub send_buffer: u32,
     pub socket_lifetime: Duration,
     pub kept: Duration,
 }
@@ -192,6 +211,8 @@ impl ServerConfig {
             lease: reader.positive_duration(&LEASE),
             background_wait: reader.duration(&BACKGROUND),
             log_patience: reader.positive_duration(&APPEND),
+            write_patience: reader.positive_duration(&WRITE),
+            send_buffer: u32::try_from(reader.number(&SEND_BUFFER, 4_096, 1 << 26)).unwrap_or_default(),
             socket_lifetime: reader.positive_duration(&SOCKET_LIFE),
             kept: reader.duration(&SHOWN),
         }

@@ -15,11 +15,12 @@ mod paying;
 mod read;
 mod retries;
 mod run;
-mod stopping;
+mod scrub;
 mod tail;
 mod taken;
 mod turn;
 mod waiting;
+mod watched;
 mod writer;
 
 use std::collections::HashMap;
@@ -27,6 +28,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::callbacks::Callbacks;
@@ -59,7 +61,7 @@ pub struct Limits {
     pub log_patience: Duration,
     /// How long a turn without viewers goes on.
     pub disconnect_grace: Duration,
-    /// Most turns without viewers.
+    /// Most turns that go on with nobody watching.
     pub unwatched_max: usize,
     /// Most turns at once.
     pub turns_max: usize,
@@ -109,6 +111,8 @@ struct Inner {
     turns: Mutex<HashMap<ResponseId, Arc<Turn>>>,
     foreign: tail::Tailer,
     recent: retries::Recent,
+    /// Places for turns that go on with nobody watching.
+    unwatched: Arc<Semaphore>,
     /// The database did not answer the last times it was asked.
     is_away: AtomicBool,
     /// How many turns are in flight.
@@ -122,7 +126,7 @@ impl Engine {
     pub fn new(parts: Parts, limits: Limits, tasks: Tasks) -> Self {
         let Parts { router, database, spend, sealer, coordination, jobs, callbacks } = parts;
         let writer = Writer::start(&database, Arc::clone(&coordination), limits.log_patience, &tasks);
-        let foreign = tail::Tailer::start(&database, &coordination, &tasks);
+        let foreign = tail::Tailer::start(&database, &coordination, limits.lease, &tasks);
         let inner = Inner {
             instance: Uuid::now_v7(),
             router,
@@ -138,6 +142,7 @@ impl Engine {
             turns: Mutex::default(),
             foreign,
             recent: retries::Recent::default(),
+            unwatched: Arc::new(Semaphore::new(limits.unwatched_max.min(Semaphore::MAX_PERMITS))),
             is_away: AtomicBool::new(false),
             open: tokio::sync::watch::Sender::new(0),
             draining: AtomicBool::new(false),

@@ -139,7 +139,8 @@ fn response(row: &Row) -> Result<StoredResponse, DatabaseError> {
     })
 }
 
-/// The turn's own input items, for whoever may read it. `None`: there is no such turn. An `after` that is none of them gives them from the start.
+/// The turn's own input items, for whoever may read it. `None`: there is no such turn. An `after` that is none of them
+/// gives them from the start.
 pub async fn input_items(
     client: &impl Statements,
     caller: &str,
@@ -269,12 +270,33 @@ pub async fn mark_viewed(client: &impl Statements, owner: &str, id: ResponseId) 
     Ok(())
 }
 
+/// Says that turns which run in other processes are being watched through this one: they do not go on with nobody
+/// watching.
+pub async fn mark_watched(
+    client: &impl Statements,
+    turns: &[(&str, ResponseId)],
+) -> Result<(), DatabaseError> {
+    // Locked in one order, as for renewals; and nobody waits for the disk because of it.
+    const SQL: &str = "
+        WITH watched AS (
+            SELECT r.id FROM unnest($1::text[], $2::uuid[]) AS asked (owner, id)
+            JOIN responses r ON r.id = asked.id AND r.owner = asked.owner
+            WHERE r.state IN ('queued', 'in_progress') AND set_config('synchronous_commit', 'off', true) IS NOT NULL
+            ORDER BY r.id FOR NO KEY UPDATE OF r
+        )
+        UPDATE responses r SET watched_at = now() FROM watched WHERE r.id = watched.id";
+    let (owners, ids): (Vec<&str>, Vec<Uuid>) = turns.iter().map(|(owner, id)| (*owner, id.0)).unzip();
+    let params = [(&owners as _, Type::TEXT_ARRAY), (&ids as _, Type::UUID_ARRAY)];
+    client.execute("responses.mark_watched", SQL, &params).await?;
+    Ok(())
+}
+
 /// A state from its word in SQL.
 pub(super) fn status(word: &str) -> Result<ResponseStatus, DatabaseError> {
-    use ResponseStatus::{Cancelled, Completed, Failed, InProgress, Incomplete, Queued};
-    let known = [Queued, InProgress, Completed, Incomplete, Failed, Cancelled];
-    known.into_iter().find(|state| state.as_str() == word).ok_or_else(|| DatabaseError::Unexpected {
-        statement: "state",
-        reason: "a state this version does not know; a newer one wrote it".to_owned(),
+    ResponseStatus::ALL.into_iter().find(|state| state.as_str() == word).ok_or_else(|| {
+        DatabaseError::Unexpected {
+            statement: "state",
+            reason: "a state this version does not know; a newer one wrote it".to_owned(),
+        }
     })
 }

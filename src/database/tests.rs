@@ -17,6 +17,8 @@ mod talk_model;
 mod threads;
 mod tls;
 mod turn_log;
+mod turn_retries;
+mod turn_states;
 mod turn_times;
 mod turns;
 mod work;

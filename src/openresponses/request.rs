@@ -292,6 +292,11 @@ impl CreateResponse {
         self.include.as_ref().is_some_and(|list| list.contains(&what))
     }
 
+    /// Whether log probabilities of the answer's tokens are wanted: by name, or by how many of the likeliest.
+    pub fn wants_logprobs(&self) -> bool {
+        self.includes(Include::OutputTextLogprobs) || self.top_logprobs.is_some_and(|number| number > 0)
+    }
+
     /// Checks what needs nothing but the request itself: ranges, lengths, names, and that a turn has something to answer.
     pub fn validate(&self) -> Result<(), ApiError> {
         fn range(name: &str, value: Option<f64>, least: f64, most: f64) -> Result<(), ApiError> {

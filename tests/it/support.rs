@@ -61,7 +61,7 @@ pub use eventually::{SOON, eventually};
 pub use handler::Handler;
 pub use ports::Port;
 pub use postgres::PrivatePostgres;
-pub use process::{Process, exists, mortal, signal};
+pub use process::{Process, exists, mortal, resident_kib, signal};
 pub use proxy::Proxy;
 pub use redis::PrivateRedis;
 pub use signing::{sign_espocrm, sign_standard, sign_stripe, verify_standard};

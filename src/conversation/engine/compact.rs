@@ -15,6 +15,7 @@ use super::input::OwnItem;
 use super::{Engine, away};
 use crate::access::Principal;
 use crate::database::threads::{self, Window};
+use crate::llm::retraction::beginning;
 use crate::llm::spend::{Reason, Settlement};
 use crate::llm::{Alias, Chunk, ModelRequest, TokenUsage, Upstream, estimate_item};
 use crate::openresponses::{
@@ -204,6 +205,9 @@ impl Engine {
                 loop {
                     match stream.next().await {
                         Some(Ok(Upstream::Chunk(Chunk::Text(text)))) => summary.push_str(&text),
+                        Some(Ok(Upstream::Chunk(Chunk::Retract { keep }))) => {
+                            summary.truncate(beginning(&summary, keep).len());
+                        }
                         Some(Ok(Upstream::Usage(tokens))) => paying.usage = Some(tokens),
                         Some(Ok(_)) => {}
                         Some(Err(error)) => {

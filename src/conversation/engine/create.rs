@@ -9,12 +9,13 @@ use super::input::{OwnItem, check_outputs, entries, title};
 use super::jobs::ForJob;
 use super::past::fitting;
 use super::paying::Paying;
+use super::retries::key_reused;
 use super::turn::{NewTurn, OnDisconnect, Turn};
 use super::{Engine, away};
 use crate::access::{Admitted, Principal};
 use crate::conversation::combinations::{self, Transport};
 use crate::database::threads::{self, Anchor, NewItem, Window};
-use crate::database::turns::{self, Begun, Callback, Held, Idempotency, Runner};
+use crate::database::turns::{self, Begun, Callback, Held, Runner};
 use crate::ids::{ConversationId, ResponseId};
 use crate::llm::{Alias, Chunk, ModelRequest, no_such_model};
 use crate::openresponses::{ApiError, CreateResponse, Include, Item, Response, Truncation, excerpt};
@@ -78,11 +79,10 @@ impl Engine {
         let alias = self.alias(request.model.as_deref())?;
         alias.check(&request)?;
         self.room()?;
-        if let Some(first) = self.0.recent.find(&who.owner, &call)
-            && let Some(turn) = self.again(who, first).await?
-        {
+        if let Some(turn) = self.first_try(who, &request, &call).await? {
             return Ok(turn);
         }
+        let unwatched = self.unwatched(&request)?;
         let input = entries(request.input.take())?;
         let request = Arc::new(request);
         let start = Start {
@@ -94,8 +94,16 @@ impl Engine {
             callback: callback.as_ref(),
         };
         let own = self.resolve(who, input).await?;
-        let Placed { beginning, items, mut paying, compaction } = self.place(&start, &own).await?;
+        let placed = match self.place(&start, &own).await {
+            // Perhaps it is the first try of this request that has it locked.
+            Err(error) if error.code == LOCKED && call.idempotency_key.is_some() => {
+                return self.stored_first_try(who, &call).await?.ok_or(error);
+            }
+            placed => placed?,
+        };
+        let Placed { beginning, items, mut paying, compaction } = placed;
         paying.admitted = admitted;
+        paying.unwatched = unwatched;
         let turn = match beginning {
             Beginning::New(turn) => turn,
             Beginning::Repeated(id) => return self.attach(who, id).await,
@@ -273,10 +281,7 @@ impl Engine {
             stream: request.stream.unwrap_or(false) || call.transport == Transport::WebSocket,
             on_disconnect: request.on_disconnect.as_deref(),
             input: &input,
-            idempotency: call
-                .idempotency_key
-                .as_deref()
-                .map(|key| Idempotency { key, request_hash: &call.digest }),
+            idempotency: Some(call.idempotency()),
             attempt: self.0.spend.is_tracking().then_some(&paying.first),
             job: call.job.map(|job| job.of),
             callback,
@@ -292,13 +297,7 @@ impl Engine {
                 Ok(Some(Beginning::New(Arc::new(turn))))
             }
             Begun::Repeated { response, same_request: true } => Ok(Some(Beginning::Repeated(response))),
-            Begun::Repeated { same_request: false, .. } => Err(ApiError::new(
-                http::StatusCode::CONFLICT,
-                crate::openresponses::ErrorType::ConflictError,
-                "idempotency_key_reused",
-                "The Idempotency-Key was used before with another request. Use a new key.",
-            )
-            .should_retry(false)),
+            Begun::Repeated { same_request: false, .. } => Err(key_reused()),
             Begun::Locked => Err(locked()),
             Begun::NotFound => {
                 let id = request.conversation.as_ref().map_or("", |conversation| conversation.id());
@@ -388,9 +387,11 @@ fn no_previous(id: &str) -> ApiError {
     ApiError::invalid("previous_response_not_found", "previous_response_id", message)
 }
 
+const LOCKED: &str = "conversation_locked";
+
 fn locked() -> ApiError {
     let message = "Another turn of this conversation is in progress. Wait for its end, or cancel it.";
-    ApiError::invalid("conversation_locked", "conversation", message)
+    ApiError::invalid(LOCKED, "conversation", message)
 }
 
 /// 409, which SDKs answer by trying again.

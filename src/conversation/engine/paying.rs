@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::{Engine, create::Start};
@@ -31,8 +32,12 @@ pub(super) struct Paying {
     pub usage: Option<TokenUsage>,
     /// The provider came to its end, so what it told is the whole.
     pub whole: bool,
+    /// Tokens counted of what was said before some of it was taken back: they were paid for all the same.
+    pub retracted: u64,
     /// The caller's room, given back at the end.
     pub admitted: Option<Admitted>,
+    /// A place among the turns that nobody watches, given back at the end.
+    pub unwatched: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -105,7 +110,9 @@ impl Engine {
             begun: None,
             usage: None,
             whole: false,
+            retracted: 0,
             admitted: None,
+            unwatched: None,
         })
     }
 }
@@ -158,6 +165,7 @@ impl Paying {
             self.failed.iter().map(|attempt| failed_row(&self.first, attempt)).collect();
         if let Some(answering) = &self.begun {
             let counted: u64 = items.iter().map(|item| estimate_item(item)).sum();
+            let counted = counted.max(self.retracted);
             let told = self.usage.unwrap_or_default();
             let usage = if self.whole && self.usage.is_some() {
                 told

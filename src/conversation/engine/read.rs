@@ -18,7 +18,7 @@ use crate::database::threads::{self, StoredItem};
 use crate::ids::{ConversationId, ResponseId};
 use crate::llm::Chunk;
 use crate::openresponses::{
-    ApiError, ContentPart, ConversationOf, CreateResponse, Encoded, IncompleteDetails, Item, Response,
+    ApiError, ContentPart, ConversationOf, CreateResponse, Form, IncompleteDetails, Item, Response,
     ResponseStatus, Summary, excerpt,
 };
 
@@ -73,7 +73,7 @@ impl Engine {
         &self,
         who: &Principal,
         id: &str,
-        form: Encoded,
+        form: Form,
         after: Option<u64>,
         show_encrypted: bool,
     ) -> Result<Followed, ApiError> {
@@ -343,7 +343,13 @@ fn chunks_of(item: &Item) -> Vec<Chunk> {
             .content
             .iter()
             .filter_map(|part| match part {
-                ContentPart::OutputText { text, .. } => Some(Chunk::Text(text.as_str().into())),
+                ContentPart::OutputText { text, logprobs, .. } if logprobs.is_empty() => {
+                    Some(Chunk::Text(text.as_str().into()))
+                }
+                ContentPart::OutputText { text, logprobs, .. } => {
+                    let (delta, logprobs) = (text.as_str().into(), logprobs.as_slice().into());
+                    Some(Chunk::TextLogProbs { delta, logprobs })
+                }
                 ContentPart::Refusal { refusal } => Some(Chunk::Refusal(refusal.as_str().into())),
                 _ => None,
             })

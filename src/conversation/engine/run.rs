@@ -11,17 +11,22 @@ use tracing::{Instrument, Span};
 use super::input::OwnItem;
 use super::jobs::whole_or_failed;
 use super::paying::Paying;
-use super::stopping::stop;
+use super::scrub::scrub_log;
 use super::turn::{StopReason, Turn};
 use super::{Engine, away};
 use crate::conversation::assembler::{Assembler, End, NoSink, item_uuid};
 use crate::conversation::live::Cut;
 use crate::database::turns::{self, Ended, Finish};
 use crate::llm::spend::{Reason, Settlement};
-use crate::llm::{Alias, Finish as Stop, LlmError, ModelRequest, OpenStream, TokenUsage, Upstream};
+use crate::llm::{
+    Alias, Chunk, Finish as Stop, LlmError, ModelRequest, OpenStream, TokenUsage, Upstream, estimate_item,
+};
 use crate::openresponses::{InputTokensDetails, OutputTokensDetails, ResponseError, ResponseStatus, Usage};
 use crate::respond::TIME_LIMIT;
 use crate::telemetry::{metrics, trace};
+
+/// How long a caller waits for the end of a failed turn to be stored before it is told of the failure.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// What ended a turn, before it is written down.
 #[derive(Debug)]
@@ -42,14 +47,21 @@ impl Engine {
                 let outcome = engine.converse(&turn, &alias, &request, &mut paying).await;
                 drop(request);
                 let Some(paying) = engine.put_off(&turn, &outcome, paying).await else { return false };
-                turn.set_opened(match &outcome {
-                    Outcome::Failed(error) => {
-                        turn.set_failure(error.to_api());
-                        Err(error.to_api())
-                    }
-                    _ => Ok(()),
-                });
-                engine.end(&turn, outcome, paying).await;
+                let failure = match &outcome {
+                    Outcome::Failed(error) => Some(error.to_api()),
+                    _ => None,
+                };
+                let mut end = std::pin::pin!(engine.end(&turn, outcome, paying));
+                let mut stored = false;
+                if let Some(error) = failure.clone() {
+                    turn.set_failure(error);
+                    // Whoever is told of it and tries again, anywhere, is not to find a turn that still runs.
+                    stored = tokio::time::timeout(TOLD_AFTER, end.as_mut()).await.is_ok();
+                }
+                turn.set_opened(failure.map_or(Ok(()), Err));
+                if !stored {
+                    end.await;
+                }
                 true
             };
             if !life.instrument(span).await {
@@ -71,7 +83,7 @@ impl Engine {
         request: &ModelRequest,
         paying: &mut Paying,
     ) -> Outcome {
-        let mut stop = std::pin::pin!(stop(turn, self.0.limits.disconnect_grace));
+        let mut stop = std::pin::pin!(self.stop(turn));
         let mut limits = paying.limits(&self.0.spend);
         limits.deadline = turn.until.map(Into::into);
         let cancel = limits.cancel.clone();
@@ -108,7 +120,13 @@ impl Engine {
             // What has come already goes on together.
             while let Some(event) = next.take() {
                 match event {
-                    Some(Ok(Upstream::Chunk(chunk))) => chunks.push(chunk),
+                    Some(Ok(Upstream::Chunk(chunk))) => {
+                        if matches!(chunk, Chunk::Retract { .. }) {
+                            self.pass_on(turn, std::mem::take(&mut chunks));
+                            paying.retracted = self.counted(turn).max(paying.retracted);
+                        }
+                        chunks.push(chunk);
+                    }
                     Some(Ok(Upstream::Usage(tokens))) => paying.usage = Some(tokens),
                     Some(Ok(Upstream::Finish(reason))) => finish = Some(reason),
                     Some(Err(error)) => end = Some(Outcome::Failed(error)),
@@ -129,7 +147,7 @@ impl Engine {
     }
 
     /// Shows pieces, once they are durable if the turn is stored.
-    pub(super) fn pass_on(&self, turn: &Arc<Turn>, chunks: Vec<crate::llm::Chunk>) {
+    pub(super) fn pass_on(&self, turn: &Arc<Turn>, chunks: Vec<Chunk>) {
         if chunks.is_empty() {
             return;
         }
@@ -197,19 +215,18 @@ impl Engine {
 
     /// Writes down what a turn cost, apart from its end.
     pub(super) fn pay(&self, turn: &Turn, paying: Paying, reason: Reason) {
-        let end = End {
-            status: ResponseStatus::Incomplete,
-            incomplete_reason: None,
-            error: None,
-            usage: None,
-            completed_at: None,
-        };
-        let (_, items) = self.assemble(turn).finish(&end, &mut NoSink);
+        let (_, items) = self.assemble(turn).finish(&End::cut_short("interrupted"), &mut NoSink);
         let rows = paying.settlements(&items, reason);
         for row in &rows {
             self.0.spend.settle(row.clone());
         }
         paying.charge(&rows);
+    }
+
+    /// Tokens of everything kept so far, as we count them.
+    fn counted(&self, turn: &Turn) -> u64 {
+        let (_, items) = self.assemble(turn).finish(&End::cut_short("content_filter"), &mut NoSink);
+        items.iter().map(|item| estimate_item(item)).sum()
     }
 
     /// Everything kept so far, put together.
@@ -256,13 +273,18 @@ impl Engine {
         loop {
             let stored = async {
                 let mut client = self.0.database.client().await?;
-                if rows.is_empty() || !self.0.spend.is_tracking() {
+                let settles = !rows.is_empty() && self.0.spend.is_tracking();
+                let retracted = turn.live.is_retracted();
+                if !settles && !retracted {
                     return turns::finish(&client, &finish).await;
                 }
                 let transaction = client.transaction().await?;
                 let ended = turns::finish(&transaction, &finish).await?;
-                if !matches!(ended, Ended::Lost | Ended::LogShort) {
+                if settles && !matches!(ended, Ended::Lost | Ended::LogShort) {
                     self.0.spend.settlement_statement(&transaction, rows).await?;
+                }
+                if retracted && matches!(ended, Ended::As { .. }) {
+                    scrub_log(&transaction, turn).await?;
                 }
                 transaction.commit().await?;
                 Ok(ended)
@@ -393,7 +415,7 @@ fn describe(turn: &Turn, outcome: &Outcome, usage: Option<TokenUsage>) -> (End, 
         }
         Outcome::Stopped(StopReason::Draining | StopReason::LostLease) => {
             debug_assert!(turn.stop_reason().is_some());
-            (end(ResponseStatus::Incomplete, Some("interrupted")), "draining")
+            (end(ResponseStatus::Incomplete, Some(turn.why_cut_short())), "draining")
         }
     }
 }

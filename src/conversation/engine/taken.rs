@@ -64,13 +64,7 @@ impl Engine {
         let done = match taken.next {
             Next::Run => self.run_again(taken, None).await,
             Next::Cancel => self.end_as(taken, ended(ResponseStatus::Cancelled)).await,
-            Next::Interrupt => {
-                let end = End {
-                    incomplete_reason: Some("interrupted".to_owned()),
-                    ..ended(ResponseStatus::Incomplete)
-                };
-                self.end_as(taken, end).await
-            }
+            Next::Interrupt => self.end_as(taken, End::cut_short("interrupted")).await,
             Next::GiveUp => {
                 let message = format!(
                     "The server's process ended {} times before this response was done. It is not run again.",
@@ -137,10 +131,15 @@ impl Engine {
     }
 
     /// Ends a turn with what its log says.
-    pub(super) async fn end_as(&self, taken: Taken, end: End) -> Result<(), ApiError> {
-        let end = if taken.job.is_some() { whole_or_failed(end) } else { end };
+    pub(super) async fn end_as(&self, taken: Taken, mut end: End) -> Result<(), ApiError> {
+        if taken.job.is_some() {
+            end = whole_or_failed(end);
+        }
         let turn = Arc::new(self.adopted(&taken)?);
         self.read_whole_log(&turn).await?;
+        if let Some(reason) = &mut end.incomplete_reason {
+            turn.why_cut_short().clone_into(reason);
+        }
         turn.log.was_read(turn.live.len());
         let (end, lost) = self.store_end(&turn, end, &[]).await;
         if !lost {
@@ -193,7 +192,9 @@ impl Engine {
         };
         let all = items.len();
         let items = self.opened(&who, Some(&window), items, all).await?;
-        let paying = self.reserve_for(&who, taken.held.response.0, &alias, &request, &items).await?;
+        let mut paying = self.reserve_for(&who, taken.held.response.0, &alias, &request, &items).await?;
+        // It was taken in once: where there is no place it goes on all the same.
+        paying.unwatched = Arc::clone(&self.0.unwatched).try_acquire_owned().ok();
         Ok(Some((alias, ModelRequest { params: request, items }, paying)))
     }
 }

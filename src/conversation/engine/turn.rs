@@ -13,7 +13,7 @@ use crate::conversation::log::LogParts;
 use crate::conversation::{Assembler, Live, Viewer};
 use crate::database::turns::Held;
 use crate::ids::{ConversationId, JobId, ResponseId};
-use crate::openresponses::{ApiError, Encoded, Item, Response, ResponseStatus};
+use crate::openresponses::{ApiError, Form, Item, Response, ResponseStatus};
 use crate::telemetry::metrics::{self, ServedTurn};
 
 /// Why a turn is to stop before its model is done.
@@ -164,7 +164,7 @@ impl Turn {
     }
 
     /// Somebody who follows the turn from the event after number `after`, or from the first.
-    pub fn viewer(&self, form: Encoded, after: Option<u64>) -> Viewer {
+    pub fn viewer(&self, form: impl Into<Form>, after: Option<u64>) -> Viewer {
         let assembler = Assembler::new(self.begun.clone(), self.id.0, self.show_encrypted);
         Viewer::new(Arc::clone(&self.live), assembler, form, after)
     }
@@ -219,6 +219,11 @@ impl Turn {
         if !failed.is_empty() {
             span.record("error.type", failed).record("otel.status_code", "ERROR");
         }
+    }
+
+    /// The reason of an end that nobody chose: what was taken back before it counts more than the interruption.
+    pub(super) fn why_cut_short(&self) -> &'static str {
+        if self.live.is_retracted() { "content_filter" } else { "interrupted" }
     }
 
     /// Says that somebody sees the turn. `true` the first time.

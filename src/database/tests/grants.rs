@@ -37,7 +37,7 @@ async fn begin(client: &Client, id: ConversationId, caller: &str, key: Option<&s
     let mut turn = new_turn(window.place, &input);
     (turn.conversation, turn.owner) = (window.conversation, &window.owner);
     turn.caller = (caller != window.owner).then_some(caller);
-    turn.idempotency = key.map(|key| Idempotency { key, request_hash: b"1" });
+    turn.idempotency = key.map(|key| Idempotency { key: Some(key), request_hash: b"1" });
     let begun = turns::begin(client, &turn).await.expect("an answer");
     (turn.id, begun)
 }

@@ -146,7 +146,7 @@ async fn a_repeated_request_finds_its_turn() {
     let input = [question.item()];
     let keyed = |key: &'static str, hash: &'static [u8]| {
         let mut turn = new_turn(Place::New, &input);
-        turn.idempotency = Some(Idempotency { key, request_hash: hash });
+        turn.idempotency = Some(Idempotency { key: Some(key), request_hash: hash });
         turn
     };
     let first = keyed("k", b"1");

@@ -71,7 +71,7 @@ impl NewTurn<'_> {
     /// As it is stored. Callers choose theirs apart from the owner, who cannot choose one with a line break: it came in a
     /// header.
     fn idempotency_key(&self) -> Option<Cow<'_, str>> {
-        let key = self.idempotency?.key;
+        let key = self.idempotency?.key?;
         Some(match self.caller {
             Some(caller) => Cow::Owned(format!("{caller}\n{key}")),
             None => Cow::Borrowed(key),
@@ -79,11 +79,20 @@ impl NewTurn<'_> {
     }
 }
 
-/// A key that is unique per caller for as long as the turn is kept, and a digest of the request it came with.
+/// What a request is known by: a key that is unique per caller for as long as the turn is kept, if it came with one, and
+/// a digest of its body.
 #[derive(Clone, Copy, Debug)]
 pub struct Idempotency<'a> {
-    pub key: &'a str,
+    pub key: Option<&'a str>,
     pub request_hash: &'a [u8],
+}
+
+/// The turn that an earlier try of a request began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstTry {
+    pub response: ResponseId,
+    /// Whether it came with the same digest.
+    pub same_request: bool,
 }
 
 /// What beginning a turn came to. Everything but `Begun` has changed nothing.
@@ -328,21 +337,50 @@ async fn repeated(
     turn: &NewTurn<'_>,
     error: DatabaseError,
 ) -> Result<Begun, DatabaseError> {
-    const SQL: &str = "
-        SELECT id, coalesce(request_hash = $3, false) AS same_request
-        FROM responses WHERE owner = $1 AND idempotency_key = $2";
     let Some(idempotency) = turn.idempotency else { return Err(error) };
     let key = turn.idempotency_key();
-    let params = [
-        (&turn.owner as _, Type::TEXT),
-        (&key as _, Type::TEXT),
-        (&idempotency.request_hash as _, Type::BYTEA),
-    ];
-    match client.query_opt("turns.repeated", SQL, &params).await? {
-        Some(row) => Ok(Begun::Repeated {
-            response: ResponseId(row.column("id")?),
-            same_request: row.column("same_request")?,
-        }),
-        None => Err(error),
-    }
+    let stored = Idempotency { key: key.as_deref(), ..idempotency };
+    let first = first_try(client, turn.owner, stored, Duration::ZERO).await?;
+    let FirstTry { response, same_request } = first.ok_or(error)?;
+    Ok(Begun::Repeated { response, same_request })
+}
+
+/// The turn that an earlier try of this request began: by its key, else by its digest alone, if it is no older than
+/// `within` and worth to be seen again. One that failed is not, nor one that was given up because nobody watched.
+pub async fn first_try(
+    client: &impl Statements,
+    owner: &str,
+    request: Idempotency<'_>,
+    within: Duration,
+) -> Result<Option<FirstTry>, DatabaseError> {
+    const BY_KEY: &str = "
+        SELECT id, coalesce(request_hash = $3, false) AS same_request
+        FROM responses WHERE owner = $1 AND idempotency_key = $2";
+    let by_hash = format!(
+        "SELECT r.id, true AS same_request FROM responses r
+         WHERE r.owner = $1 AND r.caller IS NULL AND r.request_hash = $2 AND r.idempotency_key IS NULL
+           AND r.created_at > now() - make_interval(secs => $3)
+           AND r.state <> 'failed' AND (r.state <> 'cancelled' OR r.cancel_requested_at IS NOT NULL) AND {LIVE}
+         ORDER BY r.created_at DESC LIMIT 1"
+    );
+    let within = within.as_secs_f64();
+    let row = match request.key {
+        Some(key) => {
+            let params = [
+                (&owner as _, Type::TEXT),
+                (&key as _, Type::TEXT),
+                (&request.request_hash as _, Type::BYTEA),
+            ];
+            client.query_opt("turns.first_try", BY_KEY, &params).await?
+        }
+        None => {
+            let params: [Param<'_>; 3] =
+                [(&owner, Type::TEXT), (&request.request_hash, Type::BYTEA), (&within, Type::FLOAT8)];
+            client.query_opt("turns.first_try", &by_hash, &params).await?
+        }
+    };
+    let first = |row: Row| {
+        Ok(FirstTry { response: ResponseId(row.column("id")?), same_request: row.column("same_request")? })
+    };
+    row.map(first).transpose()
 }

@@ -82,7 +82,7 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
                 usage = $6::json, completed_at = now(), log_until = now() + make_interval(secs => $7),
                 input_to = {input_to}, output_from = {input_to} + 1,
                 output_to = {input_to} + CASE WHEN {kept} THEN $8 ELSE 0 END
-            WHERE id = $1 AND epoch = $2 AND state IN ('queued', 'in_progress')
+            WHERE id = $1 AND epoch = $2 AND state = 'in_progress'
               AND ($19 = 0 OR deleted_at IS NOT NULL
                    OR EXISTS (SELECT FROM response_events e WHERE e.response_id = $1 AND e.part = $19 - 1))
             RETURNING id, owner, state, thread_id, conversation_id, previous_response_id, input_from, input_to,

@@ -47,6 +47,34 @@ fn text(found: &[Upstream]) -> String {
         .collect()
 }
 
+#[test]
+fn it_gives_log_probabilities_and_takes_back_on_command() {
+    let params = json!({"include": ["message.output_text.logprobs"], "top_logprobs": 2});
+    let likely = played(&request(params, user("Say \"one two\"."))).unwrap().found;
+    let mut tokens = 0;
+    for upstream in &likely {
+        if let Upstream::Chunk(Chunk::TextLogProbs { delta, logprobs }) = upstream {
+            tokens += 1;
+            let [logprob] = &**logprobs else { panic!("one token: {logprobs:?}") };
+            assert_eq!((logprob.token.as_str(), logprob.bytes.as_slice()), (&**delta, delta.as_bytes()));
+            assert_eq!((logprob.top_logprobs.len(), logprob.top_logprobs[0].token.as_str()), (2, &**delta));
+            let again: crate::openresponses::LogProb = serde_json::from_value(json!(logprob)).unwrap();
+            assert_eq!(again, *logprob, "written in full");
+        }
+    }
+    assert_eq!(tokens, 2);
+    assert_eq!(
+        played(&request(json!({"top_logprobs": 2}), user("hi"))).map(|played| text(&played.found)).unwrap(),
+        ""
+    );
+    let taken = played(&request(json!({}), user("/retract Say \"one two\"."))).unwrap().found;
+    assert_eq!(text(&taken), "one two");
+    let keep = Chunk::Retract { keep: 3 };
+    assert!(
+        taken.contains(&Upstream::Chunk(keep)) && taken.contains(&Upstream::Finish(Finish::ContentFilter))
+    );
+}
+
 fn says(params: Value, input: Value) -> String {
     text(&played(&request(params, input)).unwrap().found)
 }

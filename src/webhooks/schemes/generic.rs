@@ -19,6 +19,13 @@ enum Part {
     Body,
 }
 
+/// What the headers say.
+pub struct Claim<'a> {
+    candidate: Vec<u8>,
+    /// As it is written, which is what is signed, and in seconds.
+    time: Option<(&'a str, i64)>,
+}
+
 /// A scheme read from [`HmacConfig`].
 pub struct GenericHmac {
     keys: mac::Keys,
@@ -89,8 +96,7 @@ impl GenericHmac {
         })
     }
 
-    /// What the headers say: the MAC, and the time as it is written and in seconds.
-    pub fn read<'a>(&self, headers: &'a HeaderMap) -> Result<(Vec<u8>, Option<(&'a str, i64)>), VerifyError> {
+    pub fn read<'a>(&self, headers: &'a HeaderMap) -> Result<Claim<'a>, VerifyError> {
         let required = |name: &HeaderName| {
             single(headers, name.as_str())?.ok_or_else(|| VerifyError::missing(format!("header {name}")))
         };
@@ -105,11 +111,11 @@ impl GenericHmac {
         .ok_or(VerifyError::bad("it is not of the configured encoding and length"))?;
         let time = self.timestamp_header.as_ref().map(required).transpose()?;
         let time = time.map(|text| unix_seconds(text).map(|seconds| (text, seconds))).transpose()?;
-        Ok((candidate, time))
+        Ok(Claim { candidate, time })
     }
 
     pub fn verify(&self, delivery: &Delivery, tolerance: i64) -> Result<Proof<'_>, VerifyError> {
-        let (candidate, time) = self.read(&delivery.headers)?;
+        let Claim { candidate, time } = self.read(&delivery.headers)?;
         let text = time.map_or("", |(text, _)| text);
         let label = self.keys.matching(&self.message(text, &delivery.body), &[candidate])?;
         if let Some((_, seconds)) = time {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::server::{API_KEY, Server};
 use crate::support::{SOON, TestDatabase, TestStorage, eventually};
-use contract::Contract;
+pub use contract::Contract;
 
 struct Fixture {
     contract: Contract,
