@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Holds up what writes callbacks, until it is dropped.
+/// Holds up whoever wants to write the end of a job.
 struct Hold {
     lock: tokio_postgres::Client,
     /// Within a transaction one sees the same activity again and again.
@@ -12,21 +12,21 @@ struct Hold {
 impl Hold {
     async fn of(crm: &Crm) -> Self {
         let (lock, look) = (crm.database.client().await, crm.database.client().await);
-        lock.batch_execute("BEGIN; LOCK TABLE callbacks IN EXCLUSIVE MODE").await.expect("a lock");
+        lock.batch_execute("BEGIN; SELECT FROM jobs FOR UPDATE").await.expect("a lock");
         Self { lock, look }
     }
 
     /// Statements that wait for it.
     async fn waiting(&self) -> i64 {
         let sql = "SELECT count(*) FROM pg_stat_activity
-                   WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%told AS%'";
+                   WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%finished AS%told AS%'";
         self.look.query_one(sql, &[]).await.expect("a count").get(0)
     }
 
     /// Ends them: what a dead client had asked for is not carried out behind its back.
     async fn end_waiting(&self) {
         let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                   WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%told AS%'";
+                   WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%finished AS%told AS%'";
         self.look.query(sql, &[]).await.expect("their end");
     }
 
@@ -42,7 +42,8 @@ mod faults {
 
     #[tokio::test]
     async fn an_answer_that_is_stored_outlives_the_handler_and_is_told_once() {
-        let crm = Crm::open().await;
+        // The lease outlives the hold, since renewing it is held up, too.
+        let crm = Crm::open_with("", |builder| builder.set("WORK_LEASE", "10s")).await;
         crm.provider.next([good().first_after(Duration::from_secs(2))]);
         crm.post("feedback.create", &[record("r1", "Fine.")]).await;
         eventually("the model to be asked", PATIENCE, async || crm.provider.seen().len() == 1).await;

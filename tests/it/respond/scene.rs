@@ -117,3 +117,18 @@ async fn a_replayed_event_is_answered_anew_under_an_id_of_its_own() {
     assert_eq!(crm.provider.seen().len(), 2);
     assert_eq!(crm.consumer.ids().len(), 2, "it says something new");
 }
+
+#[tokio::test]
+async fn what_asks_models_is_given_back_when_it_is_idle_and_made_again() {
+    let crm = Crm::open_with("", |builder| builder.set("RESPOND_IDLE", "1s")).await;
+    assert_eq!(crm.count("SELECT count(*) FROM instances").await, 0, "made on first use");
+    for round in 1..=2 {
+        crm.post("feedback.create", &[record(&format!("r{round}"), "Fine.")]).await;
+        crm.told(round).await;
+        eventually("parts of budgets given back", PATIENCE, async || {
+            crm.count("SELECT count(*) FROM instances").await == 0
+        })
+        .await;
+    }
+    assert_eq!(crm.count("SELECT count(*) FROM usage WHERE state = 'open' OR estimated").await, 0);
+}
