@@ -210,6 +210,11 @@ impl Front {
         result
     }
 
+    /// Which start of the handler is ready, once one is.
+    async fn generation(&self) -> Result<u64, Failure> {
+        self.invoker.handler().ready().await.map_err(|cause| Failure::internal(cause.to_string()))
+    }
+
     fn pool_host(&self) -> &str {
         &self.pool_host
     }

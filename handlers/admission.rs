@@ -1,4 +1,4 @@
-//! How much of a source is taken: its rate of genuine deliveries, and how much work strangers may cause.
+//! How much of a source is taken: its rate of genuine deliveries, and how much work and memory strangers may cost.
 
 use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
@@ -67,6 +67,75 @@ impl Admission {
     }
 }
 
+/// A body up to so many bytes is small: nearly every event there is.
+const SMALL: usize = 64 * 1024;
+
+/// How many bytes of deliveries a process holds at once, from the first one read until the delivery is answered.
+///
+/// A quarter is for small bodies alone, so that a few large ones, which anybody may begin to send, leave room for what
+/// else comes. Nobody waits for room: who finds none is told to come back.
+pub struct Room {
+    for_small: Semaphore,
+    for_all: Semaphore,
+}
+
+/// What one delivery holds of it; given back when this is dropped.
+pub struct Held<'a> {
+    room: &'a Room,
+    bytes: usize,
+    for_small: Option<SemaphorePermit<'a>>,
+    for_all: Option<SemaphorePermit<'a>>,
+}
+
+impl Room {
+    pub fn new(bytes: usize) -> Self {
+        Self { for_small: Semaphore::new(bytes / 4), for_all: Semaphore::new(bytes - bytes / 4) }
+    }
+
+    /// The largest body there can ever be room for.
+    pub fn largest(bytes: u64) -> u64 {
+        bytes - bytes / 4
+    }
+
+    pub fn holder(&self) -> Held<'_> {
+        Held { room: self, bytes: 0, for_small: None, for_all: None }
+    }
+}
+
+impl Held<'_> {
+    /// Room for so many bytes more, if there is any.
+    pub fn take(&mut self, more: usize) -> bool {
+        let bytes = self.bytes.saturating_add(more);
+        let taken = if bytes <= SMALL {
+            grow(&mut self.for_small, &self.room.for_small, more)
+                || grow(&mut self.for_all, &self.room.for_all, more)
+        } else {
+            // No longer small: it has to be among the large ones with all that it holds.
+            let moved = self.for_small.as_ref().map_or(0, SemaphorePermit::num_permits);
+            let taken = grow(&mut self.for_all, &self.room.for_all, more.saturating_add(moved));
+            if taken {
+                self.for_small = None;
+            }
+            taken
+        };
+        if taken {
+            self.bytes = bytes;
+        }
+        taken
+    }
+}
+
+fn grow<'a>(held: &mut Option<SemaphorePermit<'a>>, room: &'a Semaphore, more: usize) -> bool {
+    let Some(permit) = u32::try_from(more).ok().and_then(|more| room.try_acquire_many(more).ok()) else {
+        return false;
+    };
+    match held {
+        Some(held) => held.merge(permit),
+        None => *held = Some(permit),
+    }
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
@@ -75,6 +144,26 @@ mod tests {
 
     fn admission(forgeries: u32) -> Admission {
         Admission::new(NonZeroU32::new(2), NonZeroU32::new(forgeries).unwrap())
+    }
+
+    #[test]
+    fn large_bodies_leave_room_for_small_ones_and_everything_comes_back() {
+        let room = Room::new(16 * SMALL);
+        let mut large: Vec<Held<'_>> = (0..4).map(|_| room.holder()).collect();
+        // By pieces, as they come over the wire.
+        let filled = large.iter_mut().map(|held| (0..10).take_while(|_| held.take(SMALL / 2)).count());
+        assert_eq!(filled.collect::<Vec<_>>(), [10, 10, 4, 2]);
+        // The last one is refused at its third piece, and with it goes what it held as a small one.
+        large.pop();
+        let mut small: Vec<Held<'_>> = (0..5).map(|_| room.holder()).collect();
+        let taken = small.iter_mut().filter_map(|held| held.take(SMALL).then_some(())).count();
+        assert_eq!(taken, 4, "a quarter of it");
+        drop((large, small));
+        assert_eq!(room.for_small.available_permits(), 4 * SMALL);
+        assert_eq!(room.for_all.available_permits(), 12 * SMALL);
+        let mut whole = room.holder();
+        assert!(whole.take(12 * SMALL) && !whole.take(1));
+        assert_eq!(Room::largest(16 * SMALL as u64), 12 * SMALL as u64);
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! The operator's commands. Tables for people, `--json` for programs; each says what it changed.
 
-#[macro_use]
-mod output;
-
 mod backfill;
 mod callbacks;
 mod check;
 mod dead_letters;
 mod events;
 mod migrate;
+mod rehearse;
+mod samples;
 mod settings;
+mod signals;
 mod sources;
 mod webhooks;
 
@@ -17,9 +17,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+use colloquy::commands::{actor, duration, output};
 use colloquy::config::ProcessEnvironment;
 
 use crate::services::Services;
+
+pub use rehearse::too_long;
 
 /// Colloquy's function handlers. Without a command: serve the Functions host that started this process.
 #[derive(Parser)]
@@ -54,6 +57,8 @@ pub enum Command {
     Backfill(backfill::Backfill),
     /// Every setting there is, with its default.
     Settings(settings::Settings),
+    /// What is watched: metrics, the levels at which somebody is told, and the panels that show them.
+    Signals(signals::Signals),
 }
 
 /// Runs a command.
@@ -68,6 +73,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Sources(sources) => sources::run(&*services()?, sources).await,
         Command::Backfill(backfill) => backfill::run(&*services()?, backfill).await,
         Command::Settings(settings) => Ok(settings::run(&settings)),
+        Command::Signals(signals) => signals::run(&signals),
     }?;
     output::finish()?;
     Ok(code)
@@ -75,24 +81,9 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
 
 /// Says on stderr what went wrong, with every cause.
 pub fn failure(error: &anyhow::Error) -> ExitCode {
-    note!("function-handlers: {error:#}");
-    ExitCode::FAILURE
+    colloquy::commands::failure("function-handlers", error)
 }
 
 fn services() -> anyhow::Result<Arc<Services>> {
-    Services::new(crate::load(&ProcessEnvironment)?)
-}
-
-/// A time with its unit, such as `90m`.
-fn duration(text: &str) -> Result<std::time::Duration, String> {
-    colloquy::config::duration(text)
-        .ok_or_else(|| "expected a number with its unit: 30s, 90m, 12h, 2d".to_owned())
-}
-
-/// Who is at the keyboard, for the audit trail.
-fn actor() -> String {
-    let name = ["COLLOQUY_ACTOR", "SUDO_USER", "USER"]
-        .into_iter()
-        .find_map(|name| colloquy::config::Environment::get(&ProcessEnvironment, name));
-    format!("command:{}", name.as_deref().unwrap_or("unknown"))
+    Services::new(crate::load(&ProcessEnvironment)?, None)
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use colloquy::access::AccessError;
 use colloquy::config::Scope;
+use colloquy::database::maintenance::{self, Leased};
 use colloquy::database::migrations;
 use colloquy::functions::{HttpRequest, HttpResponse, Invocation, problem};
 use colloquy::telemetry::metrics;
@@ -17,17 +18,15 @@ use tracing::Instrument;
 use crate::maintain;
 use crate::problems;
 use crate::services::Services;
-use colloquy::request_id;
 
 /// What a probe waits for at most.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Answers one probe.
-pub async fn health(services: Arc<Services>, request: HttpRequest, _: Invocation) -> HttpResponse {
-    let request_id = request_id::of(&request.headers);
-    let span = tracing::info_span!("health", otel.kind = "server", %request_id);
+pub async fn health(services: Arc<Services>, request: HttpRequest, invocation: Invocation) -> HttpResponse {
+    let request_id = invocation.request_id.as_str();
+    let span = tracing::info_span!("health", otel.kind = "server", url.path = "/api/health", request_id);
     let mut response = answer(&services, &request).instrument(span).await;
-    response.headers.insert(request_id::HEADER, request_id.header_value());
     response.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -117,11 +116,7 @@ async fn ready(services: &Services) -> HttpResponse {
 async fn status(services: &Services) -> HttpResponse {
     let (checks, queues, switches) =
         futures_util::join!(checks(services), maintain::queues(services), services.read_switches());
-    let backlogs = match tokio::time::timeout(PATIENCE, maintain::backlogs(services)).await {
-        Ok(Ok(backlogs)) => json!(backlogs),
-        Ok(Err(error)) => json!({ "error": format!("{error:#}") }),
-        Err(_) => json!({ "error": format!("no answer within {PATIENCE:?}") }),
-    };
+    let (backlogs, leased) = futures_util::join!(told(maintain::backlogs(services)), told(leased(services)));
     HttpResponse::json(
         StatusCode::OK,
         &json!({
@@ -131,11 +126,27 @@ async fn status(services: &Services) -> HttpResponse {
             "checks": checks,
             "queues": queues,
             "work": backlogs,
+            "working": leased,
             "database_pool": services.database.pool_status(),
             "switches": switches.map_or_else(|error| json!({ "error": format!("{error:#}") }), |s| json!(s)),
             "sources": services.config.app.sources.keys().collect::<Vec<_>>(),
         }),
     )
+}
+
+/// What came of a question to the database, or why nothing did.
+async fn told<T: Serialize>(question: impl Future<Output = anyhow::Result<T>>) -> serde_json::Value {
+    match tokio::time::timeout(PATIENCE, question).await {
+        Ok(Ok(answer)) => json!(answer),
+        Ok(Err(error)) => json!({ "error": format!("{error:#}") }),
+        Err(_) => json!({ "error": format!("no answer within {PATIENCE:?}") }),
+    }
+}
+
+async fn leased(services: &Services) -> anyhow::Result<Vec<Leased>> {
+    /// More than one process works on at once; beyond, `work` has the count.
+    const MOST: i64 = 200;
+    Ok(maintenance::leased(&services.database.client().await?, MOST).await?)
 }
 
 /// Prometheus' text format. Gauges are measured now: on Flex Consumption each function has instances of its own, and

@@ -19,6 +19,7 @@ use colloquy::jobs::state::WorkKind;
 use colloquy::telemetry::metrics;
 use futures_util::future::{BoxFuture, FutureExt};
 use jiff::Timestamp;
+use tracing::Instrument;
 
 use crate::services::Services;
 
@@ -112,31 +113,38 @@ async fn reached(services: &Services, memory: &Memory) -> bool {
 
 /// One tick.
 pub async fn maintain(services: Arc<Services>, memory: Arc<Memory>, _timer: Timer, _: Invocation) -> Outcome {
-    if !reached(&services, &memory).await {
+    tick(&services, &memory).instrument(tracing::info_span!("maintain")).await
+}
+
+async fn tick(services: &Services, memory: &Memory) -> Outcome {
+    if !reached(services, memory).await {
         return Outcome::Done;
     }
-    let may_free = leases_may_be_freed(&services, &memory).await;
+    let may_free = leases_may_be_freed(services, memory).await;
     for kind in [WorkKind::Job, WorkKind::Callback] {
         if may_free {
-            run("leases", work_sweeps::free_lapsed(&services, kind).boxed()).await;
+            run("leases", work_sweeps::free_lapsed(services, kind).boxed()).await;
         }
-        run("hints", work_sweeps::hint_again(&services, kind).boxed()).await;
+        run("hints", work_sweeps::hint_again(services, kind).boxed()).await;
     }
-    run("held", work_sweeps::release_held(&services).boxed()).await;
-    run("poison", poison::sweep(&services).boxed()).await;
-    run("usage", bring_usage_home(&services).boxed()).await;
-    run("emptiness", retention::look_for_emptiness(&services, &memory).boxed()).await;
-    run("blobs", retention::delete_orphaned_blobs(&services, &memory).boxed()).await;
-    measure(&services).await;
+    if may_free {
+        run("orphaned_turns", conversations::end_orphans(services).boxed()).await;
+    }
+    run("held", work_sweeps::release_held(services).boxed()).await;
+    run("poison", poison::sweep(services).boxed()).await;
+    run("usage", bring_usage_home(services).boxed()).await;
+    run("emptiness", retention::look_for_emptiness(services, memory).boxed()).await;
+    run("blobs", retention::delete_orphaned_blobs(services, memory).boxed()).await;
+    measure(services).await;
     if memory.upkeep_is_due() {
-        run("partitions", retention::ensure_partitions(&services).boxed()).await;
-        run("keys", retention::delete_expired_keys(&services).boxed()).await;
-        run("deliveries", retention::delete_expired_deliveries(&services).boxed()).await;
-        run("dead_letters", retention::delete_settled_messages(&services).boxed()).await;
-        run("turn_logs", conversations::turn_logs(&services).boxed()).await;
-        run("turns", conversations::delete_turns(&services).boxed()).await;
-        run("threads", conversations::trim_threads(&services).boxed()).await;
-        run("orphaned_held", work_sweeps::warn_of_orphans(&services).boxed()).await;
+        run("partitions", retention::ensure_partitions(services).boxed()).await;
+        run("keys", retention::delete_expired_keys(services).boxed()).await;
+        run("deliveries", retention::delete_expired_deliveries(services).boxed()).await;
+        run("dead_letters", retention::delete_settled_messages(services).boxed()).await;
+        run("turn_logs", conversations::turn_logs(services).boxed()).await;
+        run("turns", conversations::delete_turns(services).boxed()).await;
+        run("threads", conversations::trim_threads(services).boxed()).await;
+        run("orphaned_held", work_sweeps::warn_of_orphans(services).boxed()).await;
     }
     Outcome::Done
 }

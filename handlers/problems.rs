@@ -1,5 +1,5 @@
 //! Types of the problems that are no webhook's. With those of webhooks and of the SDK they are the table in
-//! `docs/webhooks.md`, and a test compares them.
+//! `docs/errors.md`, and a test compares them.
 
 use colloquy::access::AccessError;
 use colloquy::functions::ProblemType;
@@ -44,7 +44,7 @@ mod tests {
 
     use super::*;
 
-    const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/webhooks.md");
+    const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors.md");
 
     /// Type, status, title: once each, although the SDK and the webhooks share some.
     fn every_type() -> BTreeSet<[String; 3]> {

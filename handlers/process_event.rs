@@ -41,11 +41,19 @@ pub async fn process_event(
     _invocation: Invocation,
 ) -> Outcome {
     let message = message.payload;
+    let queue = &services.config.queues.events;
     let span = tracing::info_span!(
-        "event.process", otel.kind = "consumer", delivery = %message.delivery, source = message.source,
+        "event.process",
+        otel.name = format!("process {queue}"),
+        otel.kind = "consumer",
+        messaging.system = "azure_storage_queue",
+        messaging.operation.name = "process",
+        messaging.destination.name = queue,
+        delivery = %message.delivery,
+        source = message.source,
         request_id = message.request_id
     );
-    trace::adopt(&span, message.trace_parent.as_deref());
+    trace::carry_on(&span, message.trace_parent.as_deref());
     async {
         match process(&services, &message).await {
             Ok(()) => Outcome::Done,
@@ -145,7 +153,9 @@ async fn store(
     events: &[IncomingEvent],
     state: EventState,
 ) -> Result<Stored, DatabaseError> {
-    let delivery = new_delivery(message, body, events);
+    // The parent of the work that follows: this step, which carries on the delivery's trace.
+    let trace_parent = trace::current();
+    let delivery = new_delivery(message, &trace_parent, body, events);
     let in_blob = matches!(message.body, Body::Blob(_));
     let events: Vec<NewEvent<'_>> =
         events.iter().map(|event| new_event(message, event, body, in_blob)).collect();
@@ -277,7 +287,12 @@ fn plan(services: &Services, source: &Source, events: &[NewEvent<'_>], state: Ev
     plan
 }
 
-fn new_delivery<'a>(message: &'a EventMessage, body: &'a Bytes, events: &[IncomingEvent]) -> NewDelivery<'a> {
+fn new_delivery<'a>(
+    message: &'a EventMessage,
+    trace_parent: &'a str,
+    body: &'a Bytes,
+    events: &[IncomingEvent],
+) -> NewDelivery<'a> {
     let body_blob = match &message.body {
         Body::Blob(name) => Some(name.as_str()),
         Body::Text(_) | Body::Base64(_) => None,
@@ -288,7 +303,7 @@ fn new_delivery<'a>(message: &'a EventMessage, body: &'a Bytes, events: &[Incomi
         source: &message.source,
         event_path: message.event_path.as_deref(),
         request_id: &message.request_id,
-        trace_parent: message.trace_parent.as_deref(),
+        trace_parent: Some(trace_parent),
         received_at: message.received_at,
         verdict: &message.verdict.scheme,
         secret_label: message.verdict.secret_label.as_deref(),

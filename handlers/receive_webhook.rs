@@ -14,15 +14,15 @@ use colloquy::ids::DeliveryId;
 use colloquy::telemetry::metrics;
 use colloquy::telemetry::trace;
 use colloquy::webhooks::{
-    Delivery, Kept, Outcome, Problem, ProblemKind, Reply, Source, VerifiedDelivery, VerifyError,
+    Delivery, Kept, Outcome, Problem, ProblemKind, Refused, Reply, Source, VerifiedDelivery, VerifyError,
 };
 use http::{HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 use tokio::time::timeout_at;
 use tracing::Instrument;
 
+use crate::admission::Held;
 use crate::services::{Services, SourceService};
-use colloquy::request_id::{self, RequestId};
 
 /// What storage gets at least, where a sender took long to send its body.
 const LEAST_PATIENCE: Duration = Duration::from_secs(2);
@@ -33,37 +33,64 @@ pub async fn receive_webhook(
     mut request: HttpRequest,
     invocation: Invocation,
 ) -> HttpResponse {
-    let started = Instant::now();
-    let request_id = request_id::of(&request.headers);
+    let request_id = invocation.request_id.as_str();
     let named = request.params.get("source").map(String::as_str).unwrap_or_default().to_owned();
     let service = services.sources.get(&named);
     let source = service.map_or(metrics::UNKNOWN, |service| service.source.name());
+    let mut measure = Measure { source, outcome: "cut", started: Instant::now() };
     let span = tracing::info_span!(
-        "webhook.receive", otel.kind = "server", request_id = %request_id, source,
+        "webhook.receive",
+        otel.name = "POST /api/webhooks/{source}",
+        otel.kind = "server",
+        otel.status_code = tracing::field::Empty,
+        http.request.method = %request.method,
+        http.route = "/api/webhooks/{source}",
+        http.response.status_code = tracing::field::Empty,
+        request_id,
+        source,
         delivery = tracing::field::Empty
     );
     trace::adopt(&span, invocation.trace_parent.as_deref());
-    let (outcome, mut response) = async {
-        match receive(&services, service, &mut request, &request_id).await {
-            Ok((outcome, reply)) => (outcome, reply_response(reply)),
+    let response = async {
+        match receive(&services, service, &mut request, request_id).await {
+            Ok((outcome, reply)) => {
+                measure.outcome = outcome;
+                reply_response(reply)
+            }
             Err(problem) => {
+                measure.outcome = problem.kind.code();
                 log_refusal(&problem);
-                (problem.kind.code(), problem_response(&problem, &request_id))
+                problem_response(&problem, request_id)
             }
         }
     }
-    .instrument(span)
+    .instrument(span.clone())
     .await;
-    metrics::webhook_request(source, outcome, started.elapsed());
-    response.headers.insert(request_id::HEADER, request_id.header_value());
+    span.record("http.response.status_code", response.status.as_u16());
+    if response.status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
     response
+}
+
+/// Counts a request when it ends; one that panics or is cut at its deadline too.
+struct Measure<'a> {
+    source: &'a str,
+    outcome: &'static str,
+    started: Instant,
+}
+
+impl Drop for Measure<'_> {
+    fn drop(&mut self) {
+        metrics::webhook_request(self.source, self.outcome, self.started.elapsed());
+    }
 }
 
 async fn receive(
     services: &Services,
     service: Option<&SourceService>,
     request: &mut HttpRequest,
-    request_id: &RequestId,
+    request_id: &str,
 ) -> Result<(&'static str, Reply), Problem> {
     let (received_at, arrived) = (Timestamp::now(), Instant::now());
     let service = service.ok_or_else(Problem::unknown_source)?;
@@ -80,8 +107,14 @@ async fn receive(
     if request.content_length().is_none() && !request.is_chunked() {
         return Err(Problem::length_required());
     }
-    let body = read_body(source, request).await?;
-    let deadline = (arrived + services.config.work.ingress_timeout).max(Instant::now() + LEAST_PATIENCE);
+    // Whatever the body is, this request cannot be believed: nothing is read for it.
+    source
+        .presented(&request.headers, request.query.as_deref())
+        .map_err(|reason| refused(service, &reason))?;
+    let patience = arrived + services.config.work.ingress_timeout;
+    let mut held = services.room.holder();
+    let body = read_body(services, source, request, patience, &mut held).await?;
+    let deadline = patience.max(Instant::now() + LEAST_PATIENCE);
     let delivery = Delivery {
         headers: std::mem::take(&mut request.headers),
         query: request.query.take(),
@@ -135,12 +168,40 @@ fn not_queued_in_time(services: &Services, id: DeliveryId) -> Problem {
     Problem::queue_unavailable(services.config.work.retry_after)
 }
 
-async fn read_body(source: &Source, request: &mut HttpRequest) -> Result<Bytes, Problem> {
+/// The body, as `held` has room for it and as it comes before `deadline`. Nobody has proven anything yet.
+async fn read_body(
+    services: &Services,
+    source: &Source,
+    request: &mut HttpRequest,
+    deadline: Instant,
+    held: &mut Held<'_>,
+) -> Result<Bytes, Problem> {
     let limit = source.limits().max_body_bytes;
-    request.bytes(limit).await.map_err(|error| match error {
+    let retry_after = services.config.work.retry_after;
+    let body = request.bytes_within(limit, deadline, |more| held.take(more)).await;
+    body.map_err(|error| match error {
         BodyError::TooLarge { .. } => Problem::too_large(limit, &source.body_limit_setting()),
-        _ => Problem::new(ProblemKind::Malformed, "The body did not arrive in full."),
+        BodyError::TooSlow => {
+            tracing::warn!(code = "body_too_slow", "a body did not arrive within INGRESS_TIMEOUT");
+            Problem::took_too_long(retry_after)
+        }
+        BodyError::NoRoom => {
+            tracing::warn!(
+                code = "overloaded",
+                "a delivery was refused: others that are being received use up INGRESS_MAX_BYTES"
+            );
+            Problem::overloaded(retry_after)
+        }
+        BodyError::Interrupted | BodyError::AlreadyRead => {
+            Problem::new(ProblemKind::Malformed, "The body did not arrive in full.")
+        }
     })
+}
+
+/// A request that nobody's secret made.
+fn refused(service: &SourceService, reason: &VerifyError) -> Problem {
+    service.admission.forged(service.source.name());
+    Problem::from(reason)
 }
 
 /// Verifies, fetching signing keys when the source's tokens need them.
@@ -151,22 +212,19 @@ async fn verify(
 ) -> Result<VerifiedDelivery, Problem> {
     let source = &service.source;
     let _turn = service.admission.turn().await;
-    let refuse = |reason: &VerifyError| {
-        service.admission.forged(source.name());
-        Problem::from(reason)
-    };
+    let refuse = |refusal: Refused| refused(service, &refusal.reason);
     let Some(url) = source.jwks_url() else {
-        return source.verify(delivery, None).map_err(|refused| refuse(&refused.reason));
+        return source.verify(delivery, None).map_err(refuse);
     };
     let unavailable = |_| Problem::keys_unavailable(services.config.work.retry_after);
     let keys = services.entra_keys.get(url).await.map_err(unavailable)?;
     match source.verify(delivery, Some(&keys)) {
         Ok(verified) => Ok(verified),
-        Err(refused) if refused.reason == VerifyError::NeedKeys => {
+        Err(refusal) if refusal.reason == VerifyError::NeedKeys => {
             let keys = services.entra_keys.refetch(url).await.map_err(unavailable)?;
-            source.verify(*refused.delivery, Some(&keys)).map_err(|refused| refuse(&refused.reason))
+            source.verify(*refusal.delivery, Some(&keys)).map_err(refuse)
         }
-        Err(refused) => Err(refuse(&refused.reason)),
+        Err(refusal) => Err(refuse(refusal)),
     }
 }
 
@@ -174,7 +232,7 @@ fn message(
     services: &Services,
     source: &Source,
     id: DeliveryId,
-    request_id: &RequestId,
+    request_id: &str,
     verified: &VerifiedDelivery,
     kept: Kept,
 ) -> Result<(EventMessage, Bytes), Problem> {
@@ -186,7 +244,7 @@ fn message(
         delivery: id,
         source: source.name().to_owned(),
         event_path: delivery.event_path.clone(),
-        request_id: request_id.to_string(),
+        request_id: request_id.to_owned(),
         trace_parent: Some(trace::current()),
         received_at: delivery.received_at,
         verdict: Verdict {
@@ -281,7 +339,7 @@ fn reply_response(reply: Reply) -> HttpResponse {
     response
 }
 
-fn problem_response(problem: &Problem, request_id: &RequestId) -> HttpResponse {
+fn problem_response(problem: &Problem, request_id: &str) -> HttpResponse {
     let mut response = HttpResponse::new(problem.status);
     insert(&mut response, header::CONTENT_TYPE, "application/problem+json");
     if let Some(after) = problem.retry_after {
@@ -290,7 +348,7 @@ fn problem_response(problem: &Problem, request_id: &RequestId) -> HttpResponse {
     if let Some(allow) = problem.allow {
         insert(&mut response, header::ALLOW, allow);
     }
-    response.body = problem.body(&request_id.to_string());
+    response.body = problem.body(request_id);
     response
 }
 

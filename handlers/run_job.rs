@@ -1,25 +1,26 @@
 //! Queue `jobs`: runs one job under its lease.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use colloquy::database::DatabaseError;
 use colloquy::database::backfills::{self, SealedDelivery};
-use colloquy::database::work::{ClaimLimits, ClaimedEvent, ClaimedWork};
+use colloquy::database::work::{self as work_rows, ClaimLimits, ClaimedEvent, ClaimedWork};
 use colloquy::events::message::JobHint;
 use colloquy::functions::{Invocation, Outcome, QueueMessage};
 use colloquy::ids::DeliveryId;
 use colloquy::jobs::address::AddressRule;
 use colloquy::jobs::kinds::JobKind;
-use colloquy::jobs::sender::{Destination, SendError};
+use colloquy::jobs::sender::{self, Destination, SendError};
 use colloquy::jobs::state::{Failure, WorkKind};
-use colloquy::telemetry::metrics;
+use colloquy::telemetry::metrics::{self, System};
 use colloquy::webhooks::sealing::Sealer;
 use http::{HeaderMap, StatusCode};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
 use crate::payload::{self, PayloadTrouble};
+use crate::respond;
 use crate::services::Services;
 use crate::work::{self, End, Hinted, Worker, outage};
 
@@ -48,7 +49,7 @@ impl Worker for Jobs {
         }
     }
 
-    async fn attempt(&self, services: &Services, claimed: &ClaimedWork) -> End {
+    async fn attempt(&self, services: &Services, claimed: &ClaimedWork, until: Instant) -> End {
         let gone = || End::GiveUp(Failure::new("event_gone", "its event is past its retention"));
         match (JobKind::of(&claimed.object), &claimed.event) {
             (Some(JobKind::ResealSecrets), _) => reseal_secrets(services, claimed).await,
@@ -56,7 +57,8 @@ impl Worker for Jobs {
             (Some(JobKind::CompleteInvocation), Some(event)) => {
                 complete_invocation(services, claimed, event).await
             }
-            (Some(JobKind::CountEvent | JobKind::CompleteInvocation), None) => gone(),
+            (Some(JobKind::Respond), Some(event)) => respond::attempt(services, claimed, event, until).await,
+            (Some(JobKind::CountEvent | JobKind::CompleteInvocation | JobKind::Respond), None) => gone(),
             (None, _) => again(
                 services,
                 claimed,
@@ -73,7 +75,7 @@ impl Worker for Jobs {
     }
 }
 
-fn again(services: &Services, claimed: &ClaimedWork, failure: Failure) -> End {
+pub fn again(services: &Services, claimed: &ClaimedWork, failure: Failure) -> End {
     let attempts = claimed.attempts.unsigned_abs();
     if attempts >= services.config.work.job_max_attempts {
         return End::GiveUp(failure);
@@ -117,12 +119,21 @@ async fn complete_invocation(services: &Services, claimed: &ClaimedWork, event: 
             format!("set `sources.{}.sailpoint.async_output` in colloquy.toml and replay", event.source),
         );
     };
-    if event.sealed.is_none() && unconfirmed {
-        tracing::warn!(
-            code = "invocation_completed_before",
-            "an earlier attempt completed it and was cut before it could say so"
-        );
-        return End::Done;
+    if event.sealed.is_none() {
+        match completed_before(services, claimed).await {
+            Ok(completed) if completed || unconfirmed => {
+                tracing::warn!(
+                    code = "invocation_completed_before",
+                    "an earlier run completed it, or an attempt that was cut before it could say so; nothing is sent"
+                );
+                return End::Done;
+            }
+            Ok(_) => {}
+            Err(error) if error.is_outage() => {
+                return outage(services, claimed, Failure::new(error.code(), error.to_string()));
+            }
+            Err(error) => return again(services, claimed, Failure::new(error.code(), error.to_string())),
+        }
     }
     let secret = match payload::unseal(services, event) {
         Ok(secret) => secret,
@@ -134,7 +145,9 @@ async fn complete_invocation(services: &Services, claimed: &ClaimedWork, event: 
         allow_http: invocation.allow_http,
     };
     let answer = json!({ "secret": secret.expose_secret(), "output": output }).to_string();
-    let failure = match services.sender().post(&to, HeaderMap::new(), answer.into()).await {
+    let result = services.sender().post(&to, HeaderMap::new(), answer.into()).await;
+    metrics::external(System::Sailpoint, &event.source, sender::blame(&result));
+    let failure = match result {
         Ok(answer) if answer.status.is_success() => return End::DoneForgetting,
         Ok(answer) if unconfirmed && refuses(answer.status) => {
             tracing::warn!(
@@ -154,6 +167,14 @@ async fn complete_invocation(services: &Services, claimed: &ClaimedWork, event: 
         }
     };
     again(services, claimed, failure)
+}
+
+/// Whether a job of another run of the event has completed the invocation: SailPoint takes one completion, and its secret
+/// was forgotten with it.
+async fn completed_before(services: &Services, claimed: &ClaimedWork) -> Result<bool, DatabaseError> {
+    let Some(event) = claimed.event_id else { return Ok(false) };
+    let client = services.database.client().await?;
+    work_rows::has_succeeded(&client, event, JobKind::CompleteInvocation.as_str()).await
 }
 
 /// The failure, under the code that says to the next attempt that an earlier one may have been accepted.

@@ -1,20 +1,22 @@
 //! Queue `callbacks`: one attempt at one consumer, under the row's lease.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use colloquy::database::callbacks::{self, Attempt};
-use colloquy::database::work::{ClaimLimits, ClaimedEvent, ClaimedWork, Lease};
+use colloquy::database::work::{ClaimLimits, ClaimedWork, Lease};
 use colloquy::events::message::CallbackHint;
 use colloquy::functions::{Invocation, Outcome, QueueMessage};
 use colloquy::ids::{CallbackId, EventId};
 use colloquy::jobs::callback::{self, CallbackEvent};
-use colloquy::jobs::sender::{Answer, SendError};
+use colloquy::jobs::sender::{self, Answer, Destination, SendError};
 use colloquy::jobs::state::{Failure, WorkKind};
-use colloquy::telemetry::{metrics, trace};
+use colloquy::telemetry::metrics::{self, System};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use jiff::Timestamp;
+use url::Url;
 
 use crate::payload::{self, PayloadTrouble};
 use crate::services::{Services, Target};
@@ -41,24 +43,26 @@ impl Worker for Callbacks {
         ClaimLimits { lease, max_attempts: services.schedule.attempts(), max_age: None }
     }
 
-    async fn attempt(&self, services: &Services, claimed: &ClaimedWork) -> End {
+    async fn attempt(&self, services: &Services, claimed: &ClaimedWork, _until: Instant) -> End {
         let Some(target) = services.targets.get(&claimed.object) else {
             return End::GiveUp(Failure::new(
                 "target_unknown",
                 format!("target `{}` is not in colloquy.toml; add it and replay", claimed.object),
             ));
         };
-        let (Some(event), Some(event_id)) = (&claimed.event, claimed.event_id) else {
-            return End::GiveUp(Failure::new("event_gone", "its event is past its retention"));
+        let destination = match destination(target, claimed) {
+            Ok(destination) => destination,
+            Err(failure) => return End::GiveUp(failure),
         };
-        let body = match render(services, EventId(event_id), event).await {
+        let body = match render(services, claimed).await {
             Ok(body) => body,
             Err(PayloadTrouble::Gone(failure)) => return End::GiveUp(failure),
             Err(PayloadTrouble::Outage(failure)) => return outage(services, claimed, failure),
         };
         let started = Instant::now();
         let headers = headers(target, CallbackId(claimed.webhook_id), &body);
-        let result = services.sender().post(&target.destination, headers, body).await;
+        let result = services.sender().post(&destination, headers, body).await;
+        metrics::external(System::Callback, &claimed.object, sender::blame(&result));
         log_attempt(services, claimed, &result, started.elapsed()).await;
         conclude(services, claimed, result).await
     }
@@ -68,27 +72,51 @@ impl Worker for Callbacks {
     }
 }
 
-async fn render(services: &Services, id: EventId, event: &ClaimedEvent) -> Result<Bytes, PayloadTrouble> {
-    let event = CallbackEvent {
-        id,
-        source: event.source.clone(),
-        event_type: event.event_type.clone(),
-        received_at: event.received_at,
-        payload: payload::of(services, event).await?,
+/// Where a callback goes: to its target, or where its turn's caller wanted it, if the target still covers that.
+fn destination<'t>(target: &'t Target, claimed: &ClaimedWork) -> Result<Cow<'t, Destination>, Failure> {
+    let Some(url) = claimed.turn.as_ref().and_then(|turn| turn.url.as_deref()) else {
+        return Ok(Cow::Borrowed(&target.destination));
     };
-    callback::render(&event)
-        .map(Bytes::from)
+    match Url::parse(url).ok().filter(|url| target.config.covers(url)) {
+        Some(url) => Ok(Cow::Owned(Destination { url, ..target.destination.clone() })),
+        None => Err(Failure::new(
+            "url_not_allowed",
+            format!(
+                "target `{}` of colloquy.toml no longer covers its URL; change that and replay",
+                claimed.object
+            ),
+        )),
+    }
+}
+
+async fn render(services: &Services, claimed: &ClaimedWork) -> Result<Bytes, PayloadTrouble> {
+    if let Some(body) = &claimed.body {
+        return Ok(Bytes::copy_from_slice(body));
+    }
+    let body = if let Some(turn) = &claimed.turn {
+        callback::render_turn(CallbackId(claimed.webhook_id), &turn.event_type, turn.ended_at, turn.response)
+    } else if let (Some(event), Some(id)) = (&claimed.event, claimed.event_id) {
+        callback::render(&CallbackEvent {
+            id: EventId(id),
+            source: event.source.clone(),
+            event_type: event.event_type.clone(),
+            received_at: event.received_at,
+            payload: payload::of(services, event).await?,
+        })
+    } else {
+        return Err(PayloadTrouble::Gone(Failure::new("event_gone", "its event is past its retention")));
+    };
+    body.map(Bytes::from)
         .map_err(|error| PayloadTrouble::Gone(Failure::new("callback_unrenderable", error.to_string())))
 }
 
-/// The three headers of Standard Webhooks, and the trace.
+/// The three headers of Standard Webhooks.
 pub fn headers(target: &Target, id: CallbackId, body: &[u8]) -> HeaderMap {
     let now = Timestamp::now();
     let fields = [
         ("webhook-id", id.to_string()),
         ("webhook-timestamp", now.as_second().to_string()),
         ("webhook-signature", target.signer.sign(id, now, body)),
-        ("traceparent", trace::current()),
     ];
     fields
         .into_iter()

@@ -3,26 +3,28 @@
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use colloquy::access::{ApiKeys, JwksCache};
 use colloquy::azure::{Container, Queue, Storage};
 use colloquy::config::app::{AppConfig, TargetConfig};
-use colloquy::config::{AppEnvironment, Config};
+use colloquy::config::{AppEnvironment, Config, LlmConfig};
 use colloquy::database::{Database, TokenProvider};
 use colloquy::events::routes::Routes;
-use colloquy::events::switches::{self, SwitchCache, Switches};
+use colloquy::events::switches::SwitchCache;
 use colloquy::jobs::address::AddressRule;
 use colloquy::jobs::callback::Signer;
 use colloquy::jobs::kinds::JobKind;
 use colloquy::jobs::retry::{Backoff, Schedule};
 use colloquy::jobs::sender::{Destination, Sender, SenderLimits};
+use colloquy::respond::Route;
+use colloquy::telemetry::metrics::RuntimeLoad;
 use colloquy::webhooks::Source;
 use colloquy::webhooks::sealing::Sealer;
 use colloquy::wiring;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Room};
+use crate::models::{InUse, Models};
 
 /// Everything a function may need.
 pub struct Services {
@@ -30,6 +32,7 @@ pub struct Services {
     pub database: Database,
     pub storage: Storage,
     pub sources: HashMap<String, SourceService>,
+    pub room: Room,
     pub routes: Routes,
     pub targets: HashMap<String, Target>,
     pub switches: SwitchCache,
@@ -38,7 +41,11 @@ pub struct Services {
     pub api_keys: ApiKeys,
     pub backoff: Backoff,
     pub schedule: Schedule,
+    /// Routes that have a model answer, by name.
+    pub responding: HashMap<String, Route>,
+    pub models: Arc<Models>,
     sender: OnceLock<Arc<Sender>>,
+    load: RuntimeLoad,
 }
 
 /// A source, and what this process remembers of it.
@@ -49,16 +56,20 @@ pub struct SourceService {
 
 /// A receiver of callbacks.
 pub struct Target {
+    pub config: TargetConfig,
     pub destination: Destination,
     pub signer: Signer,
 }
 
 impl Services {
     /// Turns configuration into clients; every mistake that only shows here is in the error.
-    pub fn new(config: Config) -> anyhow::Result<Arc<Self>> {
+    ///
+    /// `llm`: what asks models, for routes that do so here.
+    pub fn new(config: Config, llm: Option<LlmConfig>) -> anyhow::Result<Arc<Self>> {
         let tokens = wiring::token_source(&config);
-        let storage = wiring::storage_settings(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
-        let storage = Storage::new(storage)?;
+        let storage = wiring::storage(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
+        let storage = storage.context("AzureWebJobsStorage is not set")?;
+        let models = Arc::new(Models::new(llm, tokens.clone()));
         let provider =
             tokens.map(|tokens| Arc::new(wiring::DatabaseTokens(tokens)) as Arc<dyn TokenProvider>);
         let database = Database::new(wiring::database_settings(&config), provider)?;
@@ -68,12 +79,15 @@ impl Services {
             None
         });
         let sources = sources(&config, &mut mistakes);
+        mistakes.extend(without_room(&sources, config.work.ingress_max_bytes));
         let targets = targets(&config, &mut mistakes);
+        let responding = responding(&config.app, &mut mistakes);
         if !mistakes.is_empty() {
             return Err(anyhow!(mistakes.join("\n")));
         }
         let work = &config.work;
         Ok(Arc::new(Self {
+            room: Room::new(usize::try_from(work.ingress_max_bytes).unwrap_or(usize::MAX)),
             routes: Routes::new(&config.app.routes),
             switches: SwitchCache::new(work.switch_cache),
             entra_keys: JwksCache::new(config.storage.timeout),
@@ -81,13 +95,22 @@ impl Services {
             api_keys: ApiKeys::new(&config.access),
             backoff: Backoff { base: work.retry_base, cap: work.retry_cap },
             schedule: Schedule::new(work.callback_schedule.clone()),
+            responding,
+            models,
             sender: OnceLock::new(),
+            load: RuntimeLoad::start(),
             sources,
             targets,
             database,
             storage,
             config,
         }))
+    }
+
+    /// Sets the gauges of what only this process knows.
+    pub fn measure(&self) {
+        self.database.measure();
+        self.load.measure();
     }
 
     pub fn events_queue(&self) -> Queue {
@@ -107,6 +130,12 @@ impl Services {
         self.storage.container(&self.config.storage.container)
     }
 
+    /// What asks models; made on first use and given back when it is idle.
+    pub fn engine(&self) -> Result<InUse, String> {
+        let spool = self.storage.queue(&self.config.queues.usage);
+        self.models.engine(&self.config, &self.database, spool)
+    }
+
     /// Sends HTTP to others; made on first use, since its TLS state is not needed for anything else.
     pub fn sender(&self) -> &Sender {
         self.sender.get_or_init(|| {
@@ -116,24 +145,6 @@ impl Services {
                     .unwrap_or(usize::MAX),
             })
         })
-    }
-
-    /// The switches in force, at most `SWITCH_CACHE` old. `None`: this process could not read them yet.
-    pub async fn switches(&self) -> Option<Arc<Switches>> {
-        self.switches.get(async { self.read_switches().await.map_err(|error| error.to_string()) }).await
-    }
-
-    /// The switches as they are written now.
-    pub async fn read_switches(&self) -> anyhow::Result<Switches> {
-        /// Reading switches must not hold up a delivery for as long as a sender waits.
-        const PATIENCE: Duration = Duration::from_secs(2);
-        let container = self.storage.with_timeout(PATIENCE).container(&self.config.storage.container);
-        match container.get(switches::BLOB).await? {
-            Some(bytes) => serde_json::from_slice(&bytes).with_context(|| {
-                format!("the blob {} is not what `function-handlers sources` writes", switches::BLOB)
-            }),
-            None => Ok(Switches::default()),
-        }
     }
 }
 
@@ -154,6 +165,37 @@ fn sources(config: &Config, mistakes: &mut Vec<String>) -> HashMap<String, Sourc
     sources
 }
 
+fn responding(app: &AppConfig, mistakes: &mut Vec<String>) -> HashMap<String, Route> {
+    let mut routes = HashMap::new();
+    for route in &app.routes {
+        match Route::new(route) {
+            Ok(Some(ready)) => drop(routes.insert(route.name.clone(), ready)),
+            Ok(None) => {}
+            Err(error) => mistakes.push(error.to_string()),
+        }
+    }
+    routes
+}
+
+/// Sources whose larger deliveries could never be taken.
+fn without_room(sources: &HashMap<String, SourceService>, bytes: u64) -> Vec<String> {
+    let largest = Room::largest(bytes);
+    let limit = |service: &SourceService| service.source.limits().max_body_bytes;
+    let mut found: Vec<String> = sources
+        .iter()
+        .filter(|(_, service)| limit(service) > largest)
+        .map(|(name, service)| {
+            format!(
+                "INGRESS_MAX_BYTES: leaves room for bodies of at most {largest} bytes, and sources.{name}.max_body_bytes is \
+                 {}; raise the one or lower the other",
+                limit(service)
+            )
+        })
+        .collect();
+    found.sort_unstable();
+    found
+}
+
 fn targets(config: &Config, mistakes: &mut Vec<String>) -> HashMap<String, Target> {
     let named: BTreeMap<&String, &TargetConfig> = config.app.targets.iter().collect();
     let mut targets = HashMap::new();
@@ -171,7 +213,7 @@ fn targets(config: &Config, mistakes: &mut Vec<String>) -> HashMap<String, Targe
 fn target(config: &Config, name: &str, target: &TargetConfig) -> anyhow::Result<Target> {
     let signer = Signer::new(config.callback_secrets.of(name).iter().map(|secret| &secret.value))
         .context("its signing keys")?;
-    Ok(Target { destination: destination(config.environment, target)?, signer })
+    Ok(Target { config: target.clone(), destination: destination(config.environment, target)?, signer })
 }
 
 /// Where a target is, and by which rule it may be reached.
@@ -201,6 +243,28 @@ pub fn contradictions(app: &AppConfig, environment: AppEnvironment) -> Vec<Strin
         }
     }
     found.extend(misplaced_jobs(app));
+    found.extend(open_invocations(app));
+    found
+}
+
+/// Sources of SailPoint's whose ASYNC invocations are acknowledged, and completed by nothing.
+fn open_invocations(app: &AppConfig) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, source) in &app.sources {
+        let Some(sailpoint) = source.sailpoint.as_ref().filter(|config| !config.callback_hosts.is_empty())
+        else {
+            continue;
+        };
+        let place =
+            format!("sources.{name}.sailpoint.callback_hosts: ASYNC invocations are acknowledged, and");
+        if sailpoint.async_output.is_none() && sailpoint.output.is_none() {
+            found.push(format!("{place} neither `async_output` nor `output` says what completes them"));
+        }
+        let job = Some(JobKind::CompleteInvocation.as_str());
+        if !app.routes.iter().any(|route| route.source == *name && route.job.as_deref() == job) {
+            found.push(format!("{place} no route gives them to the job {}", job.unwrap_or_default()));
+        }
+    }
     found
 }
 

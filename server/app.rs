@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use colloquy::access::{Access, AccessError, Admitted, Auditor, JwksCache, Principal, RateLimits};
-use colloquy::azure::Storage;
+use colloquy::access::{self, Access, AccessError, Admitted, Auditor, JwksCache, Principal, RateLimits};
 use colloquy::config::{Config, LlmConfig, Scope};
+use colloquy::conversation::callbacks::Callbacks;
 use colloquy::conversation::engine::{self, Engine, Limits, Parts};
 use colloquy::database::{Client, Database, DatabaseError, TokenProvider};
+use colloquy::jobs::retry::Backoff;
 use colloquy::llm::spend::{Spend, system_clock};
 use colloquy::openresponses::{ApiError, ErrorType};
 use colloquy::tasks::Tasks;
-use colloquy::telemetry::metrics;
+use colloquy::telemetry::metrics::{self, RuntimeLoad};
 use colloquy::wiring;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::edge::Connections;
@@ -28,6 +30,7 @@ pub struct App {
     pub tasks: Tasks,
     /// The process was told to stop.
     pub stopping: CancellationToken,
+    load: RuntimeLoad,
     access: Access,
     limits: RateLimits,
     auditor: Auditor,
@@ -48,15 +51,17 @@ impl App {
         let provider =
             tokens.clone().map(|tokens| Arc::new(wiring::DatabaseTokens(tokens)) as Arc<dyn TokenProvider>);
         let database = Database::new(wiring::database_settings(&config), provider)?;
-        let storage = wiring::storage_settings(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
-        let spool = Storage::new(storage)?.queue(&config.queues.usage);
+        let storage = wiring::storage(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
+        let queue = |name: &str| storage.as_ref().map(|storage| storage.queue(name));
+        let (spool, hints) = (queue(&config.queues.usage), queue(&config.queues.callbacks));
+        let jobs = queue(&config.queues.jobs);
         let coordination =
             wiring::coordination(&config, tokens.as_ref(), background).map_err(|error| anyhow!(error))?;
         let sealer = wiring::sealer(&config).map_err(|errors| {
             anyhow!(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         })?;
         let tracked = config.database.track_usage.then(|| database.clone());
-        let spend = Spend::new(wiring::spend_settings(&config), tracked, Some(spool), system_clock());
+        let spend = Spend::new(wiring::spend_settings(&config), tracked, spool, system_clock());
         spend.start(background);
         let limits = RateLimits::new(config.access.rates, Arc::clone(&coordination));
         limits.start(background);
@@ -67,6 +72,8 @@ impl App {
             spend,
             sealer,
             coordination,
+            jobs,
+            callbacks: Callbacks::new(config.app.targets.clone(), hints),
         };
         let server = &config.server;
         let turns = Limits {
@@ -77,6 +84,9 @@ impl App {
             turns_max: server.turns_max,
             kept: server.kept,
             log_retention: config.work.log_retention,
+            takes_over: true,
+            background_wait: server.background_wait,
+            background_retry: Backoff { base: config.work.retry_base, cap: config.work.outage_retry },
         };
         Ok(Self {
             access: Access::new(&config.access, Some(database.clone()), jwks),
@@ -88,21 +98,22 @@ impl App {
             connections,
             tasks: serving,
             stopping,
+            load: RuntimeLoad::start(),
         })
     }
 
     /// Who sent a request.
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Principal>, ApiError> {
-        self.authenticate_socket(headers, None).await
+        self.verify(access::presented(headers)).await
     }
 
-    /// The same where the key may also come as `token`.
-    pub async fn authenticate_socket(
-        &self,
-        headers: &HeaderMap,
-        token: Option<&str>,
-    ) -> Result<Arc<Principal>, ApiError> {
-        self.access.authenticate(headers, token).await.map_err(|error| refused(&error))
+    /// Whose key or token it is.
+    pub async fn verify(&self, presented: Option<&str>) -> Result<Arc<Principal>, ApiError> {
+        let verified = match presented {
+            Some(presented) => self.access.verify(presented, Timestamp::now()).await,
+            None => Err(AccessError::Missing),
+        };
+        verified.map_err(|error| refused(&error))
     }
 
     /// 403 unless the caller may do that.
@@ -140,10 +151,9 @@ impl App {
     pub fn measure(&self) {
         metrics::connections(self.connections.open(), self.connections.limit);
         metrics::turns_open(self.engine.open_turns());
-        let pool = self.database.pool_status();
-        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
-        let used = pool.size.saturating_sub(pool.available);
-        metrics::database_pool(count(pool.max_size), count(pool.size), count(used), count(pool.waiting));
+        self.engine.router().measure();
+        self.database.measure();
+        self.load.measure();
     }
 }
 

@@ -31,7 +31,7 @@ pub async fn create(app: &Arc<App>, mut request: Request) -> Result<Response, Ap
         if stream {
             let viewer = ChatViewer::new(Arc::clone(&turn), include_usage);
             refused_early(app, &turn).await?;
-            return Ok(stream::sse(viewer, limits.heartbeat));
+            return Ok(stream::sse(viewer, limits));
         }
         let _watching = turn.live.watch();
         refused_early(app, &turn).await?;

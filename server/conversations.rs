@@ -6,6 +6,7 @@ use std::sync::Arc;
 use colloquy::access::Principal;
 use colloquy::conversation::engine::{Entry, OwnItem, entries, item_uuid};
 use colloquy::database::conversations::{self as store, Added, Conversation, Fork, NewConversation, Update};
+use colloquy::database::grants::GrantedAccess;
 use colloquy::database::responses::PageOf;
 use colloquy::database::threads::{self, NewItem};
 use colloquy::ids::ConversationId;
@@ -17,8 +18,9 @@ use serde_json::value::RawValue;
 use warp::reply::Response;
 
 use crate::app::App;
+use crate::grants;
 use crate::http::{Request, json, with_status};
-use crate::responses::{Page, list};
+use crate::responses::{Page, flag, list, unknown_parameter};
 use crate::routes::not_allowed;
 
 /// Items that one request may add.
@@ -53,11 +55,12 @@ pub async fn dispatch(
             ("conversations.items.delete", delete_item(app, request, id, item).await)
         }
         (_, [_, "items", _]) => ("conversations", Err(not_allowed("GET, DELETE"))),
+        (_, [id, "grants", rest @ ..]) => grants::dispatch(app, request, id, rest).await,
         _ => ("unknown", Err(ApiError::not_found("Path", "/v1/conversations"))),
     }
 }
 
-/// A conversation as it is shown. `title` and `updated_at` are ours.
+/// A conversation as it is shown. What stands behind `metadata` is ours.
 #[derive(Serialize)]
 struct Shown<'a> {
     id: ConversationId,
@@ -66,6 +69,11 @@ struct Shown<'a> {
     metadata: &'a RawValue,
     title: Option<&'a str>,
     updated_at: i64,
+    /// Of somebody else's: whose it is, and what the caller was granted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access: Option<GrantedAccess>,
 }
 
 fn shown(conversation: &Conversation) -> Result<Shown<'_>, ApiError> {
@@ -76,6 +84,8 @@ fn shown(conversation: &Conversation) -> Result<Shown<'_>, ApiError> {
         metadata: serde_json::from_str(&conversation.metadata).map_err(|_| ApiError::internal())?,
         title: conversation.title.as_deref(),
         updated_at: conversation.updated_at.as_second(),
+        owner: conversation.granted.map(|_| conversation.owner.as_str()),
+        access: conversation.granted,
     })
 }
 
@@ -113,13 +123,14 @@ async fn create(app: &Arc<App>, mut request: Request) -> Result<Response, ApiErr
 
 async fn index(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
     let who = app.authenticate(&request.headers).await?;
-    let mut search = None;
-    let page = Page::with(&request, |name, value| match name {
-        "search" => {
-            search = Some(value.to_owned());
-            Ok(())
+    let (mut search, mut shared) = (None, false);
+    let page = Page::with(&request, |name, value| {
+        match name {
+            "search" => search = Some(value.to_owned()),
+            "shared" => shared = flag("shared", value)?,
+            other => return Err(unknown_parameter(other)),
         }
-        other => Err(crate::responses::unknown_parameter(other)),
+        Ok(())
     })?;
     let after = page.after.as_deref().map(|after| {
         let message = format!("No conversation with id '{}'.", excerpt(after));
@@ -127,15 +138,15 @@ async fn index(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
     });
     let page = PageOf { after: after.transpose()?, limit: page.limit, order: page.order };
     let client = app.client().await?;
-    let found = store::list(&client, &who.owner, page, search.as_deref()).await.map_err(App::away)?;
+    let search = search.as_deref();
+    let found = if shared {
+        store::list_shared(&client, &who.owner, page, search).await
+    } else {
+        store::list(&client, &who.owner, page, search).await
+    };
+    let found = found.map_err(App::away)?;
     let data = found.entries.iter().map(shown).collect::<Result<Vec<_>, _>>()?;
-    Ok(json(&json!({
-        "object": "list",
-        "first_id": data.first().map(|first| first.id),
-        "last_id": data.last().map(|last| last.id),
-        "has_more": found.has_more,
-        "data": data,
-    })))
+    Ok(crate::http::list(&data, |shown| shown.id, found.has_more))
 }
 
 async fn get(app: &Arc<App>, request: Request, id: &str) -> Result<Response, ApiError> {
@@ -248,7 +259,10 @@ async fn add(app: &Arc<App>, mut request: Request, id: &str) -> Result<Response,
     let rows: Vec<NewItem<'_>> = items.iter().map(OwnItem::row).collect();
     let client = app.client().await?;
     match store::add_items(&client, &who.owner, parsed, &rows).await.map_err(App::away)? {
-        Added::Added => Ok(list(items.iter().map(|item| item.json.as_str()), false)),
+        Added::Added => {
+            app.audit(&who, "conversation.item.add", id);
+            Ok(list(items.iter().map(|item| item.json.as_str()), false))
+        }
         Added::Locked => Err(ApiError::invalid(
             "conversation_locked",
             "conversation",
@@ -323,12 +337,12 @@ fn check_title(title: Option<&str>) -> Result<(), ApiError> {
     }
 }
 
-fn conversation_id(id: &str) -> Result<ConversationId, ApiError> {
+pub fn conversation_id(id: &str) -> Result<ConversationId, ApiError> {
     let parsed = id.starts_with("conv_").then(|| id.parse().ok()).flatten();
     parsed.ok_or_else(|| not_found(id))
 }
 
-fn not_found(id: &str) -> ApiError {
+pub fn not_found(id: &str) -> ApiError {
     ApiError::not_found("Conversation", id)
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use colloquy::functions::survive;
 use colloquy::tasks::Tasks;
 use colloquy::telemetry::metrics;
 use hyper::body::Incoming;
@@ -15,18 +16,17 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 use warp::reply::Response;
-
-/// How long a peer may take nothing of what is written to it.
-const WRITE_STALL: Duration = Duration::from_secs(60);
 
 /// What one connection may use.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub head_max: usize,
     pub head_timeout: Duration,
+    /// How long a peer may take nothing of what is written to it.
+    pub write_patience: Duration,
 }
 
 /// Connections open now, of those allowed.
@@ -92,8 +92,8 @@ where
             tasks.spawn("refuse connection", refuse(stream, counted));
             continue;
         }
-        let connection =
-            http1.serve_connection(TokioIo::new(Stalling::new(stream)), service.clone()).with_upgrades();
+        let stream = Stalling::new(stream, limits.write_patience);
+        let connection = http1.serve_connection(TokioIo::new(stream), service.clone()).with_upgrades();
         let (stopping, cutting) = (stopping.clone(), cutting.clone());
         tasks.spawn("connection", async move {
             let mut connection = std::pin::pin!(connection);
@@ -132,33 +132,16 @@ async fn refuse(mut stream: TcpStream, counted: Counted) {
     drop(counted);
 }
 
-/// Errors of one connection, or of a moment, do not end serving.
-async fn survive(error: io::Error) -> io::Result<()> {
-    /// File descriptors come back when connections end, which nothing tells.
-    const PAUSE: Duration = Duration::from_millis(50);
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted) {
-        return Ok(());
-    }
-    match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-            tracing::warn!(code = "accept.starved", %error, "no connection can be accepted; raise the limit of open files");
-            sleep(PAUSE).await;
-            Ok(())
-        }
-        _ => Err(error),
-    }
-}
-
-/// A stream whose peer must go on reading: a viewer that takes nothing for a minute loses its connection, and resumes.
+/// A stream whose peer must go on reading: a viewer that takes nothing for too long loses its connection, and resumes.
 struct Stalling {
     stream: TcpStream,
+    patience: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stalling {
-    fn new(stream: TcpStream) -> Self {
-        Self { stream, stalled: None }
+    fn new(stream: TcpStream, patience: Duration) -> Self {
+        Self { stream, patience, stalled: None }
     }
 
     fn judge<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -166,11 +149,16 @@ impl Stalling {
             self.stalled = None;
             return polled;
         }
-        let sleep = self
-            .stalled
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + WRITE_STALL)));
+        let due = Instant::now() + self.patience;
+        let sleep = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
         match sleep.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Ready(()) => {
+                tracing::info!(
+                    code = "connection.stalled",
+                    "a peer took nothing of what was written to it for WRITE_PATIENCE; its connection is closed"
+                );
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
             Poll::Pending => Poll::Pending,
         }
     }

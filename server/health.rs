@@ -108,14 +108,15 @@ async fn status(app: &App) -> Response {
             json!({ "name": health.name, "provider": health.provider, "breaker": breaker })
         })
         .collect();
-    let slices: Vec<_> = app
-        .engine
-        .spend()
+    let spend = app.engine.spend();
+    let slices: Vec<_> = spend
         .slices()
         .into_iter()
         .map(|(budget, [drawn, spent, reserved])| {
-            json!({ "scope": budget.scope.as_str(), "subject": budget.subject, "day": budget.day,
-                "drawn_micros": drawn, "spent_micros": spent, "reserved_micros": reserved })
+            json!({
+                "scope": budget.scope.as_str(), "subject": &*budget.subject, "day": budget.day,
+                "drawn_micros": drawn, "spent_micros": spent, "reserved_micros": reserved,
+            })
         })
         .collect();
     with_status(
@@ -124,12 +125,15 @@ async fn status(app: &App) -> Response {
             "version": env!("CARGO_PKG_VERSION"),
             "environment": app.config.environment.as_str(),
             "time": Timestamp::now(),
+            "instance": app.engine.instance(),
+            "stopping": app.stopping.is_cancelled(),
             "checks": checks,
             "connections": { "open": app.connections.open(), "limit": app.connections.limit },
             "turns": turns,
-            "budget_slices": slices,
             "database_pool": app.database.pool_status(),
             "deployments": deployments,
+            "budgets": { "tracked": spend.is_tracking(), "slices": slices, "rows": spend.writer_status() },
+            "shared": app.engine.is_shared(),
         }),
     )
 }

@@ -143,6 +143,17 @@ pub fn with_status(status: StatusCode, value: &impl Serialize) -> Response {
     }
 }
 
+/// A page of a list, in OpenAI's shape. `id`: what its `after` takes.
+pub fn list<T: Serialize, I: Serialize>(data: &[T], id: impl Fn(&T) -> I, has_more: bool) -> Response {
+    json(&serde_json::json!({
+        "object": "list",
+        "first_id": data.first().map(&id),
+        "last_id": data.last().map(&id),
+        "has_more": has_more,
+        "data": data,
+    }))
+}
+
 /// A body that is JSON already.
 pub fn bytes(status: StatusCode, body: Bytes) -> Response {
     let mut response = Response::new(body.into());

@@ -1,11 +1,17 @@
 //! `conversation-server`: the always-on process for long conversations.
 
+#[macro_use(say)]
+extern crate colloquy;
+
+mod admin;
 mod app;
 mod browser;
 mod chat;
+mod commands;
 mod conversations;
 mod edge;
 mod embeddings;
+mod grants;
 mod health;
 mod http;
 mod models;
@@ -26,7 +32,7 @@ use clap::Parser;
 use colloquy::config::{Config, ProcessEnvironment};
 use colloquy::jobs::kinds::JobKind;
 use colloquy::tasks::Tasks;
-use colloquy::telemetry;
+use colloquy::telemetry::{self, metrics};
 use colloquy::wiring;
 use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
@@ -35,33 +41,22 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::commands::{Cli, Command};
 use crate::edge::{Connections, Limits};
 
-/// The always-on process for long conversations with language models. All settings are environment variables; see
-/// docs/settings.md.
-#[derive(Parser)]
-#[command(version)]
-struct Cli {}
-
 fn main() -> ExitCode {
-    Cli::parse();
+    let command = Cli::parse().command.unwrap_or(Command::Serve);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return failure(&error.into()),
+        Err(error) => return commands::failure(&error.into()),
     };
-    let result = runtime.block_on(serve());
+    let result = match command {
+        Command::Serve => runtime.block_on(serve()).map(|()| ExitCode::SUCCESS),
+        command => runtime.block_on(commands::run(command)),
+    };
     // Whatever still runs must not hold up the end.
     runtime.shutdown_background();
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failure(&error),
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "what stops it from starting is for whoever started it")]
-fn failure(error: &anyhow::Error) -> ExitCode {
-    eprintln!("conversation-server: {error:#}");
-    ExitCode::FAILURE
+    result.unwrap_or_else(|error| commands::failure(&error))
 }
 
 /// The life of the process, from its settings to its last connection.
@@ -73,15 +68,21 @@ async fn serve() -> anyhow::Result<()> {
 
     let capacity = config.server.connections.unwrap_or_else(connection_capacity);
     let address = SocketAddr::new(config.server.bind, config.server.port);
-    let listener =
-        listen(address).with_context(|| format!("cannot listen on {address} (BIND_ADDRESS, PORT)"))?;
+    let listener = listen(address, config.server.send_buffer)
+        .with_context(|| format!("cannot listen on {address} (BIND_ADDRESS, PORT)"))?;
     let (stopping, cutting) = (CancellationToken::new(), CancellationToken::new());
-    let limits = Limits { head_max: config.server.head_max, head_timeout: config.server.head_timeout };
+    let limits = Limits {
+        head_max: config.server.head_max,
+        head_timeout: config.server.head_timeout,
+        write_patience: config.server.write_patience,
+    };
     let (drain, tasks, connections) = (config.server.drain, Tasks::new(), Tasks::new());
     let counted = Arc::new(Connections::new(capacity));
     let app =
         Arc::new(App::new(config, llm, &tasks, connections.clone(), Arc::clone(&counted), stopping.clone())?);
 
+    let measured = Arc::clone(&app);
+    tasks.repeat("measures", metrics::EVERY, move || measured.measure());
     let routes = TowerToHyperService::new(warp::service(routes::filter(Arc::clone(&app))));
     let sockets = Arc::clone(&app);
     let service = service_fn(move |request| {
@@ -118,10 +119,12 @@ async fn serve() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn listen(address: SocketAddr) -> std::io::Result<tokio::net::TcpListener> {
+fn listen(address: SocketAddr, send_buffer: u32) -> std::io::Result<tokio::net::TcpListener> {
     const BACKLOG: u32 = 4_096;
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
+    // Connections inherit it.
+    socket.set_send_buffer_size(send_buffer)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }

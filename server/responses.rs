@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use colloquy::conversation::combinations::Transport;
-use colloquy::conversation::engine::{Call, Turn};
+use colloquy::conversation::engine::{Call, Followed, Turn};
 use colloquy::database::responses::Order;
-use colloquy::openresponses::{ApiError, CreateResponse, Encoded, excerpt, parse};
+use colloquy::openresponses::{ApiError, CreateResponse, Dialect, Encoded, Form, excerpt, parse};
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -29,10 +29,10 @@ pub async fn create(app: &Arc<App>, mut request: Request) -> Result<Response, Ap
     drop(body);
     let turn = app.engine.create(&who, parameters, call, admitted).await?;
     let mut response = if streamed {
-        app.engine.viewed(&who, &turn).await?;
-        let viewer = turn.viewer(Encoded::Sse, None);
+        app.engine.viewed(&turn).await?;
+        let viewer = turn.viewer(form(&request.headers, Encoded::Sse), None);
         refused_early(app, &turn).await?;
-        stream::sse(viewer, app.config.server.heartbeat)
+        stream::sse(viewer, &app.config.server)
     } else if background {
         crate::http::json(&app.engine.get(&who, &turn.id.to_string(), false).await?)
     } else {
@@ -66,7 +66,24 @@ pub fn call(headers: &HeaderMap, transport: Transport, body: &[u8]) -> Result<Ca
         ));
     }
     let is_retry = text("x-stainless-retry-count").is_some_and(|count| count != "0");
-    Ok(Call { transport, idempotency_key, is_retry, digest: Sha256::digest(body).into(), local: None })
+    Ok(Call {
+        transport,
+        idempotency_key,
+        is_retry,
+        digest: Sha256::digest(body).into(),
+        local: None,
+        job: None,
+    })
+}
+
+/// The form in which a caller gets events: OpenAI's SDKs say who they are, and which helper of theirs calls.
+pub fn form(headers: &HeaderMap, encoded: Encoded) -> Form {
+    let dialect = match headers.get("x-stainless-helper-method") {
+        Some(helper) if helper == "stream" => Dialect::OpenAiHelper,
+        _ if headers.contains_key("x-stainless-lang") => Dialect::OpenAi,
+        _ => Dialect::OpenResponses,
+    };
+    Form { encoded, dialect }
 }
 
 /// `GET /v1/responses/{id}`, also as a stream.
@@ -96,8 +113,13 @@ pub async fn get(app: &Arc<App>, request: Request, id: &str) -> Result<Response,
         return Err(ApiError::invalid_value("starting_after", message));
     }
     if streamed {
-        let viewer = app.engine.follow(&who, id, Encoded::Sse, after, encrypted).await?;
-        return Ok(stream::sse(viewer, app.config.server.heartbeat));
+        let form = form(&request.headers, Encoded::Sse);
+        let Followed { viewer, by_grant } = app.engine.follow(&who, id, form, after, encrypted).await?;
+        let limits = &app.config.server;
+        return Ok(match by_grant {
+            None => stream::sse(viewer, limits),
+            Some(conversation) => stream::sse(stream::Granted::new(viewer, app, who, conversation), limits),
+        });
     }
     Ok(crate::http::json(&app.engine.get(&who, id, encrypted).await?))
 }
@@ -199,7 +221,7 @@ pub fn unknown_parameter(name: &str) -> ApiError {
     ApiError::invalid("unknown_parameter", &name, format!("Unknown parameter: '{name}'."))
 }
 
-fn flag(name: &str, value: &str) -> Result<bool, ApiError> {
+pub fn flag(name: &str, value: &str) -> Result<bool, ApiError> {
     match value {
         "true" | "True" | "1" => Ok(true),
         "false" | "False" | "0" => Ok(false),

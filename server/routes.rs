@@ -11,6 +11,7 @@ use futures_util::Stream;
 use http::header::{ALLOW, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tracing::Instrument;
+use tracing::field::Empty;
 use warp::Filter;
 use warp::reply::Response;
 
@@ -18,7 +19,7 @@ use crate::app::App;
 use crate::browser;
 use crate::http::{Body, REQUEST_ID, Request, refusal};
 
-use crate::{chat, conversations, embeddings, health, models, responses, usage};
+use crate::{admin, chat, conversations, embeddings, health, models, responses, usage};
 
 /// All routes as one filter. The match below is the whole map; warp carries it.
 pub fn filter(app: Arc<App>) -> impl Filter<Extract = (Response,), Error = warp::Rejection> + Clone {
@@ -54,11 +55,14 @@ async fn serve<B: Buf>(
     let origin = headers.get(ORIGIN).cloned();
     let span = tracing::info_span!(
         "request",
+        otel.name = method.as_str(),
         otel.kind = "server",
+        otel.status_code = Empty,
         request_id = %id,
-        http.request.method = %method,
+        http.request.method = method.as_str(),
+        http.route = Empty,
         url.path = path,
-        http.response.status_code = tracing::field::Empty,
+        http.response.status_code = Empty,
     );
     trace::adopt(&span, headers.get("traceparent").and_then(|value| value.to_str().ok()));
     let body = Body::new(body, limits.body_max, limits.body_timeout);
@@ -81,7 +85,10 @@ async fn serve<B: Buf>(
     }
     .instrument(span.clone())
     .await;
-    span.record("http.response.status_code", response.status().as_u16());
+    span.record("http.response.status_code", response.status().as_u16()).record("http.route", route);
+    if response.status().is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
     metrics::request(route, response.status().as_u16(), started.elapsed());
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id.header_value());
@@ -122,6 +129,7 @@ async fn dispatch(app: &Arc<App>, mut request: Request) -> (&'static str, Result
         }
         ["v1", "responses", _, "input_items"] => ("responses", Err(not_allowed("GET"))),
         ["v1", "conversations", ..] => conversations::dispatch(app, request, &segments[2..]).await,
+        ["admin", ..] => admin::dispatch(app, request, &segments[1..]).await,
         ["v1", "chat", "completions"] if at(&[M::POST]) => {
             ("chat.completions", chat::create(app, request).await)
         }
@@ -137,9 +145,9 @@ async fn dispatch(app: &Arc<App>, mut request: Request) -> (&'static str, Result
     }
 }
 
-fn unknown(method: &Method, path: &str) -> ApiError {
+pub fn unknown(method: &Method, path: &str) -> ApiError {
     let message = format!(
-        "Unknown request URL: {method} {}. Check the address; the API is under /v1.",
+        "Unknown request URL: {method} {}. Check the address; the API is under /v1, operators' routes are under /admin.",
         colloquy::openresponses::excerpt(path)
     );
     ApiError::new(StatusCode::NOT_FOUND, ErrorType::InvalidRequestError, "unknown_url", message)

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use colloquy::access::Principal;
+use colloquy::access::{self, Principal};
 use colloquy::conversation::combinations::Transport;
 use colloquy::conversation::engine::{Call, Local, Turn};
 use colloquy::conversation::live::{Cut, Seen, Viewer};
-use colloquy::openresponses::{ApiError, CreateResponse, Encoded, ErrorType};
+use colloquy::openresponses::{ApiError, CreateResponse, Encoded, ErrorType, Form};
+use colloquy::request_id::{self, RequestId};
 use futures_util::{SinkExt, StreamExt};
 use http::header::{
     CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
@@ -17,6 +18,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep_until};
@@ -24,11 +26,13 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
+use tracing::Instrument;
 use warp::reply::Response;
 
 use crate::app::App;
 use crate::browser;
 use crate::http::refusal;
+use crate::responses::form;
 
 /// A browser cannot send headers: its key comes as a subprotocol behind this.
 pub const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
@@ -77,7 +81,10 @@ async fn handshake(app: Arc<App>, mut request: hyper::Request<Incoming>) -> Resu
     let accept =
         HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| bad("Sec-WebSocket-Key."))?;
     let (token, protocol) = protocols(headers);
-    let who = app.authenticate_socket(headers, token).await?;
+    let request_id = request_id::of(headers);
+    let presented = access::presented(headers).or(token).map(SecretString::from);
+    let who = app.verify(presented.as_ref().map(ExposeSecret::expose_secret)).await?;
+    let form = form(headers, Encoded::Json);
 
     let mut response = Response::new("".into());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -92,7 +99,7 @@ async fn handshake(app: Arc<App>, mut request: hyper::Request<Incoming>) -> Resu
     let tasks = app.tasks.clone();
     tasks.spawn("websocket", async move {
         match upgrade.await {
-            Ok(upgraded) => serve(app, who, upgraded).await,
+            Ok(upgraded) => serve(app, who, presented, form, upgraded, request_id).await,
             Err(error) => tracing::debug!(code = "connection.broken", %error, "an upgrade did not happen"),
         }
     });
@@ -121,12 +128,24 @@ fn protocols(headers: &HeaderMap) -> (Option<&str>, Option<HeaderValue>) {
 struct Session {
     app: Arc<App>,
     who: Arc<Principal>,
+    /// The key or token it was opened with. What is revoked meanwhile asks for no further turn.
+    presented: Option<SecretString>,
+    form: Form,
     /// The turn before, if it was not stored.
     local: Option<Arc<Local>>,
     deadline: Instant,
+    /// Of the handshake; every turn's lines have it.
+    request_id: RequestId,
 }
 
-async fn serve(app: Arc<App>, who: Arc<Principal>, upgraded: Upgraded) {
+async fn serve(
+    app: Arc<App>,
+    who: Arc<Principal>,
+    presented: Option<SecretString>,
+    form: Form,
+    upgraded: Upgraded,
+    request_id: RequestId,
+) {
     let limit = app.config.server.body_max;
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER)
@@ -143,7 +162,7 @@ async fn serve(app: Arc<App>, who: Arc<Principal>, upgraded: Upgraded) {
         life = life.min(left.try_into().unwrap_or_default());
     }
     let deadline = Instant::now() + life;
-    let mut session = Session { app, who, local: None, deadline };
+    let mut session = Session { app, who, presented, form, local: None, deadline, request_id };
     let close = session.run(&mut socket).await;
     if let Some(frame) = close {
         // The peer may be gone already.
@@ -202,16 +221,27 @@ impl Session {
 
     /// One turn, from its request to its last event. `Err` ends the connection.
     async fn turn(&mut self, socket: &mut Socket, text: String) -> Result<(), Option<CloseFrame>> {
-        let turn = match self.create(&text).await {
+        let span = tracing::info_span!(
+            "request",
+            otel.name = "WEBSOCKET",
+            otel.kind = "server",
+            http.route = "responses.connect",
+            request_id = %self.request_id,
+        );
+        let turn = match self.create(&text).instrument(span).await {
             Ok(turn) => turn,
             Err(error) => {
                 // What the failed turn referred to is not to be relied on any more.
                 self.local = None;
-                return send_error(socket, &error).await.map_err(|_| None);
+                send_error(socket, &error).await.map_err(|_| None)?;
+                return match error.status {
+                    StatusCode::UNAUTHORIZED => Err(Some(close(CloseCode::Policy, error.code))),
+                    _ => Ok(()),
+                };
             }
         };
         drop(text);
-        let mut viewer = turn.viewer(Encoded::Json, None);
+        let mut viewer = turn.viewer(self.form, None);
         let ended = self.follow(socket, &mut viewer, &turn).await;
         match ended? {
             true if turn.held.is_none() => self.local = Some(Arc::new(self.remembered(&turn))),
@@ -222,6 +252,7 @@ impl Session {
     }
 
     async fn create(&mut self, text: &str) -> Result<Arc<Turn>, ApiError> {
+        self.who = self.app.verify(self.presented.as_ref().map(ExposeSecret::expose_secret)).await?;
         let request = CreateResponse::parse(text.as_bytes())?;
         let admitted = self.app.admit(&self.who, text.len())?;
         let call = Call {
@@ -230,9 +261,10 @@ impl Session {
             is_retry: false,
             digest: Sha256::digest(text.as_bytes()).into(),
             local: self.local.clone(),
+            job: None,
         };
         let turn = self.app.engine.create(&self.who, request, call, admitted).await?;
-        self.app.engine.viewed(&self.who, &turn).await?;
+        self.app.engine.viewed(&turn).await?;
         Ok(turn)
     }
 
@@ -252,6 +284,7 @@ impl Session {
         loop {
             let seen = viewer.poll(&mut out);
             let lines = out.split();
+            let given = Instant::now();
             for line in lines.as_ref().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                 socket
                     .feed(Message::text(String::from_utf8_lossy(line).into_owned()))
@@ -259,6 +292,9 @@ impl Session {
                     .map_err(|_| None)?;
             }
             socket.flush().await.map_err(|_| None)?;
+            if given.elapsed() > self.app.config.server.write_patience {
+                return Err(Some(close(CloseCode::Again, "read too slowly; resume the response")));
+            }
             match seen {
                 Seen::End(_) => return Ok(true),
                 Seen::Cut(Cut::Draining) => {

@@ -5,18 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use colloquy::access::Principal;
+use colloquy::config::ServerConfig;
 use colloquy::conversation::live::{Cut, Live, Seen, Viewer};
+use colloquy::ids::ConversationId;
 use colloquy::openresponses::{ApiError, Response as Resource};
 use futures_util::stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use warp::Reply;
 use warp::reply::Response;
+
+use crate::app::App;
 
 /// What ends every stream of server-sent events that came to its end.
 const DONE: &[u8] = b"data: [DONE]\n\n";
 const HEARTBEAT: &[u8] = b": heartbeat\n\n";
+const TOO_SLOW: &[u8] =
+    b": read too slowly; a stored response is resumed with GET ?stream=true&starting_after=N\n\n";
 
 /// Somebody who watches a turn, and writes what is seen as server-sent events.
 pub trait Frames: Send + Sync + 'static {
@@ -43,21 +51,68 @@ impl Frames for Viewer {
     }
 }
 
-/// Streams a turn as server-sent events.
-pub fn sse(viewer: impl Frames, heartbeat: Duration) -> Response {
-    let events = stream::unfold(Some(viewer), move |viewer| async move {
-        let mut viewer = viewer?;
+/// A viewer who was let in by a grant, and leaves with it.
+pub struct Granted {
+    viewer: Viewer,
+    revoked: CancellationToken,
+    _watched: DropGuard,
+}
+
+impl Granted {
+    /// `who` was granted to read this conversation.
+    pub fn new(viewer: Viewer, app: &Arc<App>, who: Arc<Principal>, conversation: ConversationId) -> Self {
+        /// How long a grant that was taken back may still show what is new.
+        const ASKED_EVERY: Duration = Duration::from_secs(2);
+        let (revoked, left) = (CancellationToken::new(), CancellationToken::new());
+        let (app, told, gone) = (Arc::clone(app), revoked.clone(), left.clone());
+        app.tasks.clone().spawn_until_stopped("grant watcher", async move {
+            while gone.run_until_cancelled(sleep(ASKED_EVERY)).await.is_some() {
+                if !app.engine.still_granted(&who, conversation).await {
+                    return told.cancel();
+                }
+            }
+        });
+        Self { viewer, revoked, _watched: left.drop_guard() }
+    }
+}
+
+impl Frames for Granted {
+    fn write(&mut self, out: &mut BytesMut) -> bool {
+        if self.revoked.is_cancelled() {
+            out.extend_from_slice(b": the grant was taken back\n\n");
+            return false;
+        }
+        self.viewer.write(out)
+    }
+
+    async fn changed(&mut self) {
+        tokio::select! {
+            () = self.revoked.cancelled() => {}
+            () = self.viewer.changed() => {}
+        }
+    }
+}
+
+/// Streams a turn as server-sent events. Who takes longer than `WRITE_PATIENCE` for one piece of it is told so and cut.
+pub fn sse(viewer: impl Frames, limits: &ServerConfig) -> Response {
+    let (heartbeat, patience) = (limits.heartbeat, limits.write_patience);
+    let begun = Some((viewer, Instant::now()));
+    let events = stream::unfold(begun, move |state| async move {
+        let (mut viewer, given) = state?;
+        if given.elapsed() > patience {
+            return Some((Ok::<Bytes, std::convert::Infallible>(Bytes::from_static(TOO_SLOW)), None));
+        }
         let mut out = BytesMut::new();
         let silent_until = Instant::now() + heartbeat;
         loop {
             if !viewer.write(&mut out) {
-                return Some((Ok::<Bytes, std::convert::Infallible>(out.freeze()), None));
+                return Some((Ok(out.freeze()), None));
             }
             if !out.is_empty() {
-                return Some((Ok(out.freeze()), Some(viewer)));
+                return Some((Ok(out.freeze()), Some((viewer, Instant::now()))));
             }
             if timeout_at(silent_until, viewer.changed()).await.is_err() {
-                return Some((Ok(Bytes::from_static(HEARTBEAT)), Some(viewer)));
+                return Some((Ok(Bytes::from_static(HEARTBEAT)), Some((viewer, Instant::now()))));
             }
         }
     });

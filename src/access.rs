@@ -6,6 +6,7 @@
 mod audit;
 mod authenticator;
 mod bucket;
+pub mod issuing;
 mod jwks;
 mod jwt;
 mod limits;
@@ -154,7 +155,7 @@ impl ApiKeys {
                 key: known.name.clone(),
                 owner: known.owner.clone(),
                 scopes: known.scopes.clone(),
-                limits: known.limits,
+                limits: known.limits.clone(),
                 expires_at: known.expires_at,
             }),
         }
@@ -162,7 +163,7 @@ impl ApiKeys {
 }
 
 /// The key a request presents: `Authorization: Bearer`, else `x-api-key`, else `api-key` (as Azure's clients send).
-fn presented(headers: &HeaderMap) -> Option<&str> {
+pub fn presented(headers: &HeaderMap) -> Option<&str> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(|value| {
         let (scheme, key) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())

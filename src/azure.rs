@@ -23,7 +23,7 @@ mod storage;
 mod tokens;
 mod transport;
 
-pub use container::{BlobItem, BlobPage, Container, Creation, LeaseId};
+pub use container::{BlobItem, BlobPage, BlobVersion, Container, Creation, LeaseId};
 pub use error::{Call, StorageError};
 pub use queue::{
     Deletion, MAX_DELAY, MAX_ENCODED_BYTES, NotText, Peeked, Queue, QueueProperties, Receipt, Received,

@@ -45,6 +45,9 @@
 //! * **Outcomes, not status codes.** A queue handler returns [`Outcome`]; `Retry` and `DeadLetter` are
 //!   carried out by the application's [`Settlement`]. Only when that fails does the host get a 500 and retry
 //!   itself.
+//! * **What would silently not work is refused.** [`App::check`] compares the registrations with the folders, and refuses
+//!   what the host takes and no app lives with: a disabled function, a retry of the host's beside ours, a message given
+//!   up after a few tries, bytes where text is expected.
 //! * **A panic fails its own invocation.** Call [`install_panic_hook`] so that the panic's message, which may
 //!   quote a payload, is never written; its place in the source is.
 //! * **Deadlines are ours.** The host ends an invocation that outlives `functionTimeout` by killing the
@@ -56,29 +59,17 @@
 //!
 //! # Codes
 //!
-//! Every failure is logged once, with a stable `code`. Every answer has an `x-request-id`; that to a failed
-//! request is `application/problem+json` with a `request_id`, and its `type` is [`PROBLEM_TYPE`] followed
+//! Every failure is logged once, with a stable `code`. Every answer has an `x-request-id`, which is the caller's own
+//! where it gave one ([`request_id`]); that to a failed request is `application/problem+json` with a `request_id`, and its
+//! `type` is [`PROBLEM_TYPE`] followed by the slug of one of [`PROBLEM_TYPES`]. For the host, whose envelope failed, that is
+//! `invocation-failed`, and the code stands in its detail.
 //!
-//! * for a caller of an HTTP function: by the slug of one of [`PROBLEM_TYPES`];
-//! * for the host, whose envelope failed: by the code.
-//!
-//! | code | status | meaning, and what to do |
-//! |---|---|---|
-//! | `envelope.not-from-host` | 403 `host-only` | someone other than the host posted to a queue or timer function |
-//! | `envelope.http-function` | 500 | an HTTP function was invoked by envelope: its `function.json` has a binding too many |
-//! | `envelope.too-large` | 500 | raise `FUNCTIONS_REQUEST_BODY_SIZE_LIMIT` |
-//! | `envelope.interrupted` | 500 | the host went away while sending; it retries |
-//! | `envelope.malformed` | 500 | not an envelope the contract knows; the host is newer, or not a host |
-//! | `payload.*` | 500 | the message does not decode and another version may read it, or there is no settlement: the host retries, then moves it to the poison queue. Without that hope it is dead-lettered at once |
-//! | `handler.panicked` | 500 (HTTP: `internal`) | a defect; the log line names the place |
-//! | `handler.overran` | 503 `took-too-long` (HTTP) | cut at its deadline; make it shorter or raise `functionTimeout` |
-//! | `handler.failed` | 500 | a timer asked for a retry, which the host shows as a failure; the next tick comes |
-//! | `response.unserialisable` | 500 `internal` | a handler returned what is no JSON; a defect |
-//! | `settlement.absent`, `settlement.failed`, `settlement.overran`, `settlement.panicked` | 500 | `Retry`/`DeadLetter` could not be carried out; the host retries |
+//! `docs/errors.md` has every code, with what to do.
 //!
 //! Sources: the host's own code as restated in the functions-host contract; every payload shape named there
 //! is a file in `tests/fixtures/functions`.
 
+mod accept;
 mod app;
 mod deadline;
 mod dispatch;
@@ -102,9 +93,10 @@ mod timespan;
 mod tests;
 
 pub use self::http::{BodyError, HttpRequest, HttpResponse, PROBLEM_TYPE};
+pub use accept::survive;
 pub use app::{App, AuthLevel};
 pub use deadline::budget;
-pub use invocation::{Invocation, RetryContext};
+pub use invocation::{Invocation, RetryContext, request_id};
 pub use manifest::{Difference, HostFile, Manifest, ManifestError};
 pub use outcome::{Outcome, Settlement};
 pub use panics::install_panic_hook;

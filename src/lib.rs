@@ -14,6 +14,8 @@
 pub mod access;
 pub mod azure;
 pub mod chatcompletions;
+#[cfg(feature = "commands")]
+pub mod commands;
 pub mod config;
 pub mod conversation;
 pub mod coordination;
@@ -25,7 +27,11 @@ pub mod jobs;
 pub mod llm;
 pub mod openresponses;
 pub mod request_id;
+pub mod respond;
+pub mod schema;
 pub mod tasks;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 pub mod webhooks;
 pub mod wiring;

@@ -16,6 +16,7 @@ mod json;
 mod prices;
 mod providers;
 mod quota;
+pub mod retraction;
 mod retry;
 mod router;
 pub mod spend;

@@ -15,9 +15,9 @@ mod request;
 mod response;
 
 pub use chat::OnlyChat;
-pub use content::{Content, ContentPart, Detail};
+pub use content::{Content, ContentPart, Detail, LogProb, TopLogProb};
 pub use error::{ApiError, ErrorType, excerpt};
-pub use event::{Encoded, Event};
+pub use event::{Dialect, Encoded, Event, Form};
 pub use item::{
     Compaction, FunctionCall, FunctionCallOutput, InputItem, Item, ItemStatus, Message, Output, Phase,
     Reasoning, Resolved, Role, Summary,

@@ -5,6 +5,8 @@ use std::fmt;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
+use crate::functions;
+
 pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The caller's id where it is fit to be logged, else one of ours.
@@ -13,12 +15,7 @@ pub struct RequestId(String);
 
 /// The request's id.
 pub fn of(headers: &HeaderMap) -> RequestId {
-    let given = headers
-        .get(HEADER)
-        .and_then(|value| value.to_str().ok())
-        .filter(|text| (8..=128).contains(&text.len()))
-        .filter(|text| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)));
-    RequestId(given.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned))
+    RequestId(functions::request_id(headers).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned))
 }
 
 impl RequestId {

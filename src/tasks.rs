@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 /// The background tasks of a process. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -41,13 +41,22 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        self.spawn_in(Span::current(), name, task);
+    }
+
+    /// The same in another span, or in none: what goes on after its request was answered must not make the request's
+    /// span longer.
+    pub fn spawn_in<F>(&self, span: Span, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let guarded = async move {
             // What it said may quote a payload; where it stood is logged by the panic hook.
             if AssertUnwindSafe(task).catch_unwind().await.is_err() {
                 tracing::error!(code = "tasks.panicked", task = name, "a background task panicked");
             }
         };
-        self.tracker.spawn(guarded.in_current_span());
+        self.tracker.spawn(guarded.instrument(span));
     }
 
     /// The same for a task without an end of its own, which may be cut wherever it waits once [`Tasks::stop`] was called.
@@ -58,6 +67,17 @@ impl Tasks {
         let stopping = self.stopping();
         self.spawn(name, async move {
             stopping.run_until_cancelled(task).await;
+        });
+    }
+
+    /// Calls `look` now and then every `period`, until [`Tasks::stop`] was called.
+    pub fn repeat(&self, name: &'static str, period: Duration, look: impl Fn() + Send + 'static) {
+        self.spawn_until_stopped(name, async move {
+            let mut tick = tokio::time::interval(period);
+            loop {
+                tick.tick().await;
+                look();
+            }
         });
     }
 

@@ -7,6 +7,7 @@
 mod export;
 mod log;
 pub mod metrics;
+mod sampling;
 pub mod trace;
 
 use std::sync::Arc;
@@ -14,14 +15,14 @@ use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::error::OTelSdkError;
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use secrecy::SecretString;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
-use crate::config::{Sampling, TelemetryConfig};
+use crate::config::TelemetryConfig;
 
 pub use log::json_layer;
 
@@ -57,6 +58,11 @@ pub enum TelemetryError {
 impl TelemetryError {
     /// The stable code by which logs and alerts know this failure.
     pub const CODE: &'static str = "telemetry.invalid";
+}
+
+/// Whether [`init`] would take these settings, and why not. Sends nothing and starts nothing.
+pub fn check(config: &TelemetryConfig, token: Option<BlockingToken>) -> Result<(), TelemetryError> {
+    export::Exporters::new(config, token).map(drop)
 }
 
 /// The Azure SDK tells of every failed try at info; what a call came to, our own lines say once.
@@ -100,9 +106,8 @@ pub fn init(
     let resource = export::resource(config, service);
     let exporters = export::Exporters::new(config, token)?;
 
-    let mut tracer = SdkTracerProvider::builder().with_resource(resource.clone());
-    tracer =
-        tracer.with_sampler(if exporters.is_empty() { Sampler::AlwaysOff } else { sampler(config.sampling) });
+    let sampler = sampling::sampler((!exporters.is_empty()).then_some(config.sampling));
+    let tracer = SdkTracerProvider::builder().with_resource(resource.clone()).with_sampler(sampler);
     let (tracer, readers) = exporters.install(tracer);
     let tracer = tracer.build();
     metrics::install(resource, readers).map_err(|()| TelemetryError::Twice)?;
@@ -127,7 +132,8 @@ pub fn last_words(code: &'static str, error: &str) {
     tracing::error!(code, error, "the process cannot go on");
 }
 
-/// The layer that turns our spans, and nobody else's, into OpenTelemetry spans, whatever the log level.
+/// The layer that turns our spans, and nobody else's, into OpenTelemetry spans, whatever the log level. The SDK's span of
+/// an invocation is for logs alone: what a handler does belongs to the trace of the message it works on.
 fn span_layer<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a> + Send + Sync,
@@ -135,6 +141,7 @@ where
     // An exporter's own HTTP calls must not become spans that are exported in their turn.
     let ours = Targets::new()
         .with_target("colloquy", LevelFilter::INFO)
+        .with_target("colloquy::functions", LevelFilter::OFF)
         .with_target("function_handlers", LevelFilter::INFO)
         .with_target("conversation_server", LevelFilter::INFO);
     tracing_opentelemetry::layer()
@@ -142,16 +149,7 @@ where
         .with_location(false)
         .with_threads(false)
         .with_tracked_inactivity(false)
+        // Nothing here reads OpenTelemetry's own idea of the present span, and keeping it would cost each poll.
+        .with_context_activation(false)
         .with_filter(ours)
-}
-
-fn sampler(sampling: Sampling) -> Sampler {
-    let own = if sampling.ratio >= 1.0 {
-        Sampler::AlwaysOn
-    } else if sampling.ratio <= 0.0 {
-        Sampler::AlwaysOff
-    } else {
-        Sampler::TraceIdRatioBased(sampling.ratio)
-    };
-    if sampling.follow_parent { Sampler::ParentBased(Box::new(own)) } else { own }
 }

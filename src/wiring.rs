@@ -10,7 +10,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::azure::{Credential, ManagedIdentity, StorageSettings, TokenSource};
+use crate::azure::{Credential, ManagedIdentity, Storage, StorageSettings, TokenSource};
 use crate::config::app::BudgetConfig;
 use crate::config::{
     Config, CredentialKind, DatabaseAuth as AuthMode, InsightsAuth, LlmConfig, RedisAuth, StorageAccess,
@@ -41,9 +41,10 @@ pub fn token_source(config: &Config) -> Option<TokenSource> {
     Some(TokenSource::new(credential))
 }
 
-/// How storage is reached.
-pub fn storage_settings(config: &Config, tokens: Option<&TokenSource>) -> Result<StorageSettings, String> {
+/// Queues and blobs; `None` where none are configured.
+pub fn storage(config: &Config, tokens: Option<&TokenSource>) -> Result<Option<Storage>, String> {
     let settings = match &config.storage.access {
+        StorageAccess::Absent => return Ok(None),
         StorageAccess::ConnectionString(text) => {
             StorageSettings::from_connection_string(text.expose_secret())
         }
@@ -60,7 +61,7 @@ pub fn storage_settings(config: &Config, tokens: Option<&TokenSource>) -> Result
     };
     let mut settings = settings.map_err(|error| format!("AzureWebJobsStorage: {error}"))?;
     settings.call_timeout = config.storage.timeout;
-    Ok(settings)
+    Storage::new(settings).map(Some).map_err(|error| format!("AzureWebJobsStorage: {error}"))
 }
 
 /// Tokens of another user-assigned identity than the rest of the app uses, where a setting names one.

@@ -63,19 +63,30 @@ pub enum Cut {
     TimedOut,
 }
 
+/// Why a request body broke off: for its size, or by what its client sent or left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    TooLarge,
+    ByClient,
+}
+
 /// A request body on its way to the handler: counted against the limit.
 pub struct Upload {
     inner: Incoming,
     activity: Activity,
     limit: u64,
     left: u64,
-    too_large: Arc<Mutex<bool>>,
+    broken: Arc<Mutex<Option<Broken>>>,
 }
 
 impl Upload {
-    /// `too_large` is set when the body breaks off for its size.
-    pub fn new(inner: Incoming, activity: Activity, limit: u64, too_large: Arc<Mutex<bool>>) -> Self {
-        Upload { inner, activity, limit, left: limit, too_large }
+    /// `broken` is set when the body breaks off.
+    pub fn new(inner: Incoming, activity: Activity, limit: u64, broken: Arc<Mutex<Option<Broken>>>) -> Self {
+        Upload { inner, activity, limit, left: limit, broken }
+    }
+
+    fn breaks(&self, why: Broken) {
+        *self.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
     }
 }
 
@@ -89,7 +100,10 @@ impl hyper::body::Body for Upload {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
             Some(Ok(frame)) => frame,
-            Some(Err(cause)) => return Poll::Ready(Some(Err(cause.into()))),
+            Some(Err(cause)) => {
+                self.breaks(Broken::ByClient);
+                return Poll::Ready(Some(Err(cause.into())));
+            }
             None => return Poll::Ready(None),
         };
         self.activity.touch();
@@ -100,7 +114,7 @@ impl hyper::body::Body for Upload {
                 Poll::Ready(Some(Ok(frame)))
             }
             None => {
-                *self.too_large.lock().unwrap_or_else(PoisonError::into_inner) = true;
+                self.breaks(Broken::TooLarge);
                 Poll::Ready(Some(Err(Cut::TooLarge(self.limit).into())))
             }
         }

@@ -29,6 +29,16 @@ impl Failure {
         Failure::new(StatusCode::INTERNAL_SERVER_ERROR, reason)
     }
 
+    /// The handler gave no answer, or not a whole one.
+    pub fn broken_off(cause: impl std::fmt::Display) -> Self {
+        Failure::internal(format!("cannot reach the handler, or it broke off: {cause}"))
+    }
+
+    /// `functionTimeout` has passed.
+    pub fn timed_out() -> Self {
+        Failure::internal("functionTimeout".to_owned())
+    }
+
     pub fn too_large(limit: u64) -> Self {
         Failure::new(
             StatusCode::PAYLOAD_TOO_LARGE,

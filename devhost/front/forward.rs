@@ -32,8 +32,7 @@ pub async fn forward(
     request: Request<Incoming>,
     exchange: &Exchange,
 ) -> Result<Response<Body>, Failure> {
-    let generation =
-        front.invoker.handler().ready().await.map_err(|cause| Failure::internal(cause.to_string()))?;
+    let generation = front.generation().await?;
     if request.headers().contains_key(header::TRANSFER_ENCODING) {
         // Transfer-Encoding is copied, the body is not, and .NET refuses to send that.
         return Err(Failure::internal(
@@ -53,15 +52,9 @@ pub async fn forward(
     *copy.headers_mut() = copied(&parts.headers, exchange);
 
     let send = async {
-        let response = front.pool.send(copy).await.map_err(|cause| {
-            Failure::internal(format!("cannot reach the handler, or it broke off: {cause}"))
-        })?;
+        let response = front.pool.send(copy).await.map_err(Failure::broken_off)?;
         let (mut parts, body) = response.into_parts();
-        let bytes = body
-            .collect()
-            .await
-            .map_err(|cause| Failure::internal(format!("the handler broke off its answer: {cause}")))?
-            .to_bytes();
+        let bytes = body.collect().await.map_err(Failure::broken_off)?.to_bytes();
         parts.headers.remove(header::TRANSFER_ENCODING);
         parts.headers.remove(header::CONNECTION);
         Ok(Response::from_parts(parts, body::full(bytes)))
@@ -71,7 +64,7 @@ pub async fn forward(
         Ok(result) => result,
         Err(_) => {
             front.invoker.time_out(generation, &function.name, &exchange.id, limit);
-            Err(Failure::internal("functionTimeout".to_owned()))
+            Err(Failure::timed_out())
         }
     }
 }

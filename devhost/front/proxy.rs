@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
 
 use super::Front;
-use super::body::{Activity, Body, Download, Upload};
+use super::body::{Activity, Body, Broken, Download, Upload};
 use super::exchange::{Exchange, Failure};
 use crate::functions::Function;
 use crate::invoker::{HOST_VERSION, HOST_VERSION_HEADER, INVOCATION_ID, TIMEOUT_GRACE};
@@ -42,8 +42,7 @@ pub async fn proxy(
     request: Request<Incoming>,
     exchange: &Exchange,
 ) -> Result<Response<Body>, Failure> {
-    let generation =
-        front.invoker.handler().ready().await.map_err(|cause| Failure::internal(cause.to_string()))?;
+    let generation = front.generation().await?;
     let (mut parts, body) = request.into_parts();
     rewrite(&mut parts.headers, exchange, front.pool_host());
     // The path and the raw query, without scheme and host.
@@ -52,8 +51,8 @@ pub async fn proxy(
     }
     parts.version = http::Version::HTTP_11;
     let activity = Activity::new();
-    let too_large = Arc::new(Mutex::new(false));
-    let upload = Upload::new(body, activity.clone(), front.body_limit, Arc::clone(&too_large));
+    let broken = Arc::new(Mutex::new(None));
+    let upload = Upload::new(body, activity.clone(), front.body_limit, Arc::clone(&broken));
     let request = Request::from_parts(parts, upload.boxed_unsync());
 
     let deadline = front.invoker.function_timeout().map(|limit| (Instant::now() + limit, limit));
@@ -66,16 +65,20 @@ pub async fn proxy(
         () = activity.silence(SILENCE) => return Err(Failure::new(StatusCode::GATEWAY_TIMEOUT, format!("no bytes for {SILENCE:?}"))),
         limit = past(deadline) => {
             time_out(limit)();
-            return Err(Failure::internal("functionTimeout".to_owned()));
+            return Err(Failure::timed_out());
         }
     };
     let response = match sent {
         Ok(response) => response,
-        Err(_) if *too_large.lock().unwrap_or_else(PoisonError::into_inner) => {
-            return Err(Failure::too_large(front.body_limit));
-        }
         Err(cause) => {
-            return Err(Failure::internal(format!("cannot reach the handler, or it broke off: {cause}")));
+            return Err(match *broken.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(Broken::TooLarge) => Failure::too_large(front.body_limit),
+                Some(Broken::ByClient) => Failure::new(
+                    StatusCode::BAD_REQUEST,
+                    format!("the client broke off its body, or framed it wrongly: {cause}"),
+                ),
+                None => Failure::broken_off(cause),
+            });
         }
     };
     let (mut parts, body) = response.into_parts();

@@ -9,6 +9,7 @@ use colloquy::ids::JobId;
 use colloquy::jobs::kinds::JobKind;
 use colloquy::jobs::state::WorkKind;
 
+use super::output::{self, Output};
 use crate::services::Services;
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -23,6 +24,8 @@ pub struct Backfill {
     /// Why; kept in the audit trail.
     #[arg(long)]
     reason: Option<String>,
+    #[command(flatten)]
+    output: Output,
 }
 
 pub async fn run(services: &Services, command: Backfill) -> anyhow::Result<ExitCode> {
@@ -32,7 +35,11 @@ pub async fn run(services: &Services, command: Backfill) -> anyhow::Result<ExitC
     let id = JobId::new();
     let client = services.database.client().await?;
     if !backfills::begin(&client, id, kind).await? {
-        say!("A backfill `{kind}` is under way already.");
+        if command.output.json {
+            output::json(&serde_json::json!({ "kind": kind, "begun": false }))?;
+        } else {
+            say!("A backfill `{kind}` is under way already.");
+        }
         return Ok(ExitCode::FAILURE);
     }
     let name = super::actor();
@@ -40,6 +47,10 @@ pub async fn run(services: &Services, command: Backfill) -> anyhow::Result<ExitC
     dead_letters::audit(&client, actor, "backfill.begin", &id.to_string()).await?;
     drop(client);
     services.hint_all(WorkKind::Job, vec![id.0]).await;
-    say!("{id} begins: `{kind}`, in the background.");
+    if command.output.json {
+        output::json(&serde_json::json!({ "kind": kind, "begun": true, "id": id }))?;
+    } else {
+        say!("{id} begins: `{kind}`, in the background.");
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -12,7 +12,7 @@ use colloquy::jobs::callback::{self, CallbackEvent};
 use colloquy::jobs::state::WorkState;
 use jiff::Timestamp;
 
-use super::output::{self, Output, ago, or_empty};
+use super::output::{self, Listing, Output, or_empty};
 use crate::send_callback::headers;
 use crate::services::Services;
 
@@ -36,11 +36,8 @@ pub struct List {
     /// Only this state: pending, leased, delivered or dead.
     #[arg(long)]
     state: Option<WorkState>,
-    /// At most so many.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
-    limit: i64,
     #[command(flatten)]
-    output: Output,
+    listing: Listing,
 }
 
 #[derive(Args)]
@@ -63,6 +60,8 @@ pub struct Enable {
     /// Why; kept in the audit trail.
     #[arg(long)]
     reason: Option<String>,
+    #[command(flatten)]
+    output: Output,
 }
 
 pub async fn run(services: &Services, command: Callbacks) -> anyhow::Result<ExitCode> {
@@ -77,9 +76,9 @@ pub async fn run(services: &Services, command: Callbacks) -> anyhow::Result<Exit
 async fn list(services: &Services, list: List) -> anyhow::Result<ExitCode> {
     let client = services.database.client().await?;
     let filter = CallbackFilter { target: list.target, state: list.state.map(|state| state.to_string()) };
-    let rows = inspect::callbacks(&client, &filter, list.limit).await?;
+    let rows = inspect::callbacks(&client, &filter, list.listing.limit).await?;
     let disabled = callbacks::disabled_targets(&client).await?;
-    if list.output.json {
+    if list.listing.is_json() {
         let disabled: Vec<_> = disabled
             .iter()
             .map(|(name, at, reason)| serde_json::json!({ "target": name, "at": at, "reason": reason }))
@@ -96,7 +95,7 @@ async fn list(services: &Services, list: List) -> anyhow::Result<ExitCode> {
                 row.route.clone(),
                 row.state.clone(),
                 row.attempts.to_string(),
-                if row.state == "pending" { ago(row.due_at) } else { String::new() },
+                output::due(row),
                 or_empty(row.error.as_ref()),
             ]
         }),
@@ -118,12 +117,13 @@ async fn show(services: &Services, show: Show) -> anyhow::Result<ExitCode> {
     output::fields([
         ("callback", work.id.clone()),
         ("target", work.object.clone()),
+        ("response", or_empty(work.response.as_ref())),
         ("route", work.route.clone()),
         ("run", work.run.to_string()),
         ("state", work.state.clone()),
         ("attempts", work.attempts.to_string()),
         ("outages", work.outages.to_string()),
-        ("due", if work.state == "pending" { ago(work.due_at) } else { String::new() }),
+        ("due", output::due(&work)),
         ("finished", or_empty(work.finished_at.as_ref())),
         ("last error", or_empty(work.error.as_ref())),
     ]);
@@ -162,10 +162,15 @@ async fn test(services: &Services, test: Test) -> anyhow::Result<ExitCode> {
 async fn enable(services: &Services, enable: Enable) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(services.targets.contains_key(&enable.target), unknown(services, &enable.target));
     let client = services.database.client().await?;
-    if callbacks::enable_target(&client, &enable.target).await? {
+    let was_disabled = callbacks::enable_target(&client, &enable.target).await?;
+    if was_disabled {
         let name = super::actor();
         let actor = Actor { name: &name, reason: enable.reason.as_deref() };
         dead_letters::audit(&client, actor, "callback_target.enable", &enable.target).await?;
+    }
+    if enable.output.json {
+        output::json(&serde_json::json!({ "target": enable.target, "enabled": was_disabled }))?;
+    } else if was_disabled {
         say!("`{}` is enabled; `maintain` sends what waited.", enable.target);
     } else {
         say!("`{}` is not disabled.", enable.target);

@@ -7,12 +7,13 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use colloquy::database::dead_letters::{self, Actor};
 use colloquy::database::inspect::{self, DeadLetter, DeadLetterFilter};
-use colloquy::events::message::{self, EventMessage};
-use colloquy::functions::Payload;
+use colloquy::events::message::{self, CallbackHint, EventMessage, JobHint};
+use colloquy::functions::{Payload, PayloadError};
 use colloquy::ids::DeadLetterId;
 use colloquy::jobs::state::{DeadLetterState, WorkKind};
+use serde::Serialize;
 
-use super::output::{self, Output, ago, or_empty};
+use super::output::{self, Listing, Output, ago, or_empty};
 use crate::services::Services;
 
 #[derive(Subcommand)]
@@ -47,11 +48,8 @@ pub struct List {
     /// Settled ones too.
     #[arg(long)]
     all: bool,
-    /// At most so many.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
-    limit: i64,
     #[command(flatten)]
-    output: Output,
+    listing: Listing,
 }
 
 #[derive(Args)]
@@ -112,28 +110,23 @@ impl Filter {
 
 async fn list(services: &Services, list: List) -> anyhow::Result<ExitCode> {
     let state = (!list.all).then_some(DeadLetterState::Open);
-    let filter = DeadLetterFilter { newest_first: true, ..list.filter.query(state, list.limit) };
+    let filter = DeadLetterFilter { newest_first: true, ..list.filter.query(state, list.listing.limit) };
     let letters = inspect::dead_letters(&services.database.client().await?, &filter).await?;
-    if list.output.json {
-        output::json(&letters)?;
-    } else {
-        output::table(
-            ["DEAD LETTER", "WHEN", "KIND", "SOURCE", "CODE", "STATE", "REASON"],
-            letters.iter().map(|letter| {
-                [
-                    letter.id.to_string(),
-                    ago(letter.created_at),
-                    letter.kind.clone(),
-                    or_empty(letter.source.as_ref()),
-                    letter.reason_code.clone(),
-                    letter.state.clone(),
-                    letter.reason.clone(),
-                ]
-            }),
-            "No dead letters.",
-        );
-    }
+    let headings = ["DEAD LETTER", "WHEN", "KIND", "SOURCE", "CODE", "STATE", "REASON"];
+    list.listing.print(&letters, headings, row, "No dead letters.")?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn row(letter: &DeadLetter) -> [String; 7] {
+    [
+        letter.id.to_string(),
+        ago(letter.created_at),
+        letter.kind.clone(),
+        or_empty(letter.source.as_ref()),
+        letter.reason_code.clone(),
+        letter.state.clone(),
+        letter.reason.clone(),
+    ]
 }
 
 async fn find(services: &Services, id: DeadLetterId) -> anyhow::Result<DeadLetter> {
@@ -148,9 +141,11 @@ async fn show(services: &Services, show: Show) -> anyhow::Result<ExitCode> {
         Some(_) => inspect::work_of(&services.database.client().await?, letter.subject_id).await?,
         None => None,
     };
+    let message = letter.message.as_deref().map(Look::at);
     if show.output.json {
         let mut value = serde_json::to_value(&letter)?;
         value["work"] = serde_json::to_value(&work)?;
+        value["message"] = serde_json::to_value(&message)?;
         output::json(&value)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -168,10 +163,44 @@ async fn show(services: &Services, show: Show) -> anyhow::Result<ExitCode> {
         ("settled", or_empty(letter.resolved_at.as_ref())),
         ("why settled", or_empty(letter.resolution.as_ref())),
     ]);
+    if let Some(message) = &message {
+        output::fields([
+            ("bytes", message.bytes.to_string()),
+            ("request id", or_empty(message.request_id.as_ref())),
+            ("delivery", or_empty(message.delivery.as_ref())),
+            ("begins", message.begins.clone()),
+        ]);
+    }
     if let Some(work) = &work {
         output::tries(work);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What may be shown of a message: enough to find its request, and to tell whose it is. It may hold anything a sender sent.
+#[derive(Serialize)]
+struct Look {
+    bytes: usize,
+    request_id: Option<String>,
+    delivery: Option<String>,
+    /// The version, and of an object the names of its members; of anything else the first few characters.
+    begins: String,
+}
+
+impl Look {
+    fn at(text: &str) -> Self {
+        let plain = message::plain(text);
+        let (version, json) = plain.split_at(plain.find('{').unwrap_or(0));
+        let members: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(json).unwrap_or_default();
+        let text_of = |name: &str| members.get(name).and_then(|value| value.as_str()).map(str::to_owned);
+        let names: Vec<&str> = members.keys().map(String::as_str).collect();
+        let begins = match names[..] {
+            [] => output::shortened_to(&plain, 8),
+            _ => output::shortened_to(&format!("{version}{{{}}}", names.join(", ")), 200),
+        };
+        Self { bytes: text.len(), request_id: text_of("request_id"), delivery: text_of("delivery"), begins }
+    }
 }
 
 fn subject(letter: &DeadLetter) -> String {
@@ -210,47 +239,108 @@ async fn settle(services: &Services, settle: Settle, to: DeadLetterState) -> any
     let name = super::actor();
     let actor = Actor { name: &name, reason: settle.reason.as_deref() };
     let mut pace = tokio::time::interval(Duration::from_secs(1) / settle.rate);
-    let mut settled = 0;
+    let (mut settled, mut unreadable) = (0, 0);
     for letter in &letters {
         pace.tick().await;
-        settled += usize::from(match to {
-            DeadLetterState::Discarded => {
-                dead_letters::settle(&services.database.client().await?, letter.id, to, actor).await?
+        if discarding {
+            let client = services.database.client().await?;
+            settled += usize::from(dead_letters::settle(&client, letter.id, to, actor).await?);
+            continue;
+        }
+        match replay(services, letter, actor).await.with_context(|| letter.id.to_string())? {
+            Replayed::Back => settled += 1,
+            Replayed::SettledBefore => {}
+            Replayed::Unreadable(error) => {
+                unreadable += 1;
+                let remedy = if error.may_mend { "replay it with a version that can" } else { "discard it" };
+                note!("{}: the message cannot be read: {error}; {remedy}", letter.id);
             }
-            _ => replay(services, letter, actor).await.with_context(|| letter.id.to_string())?,
-        });
+        }
     }
     if settle.output.json {
-        output::json(&serde_json::json!({ verb: settled, "found": letters.len() }))?;
+        let counts = serde_json::json!({ verb: settled, "found": letters.len(), "unreadable": unreadable });
+        output::json(&counts)?;
     } else {
         say!("{settled} of {} dead letters {verb}.", letters.len());
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn replay(services: &Services, letter: &DeadLetter, actor: Actor<'_>) -> anyhow::Result<bool> {
+/// What came of replaying one dead letter.
+enum Replayed {
+    Back,
+    /// By somebody else, in between.
+    SettledBefore,
+    /// A message that this version cannot read; it stays open.
+    Unreadable(PayloadError),
+}
+
+async fn replay(services: &Services, letter: &DeadLetter, actor: Actor<'_>) -> anyhow::Result<Replayed> {
     let Some(kind) = WorkKind::of(&letter.kind) else {
         return replay_message(services, letter, actor).await;
     };
     let client = services.database.client().await?;
-    let Some(id) = dead_letters::replay(&client, kind, letter.id, actor).await? else { return Ok(false) };
+    let Some(id) = dead_letters::replay(&client, kind, letter.id, actor).await? else {
+        return Ok(Replayed::SettledBefore);
+    };
     drop(client);
     services.hint_all(kind, vec![id]).await;
-    Ok(true)
+    Ok(Replayed::Back)
 }
 
 /// Puts the message back first and settles the letter after: cut in between, the message is there twice and has its
 /// effect once.
-async fn replay_message(services: &Services, letter: &DeadLetter, actor: Actor<'_>) -> anyhow::Result<bool> {
-    let text = letter.message.as_deref().context("its message was not kept")?;
+async fn replay_message(
+    services: &Services,
+    letter: &DeadLetter,
+    actor: Actor<'_>,
+) -> anyhow::Result<Replayed> {
+    let text = message::plain(letter.message.as_deref().context("its message was not kept")?);
     let queue = letter.queue.as_deref().context("its queue was not kept")?;
-    let fresh = EventMessage::decode(text).ok().and_then(|mut message| {
+    let text = match fresh(services, queue, &text) {
+        Ok(text) => text,
+        Err(error) => return Ok(Replayed::Unreadable(error)),
+    };
+    services.storage.queue(queue).put(&text, Duration::ZERO).await?;
+    let client = services.database.client().await?;
+    let settled = dead_letters::settle(&client, letter.id, DeadLetterState::Replayed, actor).await?;
+    Ok(if settled { Replayed::Back } else { Replayed::SettledBefore })
+}
+
+/// The text as it goes back to its queue, its failures forgotten. What cannot be read here would only come back as
+/// another dead letter.
+fn fresh(services: &Services, queue: &str, text: &str) -> Result<String, PayloadError> {
+    let queues = &services.config.queues;
+    if queue == queues.jobs {
+        JobHint::decode(text).map(|_| text.to_owned())
+    } else if queue == queues.callbacks {
+        CallbackHint::decode(text).map(|_| text.to_owned())
+    } else {
+        let mut message = EventMessage::decode(text)?;
         message.deferrals = 0;
         message.failures = 0;
         message.given_up = None;
-        message::encode(&message).ok()
-    });
-    services.storage.queue(queue).put(fresh.as_deref().unwrap_or(text), Duration::ZERO).await?;
-    let client = services.database.client().await?;
-    Ok(dead_letters::settle(&client, letter.id, DeadLetterState::Replayed, actor).await?)
+        // Our own type, of strings and numbers: it serialises.
+        Ok(message::encode(&message).unwrap_or_else(|_| text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_message_only_what_names_it_is_shown() {
+        let text = r#"v9 {"request_id":"req-12345678","delivery":"dlv_1","body":{"text":"hunter2"},"token":"s3cr3t"}"#;
+        let look = Look::at(text);
+        assert_eq!(look.bytes, text.len());
+        assert_eq!(look.request_id.as_deref(), Some("req-12345678"));
+        assert_eq!(look.delivery.as_deref(), Some("dlv_1"));
+        for name in ["v9 ", "body", "token"] {
+            assert!(look.begins.contains(name), "{}", look.begins);
+        }
+        assert!(!look.begins.contains("hunter2") && !look.begins.contains("s3cr3t"), "{}", look.begins);
+        assert_eq!(Look::at("a letter to somebody").begins, "a letter…");
+        assert_eq!(Look::at("").begins, "");
+    }
 }

@@ -12,9 +12,10 @@ use colloquy::database::{Client, events as inbox};
 use colloquy::events::routes::Plan;
 use colloquy::events::state::EventState;
 use colloquy::ids::EventId;
+use colloquy::telemetry::trace;
 use jiff::{SignedDuration, Timestamp};
 
-use super::output::{self, Output, ago, or_empty, shortened};
+use super::output::{self, Listing, Output, ago, or_empty, shortened};
 use crate::services::Services;
 
 #[derive(Subcommand)]
@@ -52,11 +53,8 @@ pub struct List {
     /// Only events received within this time, such as 90m or 2d.
     #[arg(long, value_parser = super::duration)]
     since: Option<Duration>,
-    /// At most so many.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
-    limit: i64,
     #[command(flatten)]
-    output: Output,
+    listing: Listing,
 }
 
 #[derive(Args)]
@@ -116,21 +114,15 @@ impl Filter {
 }
 
 async fn list(services: &Services, list: List) -> anyhow::Result<ExitCode> {
-    let mut filter = list.filter.query(list.limit);
+    let mut filter = list.filter.query(list.listing.limit);
     filter.since = match list.since {
-        Some(since) => Some(Timestamp::now() - SignedDuration::try_from(since)?),
+        Some(since) => Some(Timestamp::now().checked_sub(SignedDuration::try_from(since)?)?),
         None => None,
     };
     let events = inspect::events(&services.database.client().await?, &filter).await?;
-    if list.output.json {
-        output::json(&events)?;
-    } else {
-        output::table(
-            ["EVENT", "RECEIVED", "SOURCE", "TYPE", "KEY", "STATE", "WORK"],
-            events.iter().map(row),
-            "No events. `function-handlers webhooks send <source>` sends one.",
-        );
-    }
+    let headings = ["EVENT", "RECEIVED", "SOURCE", "TYPE", "KEY", "STATE", "WORK"];
+    let empty = "No events. `function-handlers webhooks send <source>` sends one.";
+    list.listing.print(&events, headings, row, empty)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -155,6 +147,7 @@ async fn show(services: &Services, show: Show) -> anyhow::Result<ExitCode> {
     let event = find(&client, show.id).await?;
     if show.output.json {
         let mut value = serde_json::to_value(&event)?;
+        value["trace_id"] = event.trace_parent.as_deref().and_then(trace::trace_id).into();
         if show.payload {
             let payload = payload(services, &event).await?;
             value["payload"] = serde_json::from_slice(&payload)
@@ -212,7 +205,7 @@ fn print(event: &EventDetail) {
         ("stored", or_empty(event.stored_at.as_ref())),
         ("processed", or_empty(event.processed_at.as_ref())),
         ("request id", or_empty(event.request_id.as_ref())),
-        ("trace", or_empty(event.trace_parent.as_ref())),
+        ("trace", or_empty(event.trace_parent.as_deref().and_then(trace::trace_id).as_ref())),
         ("content type", or_empty(event.content_type.as_ref())),
         ("body", event.body_bytes.map(|bytes| format!("{bytes} bytes")).unwrap_or_default()),
         ("blob", or_empty(event.body_blob.as_ref())),
@@ -234,7 +227,7 @@ fn print(event: &EventDetail) {
                 work.run.to_string(),
                 work.state.clone(),
                 work.attempts.to_string(),
-                if work.state == "pending" { ago(work.due_at) } else { String::new() },
+                output::due(work),
                 or_empty(work.error.as_ref()),
             ]
         }),

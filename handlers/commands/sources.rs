@@ -7,7 +7,7 @@ use anyhow::ensure;
 use clap::{Args, Subcommand};
 use colloquy::config::app::Stop;
 use colloquy::database::dead_letters::{self, Actor};
-use colloquy::events::switches::{self, Switch, Switches};
+use colloquy::events::switches::Switch;
 use jiff::{SignedDuration, Timestamp};
 
 use super::output::{self, Output, or_empty};
@@ -35,6 +35,8 @@ pub struct StopSource {
     /// Why; shown in the list and kept in the audit trail.
     #[arg(long)]
     reason: Option<String>,
+    #[command(flatten)]
+    output: Output,
 }
 
 #[derive(Args)]
@@ -43,6 +45,8 @@ pub struct Start {
     /// Why; kept in the audit trail.
     #[arg(long)]
     reason: Option<String>,
+    #[command(flatten)]
+    output: Output,
 }
 
 pub async fn run(services: &Services, command: Sources) -> anyhow::Result<ExitCode> {
@@ -106,10 +110,9 @@ async fn stop(services: &Services, stop: StopSource) -> anyhow::Result<ExitCode>
     known(services, &stop.source)?;
     let now = Timestamp::now();
     let until = match stop.duration {
-        Some(duration) => Some(now + SignedDuration::try_from(duration)?),
+        Some(duration) => Some(now.checked_add(SignedDuration::try_from(duration)?)?),
         None => None,
     };
-    let mut switches = services.read_switches().await?;
     let switch = Switch {
         stop: if stop.refuse { Stop::Refuse } else { Stop::Hold },
         by: super::actor(),
@@ -117,10 +120,15 @@ async fn stop(services: &Services, stop: StopSource) -> anyhow::Result<ExitCode>
         reason: stop.reason.clone(),
         until,
     };
-    switches.sources.insert(stop.source.clone(), switch);
-    write(services, &switches).await?;
-    let what = if stop.refuse { "refused" } else { "held" };
-    say!("Deliveries from `{}` are {what} within {:?}.", stop.source, services.config.work.switch_cache);
+    services.change_switches(|switches| switches.sources.insert(stop.source.clone(), switch.clone())).await?;
+    if stop.output.json {
+        output::json(
+            &serde_json::json!({ "source": stop.source, "stopped": switch.stop, "switch": switch }),
+        )?;
+    } else {
+        let what = if stop.refuse { "refused" } else { "held" };
+        say!("Deliveries from `{}` are {what} within {:?}.", stop.source, services.config.work.switch_cache);
+    }
     audit(services, if stop.refuse { "source.refuse" } else { "source.hold" }, &stop.source, stop.reason)
         .await;
     Ok(ExitCode::SUCCESS)
@@ -128,17 +136,24 @@ async fn stop(services: &Services, stop: StopSource) -> anyhow::Result<ExitCode>
 
 async fn start(services: &Services, start: Start) -> anyhow::Result<ExitCode> {
     known(services, &start.source)?;
-    let mut switches = services.read_switches().await?;
-    let was_stopped = switches.sources.remove(&start.source).is_some();
-    if was_stopped {
-        write(services, &switches).await?;
-        say!("`{}` runs; what was held is processed by `maintain`.", start.source);
-        audit(services, "source.start", &start.source, start.reason).await;
+    let was_stopped =
+        services.change_switches(|switches| switches.sources.remove(&start.source)).await?.is_some();
+    let configured = services.config.app.sources.get(&start.source).and_then(|source| source.stopped);
+    if start.output.json {
+        let started =
+            serde_json::json!({ "source": start.source, "started": was_stopped, "stopped": configured });
+        output::json(&started)?;
     } else {
-        say!("`{}` is not stopped by a switch.", start.source);
+        match was_stopped {
+            true => say!("`{}` runs; what was held is processed by `maintain`.", start.source),
+            false => say!("`{}` is not stopped by a switch.", start.source),
+        }
+        if configured.is_some() {
+            say!("colloquy.toml stops it still: remove `stopped` there.");
+        }
     }
-    if services.config.app.sources.get(&start.source).is_some_and(|source| source.stopped.is_some()) {
-        say!("colloquy.toml stops it still: remove `stopped` there.");
+    if was_stopped {
+        audit(services, "source.start", &start.source, start.reason).await;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -150,12 +165,6 @@ fn known(services: &Services, name: &str) -> anyhow::Result<()> {
         "there is no source `{name}` in colloquy.toml; there is {}",
         names.join(", ")
     );
-    Ok(())
-}
-
-async fn write(services: &Services, switches: &Switches) -> anyhow::Result<()> {
-    let text = serde_json::to_vec_pretty(switches)?;
-    services.container().put(switches::BLOB, text.into(), "application/json").await?;
     Ok(())
 }
 

@@ -11,9 +11,11 @@ use colloquy::config::{self, Config, ProcessEnvironment};
 use colloquy::webhooks::Source;
 use colloquy::wiring;
 use jiff::Timestamp;
+use url::{Host, Url};
 use uuid::Uuid;
 
 use super::output::{self, Output};
+use super::samples;
 
 #[derive(Subcommand)]
 pub enum Webhooks {
@@ -49,12 +51,9 @@ pub async fn run(command: Webhooks) -> anyhow::Result<ExitCode> {
         None => sample(source_config)?,
     };
     let base = send.url.clone().unwrap_or_else(|| config::host::app_url(&ProcessEnvironment));
-    let mut url = format!("{}/api/webhooks/{}", base.trim_end_matches('/'), send.source);
     let event =
         send.event.as_deref().or((source_config.kind == SourceKind::Espocrm).then_some("feedback.create"));
-    if let Some(event) = event {
-        url = format!("{url}/{event}");
-    }
+    let url = address(&base, &send.source, event)?;
     let mut client = reqwest::Client::builder().timeout(Duration::from_secs(30));
     if is_on_this_machine(&url) {
         // A proxy has this machine's own address for itself.
@@ -68,11 +67,22 @@ pub async fn run(command: Webhooks) -> anyhow::Result<ExitCode> {
     Ok(if accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn is_on_this_machine(url: &str) -> bool {
-    match url::Url::parse(url).ok().as_ref().and_then(url::Url::host) {
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+/// Where deliveries of a source go. What an event is called may hold anything, and is one segment of the path.
+fn address(base: &str, source: &str, event: Option<&str>) -> anyhow::Result<Url> {
+    let mut url = Url::parse(base).with_context(|| format!("--url `{base}` is no URL"))?;
+    url.path_segments_mut()
+        .map_err(|()| anyhow!("--url `{base}` is no address of an app"))?
+        .pop_if_empty()
+        .extend(["api", "webhooks", source])
+        .extend(event);
+    Ok(url)
+}
+
+fn is_on_this_machine(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     }
 }
@@ -94,16 +104,14 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
 async fn post(
     client: &reqwest::Client,
     source: &Source,
-    url: &str,
+    url: &Url,
     body: &[u8],
     event: Option<&str>,
     output: Output,
 ) -> anyhow::Result<bool> {
     let signed = source.sign(body, Timestamp::now(), event)?;
-    let url = match &signed.query {
-        Some(query) => format!("{url}?{query}"),
-        None => url.to_owned(),
-    };
+    let mut url = url.clone();
+    url.set_query(signed.query.as_deref());
     let mut request = client.post(url).body(body.to_vec());
     for (name, value) in &signed.headers {
         request = request.header(name, value);
@@ -134,29 +142,27 @@ async fn post(
 
 /// A sample of the kind, under an id of its own so that it is not taken for an earlier one.
 fn sample(config: &SourceConfig) -> anyhow::Result<Vec<u8>> {
-    macro_rules! fixture {
-        ($name:literal) => {
-            include_str!(concat!("../../tests/fixtures/events/", $name, ".json"))
-        };
-    }
-    let (text, id) = match config.kind {
-        SourceKind::Stripe => (fixture!("stripe"), "/id"),
-        SourceKind::StandardWebhooks => (fixture!("standard-webhooks"), "/data/id"),
-        SourceKind::Github => (fixture!("github"), "/after"),
-        SourceKind::Espocrm => (fixture!("espocrm"), "/0/id"),
-        SourceKind::EventGrid => (fixture!("event-grid"), "/0/id"),
-        SourceKind::AzureMonitor => (fixture!("azure-monitor"), "/data/essentials/alertId"),
-        SourceKind::AzureDevops => (fixture!("azure-devops"), "/id"),
-        SourceKind::Sailpoint => (fixture!("sailpoint"), "/accessRequestId"),
-        SourceKind::Runpod => (fixture!("runpod"), "/id"),
-        SourceKind::Hmac | SourceKind::Bearer | SourceKind::Basic => {
-            let pointer = config.event.as_ref().and_then(|event| event.key_pointer.as_deref());
-            (fixture!("generic"), pointer.unwrap_or("/id"))
-        }
-    };
+    let (text, id) = samples::of(config);
     let mut value: serde_json::Value = serde_json::from_str(text)?;
     if let Some(id) = value.pointer_mut(id) {
         *id = Uuid::now_v7().simple().to_string().into();
     }
     Ok(serde_json::to_vec(&value)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_events_name_is_one_segment_whatever_it_holds() {
+        let to = |base, event| address(base, "crm", event).unwrap().to_string();
+        let odd = Some("a b/é?x#y");
+        assert_eq!(
+            to("http://localhost:7071", odd),
+            "http://localhost:7071/api/webhooks/crm/a%20b%2F%C3%A9%3Fx%23y"
+        );
+        assert_eq!(to("https://example.com/behind/", None), "https://example.com/behind/api/webhooks/crm");
+        assert!(address("localhost:7071", "crm", None).is_err());
+    }
 }

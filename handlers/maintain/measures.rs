@@ -47,12 +47,15 @@ pub async fn measure(services: &Services) {
 /// Every queue's depth and age. Also sets the gauges.
 pub async fn queues(services: &Services) -> Vec<QueueMeasure> {
     let names = &services.config.queues;
-    let names = [&names.events, &names.jobs, &names.callbacks].into_iter();
-    let all: Vec<String> = names.flat_map(|name| [name.clone(), poison_name(name)]).collect();
-    futures_util::future::join_all(all.into_iter().map(|name| queue(services, name))).await
+    let names = [("events", &names.events), ("jobs", &names.jobs), ("callbacks", &names.callbacks)];
+    let all = names.into_iter().flat_map(|(known, name)| {
+        [(known.to_owned(), name.clone()), (poison_name(known), poison_name(name))]
+    });
+    futures_util::future::join_all(all.map(|(known, name)| queue(services, known, name))).await
 }
 
-async fn queue(services: &Services, name: String) -> QueueMeasure {
+/// `known`: what alerts call it, whatever it is called in storage.
+async fn queue(services: &Services, known: String, name: String) -> QueueMeasure {
     let queue = services.storage.queue(&name);
     let figures = async {
         let depth = queue.properties().await?.approximate_count;
@@ -67,7 +70,7 @@ async fn queue(services: &Services, name: String) -> QueueMeasure {
             let age = oldest.map_or(Duration::ZERO, |at| {
                 Timestamp::now().duration_since(at).try_into().unwrap_or_default()
             });
-            metrics::queue(&name, depth, age);
+            metrics::queue(&known, depth, age);
             QueueMeasure {
                 queue: name,
                 messages: Some(depth),
@@ -97,9 +100,6 @@ pub async fn backlogs(services: &Services) -> anyhow::Result<Vec<maintenance::Ba
     }
     let messages = maintenance::open_message_letters(&client).await?;
     metrics::open_dead_letters("message", u64::try_from(messages).unwrap_or_default());
-    let pool = services.database.pool_status();
-    let [limit, open, idle, waiting] = [pool.max_size, pool.size, pool.available, pool.waiting]
-        .map(|n| u64::try_from(n).unwrap_or(u64::MAX));
-    metrics::database_pool(limit, open, open.saturating_sub(idle), waiting);
+    services.measure();
     Ok(backlogs)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use colloquy::azure::Received;
 use colloquy::database::maintenance::{self, DeadMessage};
-use colloquy::events::message::{CallbackHint, EventMessage, JobHint};
+use colloquy::events::message::{self, CallbackHint, EventMessage, JobHint};
 use colloquy::functions::Payload;
 use colloquy::telemetry::metrics;
 use sha2::{Digest, Sha256};
@@ -44,8 +44,10 @@ pub async fn sweep(services: &Services) -> anyhow::Result<usize> {
         let client = services.database.client().await?;
         for message in received {
             let (text, fate) = match &message.text {
-                Ok(text) => (text.as_str(), judge(text)),
-                Err(_) => (message.raw.as_str(), unreadable("message_not_base64", "is not base64 of text")),
+                Ok(text) => (message::plain(text), judge(text)),
+                Err(_) => {
+                    (message.raw.as_str().into(), unreadable("message_not_base64", "is not base64 of text"))
+                }
             };
             if let Fate::Bury { source, code, reason } = fate {
                 let dead = DeadMessage {
@@ -54,7 +56,7 @@ pub async fn sweep(services: &Services) -> anyhow::Result<usize> {
                     source: source.as_deref(),
                     reason_code: code,
                     reason: &reason,
-                    text,
+                    text: &text,
                     attempts: i32::try_from(message.dequeue_count).unwrap_or(i32::MAX),
                 };
                 if maintenance::bury_message(&client, &dead).await? {

@@ -31,7 +31,7 @@ pub async fn ensure_partitions(services: &Services) -> anyhow::Result<usize> {
     let mut client = services.database.client().await?;
     let mut made = 0;
     for ahead in 0..services.config.work.partitions_ahead {
-        let at = Timestamp::now() + SignedDuration::try_from(MONTH * ahead)?;
+        let at = Timestamp::now().checked_add(SignedDuration::try_from(MONTH * ahead)?)?;
         made += maintenance::ensure_partitions(&mut client, at).await?;
     }
     let dropped = maintenance::drop_empty_partitions(&mut client, ago(MONTH)).await?;

@@ -37,6 +37,15 @@ def matching(wanted: Callable[[list[str], str], bool]) -> list[int]:
     return found
 
 
+def setting(pid: int, name: str) -> str | None:
+    """An environment variable of a process, as it was started with."""
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return None
+    return next((value for key, _, value in (text.partition("=") for text in variables) if key == name), None)
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

@@ -52,11 +52,10 @@ impl Auditor {
         auditor
     }
 
-    /// Notes that a caller did `action` (`conversation.deleted`) to `subject` (a public id). `detail` holds no prompt,
+    /// Notes that a caller did `action` (`conversation.delete`) to `subject` (a public id). `detail` holds no prompt,
     /// answer or secret.
     pub fn note(&self, who: &Principal, action: &'static str, subject: &str, detail: Option<Value>) {
-        let actor = format!("{} ({})", who.owner, who.key);
-        let entry = Entry { actor, action, subject: subject.to_owned(), detail };
+        let entry = Entry { actor: who.actor(), action, subject: subject.to_owned(), detail };
         let mut pending = self.0.pending.lock().unwrap_or_else(PoisonError::into_inner);
         if pending.len() < MOST {
             pending.push(entry);

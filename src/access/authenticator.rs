@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
 use jiff::Timestamp;
 
 use super::jwks::JwksCache;
 use super::jwt::Issuers;
 use super::stored_keys::StoredKeys;
-use super::{AccessError, KEY_PREFIX, Principal, hash_key, presented};
+use super::{AccessError, KEY_PREFIX, Principal, hash_key};
 use crate::config::AccessConfig;
 use crate::database::Database;
 
@@ -42,7 +41,7 @@ impl Access {
                 owner: key.owner.clone(),
                 key: key.name.clone(),
                 scopes: key.scopes.clone(),
-                limits: key.limits,
+                limits: key.limits.clone(),
                 is_token: false,
                 expires_at: key.expires_at,
             };
@@ -57,22 +56,11 @@ impl Access {
         }
     }
 
-    /// Who sent a request with these headers. `token`: a key or token that came another way, such as in a WebSocket's
-    /// subprotocol; the headers come first.
+    /// Whose key or token it is, at an instant; [`presented`](super::presented) finds it in a request.
     ///
     /// # Errors
     /// [`AccessError`] says which status and code to answer with. [`AccessError::Unavailable`] where only the database
     /// or an issuer that cannot be reached could tell.
-    pub async fn authenticate(
-        &self,
-        headers: &HeaderMap,
-        token: Option<&str>,
-    ) -> Result<Arc<Principal>, AccessError> {
-        let presented = presented(headers).or(token).ok_or(AccessError::Missing)?;
-        self.verify(presented, Timestamp::now()).await
-    }
-
-    /// Whose key or token it is, at an instant.
     pub async fn verify(&self, presented: &str, now: Timestamp) -> Result<Arc<Principal>, AccessError> {
         let hash = hash_key(presented);
         if let Some(principal) = self.configured.get(&hash) {

@@ -9,6 +9,8 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::telemetry::metrics::{self, System};
+
 /// Issuers roll their keys over weeks; a day-old set is good unless a token names another key.
 const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Anyone can name a key that does not exist.
@@ -152,6 +154,7 @@ impl JwksCache {
             Ok(keys) => {
                 let keys = Arc::new(keys);
                 (entry.keys, entry.failed) = (Some((keys.clone(), Instant::now())), None);
+                metrics::external(System::SigningKeys, name, None);
                 Ok(keys)
             }
             Err(error) => {
@@ -161,6 +164,7 @@ impl JwksCache {
                     error,
                     "the keys that sign tokens could not be fetched; check outbound network access"
                 );
+                metrics::external(System::SigningKeys, name, Some("jwks_unavailable"));
                 let error = FetchError(error.into());
                 entry.failed = Some((error.clone(), Instant::now()));
                 stale.ok_or(error)

@@ -173,7 +173,7 @@ fn judge(
         owner: format!("{}|{subject}", issuer.issuer),
         key: issuer.issuer.clone(),
         scopes: if operator { vec![Scope::Operator] } else { Vec::new() },
-        limits: issuer.limits,
+        limits: issuer.limits.clone(),
         is_token: true,
         expires_at: Timestamp::from_second(claims.exp.saturating_add(LEEWAY_SECONDS)).ok(),
     })

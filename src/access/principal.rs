@@ -27,6 +27,11 @@ impl Principal {
         self.scopes.contains(&scope)
     }
 
+    /// As the audit trail names it.
+    pub fn actor(&self) -> String {
+        format!("{} ({})", self.owner, self.key)
+    }
+
     /// On whose account it spends.
     pub fn who(&self) -> Who {
         Who {

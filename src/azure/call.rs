@@ -29,10 +29,15 @@ where
     Attempt: Fn() -> Tried,
     Tried: Future<Output = azure_core::Result<T>>,
 {
+    let queue = operation.strip_prefix("queue.").map(|verb| (verb, resource.as_str()));
     let span = tracing::info_span!(
         "storage",
-        otel.name = operation,
-        otel.kind = "client",
+        otel.name = queue.map_or_else(|| operation.to_owned(), |(verb, queue)| format!("{verb} {queue}")),
+        otel.kind = if operation == "queue.put" { "producer" } else { "client" },
+        az.namespace = "Microsoft.Storage",
+        messaging.system = queue.map(|_| "azure_storage_queue"),
+        messaging.operation.name = queue.map(|(verb, _)| verb),
+        messaging.destination.name = queue.map(|(_, queue)| queue),
         storage.resource = %resource,
         storage.tries = tracing::field::Empty,
         otel.status_code = tracing::field::Empty,

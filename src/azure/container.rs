@@ -6,7 +6,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
-use azure_core::http::StatusCode;
+use azure_core::http::{Etag, StatusCode};
 use azure_storage_blob::models::{
     BlobClientAcquireLeaseResultHeaders as _, BlobClientDownloadOptions, BlobClientUploadOptions,
     BlobContainerClientListBlobsOptions,
@@ -38,6 +38,10 @@ pub enum Creation {
     /// A blob of that name was there and is unchanged.
     Exists,
 }
+
+/// Which content a blob had when it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobVersion(Etag);
 
 /// Whoever holds it holds the lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,18 +130,63 @@ impl Container {
         .await
     }
 
+    /// Writes a blob in place of the version that was read. `false`: it has another content by now, or is gone, and
+    /// nothing was written. If the answer to an earlier try was lost, that content may be this call's own.
+    pub async fn put_over(
+        &self,
+        name: &str,
+        version: &BlobVersion,
+        content: Bytes,
+        content_type: &str,
+    ) -> Result<bool, StorageError> {
+        let client = self.client("blob.put-over")?;
+        let blob = &client.blob_client(name);
+        let content = &content;
+        bounded("blob.put-over", self.resource(name), self.timeout, || async move {
+            let options =
+                BlobClientUploadOptions { if_match: Some(version.0.clone()), ..upload_options(content_type) };
+            match upload(blob, content, options).await {
+                Ok(()) => Ok(true),
+                Err(error) if changed(&error) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
     /// A blob's content, `None` if there is no such blob.
     pub async fn get(&self, name: &str) -> Result<Option<Bytes>, StorageError> {
-        let client = self.client("blob.get")?;
+        Ok(self.read("blob.get", name).await?.map(|(content, _)| content))
+    }
+
+    /// A blob's content and its version, for [`Self::put_over`]; `None` if there is no such blob.
+    pub async fn get_versioned(&self, name: &str) -> Result<Option<(Bytes, BlobVersion)>, StorageError> {
+        let operation = "blob.get-versioned";
+        let Some((content, version)) = self.read(operation, name).await? else { return Ok(None) };
+        match version {
+            Some(version) => Ok(Some((content, BlobVersion(version)))),
+            None => Err(StorageError::Malformed {
+                call: Call { operation, resource: self.resource(name) },
+                reason: "the answer has no ETag".to_owned(),
+            }),
+        }
+    }
+
+    async fn read(
+        &self,
+        operation: &'static str,
+        name: &str,
+    ) -> Result<Option<(Bytes, Option<Etag>)>, StorageError> {
+        let client = self.client(operation)?;
         let blob = &client.blob_client(name);
-        bounded("blob.get", self.resource(name), self.timeout, || async move {
+        bounded(operation, self.resource(name), self.timeout, || async move {
             let options = BlobClientDownloadOptions {
                 parallel: NonZero::new(1),
                 partition_size: NonZero::new(ONE_REQUEST),
                 ..BlobClientDownloadOptions::default()
             };
             match blob.download(Some(options)).await {
-                Ok(response) => Ok(Some(response.body.collect().await?)),
+                Ok(response) => Ok(Some((response.body.collect().await?, response.properties.etag))),
                 Err(error) if is_status(&error, StatusCode::NotFound) => Ok(None),
                 Err(error) => Err(error),
             }
@@ -336,6 +385,11 @@ fn container_missing(error: &azure_core::Error) -> bool {
 /// `If-None-Match: *` fails with 409 `BlobAlreadyExists`, or 412 while the blob is leased.
 fn exists(error: &azure_core::Error) -> bool {
     matches!(service_code(error), Some("BlobAlreadyExists" | "ConditionNotMet" | "LeaseIdMissing"))
+}
+
+/// `If-Match` fails with 412 `ConditionNotMet`, or 404 when the blob is gone.
+fn changed(error: &azure_core::Error) -> bool {
+    service_code(error) == Some("ConditionNotMet") || is_status(error, StatusCode::NotFound)
 }
 
 /// Another holds the lease, or did since.

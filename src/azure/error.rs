@@ -51,12 +51,8 @@ pub enum StorageError {
     )]
     Denied { call: Call, status: u16, service_code: String },
     /// No Entra token to call with.
-    #[error("{call}: no token for the storage account: {source}")]
-    NoToken {
-        call: Call,
-        #[source]
-        source: TokenError,
-    },
+    #[error("{call}: no token for the storage account: {reason}")]
+    NoToken { call: Call, reason: TokenError },
     /// The message does not fit; found before anything was sent. Put the body in a blob and name it instead.
     #[error(
         "{call}: the message takes {bytes} bytes as base64 and a queue takes {limit}; keep the body in a blob"
@@ -124,8 +120,8 @@ impl StorageError {
                 Self::Unreachable { call, reason }
             }
             ErrorKind::Credential => match error.into_downcast::<TokenError>() {
-                Ok(source) => Self::NoToken { call, source },
-                Err(_) => Self::NoToken { call, source: TokenError::opaque() },
+                Ok(reason) => Self::NoToken { call, reason },
+                Err(_) => Self::NoToken { call, reason: TokenError::opaque() },
             },
             ErrorKind::DataConversion => Self::Malformed {
                 call,

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::llm::Chunk;
 use crate::openresponses::{
-    ApiError, ContentPart, ErrorType, Item, Response, ResponseStatus, Usage as Tokens,
+    ApiError, ContentPart, ErrorType, Item, LogProb, Response, ResponseStatus, Usage as Tokens,
 };
 
 /// What completions and chunks begin with.
@@ -109,8 +109,22 @@ struct Completion<'a> {
 struct Choice<'a> {
     index: u32,
     message: Message<'a>,
-    logprobs: Option<()>,
+    logprobs: Option<LogProbs<'a>>,
     finish_reason: &'static str,
+}
+
+#[derive(Serialize)]
+struct LogProbs<'a> {
+    content: Vec<&'a LogProb>,
+    /// Nobody gives them.
+    refusal: Option<()>,
+}
+
+impl<'a> LogProbs<'a> {
+    fn of(content: impl IntoIterator<Item = &'a LogProb>) -> Option<Self> {
+        let content: Vec<_> = content.into_iter().collect();
+        (!content.is_empty()).then_some(Self { content, refusal: None })
+    }
 }
 
 #[derive(Serialize)]
@@ -130,13 +144,15 @@ pub fn completion(response: &Response, failure: Option<&ApiError>) -> Result<Vec
     let finish_reason = finish_reason(response, failure)?;
     let mut message =
         Message { role: "assistant", content: None, refusal: None, annotations: [], tool_calls: Vec::new() };
+    let mut likely = Vec::new();
     for item in &response.output {
         match &**item {
             Item::Message(said) => {
                 for part in &said.content {
                     match part {
-                        ContentPart::OutputText { text, .. } => {
+                        ContentPart::OutputText { text, logprobs, .. } => {
                             message.content.get_or_insert_default().push_str(text);
+                            likely.extend(logprobs);
                         }
                         ContentPart::Refusal { refusal } => {
                             message.refusal.get_or_insert_default().push_str(refusal);
@@ -161,7 +177,7 @@ pub fn completion(response: &Response, failure: Option<&ApiError>) -> Result<Vec
     }
     let completion = Completion {
         head: Head::of(response, "chat.completion"),
-        choices: [Choice { index: 0, message, logprobs: None, finish_reason }],
+        choices: [Choice { index: 0, message, logprobs: LogProbs::of(likely), finish_reason }],
         usage: response.usage.map(Usage::from),
     };
     serde_json::to_vec(&completion).map_err(|error| {
@@ -204,7 +220,7 @@ struct Frame<'a> {
 struct ChunkChoice<'a> {
     index: u32,
     delta: Delta<'a>,
-    logprobs: Option<()>,
+    logprobs: Option<LogProbs<'a>>,
     finish_reason: Option<&'static str>,
 }
 
@@ -241,15 +257,20 @@ impl Frames {
     pub fn begin(&mut self, out: &mut BytesMut) {
         if !std::mem::replace(&mut self.begun, true) {
             let delta = Delta { role: Some("assistant"), content: Some(""), ..Delta::default() };
-            self.frame(delta, None, out);
+            self.frame(delta, None, None, out);
         }
     }
 
     /// The frame of one piece. Reasoning has no place in this format.
     pub fn push(&mut self, chunk: &Chunk, out: &mut BytesMut) {
         self.begin(out);
+        let mut likely = None;
         let delta = match chunk {
             Chunk::Text(text) => Delta { content: Some(text), ..Delta::default() },
+            Chunk::TextLogProbs { delta, logprobs } => {
+                likely = LogProbs::of(&**logprobs);
+                Delta { content: Some(delta), ..Delta::default() }
+            }
             Chunk::Refusal(text) => Delta { refusal: Some(text), ..Delta::default() },
             Chunk::ToolCall { index, call_id, name } => {
                 self.calls.push(*index);
@@ -268,12 +289,14 @@ impl Frames {
                 let call = ToolCall { index: Some(at), id: None, kind: None, function };
                 Delta { tool_calls: Some([call]), ..Delta::default() }
             }
-            Chunk::ReasoningSummary { .. }
+            // Nor is there a way to take something back: the end says that it was filtered.
+            Chunk::Retract { .. }
+            | Chunk::ReasoningSummary { .. }
             | Chunk::ReasoningText(_)
             | Chunk::ReasoningEncrypted(_)
             | Chunk::Compaction(_) => return,
         };
-        self.frame(delta, None, out);
+        self.frame(delta, likely, None, out);
     }
 
     /// The frames of the end.
@@ -281,7 +304,7 @@ impl Frames {
         self.begin(out);
         match finish_reason(response, failure) {
             Ok(reason) => {
-                self.frame(Delta::default(), Some(reason), out);
+                self.frame(Delta::default(), None, Some(reason), out);
                 if self.include_usage {
                     let usage = Some(response.usage.map(Usage::from));
                     data(&Frame { head: &self.head, choices: &[], usage }, out);
@@ -293,8 +316,14 @@ impl Frames {
         }
     }
 
-    fn frame(&self, delta: Delta<'_>, finish_reason: Option<&'static str>, out: &mut BytesMut) {
-        let choices = &[ChunkChoice { index: 0, delta, logprobs: None, finish_reason }];
+    fn frame(
+        &self,
+        delta: Delta<'_>,
+        logprobs: Option<LogProbs<'_>>,
+        finish_reason: Option<&'static str>,
+        out: &mut BytesMut,
+    ) {
+        let choices = &[ChunkChoice { index: 0, delta, logprobs, finish_reason }];
         data(&Frame { head: &self.head, choices, usage: self.include_usage.then_some(None) }, out);
     }
 }

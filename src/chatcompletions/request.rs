@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::messages::{ChatMessage, items};
 use crate::openresponses::{
-    AllowedTool, ApiError, CreateResponse, Effort, Input, JsonSchema, OnlyChat, ReasoningParams,
+    AllowedTool, ApiError, CreateResponse, Effort, Include, Input, JsonSchema, OnlyChat, ReasoningParams,
     SpecificTool, TextFormat, TextParams, Tool, ToolChoice, ToolMode, Verbosity, excerpt, parse,
 };
 
@@ -178,6 +178,8 @@ impl ChatRequest {
             top_p: self.top_p,
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
+            include: self.logprobs.filter(|wanted| *wanted).map(|_| vec![Include::OutputTextLogprobs]),
+            top_logprobs: self.top_logprobs,
             max_output_tokens: self.max_completion_tokens.or(self.max_tokens),
             stream: Some(stream),
             store: Some(false),
@@ -201,8 +203,6 @@ impl ChatRequest {
             ("functions", self.functions.is_some(), "Use 'tools'."),
             ("function_call", self.function_call.is_some(), "Use 'tool_choice'."),
             ("n", self.n.is_some_and(|n| n != 1), "One answer is given for each request."),
-            ("logprobs", self.logprobs == Some(true), "Log probabilities are not kept."),
-            ("top_logprobs", self.top_logprobs.is_some_and(|n| n > 0), "Log probabilities are not kept."),
             ("logit_bias", self.logit_bias.as_ref().is_some_and(|bias| !bias.is_empty()), ""),
             (
                 "modalities",
@@ -225,6 +225,10 @@ impl ChatRequest {
         if self.stream_options.is_some() && self.stream != Some(true) {
             let message = "'stream_options' needs 'stream' to be true.";
             return Err(ApiError::invalid_value("stream_options", message));
+        }
+        if self.top_logprobs.is_some_and(|number| number > 0) && self.logprobs != Some(true) {
+            let message = "'top_logprobs' needs 'logprobs' to be true.";
+            return Err(ApiError::invalid_value("top_logprobs", message));
         }
         if self.max_tokens.is_some() && self.max_completion_tokens.is_some() {
             let message = "'max_tokens' and 'max_completion_tokens' are one and the same; give one of them.";
@@ -319,6 +323,7 @@ impl Terms {
                 "text.format" => "response_format",
                 "text.verbosity" => "verbosity",
                 "reasoning.effort" => "reasoning_effort",
+                "include" => "logprobs",
                 "tool_choice.name" => "tool_choice.function.name",
                 _ => param,
             };

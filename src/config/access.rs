@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::app::AppConfig;
 use super::host::AppEnvironment;
+use super::mistake::Mistake;
 use super::reader::{Reader, Setting};
 use super::values;
 
@@ -14,8 +16,8 @@ const API_KEYS: Setting = Setting::new(
     "AUTH_API_KEYS",
     "JSON list",
     "API keys: [{\"name\", \"sha256\" (64 hex digits), \"scopes\" ([\"operator\"]), \"owner\", \"expires_at\"? \
-     (RFC 3339), \"limits\"? (requests_per_minute, tokens_per_minute, concurrent_turns, budget_micros_per_day)}]. Several \
-     may be valid at once, so that a key can be rotated. A key without scopes may use /v1 for its owner. A key's hash \
+     (RFC 3339), \"limits\"? (requests_per_minute, tokens_per_minute, concurrent_turns, budget_micros_per_day, \
+     callback, callback_targets)}]. Several may be valid at once, so that a key can be rotated. A key without scopes may use /v1 for its owner. A key's hash \
      is no secret, but who has keys is.",
 )
 .secret();
@@ -49,13 +51,21 @@ const KEY_CACHE: Setting = Setting::new(
 )
 .default("30s");
 
-pub(super) const SETTINGS: &[Setting] = &[API_KEYS, JWT_ISSUERS, REQUESTS, TOKENS, TURNS, KEY_CACHE];
+const KEY_OVERLAP: Setting = Setting::new(
+    "API_KEY_OVERLAP",
+    "time",
+    "How long a key made at run time goes on after it was rotated, unless the rotation says otherwise.",
+)
+.default("24h");
+
+pub(super) const SETTINGS: &[Setting] =
+    &[API_KEYS, JWT_ISSUERS, REQUESTS, TOKENS, TURNS, KEY_CACHE, KEY_OVERLAP];
 
 /// What a key's holder may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scope {
-    /// May see `/health/status`, `/health/metrics` and everybody's usage, and may manage keys.
+    /// May see `/health/status`, `/health/metrics` and everybody's usage, and may use `/admin`.
     Operator,
 }
 
@@ -77,8 +87,8 @@ pub struct ApiKeyConfig {
     pub limits: KeyLimits,
 }
 
-/// Limits of one key. Absent: the default. Zero: none of that kind is let through.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Limits of one key, and whom it may have told. Absent: the default. Zero: none of that kind is let through.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeyLimits {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,6 +99,12 @@ pub struct KeyLimits {
     pub concurrent_turns: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_micros_per_day: Option<u64>,
+    /// Who is told of the end of a background response that names nobody: a target, or a URL that one covers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub callback: Option<String>,
+    /// Targets that its background responses may name, beside those whose `keys` or `owners` say so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub callback_targets: Vec<String>,
 }
 
 /// An issuer of JWTs whose callers are let in.
@@ -146,6 +162,8 @@ pub struct AccessConfig {
     pub rates: RateDefaults,
     /// How long a key from the database is remembered.
     pub key_cache: Duration,
+    /// How long a key goes on after it was rotated.
+    pub key_overlap: Duration,
 }
 
 impl AccessConfig {
@@ -180,7 +198,37 @@ impl AccessConfig {
             tokens_per_minute: reader.number(&TOKENS, 0, 1_000_000_000_000),
             concurrent_turns: reader.number(&TURNS, 0, 1_000_000),
         };
-        Self { api_keys, jwt_issuers, rates, key_cache: reader.positive_duration(&KEY_CACHE) }
+        Self {
+            api_keys,
+            jwt_issuers,
+            rates,
+            key_cache: reader.positive_duration(&KEY_CACHE),
+            key_overlap: reader.duration(&KEY_OVERLAP),
+        }
+    }
+}
+
+impl AccessConfig {
+    /// Targets that keys or issuers name and that `app` does not have.
+    pub(super) fn unknown_targets(&self, app: &AppConfig) -> Vec<Mistake> {
+        let keys = self.api_keys.iter().map(|key| (API_KEYS.name, &key.name, &key.limits));
+        let issuers =
+            self.jwt_issuers.iter().map(|issuer| (JWT_ISSUERS.name, &issuer.issuer, &issuer.limits));
+        let named = keys.chain(issuers).flat_map(|(setting, entry, limits)| {
+            let default = limits.callback.iter().filter(|text| !text.contains("://"));
+            default.chain(&limits.callback_targets).map(move |target| (setting, entry, target))
+        });
+        named
+            .filter(|(.., target)| !app.targets.contains_key(*target))
+            .map(|(setting, entry, target)| {
+                Mistake::new(
+                    setting,
+                    format!(
+                        "entry {entry:?} names the callback target {target:?}, which colloquy.toml has not"
+                    ),
+                )
+            })
+            .collect()
     }
 }
 

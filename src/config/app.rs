@@ -14,14 +14,18 @@ mod budgets;
 mod checks;
 mod models;
 mod parse;
+mod respond;
 mod shape;
 mod substitute;
+mod targets;
 mod walk;
 
 pub use budgets::{BudgetConfig, BudgetsConfig};
 pub use models::{
     DeploymentAuth, DeploymentConfig, MaxTokensField, ModelConfig, PriceConfig, ProviderKind, ThinkingStyle,
 };
+pub use respond::{OWN_METADATA, RespondConfig, RunsOn, TextConfig};
+pub use targets::TargetConfig;
 
 /// Everything `colloquy.toml` says.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +42,8 @@ pub struct AppConfig {
     pub models: BTreeMap<String, ModelConfig>,
     /// What may be spent in a day.
     pub budgets: BudgetsConfig,
+    /// What `${ENV_NAME}` in the three tables above names and is not set; see [`AppConfig::models_refused_in`].
+    unset_for_models: Vec<Mistake>,
 }
 
 /// Which sender's conventions a source follows.
@@ -243,7 +249,6 @@ pub struct SailpointConfig {
 
 /// One rule: which events, and what they do.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RouteConfig {
     /// Names the route in rows, logs and commands. Default `{source}-{action}-{position}`.
     #[serde(default)]
@@ -257,6 +262,12 @@ pub struct RouteConfig {
     pub target: Option<String>,
     /// For `job`: the kind of job.
     pub job: Option<String>,
+    /// For `respond`.
+    #[serde(flatten)]
+    pub respond: RespondConfig,
+    /// Which of the file's routes it is, from 0.
+    #[serde(skip)]
+    pub position: usize,
 }
 
 fn any() -> String {
@@ -273,20 +284,8 @@ pub enum ActionKind {
     Forward,
     /// Run a job.
     Job,
-    // `respond` (a model turn) takes its place here.
-}
-
-/// One receiver of callbacks.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TargetConfig {
-    pub url: String,
-    /// Networks this target may lie in although they are private: `10.1.0.0/16`, `127.0.0.1/32`.
-    #[serde(default)]
-    pub allow_networks: Vec<IpNet>,
-    /// Whether plain `http` is taken (only with `allow_networks`).
-    #[serde(default)]
-    pub allow_http: bool,
+    /// Have a model answer it.
+    Respond,
 }
 
 impl SourceConfig {
@@ -296,23 +295,12 @@ impl SourceConfig {
     }
 }
 
-impl TargetConfig {
-    /// Whether the URL names this machine: a loopback address, or `localhost`.
-    pub fn is_on_this_machine(&self) -> bool {
-        match url::Url::parse(&self.url).ok().as_ref().and_then(url::Url::host) {
-            Some(url::Host::Ipv4(address)) => address.is_loopback(),
-            Some(url::Host::Ipv6(address)) => address.is_loopback(),
-            Some(url::Host::Domain(name)) => name == "localhost",
-            None => false,
-        }
-    }
-}
-
 impl AppConfig {
     /// Parses and checks `colloquy.toml`; `Err` lists every mistake of the file with its path and position.
     ///
     /// `${ENV_NAME}` in any string is replaced from `environment`. With `None`, values that need it are taken on
-    /// trust: the structure alone is checked, and the result is not to be used. `job_kinds` are the kinds of job that
+    /// trust: the structure alone is checked, and the result is not to be used. What is missing in deployments, models
+    /// and budgets is told by [`AppConfig::models_refused_in`], since not every process uses them. `job_kinds` are the kinds of job that
     /// routes may name. Secrets are not looked at; see [`WebhookSecrets::missing`](super::WebhookSecrets::missing) and
     /// its like.
     pub fn parse(
@@ -321,6 +309,18 @@ impl AppConfig {
         job_kinds: &[&str],
     ) -> Result<Self, Vec<Mistake>> {
         parse::parse(text, environment, job_kinds)
+    }
+
+    /// Where in the file a place inside a text of a route is: line and column of what stands `at` bytes from the beginning
+    /// of `text`, which is the value of `key`. `None` if the text has escapes, or is not there.
+    pub fn place_in_route(
+        file: &str,
+        route: usize,
+        key: &str,
+        text: &str,
+        at: usize,
+    ) -> Option<(usize, usize)> {
+        walk::place_in_route(file, route, key, text, at)
     }
 
     /// What `environment` does not allow although it is well-formed.

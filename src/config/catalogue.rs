@@ -3,16 +3,19 @@
 use std::fmt::Write;
 
 use super::reader::Setting;
-use super::{access, database, host, load, models, secrets, server, spend, storage, telemetry, work};
+use super::{
+    access, database, host, load, models, respond, secrets, server, spend, storage, telemetry, work,
+};
 
 /// Every setting, by the heading it stands under in `docs/settings.md`.
-pub fn catalogue() -> [(&'static str, &'static [Setting]); 11] {
+pub fn catalogue() -> [(&'static str, &'static [Setting]); 12] {
     [
         ("Where it runs", host::SETTINGS),
         ("Structure", load::SETTINGS),
         ("Database", database::SETTINGS),
         ("Storage, queues and identity", storage::SETTINGS),
         ("Work", work::SETTINGS),
+        ("Events that start model work", respond::SETTINGS),
         ("The conversation server", server::SETTINGS),
         ("Secrets by name", secrets::SETTINGS),
         ("Models", models::SETTINGS),
@@ -89,17 +92,8 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "a switch of this test, no setting")]
     fn the_page_is_up_to_date() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md");
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(&path, catalogue_markdown()).unwrap();
-        }
-        let page = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            page == catalogue_markdown(),
-            "docs/settings.md is out of date; run UPDATE_DOCS=1 cargo test --lib config::catalogue"
-        );
+        crate::testing::assert_page("docs/settings.md", |_| catalogue_markdown(), "config::catalogue");
     }
 
     #[test]

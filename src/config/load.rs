@@ -10,6 +10,7 @@ use super::host::{self, AppEnvironment};
 use super::mistake::{ConfigErrors, Mistake};
 use super::models::LlmConfig;
 use super::reader::{Reader, Setting};
+use super::respond::RespondLimits;
 use super::secrets::{CallbackSecrets, EncryptionKeys, WebhookSecrets};
 use super::server::ServerConfig;
 use super::spend::{RedisAuth, RedisConfig, SpendConfig};
@@ -37,6 +38,7 @@ pub struct Config {
     pub identity: IdentityConfig,
     pub queues: QueueNames,
     pub work: WorkLimits,
+    pub respond: RespondLimits,
     pub server: ServerConfig,
     pub telemetry: TelemetryConfig,
     pub access: AccessConfig,
@@ -54,55 +56,82 @@ impl Config {
     /// Reads and checks everything. `job_kinds` are the kinds of job that routes may name.
     pub fn load(environment: &dyn Environment, job_kinds: &[&str]) -> Result<Self, ConfigErrors> {
         let reader = Reader::new(environment);
-        let config = Self::read(&reader, environment, job_kinds);
+        let config = Self::read(&reader, environment, job_kinds, true);
         let mistakes = reader.mistakes();
         if mistakes.is_empty() { Ok(config) } else { Err(ConfigErrors(mistakes)) }
     }
 
-    /// The same for the conversation server, which calls models: their keys and limits too.
+    /// The same for the function app: with what the router needs if a route of its has a model answer in a job.
+    pub fn load_with_models_of_jobs(
+        environment: &dyn Environment,
+        job_kinds: &[&str],
+    ) -> Result<(Self, Option<LlmConfig>), ConfigErrors> {
+        let reader = Reader::new(environment);
+        let config = Self::read(&reader, environment, job_kinds, true);
+        let mut llm = None;
+        if config.app.responding_in_jobs().next().is_some() {
+            let read = LlmConfig::read(&reader);
+            reader.append(config.app.models_of_jobs_refused_in(config.environment, &read.keys));
+            llm = Some(read);
+        }
+        let mistakes = reader.mistakes();
+        if mistakes.is_empty() { Ok((config, llm)) } else { Err(ConfigErrors(mistakes)) }
+    }
+
+    /// The same for the conversation server, which calls models: their keys and limits too. It needs no storage.
     pub fn load_with_models(
         environment: &dyn Environment,
         job_kinds: &[&str],
     ) -> Result<(Self, LlmConfig), ConfigErrors> {
         let reader = Reader::new(environment);
-        let config = Self::read(&reader, environment, job_kinds);
+        let config = Self::read(&reader, environment, job_kinds, false);
         let llm = LlmConfig::read(&reader);
         reader.append(config.app.models_refused_in(config.environment, &llm.keys));
         let mistakes = reader.mistakes();
         if mistakes.is_empty() { Ok((config, llm)) } else { Err(ConfigErrors(mistakes)) }
     }
 
-    fn read(reader: &Reader<'_>, environment: &dyn Environment, job_kinds: &[&str]) -> Self {
+    fn read(
+        reader: &Reader<'_>,
+        environment: &dyn Environment,
+        job_kinds: &[&str],
+        needs_storage: bool,
+    ) -> Self {
         let app_environment = AppEnvironment::read(reader);
         let app = match AppFile::find(environment) {
             Ok(file) => match AppConfig::parse(&file.text, Some(environment), job_kinds) {
-                Ok(app) => app,
+                Ok(app) => Some(app),
                 Err(mistakes) => {
                     reader.append(mistakes);
-                    AppConfig::default()
+                    None
                 }
             },
             Err(mistake) => {
                 reader.append(vec![mistake]);
-                AppConfig::default()
+                None
             }
         };
+        let access = AccessConfig::read(reader, app_environment);
+        if let Some(app) = &app {
+            reader.append(access.unknown_targets(app));
+        }
         let config = Self {
             environment: app_environment,
             database: DatabaseConfig::read(reader, app_environment),
-            storage: StorageConfig::read(reader, app_environment),
+            storage: StorageConfig::read(reader, app_environment, needs_storage),
             identity: IdentityConfig::read(reader, app_environment),
             queues: QueueNames::read(reader),
             work: WorkLimits::read(reader),
+            respond: RespondLimits::read(reader),
             server: ServerConfig::read(reader, app_environment),
             telemetry: TelemetryConfig::read(reader, app_environment),
-            access: AccessConfig::read(reader, app_environment),
+            access,
             spend: SpendConfig::read(reader),
             redis: RedisConfig::read(reader, app_environment),
             webhook_secrets: WebhookSecrets::read(reader),
             callback_secrets: CallbackSecrets::read(reader),
             encryption_keys: EncryptionKeys::read(reader),
-            app,
+            app: app.unwrap_or_default(),
         };
         reader.append(config.missing_secrets());
         reader.append(config.app.refused_in(app_environment));

@@ -71,7 +71,9 @@ const GRACE: Setting = Setting::new(
 const UNWATCHED: Setting = Setting::new(
     "UNWATCHED_TURNS_MAX",
     "turns",
-    "Most turns of one process that go on without a viewer; the oldest beyond are cancelled (background turns are not).",
+    "Most turns of one process that go on with nobody watching. A background turn counts from its start; beyond the limit \
+     it is refused with 429, and another turn with on_disconnect=continue is cancelled like the rest, after \
+     DISCONNECT_GRACE.",
 )
 .default("200");
 const TURNS: Setting =
@@ -83,12 +85,32 @@ const LEASE: Setting = Setting::new(
     "How long a process holds a turn without renewing. A turn of a dead process is taken over after this.",
 )
 .default("30s");
+const BACKGROUND: Setting = Setting::new(
+    "BACKGROUND_MAX_WAIT",
+    "time",
+    "How long a background response with a callback waits for a provider that is out, tried again after RETRY_BASE and \
+     ever longer up to OUTAGE_RETRY. Then it fails. 0: it fails at once, as all others do.",
+)
+.default("1h");
 const APPEND: Setting = Setting::new(
     "LOG_PATIENCE",
     "time",
     "How long a stream waits for its log. After that it goes on live, and cannot be resumed until the log has caught up.",
 )
 .default("1s");
+const WRITE: Setting = Setting::new(
+    "WRITE_PATIENCE",
+    "time",
+    "How long a peer may take for what is written to it. Then its connection is closed; a viewer resumes on another.",
+)
+.default("60s");
+const SEND_BUFFER: Setting = Setting::new(
+    "SEND_BUFFER",
+    "bytes",
+    "What the system keeps of a connection's output until its peer takes it; Linux doubles it. Who reads nothing costs no \
+     more.",
+)
+.default("65536");
 const SOCKET_LIFE: Setting =
     Setting::new("WEBSOCKET_LIFETIME", "time", "How long a WebSocket may live.").default("60m");
 const SHOWN: Setting = Setting::new(
@@ -114,7 +136,10 @@ pub(super) const SETTINGS: &[Setting] = &[
     UNWATCHED,
     TURNS,
     LEASE,
+    BACKGROUND,
     APPEND,
+    WRITE,
+    SEND_BUFFER,
     SOCKET_LIFE,
     SHOWN,
 ];
@@ -146,7 +171,11 @@ pub struct ServerConfig {
     pub unwatched_max: usize,
     pub turns_max: usize,
     pub lease: Duration,
+    /// How long a background turn with a callback waits for its provider.
+    pub background_wait: Duration,
     pub log_patience: Duration,
+    pub write_patience: Duration,
+    pub send_buffer: u32,
     pub socket_lifetime: Duration,
     pub kept: Duration,
 }
@@ -180,7 +209,10 @@ impl ServerConfig {
             unwatched_max: whole(&UNWATCHED, 0, 1_000_000),
             turns_max: whole(&TURNS, 1, 1_000_000),
             lease: reader.positive_duration(&LEASE),
+            background_wait: reader.duration(&BACKGROUND),
             log_patience: reader.positive_duration(&APPEND),
+            write_patience: reader.positive_duration(&WRITE),
+            send_buffer: u32::try_from(reader.number(&SEND_BUFFER, 4_096, 1 << 26)).unwrap_or_default(),
             socket_lifetime: reader.positive_duration(&SOCKET_LIFE),
             kept: reader.duration(&SHOWN),
         }

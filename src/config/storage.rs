@@ -13,10 +13,11 @@ const CONNECTION: Setting = Setting::new(
     "AzureWebJobsStorage",
     "connection string, or UseDevelopmentStorage=true",
     "Storage account of queues and blobs by connection string. Refused in production (identity there), and development \
-     storage and plain http in staging too.",
+     storage and plain http in staging too. The conversation server works without any: usage that the database does not \
+     take then waits in memory, and callbacks wait for the next sweep of maintain.",
 )
 .secret()
-.required_when("none of the AzureWebJobsStorage__… settings is set");
+.required_when("none of the AzureWebJobsStorage__… settings is set, for function-handlers");
 const ACCOUNT: Setting = Setting::new(
     "AzureWebJobsStorage__accountName",
     "name",
@@ -116,6 +117,8 @@ pub enum StorageAccess {
         /// A user-assigned identity.
         client_id: Option<String>,
     },
+    /// There is none.
+    Absent,
 }
 
 /// How queues and blobs are reached. Plain data: nothing here connects.
@@ -158,9 +161,10 @@ pub struct QueueNames {
 }
 
 impl StorageConfig {
-    pub(super) fn read(reader: &Reader<'_>, app: AppEnvironment) -> Self {
+    /// `needed`: without storage there is nothing to do.
+    pub(super) fn read(reader: &Reader<'_>, app: AppEnvironment, needed: bool) -> Self {
         Self {
-            access: StorageAccess::read(reader, app),
+            access: StorageAccess::read(reader, app, needed),
             timeout: reader.positive_duration(&TIMEOUT),
             container: reader.required(&BLOB_CONTAINER, STORAGE_NAME, storage_name),
         }
@@ -168,7 +172,7 @@ impl StorageConfig {
 }
 
 impl StorageAccess {
-    fn read(reader: &Reader<'_>, app: AppEnvironment) -> Self {
+    fn read(reader: &Reader<'_>, app: AppEnvironment, needed: bool) -> Self {
         let connection = reader.secret(&CONNECTION);
         let account = reader.optional(&ACCOUNT, "3 to 24 lower-case letters and digits", account_name);
         let queue = reader.url(&QUEUE_URI);
@@ -199,13 +203,15 @@ impl StorageAccess {
                 Self::ConnectionString(text)
             }
             (None, None, None) => {
-                if reader.environment().get(CONNECTION.name).is_none_or(|text| text.trim().is_empty()) {
+                let unset =
+                    reader.environment().get(CONNECTION.name).is_none_or(|text| text.trim().is_empty());
+                if unset && needed {
                     reader.mistake(
                         CONNECTION.name,
                         "is not set; expected a connection string, or AzureWebJobsStorage__accountName for an identity",
                     );
                 }
-                Self::ConnectionString(SecretString::default())
+                Self::Absent
             }
             (queue, _, Some(text)) => {
                 let other = match (account.is_some(), queue.is_some()) {

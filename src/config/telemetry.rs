@@ -8,8 +8,9 @@ use super::reader::{Reader, Setting};
 
 const LOG_LEVEL: Setting = Setting::new(
     "APP_LOG_LEVEL",
-    "tracing directives",
-    "What is logged: a level (error, warn, info, debug, trace), or directives such as info,colloquy::jobs=debug.",
+    "level, then target=level, comma-separated",
+    "What is logged: a level for everything (off, error, warn, info, debug, trace), then others for single targets, such \
+     as info,colloquy::jobs=debug.",
 )
 .default("info");
 const OTLP: Setting = Setting::new(
@@ -42,14 +43,17 @@ const SERVICE: Setting = Setting::new(
 );
 const SAMPLER: Setting = Setting::new(
     "OTEL_TRACES_SAMPLER",
-    "always_on, always_off, parentbased_always_on, traceidratio, parentbased_traceidratio",
-    "Which traces are exported. The Functions host marks traces it does not record as unsampled, so a parent-based \
-     sampler exports nothing where the host has no telemetry of its own.",
-)
-.default("always_on");
-const SAMPLER_ARG: Setting =
-    Setting::new("OTEL_TRACES_SAMPLER_ARG", "0 to 1", "Share of traces that a traceidratio sampler keeps.")
-        .default("1");
+    "microsoft.rate_limited, always_on, always_off, parentbased_always_on, traceidratio, parentbased_traceidratio",
+    "Which traces are exported whole; of the others, those with an error. Unset: always_on in dev, else \
+     microsoft.rate_limited. The Functions host marks traces it does not record as unsampled, so a parent-based sampler exports \
+     nothing where the host has no telemetry of its own.",
+);
+const SAMPLER_ARG: Setting = Setting::new(
+    "OTEL_TRACES_SAMPLER_ARG",
+    "0 to 1, or traces a second",
+    "Share of traces that a traceidratio sampler keeps (unset: all), or how many new traces a second each process keeps \
+     with microsoft.rate_limited (unset: 5).",
+);
 const SITE_INSTANCE: Setting = Setting::new(
     "WEBSITE_INSTANCE_ID",
     "text",
@@ -59,13 +63,22 @@ const SITE_INSTANCE: Setting = Setting::new(
 pub(super) const SETTINGS: &[Setting] =
     &[LOG_LEVEL, OTLP, OTLP_HEADERS, INSIGHTS, INSIGHTS_AUTH, SERVICE, SAMPLER, SAMPLER_ARG, SITE_INSTANCE];
 
-/// Which traces are exported. Errors of the choice are the OpenTelemetry specification's names.
+/// Which traces are exported whole. The names of the choice are the OpenTelemetry specification's, and
+/// `microsoft.rate_limited` is that of Azure Monitor's own SDKs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sampling {
-    /// Share kept of the traces begun here, 0 to 1.
-    pub ratio: f64,
-    /// Whether the caller's decision, where there is one, is followed instead.
+    pub kept: Kept,
+    /// Whether a caller's decision, where there is one, is followed instead.
     pub follow_parent: bool,
+}
+
+/// How many of the traces begun here are kept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kept {
+    /// This share of them, 0 to 1, the same ones in every process.
+    Share(f64),
+    /// So many a second, in this process.
+    PerSecond(f64),
 }
 
 /// How telemetry to Application Insights proves who sends it.
@@ -119,22 +132,8 @@ impl TelemetryConfig {
                 .any(|part| part.trim().to_ascii_lowercase().starts_with("instrumentationkey="));
             has_key.then(|| SecretString::from(text))
         });
-        let ratio = reader.required(&SAMPLER_ARG, "a number from 0 to 1", |text| {
-            text.parse::<f64>().ok().filter(|r| (0.0..=1.0).contains(r))
-        });
-        let words = [
-            ("always_on", Sampling { ratio: 1.0, follow_parent: false }),
-            ("always_off", Sampling { ratio: 0.0, follow_parent: false }),
-            ("parentbased_always_on", Sampling { ratio: 1.0, follow_parent: true }),
-            ("traceidratio", Sampling { ratio, follow_parent: false }),
-            ("parentbased_traceidratio", Sampling { ratio, follow_parent: true }),
-        ];
         Self {
-            log_level: reader.required(
-                &LOG_LEVEL,
-                "a level or directives such as info,colloquy::jobs=debug",
-                |text| tracing_subscriber::EnvFilter::try_new(text).ok().map(|_| text.to_owned()),
-            ),
+            log_level: reader.required(&LOG_LEVEL, LEVELS, log_level),
             otlp_endpoint: reader.url(&OTLP),
             otlp_headers: reader.optional(&OTLP_HEADERS, OTLP_HEADERS.unit, headers).unwrap_or_default(),
             insights: insights.map(|connection_string| InsightsConfig {
@@ -142,11 +141,73 @@ impl TelemetryConfig {
                 auth: insights_auth.unwrap_or(InsightsAuth::Key),
             }),
             service_name: reader.text(&SERVICE),
-            sampling: reader.word(&SAMPLER, &words).unwrap_or(Sampling { ratio: 1.0, follow_parent: false }),
+            sampling: sampling(reader, app),
             instance_id: reader.text(&SITE_INSTANCE),
             environment: app.as_str(),
         }
     }
+}
+
+const LEVELS: &str = "a level for everything (off, error, warn, info, debug or trace), then target=level where another \
+                      is wanted, such as info,colloquy::jobs=debug";
+
+/// Directives that leave nothing unsaid. The filter itself takes any word that is no level for a target, and then logs
+/// that target alone.
+fn log_level(text: &str) -> Option<String> {
+    let is_level = |word: &str| {
+        ["off", "error", "warn", "info", "debug", "trace"]
+            .iter()
+            .any(|level| level.eq_ignore_ascii_case(word))
+    };
+    let mut for_everything = false;
+    for directive in text.split(',').map(str::trim) {
+        let good = match directive.rsplit_once('=') {
+            None => {
+                for_everything |= is_level(directive);
+                is_level(directive)
+            }
+            Some((target, level)) => !target.trim().is_empty() && is_level(level.trim()),
+        };
+        if !good {
+            return None;
+        }
+    }
+    (for_everything && tracing_subscriber::EnvFilter::try_new(text).is_ok()).then(|| text.to_owned())
+}
+
+fn sampling(reader: &Reader<'_>, app: AppEnvironment) -> Sampling {
+    const PER_SECOND: f64 = 5.0;
+    #[derive(Clone, Copy, PartialEq)]
+    enum Word {
+        On,
+        Off,
+        Ratio,
+        RateLimited,
+    }
+    let words = [
+        ("microsoft.rate_limited", (Word::RateLimited, false)),
+        ("always_on", (Word::On, false)),
+        ("always_off", (Word::Off, false)),
+        ("parentbased_always_on", (Word::On, true)),
+        ("traceidratio", (Word::Ratio, false)),
+        ("parentbased_traceidratio", (Word::Ratio, true)),
+    ];
+    let usual = if app.is_dev() { Word::On } else { Word::RateLimited };
+    let (word, follow_parent) = reader.word(&SAMPLER, &words).unwrap_or((usual, false));
+    let (most, expected) = match word {
+        Word::RateLimited => (10_000.0, "a number of traces a second, from 0 to 10000"),
+        _ => (1.0, "a share from 0 to 1"),
+    };
+    let argument = reader.optional(&SAMPLER_ARG, expected, |text| {
+        text.parse::<f64>().ok().filter(|number| (0.0..=most).contains(number))
+    });
+    let kept = match word {
+        Word::On => Kept::Share(1.0),
+        Word::Off => Kept::Share(0.0),
+        Word::Ratio => Kept::Share(argument.unwrap_or(1.0)),
+        Word::RateLimited => Kept::PerSecond(argument.unwrap_or(PER_SECOND)),
+    };
+    Sampling { kept, follow_parent }
 }
 
 fn headers(text: &str) -> Option<Vec<(String, SecretString)>> {
@@ -175,4 +236,37 @@ fn insights_auth(text: &str) -> Option<InsightsAuth> {
         }
     }
     entra.then_some(InsightsAuth::Entra { client_id })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typing_error_silences_nothing() {
+        for good in [
+            "info",
+            "INFO",
+            "off",
+            "warn,colloquy::jobs=debug",
+            "colloquy=trace, error",
+            "info,a[b{c=d}]=debug",
+        ] {
+            assert_eq!(log_level(good).as_deref(), Some(good));
+        }
+        for bad in [
+            "inf0",
+            "loud",
+            "5",
+            "",
+            "info,",
+            "colloquy=debug",
+            "info,colloquy",
+            "info,colloquy=loud",
+            "info,=debug",
+            "a=1,info",
+        ] {
+            assert_eq!(log_level(bad), None, "{bad}");
+        }
+    }
 }

@@ -4,9 +4,15 @@ use std::time::Duration;
 
 use url::Url;
 
-pub(super) const DURATION: &str = "a time with its unit, such as 250ms, 10s, 5m, 24h or 90d";
+pub(super) const DURATION: &str =
+    "a time with its unit, such as 250ms, 10s, 5m, 24h or 90d, of at most 36500d";
 
-/// A time with its unit; a bare number is taken only if it is zero, since nobody can tell what unit was meant.
+/// A hundred years: what is longer is a slip, and none of the calendars here (ours, PostgreSQL's, the clock's) reaches
+/// as far as a number of days may.
+const LONGEST: Duration = Duration::from_secs(36_500 * 86_400);
+
+/// A time with its unit, of at most 36500d; a bare number is taken only if it is zero, since nobody can tell what unit
+/// was meant.
 pub fn duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
@@ -14,15 +20,15 @@ pub fn duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().ok()?;
-    let seconds = match unit {
-        "ms" => return Some(Duration::from_millis(number)),
-        "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
+    let millis: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return None,
     };
-    number.checked_mul(seconds).map(Duration::from_secs)
+    number.checked_mul(millis).map(Duration::from_millis).filter(|time| *time <= LONGEST)
 }
 
 /// Times separated by commas.
@@ -45,6 +51,19 @@ pub(super) fn http_url(text: &str) -> Option<Url> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_time_is_longer_than_a_calendar() {
+        for longest in ["36500d", "876000h", "3153600000s", "3153600000000ms"] {
+            assert_eq!(duration(longest), Some(LONGEST), "{longest}");
+        }
+        for longer in ["36501d", "5000000d", "3153600000001ms", "18446744073709551615ms"] {
+            assert_eq!(duration(longer), None, "{longer}");
+        }
+        let now = jiff::Timestamp::now();
+        let longest = jiff::SignedDuration::try_from(LONGEST).unwrap();
+        assert!(now.checked_add(longest).is_ok() && now.checked_sub(longest).is_ok());
+    }
 
     #[test]
     fn durations_need_a_unit() {

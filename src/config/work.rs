@@ -129,6 +129,13 @@ const INGRESS_TIMEOUT: Setting = Setting::new(
      below the 10s after which most senders hear no answer.",
 )
 .default("7s");
+const INGRESS_MAX_BYTES: Setting = Setting::new(
+    "INGRESS_MAX_BYTES",
+    "bytes",
+    "How many bytes of deliveries one process holds at once, from the first one read until the delivery is stored; beyond \
+     it senders get 503 with Retry-After. A quarter is kept for bodies of up to 64 KiB.",
+)
+.default("67108864");
 const FORGERIES: Setting = Setting::new(
     "FORGERIES_PER_MINUTE",
     "deliveries",
@@ -159,6 +166,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     SWITCH_CACHE,
     RETRY_AFTER,
     INGRESS_TIMEOUT,
+    INGRESS_MAX_BYTES,
     FORGERIES,
 ];
 
@@ -207,6 +215,8 @@ pub struct WorkLimits {
     pub retry_after: Duration,
     /// From a delivery's arrival until it is stored.
     pub ingress_timeout: Duration,
+    /// Bytes of deliveries that one process holds at once.
+    pub ingress_max_bytes: u64,
     /// Failed verifications a minute, per source and process, before they take turns; at least 1.
     pub forgeries_per_minute: u32,
 }
@@ -240,6 +250,7 @@ impl WorkLimits {
             switch_cache: reader.duration(&SWITCH_CACHE),
             retry_after: reader.positive_duration(&RETRY_AFTER),
             ingress_timeout: reader.positive_duration(&INGRESS_TIMEOUT),
+            ingress_max_bytes: reader.number(&INGRESS_MAX_BYTES, 1 << 20, u64::from(u32::MAX)),
             forgeries_per_minute: reader.number_u32(&FORGERIES, 1, 10_000_000),
         };
         // Zero: refused already.

@@ -4,17 +4,18 @@
 //! ids are derived from the response's, and nothing here looks at a clock. That is what makes a stream resumable.
 
 mod open;
+mod retract;
 
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use self::open::{Body, Open, PartKind, close_part, close_summary, index_of, part_of};
+use self::open::{Body, Open, Part, PartKind, close_part, close_summary, index_of};
 
 use crate::llm::Chunk;
 use crate::openresponses::{
-    ContentPart, Event, IncompleteDetails, Item, ItemStatus, Reasoning, Response, ResponseError,
+    ContentPart, Event, IncompleteDetails, Item, ItemStatus, LogProb, Reasoning, Response, ResponseError,
     ResponseStatus, Summary, Usage,
 };
 
@@ -30,6 +31,19 @@ pub struct End {
     pub usage: Option<Usage>,
     /// Unix seconds; only with `completed`.
     pub completed_at: Option<i64>,
+}
+
+impl End {
+    /// An end before the answer's own, for this reason.
+    pub fn cut_short(reason: &str) -> Self {
+        Self {
+            status: ResponseStatus::Incomplete,
+            incomplete_reason: Some(reason.to_owned()),
+            error: None,
+            usage: None,
+            completed_at: None,
+        }
+    }
 }
 
 /// Builds items from chunks, telling every event to a sink as it goes.
@@ -116,8 +130,10 @@ impl Assembler {
     /// The events of one piece.
     pub fn push(&mut self, chunk: &Chunk, sink: &mut impl Sink) {
         match chunk {
-            Chunk::Text(delta) => self.part(PartKind::Text, delta, sink),
-            Chunk::Refusal(delta) => self.part(PartKind::Refusal, delta, sink),
+            Chunk::Text(delta) => self.part(PartKind::Text, delta, &[], sink),
+            Chunk::TextLogProbs { delta, logprobs } => self.part(PartKind::Text, delta, logprobs, sink),
+            Chunk::Retract { keep } => self.retract(*keep, sink),
+            Chunk::Refusal(delta) => self.part(PartKind::Refusal, delta, &[], sink),
             Chunk::ReasoningSummary { part, delta } => self.summary(*part, delta, sink),
             Chunk::ReasoningText(delta) => self.reasoning_text(delta, sink),
             Chunk::ReasoningEncrypted(content) => {
@@ -195,7 +211,7 @@ impl Assembler {
         }
     }
 
-    fn part(&mut self, kind: PartKind, delta: &str, sink: &mut impl Sink) {
+    fn part(&mut self, kind: PartKind, delta: &str, logprobs: &[LogProb], sink: &mut impl Sink) {
         self.close_others(|body| matches!(body, Body::Message { .. }), sink);
         let at = if self.open.is_empty() {
             self.open("msg", Body::Message { parts: Vec::new(), current: None }, sink)
@@ -204,12 +220,12 @@ impl Assembler {
         };
         let open = &mut self.open[at];
         let Body::Message { parts, current } = &mut open.body else { return };
-        if current.as_ref().is_some_and(|(present, _)| *present != kind) {
+        if current.as_ref().is_some_and(|part| part.kind != kind) {
             close_part(&open.id, open.index, parts, current, &mut self.sequence, sink);
         }
         let content_index = index_of(parts.len());
-        let (_, text) = current.get_or_insert_with(|| {
-            let part = part_of(kind, String::new());
+        let part = current.get_or_insert_with(|| {
+            let part = Part::empty(kind).content();
             let event = Event::ContentPart {
                 kind: "response.content_part.added",
                 item_id: &open.id,
@@ -219,13 +235,14 @@ impl Assembler {
             };
             sink.event(self.sequence, &event);
             self.sequence += 1;
-            (kind, String::new())
+            Part::empty(kind)
         });
-        text.push_str(delta);
+        part.text.push_str(delta);
+        part.logprobs.extend_from_slice(logprobs);
         let (item_id, output_index) = (open.id.as_str(), open.index);
         let event = match kind {
             PartKind::Text => {
-                Event::OutputTextDelta { item_id, output_index, content_index, delta, logprobs: [] }
+                Event::OutputTextDelta { item_id, output_index, content_index, delta, logprobs }
             }
             PartKind::Refusal => Event::RefusalDelta { item_id, output_index, content_index, delta },
         };

@@ -114,6 +114,11 @@ pub fn check(request: &CreateResponse, transport: Transport) -> Result<(), ApiEr
     } else if request.stream_options.is_some() && request.stream != Some(true) {
         return Err(ApiError::invalid_value("stream_options", "'stream_options' needs 'stream' to be true."));
     }
+    if request.callback.is_some() && !(request.background == Some(true) && request.stores()) {
+        let message = "'callback' tells of the end of a background response, which is stored: set 'background' to true \
+                       and leave 'store' out, or leave 'callback' out.";
+        return Err(ApiError::invalid_value("callback", message));
+    }
     match Combination::of(request).refused() {
         Some(rule) => Err(ApiError::invalid(rule.code, rule.param, rule.why)),
         None => Ok(()),
@@ -201,21 +206,7 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "a switch of this test, no setting")]
     fn the_page_shows_the_table() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/protocol.md");
-        let page = std::fs::read_to_string(&path).unwrap();
-        let (start, end) = ("<!-- combinations -->\n", "<!-- /combinations -->");
-        let (before, rest) = page.split_once(start).unwrap();
-        let (_, after) = rest.split_once(end).unwrap();
-        let wanted = format!("{before}{start}{}{end}{after}", markdown());
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(&path, &wanted).unwrap();
-        } else {
-            assert!(
-                page == wanted,
-                "docs/protocol.md is out of date; run UPDATE_DOCS=1 cargo test --lib combinations"
-            );
-        }
+        crate::testing::assert_tables("docs/protocol.md", &[("combinations", markdown())], "combinations");
     }
 }

@@ -8,13 +8,19 @@ mod compact;
 mod create;
 mod embeddings;
 mod input;
+mod jobs;
 mod leases;
+mod past;
 mod paying;
 mod read;
 mod retries;
 mod run;
+mod scrub;
 mod tail;
+mod taken;
 mod turn;
+mod waiting;
+mod watched;
 mod writer;
 
 use std::collections::HashMap;
@@ -22,11 +28,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use super::callbacks::Callbacks;
+use crate::azure::Queue;
 use crate::coordination::Coordination;
 use crate::database::{Client, Database, DatabaseError};
-use crate::ids::ResponseId;
+use crate::ids::{CallbackId, ResponseId};
+use crate::jobs::retry::Backoff;
 use crate::llm::Router;
 use crate::llm::spend::Spend;
 use crate::openresponses::ApiError;
@@ -36,7 +46,8 @@ use crate::webhooks::sealing::Sealer;
 pub use compact::{Compacted, CompactionResource};
 pub use create::{Call, Local};
 pub use input::{Entry, OwnItem, entries, item_uuid};
-pub use read::InputItems;
+pub use jobs::ForJob;
+pub use read::{Followed, InputItems, stored};
 pub use turn::{OnDisconnect, StopReason, Turn};
 
 use writer::Writer;
@@ -50,7 +61,7 @@ pub struct Limits {
     pub log_patience: Duration,
     /// How long a turn without viewers goes on.
     pub disconnect_grace: Duration,
-    /// Most turns without viewers.
+    /// Most turns that go on with nobody watching.
     pub unwatched_max: usize,
     /// Most turns at once.
     pub turns_max: usize,
@@ -58,6 +69,12 @@ pub struct Limits {
     pub kept: Duration,
     /// How long a finished turn's log stays in the database.
     pub log_retention: Duration,
+    /// Whether this process looks for turns whose process fell silent.
+    pub takes_over: bool,
+    /// How long a background turn with a callback waits for a provider that is out.
+    pub background_wait: Duration,
+    /// Between its tries.
+    pub background_retry: Backoff,
 }
 
 /// What an engine is made of.
@@ -68,6 +85,9 @@ pub struct Parts {
     /// Without one there is no compaction.
     pub sealer: Option<Sealer>,
     pub coordination: Arc<dyn Coordination>,
+    /// Where jobs are told that a turn they wait for has ended.
+    pub jobs: Option<Queue>,
+    pub callbacks: Callbacks,
 }
 
 /// The turns of this process.
@@ -83,24 +103,30 @@ struct Inner {
     /// For summaries that callers carry.
     sealer: Option<Sealer>,
     coordination: Arc<dyn Coordination>,
+    jobs: Option<Queue>,
+    callbacks: Callbacks,
     limits: Limits,
     tasks: Tasks,
     writer: Writer,
     turns: Mutex<HashMap<ResponseId, Arc<Turn>>>,
     foreign: tail::Tailer,
     recent: retries::Recent,
+    /// Places for turns that go on with nobody watching.
+    unwatched: Arc<Semaphore>,
     /// The database did not answer the last times it was asked.
     is_away: AtomicBool,
     /// How many turns are in flight.
     open: tokio::sync::watch::Sender<usize>,
+    /// This process stops: it takes no turn of others any more.
+    draining: AtomicBool,
 }
 
 impl Engine {
     /// An engine without turns. Its background work runs in `tasks` until they are stopped.
     pub fn new(parts: Parts, limits: Limits, tasks: Tasks) -> Self {
-        let Parts { router, database, spend, sealer, coordination } = parts;
+        let Parts { router, database, spend, sealer, coordination, jobs, callbacks } = parts;
         let writer = Writer::start(&database, Arc::clone(&coordination), limits.log_patience, &tasks);
-        let foreign = tail::Tailer::start(&database, &coordination, &tasks);
+        let foreign = tail::Tailer::start(&database, &coordination, limits.lease, &tasks);
         let inner = Inner {
             instance: Uuid::now_v7(),
             router,
@@ -108,17 +134,24 @@ impl Engine {
             spend,
             sealer,
             coordination,
+            jobs,
+            callbacks,
             limits,
             tasks,
             writer,
             turns: Mutex::default(),
             foreign,
             recent: retries::Recent::default(),
+            unwatched: Arc::new(Semaphore::new(limits.unwatched_max.min(Semaphore::MAX_PERMITS))),
             is_away: AtomicBool::new(false),
             open: tokio::sync::watch::Sender::new(0),
+            draining: AtomicBool::new(false),
         };
         let engine = Self(Arc::new(inner));
         engine.keep_leases();
+        if limits.takes_over {
+            engine.take_up_queued();
+        }
         engine.hear_cancels();
         engine
     }
@@ -138,6 +171,16 @@ impl Engine {
         *self.0.open.borrow()
     }
 
+    /// This process, among those that share the database.
+    pub fn instance(&self) -> Uuid {
+        self.0.instance
+    }
+
+    /// Whether wake-ups of other instances arrive now.
+    pub fn is_shared(&self) -> bool {
+        self.0.coordination.is_shared()
+    }
+
     /// Turns in flight here: id, model, age, viewers, what is awaited.
     pub fn dump(&self) -> Vec<turn::Snapshot> {
         self.turns().values().map(|turn| turn.snapshot()).collect()
@@ -148,9 +191,28 @@ impl Engine {
         self.0.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes a turn out of memory, unless this process has taken it anew meanwhile.
+    fn forget(&self, turn: &Arc<Turn>) {
+        let mut turns = self.turns();
+        if turns.get(&turn.id).is_some_and(|present| Arc::ptr_eq(present, turn)) {
+            turns.remove(&turn.id);
+        }
+    }
+
+    /// Puts a hint at a callback that was written down. Nobody waits for it.
+    fn hint(&self, callback: Option<CallbackId>) {
+        let Some(id) = callback else { return };
+        let engine = self.clone();
+        self.0.tasks.spawn("callback hint", async move { engine.0.callbacks.hint(id).await });
+    }
+
     /// The turn, if this process runs it or ran it a moment ago.
     fn local(&self, owner: &str, id: ResponseId) -> Option<Arc<Turn>> {
         self.turns().get(&id).filter(|turn| turn.owner == owner).cloned()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed)
     }
 
     /// A connection to the database for a request. While the database is known to be away, requests are refused at once

@@ -10,7 +10,11 @@ use tokio::sync::watch;
 
 use super::assembler::{Assembler, End};
 use crate::llm::Chunk;
-use crate::openresponses::{Encoded, Event, Response};
+use crate::llm::retraction::redact;
+use crate::openresponses::{Encoded, Event, Form, Response};
+
+/// Pieces that a viewer writes out at once: one that comes late or reads slowly has no more than their events in memory.
+const AT_ONCE: usize = 256;
 
 /// What the owner of a turn and its viewers share.
 #[derive(Debug)]
@@ -30,6 +34,24 @@ struct State {
     cut: Option<Cut>,
     viewers: usize,
     unlogged: bool,
+    /// Some of what was said was taken back.
+    retracted: bool,
+}
+
+impl State {
+    fn keep(&mut self, chunks: impl IntoIterator<Item = Chunk>) {
+        let before = self.chunks.len();
+        self.chunks.extend(chunks);
+        if self.chunks.iter().skip(before).any(|chunk| matches!(chunk, Chunk::Retract { .. })) {
+            self.retracted = redact(&mut self.chunks);
+        }
+    }
+
+    /// What may be seen behind the first `seen` pieces, and whether that is all.
+    fn next(&self, seen: usize) -> (Vec<Chunk>, bool) {
+        let upto = self.shown.min(seen + AT_ONCE);
+        (self.chunks.get(seen..upto).unwrap_or_default().to_vec(), upto >= self.shown)
+    }
 }
 
 /// Why viewers are sent away although the turn goes on.
@@ -60,7 +82,7 @@ impl Live {
     /// Keeps pieces without showing them yet. Gives how many there are now.
     pub fn keep(&self, chunks: impl IntoIterator<Item = Chunk>) -> usize {
         let mut state = self.state();
-        state.chunks.extend(chunks);
+        state.keep(chunks);
         state.chunks.len()
     }
 
@@ -77,7 +99,7 @@ impl Live {
     pub fn keep_and_show(&self, chunks: impl IntoIterator<Item = Chunk>) {
         {
             let mut state = self.state();
-            state.chunks.extend(chunks);
+            state.keep(chunks);
             state.shown = state.chunks.len();
         }
         self.tell();
@@ -127,6 +149,11 @@ impl Live {
 
     pub fn ended(&self) -> Option<Arc<End>> {
         self.state().end.clone()
+    }
+
+    /// Whether some of what was said was taken back.
+    pub fn is_retracted(&self) -> bool {
+        self.state().retracted
     }
 
     /// How many are watching.
@@ -179,10 +206,12 @@ pub struct Viewer {
     _watching: Watching,
     changed: watch::Receiver<u64>,
     assembler: Option<Assembler>,
-    form: Encoded,
+    form: Form,
     /// Events up to this number were seen before.
     after: Option<u64>,
     seen: usize,
+    /// There is more to see already.
+    behind: bool,
     begun: bool,
     told_unlogged: bool,
 }
@@ -206,35 +235,36 @@ impl PartialEq for Response {
 
 impl Viewer {
     /// Watches from the event after number `after`, or from the first.
-    pub fn new(live: Arc<Live>, assembler: Assembler, form: Encoded, after: Option<u64>) -> Self {
+    pub fn new(live: Arc<Live>, assembler: Assembler, form: impl Into<Form>, after: Option<u64>) -> Self {
         let changed = live.changes();
         Self {
             _watching: live.watch(),
             live,
             changed,
             assembler: Some(assembler),
-            form,
+            form: form.into(),
             after,
             seen: 0,
+            behind: false,
             begun: false,
             told_unlogged: false,
         }
     }
 
-    /// Appends to `out` everything that may be seen and was not yet. Does not wait.
+    /// Appends to `out` what may be seen and was not yet: a piece of it, if it is much. Does not wait.
     pub fn poll(&mut self, out: &mut BytesMut) -> Seen {
         self.changed.borrow_and_update();
         let Some(assembler) = &mut self.assembler else { return Seen::Cut(Cut::Draining) };
-        let (new, end, cut, unlogged) = {
+        let ((new, all), end, cut, unlogged) = {
             let state = self.live.state();
-            let new = state.chunks.get(self.seen..state.shown).unwrap_or_default().to_vec();
-            (new, state.end.clone(), state.cut, state.unlogged)
+            (state.next(self.seen), state.end.clone(), state.cut, state.unlogged)
         };
+        self.behind = !all;
         let (form, after) = (self.form, self.after);
         let mut sink = |number: u64, event: &Event<'_>| {
             if after.is_none_or(|after| number > after) {
                 event.write(number, form, out);
-                if form == Encoded::Json {
+                if form.encoded == Encoded::Json {
                     out.extend_from_slice(b"\n");
                 }
             }
@@ -247,6 +277,9 @@ impl Viewer {
             assembler.push(chunk, &mut sink);
         }
         self.seen += new.len();
+        if self.behind {
+            return Seen::More;
+        }
         if let Some(end) = end {
             let finished = self.assembler.take().map(|assembler| assembler.finish(&end, &mut sink));
             return match finished {
@@ -256,7 +289,7 @@ impl Viewer {
         }
         if unlogged && !self.told_unlogged {
             self.told_unlogged = true;
-            if form == Encoded::Sse {
+            if form.encoded == Encoded::Sse {
                 out.extend_from_slice(b": unlogged\n\n");
             }
         }
@@ -265,8 +298,10 @@ impl Viewer {
 
     /// Waits until there may be more to see.
     pub async fn changed(&mut self) {
-        // The sender lives as long as the `Live` this viewer holds.
-        drop(self.changed.changed().await);
+        if !self.behind {
+            // The sender lives as long as the `Live` this viewer holds.
+            drop(self.changed.changed().await);
+        }
     }
 }
 
@@ -277,25 +312,30 @@ pub struct Pieces {
     _watching: Watching,
     changed: watch::Receiver<u64>,
     seen: usize,
+    /// There is more to see already.
+    behind: bool,
 }
 
 impl Pieces {
     /// Watches from the first piece.
     pub fn new(live: Arc<Live>) -> Self {
         let changed = live.changes();
-        Self { _watching: live.watch(), live, changed, seen: 0 }
+        Self { _watching: live.watch(), live, changed, seen: 0, behind: false }
     }
 
-    /// Shows `each` what may be seen and was not yet. Does not wait.
+    /// Shows `each` what may be seen and was not yet: some of it, if it is much. Does not wait.
     pub fn poll(&mut self, mut each: impl FnMut(&Chunk)) -> Seen {
         self.changed.borrow_and_update();
-        let (new, result, cut) = {
+        let ((new, all), result, cut) = {
             let state = self.live.state();
-            let new = state.chunks.get(self.seen..state.shown).unwrap_or_default().to_vec();
-            (new, state.result.clone(), state.cut)
+            (state.next(self.seen), state.result.clone(), state.cut)
         };
         new.iter().for_each(&mut each);
         self.seen += new.len();
+        self.behind = !all;
+        if self.behind {
+            return Seen::More;
+        }
         match (result, cut) {
             (Some(response), _) => Seen::End(Box::new((*response).clone())),
             (None, Some(cut)) => Seen::Cut(cut),
@@ -305,8 +345,10 @@ impl Pieces {
 
     /// Waits until there may be more to see.
     pub async fn changed(&mut self) {
-        // The sender lives as long as the `Live` this viewer holds.
-        drop(self.changed.changed().await);
+        if !self.behind {
+            // The sender lives as long as the `Live` this viewer holds.
+            drop(self.changed.changed().await);
+        }
     }
 }
 

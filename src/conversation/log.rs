@@ -2,7 +2,11 @@
 //!
 //! `[1, ["t","Hel","lo"], ["c",0,"call_1","add"], ["a",0,"{}"]]`: a version, then runs of pieces of one kind. Every
 //! piece keeps its boundaries, since sequence numbers count pieces. A kind is one letter; what all pieces of the run
-//! have in common follows it, then their texts.
+//! have in common follows it, then their texts. Log probabilities stand behind the text they belong to:
+//! `["p","Hel",[{"token":"Hel",…}],"lo",[…]]`.
+//!
+//! Version 2 knows log probabilities and retractions beside what version 1 knows. A part that has none of them is
+//! written as version 1, so that of two releases side by side the older one reads all that it could have written.
 
 mod parts;
 
@@ -16,34 +20,27 @@ use serde::{Deserialize, Deserializer};
 pub use parts::{LogParts, NextPart};
 
 use crate::llm::Chunk;
+use crate::openresponses::LogProb;
 
-/// What is written. Read are this and the one before, once there is one: two releases run side by side.
-const VERSION: u32 = 1;
+/// What is written at most. Read are this and the one before: two releases run side by side.
+const VERSION: u32 = 2;
+const BEFORE: u32 = 1;
 
 /// A log that cannot be read. Says where, never what.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// Another version wrote it.
-    #[error("a part of a turn's log has version {0}, this program reads {VERSION}")]
+    #[error("a part of a turn's log has version {0}, this program reads {BEFORE} and {VERSION}")]
     Version(u32),
     /// It is not what any version writes.
     #[error("a part of a turn's log cannot be read at byte {0}")]
     Malformed(usize),
 }
 
-impl LogError {
-    /// Stable, for logs and metrics.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Version(_) => "turn_log_version",
-            Self::Malformed(_) => "turn_log_malformed",
-        }
-    }
-}
-
 /// Packs pieces into one part of a log: JSON text.
 pub fn pack(chunks: &[Chunk]) -> String {
-    let mut packed = format!("[{VERSION}");
+    let version = chunks.iter().map(|chunk| Run::of(chunk).since()).max().unwrap_or(BEFORE);
+    let mut packed = format!("[{version}");
     let mut open = None;
     for chunk in chunks {
         let run = Run::of(chunk);
@@ -71,6 +68,16 @@ pub fn pack(chunks: &[Chunk]) -> String {
             Chunk::ToolCall { call_id, name, .. } => {
                 push_text(&mut packed, call_id);
                 push_text(&mut packed, name);
+            }
+            Chunk::TextLogProbs { delta, logprobs } => {
+                push_text(&mut packed, delta);
+                packed.push(',');
+                // Our own types always serialise.
+                packed.push_str(&serde_json::to_string(&**logprobs).unwrap_or_else(|_| "[]".to_owned()));
+            }
+            Chunk::Retract { keep } => {
+                packed.push(',');
+                packed.push_str(&keep.to_string());
             }
         }
     }
@@ -102,7 +109,7 @@ fn push_text(packed: &mut String, text: &str) {
 pub fn unpack(packed: &str) -> Result<Vec<Chunk>, LogError> {
     let part: Part = serde_json::from_str(packed).map_err(|error| LogError::Malformed(error.column()))?;
     match part.version {
-        VERSION => Ok(part.chunks),
+        BEFORE | VERSION => Ok(part.chunks),
         other => Err(LogError::Version(other)),
     }
 }
@@ -111,6 +118,8 @@ pub fn unpack(packed: &str) -> Result<Vec<Chunk>, LogError> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Run {
     Text,
+    TextLogProbs,
+    Retract,
     Refusal,
     Summary(u16),
     Reasoning,
@@ -124,6 +133,8 @@ impl Run {
     fn of(chunk: &Chunk) -> Self {
         match chunk {
             Chunk::Text(_) => Self::Text,
+            Chunk::TextLogProbs { .. } => Self::TextLogProbs,
+            Chunk::Retract { .. } => Self::Retract,
             Chunk::Refusal(_) => Self::Refusal,
             Chunk::ReasoningSummary { part, .. } => Self::Summary(*part),
             Chunk::ReasoningText(_) => Self::Reasoning,
@@ -134,9 +145,19 @@ impl Run {
         }
     }
 
+    /// The first version that knows it.
+    fn since(self) -> u32 {
+        match self {
+            Self::TextLogProbs | Self::Retract => VERSION,
+            _ => BEFORE,
+        }
+    }
+
     fn letter(self) -> char {
         match self {
             Self::Text => 't',
+            Self::TextLogProbs => 'p',
+            Self::Retract => 'd',
             Self::Refusal => 'r',
             Self::Summary(_) => 's',
             Self::Reasoning => 'x',
@@ -167,7 +188,7 @@ impl<'de> Deserialize<'de> for Part {
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Part, A::Error> {
                 let version = seq.next_element()?.ok_or_else(|| A::Error::custom("no version"))?;
                 let mut chunks = Vec::new();
-                if version == VERSION {
+                if matches!(version, BEFORE | VERSION) {
                     while let Some(RunOf(run)) = seq.next_element()? {
                         chunks.extend(run);
                     }
@@ -202,6 +223,12 @@ impl<'de> Deserialize<'de> for RunOf {
                     _ => 0,
                 };
                 let mut chunks = Vec::new();
+                if kind == "d" {
+                    while let Some(keep) = seq.next_element()? {
+                        chunks.push(Chunk::Retract { keep });
+                    }
+                    return Ok(RunOf(chunks));
+                }
                 while let Some(text) = seq.next_element::<Arc<str>>()? {
                     chunks.push(match &*kind {
                         "t" => Chunk::Text(text),
@@ -214,6 +241,12 @@ impl<'de> Deserialize<'de> for RunOf {
                         "c" => {
                             let name = seq.next_element()?.ok_or_else(|| A::Error::custom("no name"))?;
                             Chunk::ToolCall { index: number, call_id: text, name }
+                        }
+                        "p" => {
+                            let logprobs: Option<Vec<LogProb>> = seq.next_element()?;
+                            let logprobs =
+                                logprobs.ok_or_else(|| A::Error::custom("no log probabilities"))?;
+                            Chunk::TextLogProbs { delta: text, logprobs: logprobs.into() }
                         }
                         _ => return Err(A::Error::custom("no such kind")),
                     });

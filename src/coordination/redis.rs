@@ -16,6 +16,8 @@ use redis::{AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, P
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 use uuid::Uuid;
 
 use super::breaker::Breaker;
@@ -225,7 +227,18 @@ impl Redis {
             metrics::coordination_call(name, "open");
             return Err(CoordinationError::Away);
         }
-        let answer = tokio::time::timeout(CALL_LIMIT, pipeline.query_async::<T>(&mut connection)).await;
+        let span = tracing::info_span!(
+            "redis",
+            otel.name = name,
+            otel.kind = "client",
+            otel.status_code = Empty,
+            db.system.name = "redis",
+            db.operation.name = name,
+            db.operation.batch.size = pipeline.len(),
+            error.type = Empty,
+        );
+        let query = pipeline.query_async::<T>(&mut connection).instrument(span.clone());
+        let answer = tokio::time::timeout(CALL_LIMIT, query).await;
         let result = match answer {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) if error.is_timeout() => Err(CoordinationError::Timeout),
@@ -241,8 +254,12 @@ impl Redis {
             Ok(_) => self.0.breaker.succeeded(),
             // A connection that is silent for so long counts as lost: until there is another, nobody waits for it, and
             // this instance polls.
-            Err(_) if self.0.breaker.failed() => self.0.broken.notify_one(),
-            Err(_) => {}
+            Err(error) => {
+                if self.0.breaker.failed() {
+                    self.0.broken.notify_one();
+                }
+                span.record("error.type", error.code()).record("otel.status_code", "ERROR");
+            }
         }
         metrics::coordination_call(
             name,

@@ -5,12 +5,19 @@ use uuid::Uuid;
 
 use super::{DatabaseError, Statements, Type};
 
+/// Who changes something, and what they say about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Actor<'a> {
+    pub name: &'a str,
+    pub reason: Option<&'a str>,
+}
+
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
     /// Whoever made it: an owner with the key used, or an operator's name.
     pub actor: String,
-    /// What was done: `conversation.deleted`, `grant.given`, `key.created`.
+    /// What was done: `conversation.delete`, `grant.give`, `key.create`.
     pub action: &'static str,
     /// To what: a public id.
     pub subject: String,

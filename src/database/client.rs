@@ -6,7 +6,7 @@
 //! and the error's. Parameter values reach neither.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use deadpool_postgres::Object;
 use futures_util::FutureExt;
@@ -212,20 +212,19 @@ impl Session {
         };
         let span = tracing::info_span!(
             "database.statement",
+            otel.name = statement,
             otel.kind = "client",
+            otel.status_code = Empty,
             db.system.name = "postgresql",
             db.query.summary = statement,
-            duration_ms = Empty,
-            rows = Empty,
+            db.response.returned_rows = Empty,
             error.type = Empty,
         );
-        let started = Instant::now();
         self.unanswered.fetch_add(1, Ordering::Relaxed);
         let in_transaction = self.in_transaction.load(Ordering::Relaxed);
         // The server's own limit comes first, so that the transaction ends in order and the connection stays good.
         let patience = if in_transaction { self.limit + SERVER_FIRST } else { self.limit };
         let answer = tokio::time::timeout(patience, call(pg)).instrument(span.clone()).await;
-        span.record("duration_ms", started.elapsed().as_secs_f64() * 1_000.0);
         let timeout = DatabaseError::Timeout { statement, limit: self.limit };
         let result = match answer {
             Ok(answer) => answer.map_err(|error| match error.code() {
@@ -244,8 +243,8 @@ impl Session {
             self.spoilt.store(true, Ordering::Relaxed);
         }
         match &result {
-            Ok(value) => span.record("rows", rows(value)),
-            Err(error) => span.record("error.type", error.code()),
+            Ok(value) => span.record("db.response.returned_rows", rows(value)),
+            Err(error) => span.record("error.type", error.code()).record("otel.status_code", "ERROR"),
         };
         result
     }

@@ -1,10 +1,12 @@
 //! Conversations: threads with a name, on which one turn at a time may run.
 //!
-//! Another owner's and a deleted one are the same as none.
+//! Another owner's and a deleted one are the same as none, unless the owner granted access: who was granted to read may
+//! get, list items and fork; to write also add items.
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::grants::GrantedAccess;
 use super::responses::{Order, Page, PageOf, paged};
 use super::threads::{ItemColumns, NewItem};
 use super::{Columns, DatabaseError, Param, Row, Statements, Type};
@@ -38,11 +40,14 @@ pub struct Conversation {
     pub created_at: Timestamp,
     /// Of its title, metadata or items.
     pub updated_at: Timestamp,
+    pub owner: String,
+    /// What whoever asked was granted. Only [`get`] and [`list_shared`] fill it; `None` for the owner.
+    pub granted: Option<GrantedAccess>,
 }
 
 /// Of `conversations c`.
-const COLUMNS: &str =
-    "c.id, c.thread_id, c.title, c.metadata::text AS metadata, c.active_response, c.created_at, c.updated_at";
+const COLUMNS: &str = "c.id, c.owner, c.thread_id, c.title, c.metadata::text AS metadata, c.active_response,
+    c.created_at, c.updated_at";
 
 /// Makes a conversation, with its first items.
 pub async fn create(
@@ -84,18 +89,21 @@ pub async fn create(
     conversation(&client.query_one("conversations.create", &sql, &params).await?)
 }
 
-/// One conversation.
+/// One conversation of the caller's, or that the caller was granted to read.
 pub async fn get(
     client: &impl Statements,
-    owner: &str,
+    caller: &str,
     id: ConversationId,
 ) -> Result<Option<Conversation>, DatabaseError> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM conversations c WHERE c.id = $1 AND c.owner = $2 AND c.deleted_at IS NULL"
+        "SELECT {COLUMNS}, g.access
+         FROM conversations c LEFT JOIN grants g
+             ON g.conversation_id = c.id AND g.grantee = $2 AND g.revoked_at IS NULL AND c.owner <> $2
+         WHERE c.id = $1 AND c.deleted_at IS NULL AND (c.owner = $2 OR g.access IN ('read', 'write'))"
     );
-    let params = [(&id.0 as _, Type::UUID), (&owner as _, Type::TEXT)];
+    let params = [(&id.0 as _, Type::UUID), (&caller as _, Type::TEXT)];
     let row = client.query_opt("conversations.get", &sql, &params).await?;
-    row.as_ref().map(conversation).transpose()
+    row.as_ref().map(shared).transpose()
 }
 
 /// What to change of a conversation; `None` leaves it.
@@ -170,26 +178,52 @@ pub async fn list(
     page: PageOf<ConversationId>,
     search: Option<&str>,
 ) -> Result<Page<Conversation>, DatabaseError> {
+    let from = format!("{COLUMNS}, NULL::text AS access FROM conversations c WHERE c.owner = $1");
+    list_from(client, "conversations.list", &from, owner, page, search).await
+}
+
+/// The same for conversations of others that were granted to the caller.
+pub async fn list_shared(
+    client: &impl Statements,
+    caller: &str,
+    page: PageOf<ConversationId>,
+    search: Option<&str>,
+) -> Result<Page<Conversation>, DatabaseError> {
+    let from = format!(
+        "{COLUMNS}, g.access FROM grants g JOIN conversations c ON c.id = g.conversation_id
+         WHERE g.grantee = $1 AND g.revoked_at IS NULL AND c.owner <> $1"
+    );
+    list_from(client, "conversations.list_shared", &from, caller, page, search).await
+}
+
+async fn list_from(
+    client: &impl Statements,
+    name: &'static str,
+    from: &str,
+    caller: &str,
+    page: PageOf<ConversationId>,
+    search: Option<&str>,
+) -> Result<Page<Conversation>, DatabaseError> {
     let (beyond, direction) = match page.order {
         Order::Ascending => (">", "ASC"),
         Order::Descending => ("<", "DESC"),
     };
     let sql = format!(
-        "SELECT {COLUMNS} FROM conversations c
-         WHERE c.owner = $1 AND c.deleted_at IS NULL AND ($2::uuid IS NULL OR c.id {beyond} $2)
+        "SELECT {from}
+           AND c.deleted_at IS NULL AND ($2::uuid IS NULL OR c.id {beyond} $2)
            AND ($3::text IS NULL OR position(lower($3) IN lower(c.title)) > 0)
          ORDER BY c.id {direction} LIMIT $4"
     );
     let after = page.after.map(|id| id.0);
     let search = search.map(text);
     let params: [Param<'_>; 4] = [
-        (&owner, Type::TEXT),
+        (&caller, Type::TEXT),
         (&after, Type::UUID),
         (&search, Type::TEXT),
         (&i64::from(page.limit).saturating_add(1), Type::INT8),
     ];
-    let rows = client.query("conversations.list", &sql, &params).await?;
-    Ok(paged(rows.iter().map(conversation).collect::<Result<_, _>>()?, page.limit))
+    let rows = client.query(name, &sql, &params).await?;
+    Ok(paged(rows.iter().map(shared).collect::<Result<_, _>>()?, page.limit))
 }
 
 /// A fork that is to be made of a conversation.
@@ -205,11 +239,12 @@ pub struct Fork<'a> {
     pub metadata: Option<&'a str>,
 }
 
-/// Makes a conversation that shares another's items up to one of them and goes on by itself. `None`: there is no such
+/// Makes a conversation of the caller's that shares another's items up to one of them and goes on by itself. The other
+/// is the caller's, too, or one the caller was granted to read: then the items stay its owner's. `None`: there is no such
 /// conversation, or no such item in it.
 pub async fn fork(
     client: &impl Statements,
-    owner: &str,
+    caller: &str,
     fork: &Fork<'_>,
 ) -> Result<Option<Conversation>, DatabaseError> {
     // What is deleted from the source afterwards stays here, and the other way about.
@@ -231,7 +266,7 @@ pub async fn fork(
                    coalesce(r.input_from - 1, t.head_position) AS idle_position
             FROM conversations s JOIN threads t ON t.id = s.thread_id
             LEFT JOIN responses r ON r.id = s.active_response AND r.state IN ('queued', 'in_progress')
-            WHERE s.id = $1 AND s.owner = $2 AND s.deleted_at IS NULL
+            WHERE s.id = $1 AND (s.owner = $2 OR granted(s.id, $2, 'read')) AND s.deleted_at IS NULL
             FOR SHARE OF t
         ), place AS (
             {place}
@@ -251,7 +286,7 @@ pub async fn fork(
     let (thread, title) = (Uuid::now_v7(), fork.title.map(text));
     let params: [Param<'_>; 7] = [
         (&fork.source.0, Type::UUID),
-        (&owner, Type::TEXT),
+        (&caller, Type::TEXT),
         (&thread, Type::UUID),
         (&fork.at, Type::UUID),
         (&fork.id.0, Type::UUID),
@@ -271,7 +306,15 @@ fn conversation(row: &Row) -> Result<Conversation, DatabaseError> {
         active_response: row.column::<Option<Uuid>>("active_response")?.map(ResponseId),
         created_at: row.column("created_at")?,
         updated_at: row.column("updated_at")?,
+        owner: row.column("owner")?,
+        granted: None,
     })
+}
+
+/// The same with the column `access`.
+fn shared(row: &Row) -> Result<Conversation, DatabaseError> {
+    let access: Option<&str> = row.column("access")?;
+    Ok(Conversation { granted: access.and_then(GrantedAccess::parse), ..conversation(row)? })
 }
 
 /// PostgreSQL takes no NUL in text.

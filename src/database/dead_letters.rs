@@ -2,16 +2,10 @@
 
 use uuid::Uuid;
 
+pub use super::audit::Actor;
 use super::{Columns, DatabaseError, Statements, Type};
 use crate::ids::DeadLetterId;
 use crate::jobs::state::WorkKind;
-
-/// Who changes something, and what they say about it.
-#[derive(Clone, Copy, Debug)]
-pub struct Actor<'a> {
-    pub name: &'a str,
-    pub reason: Option<&'a str>,
-}
 
 /// Puts a dead job or callback back to work with all its attempts, and marks its letter as replayed. Gives the row's
 /// id; `None` if the letter is settled already or its row is gone.

@@ -22,12 +22,12 @@ use super::settings::SettingsError;
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// The settings cannot work; nothing was tried.
-    #[error("{0}")]
+    #[error(transparent)]
     Settings(#[from] SettingsError),
 
     /// No access token for the login (`DB_AUTH_MODE=entra`).
-    #[error("no access token for PostgreSQL at {server}: {source}. Check the managed identity of this app")]
-    Token { server: String, source: TokenError },
+    #[error("no access token for PostgreSQL at {server}: {reason}. Check the managed identity of this app")]
+    Token { server: String, reason: TokenError },
 
     /// Nothing answered, or the TLS handshake failed.
     #[error(
@@ -194,7 +194,7 @@ impl DatabaseError {
             return Self::Refused { server, advice: advice(&state), state, reason: db.message().to_owned() };
         }
         if let Some(source) = cause::<TokenError>(error) {
-            return Self::Token { server, source: source.clone() };
+            return Self::Token { server, reason: source.clone() };
         }
         Self::Unreachable { server, reason: chain(error) }
     }

@@ -5,7 +5,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{Columns, DatabaseError, Row, Statements, Type};
-use crate::ids::{DeadLetterId, DeliveryId, EventId};
+use crate::ids::{DeadLetterId, DeliveryId, EventId, ResponseId};
 use crate::jobs::state::WorkKind;
 
 /// Which events to list.
@@ -152,6 +152,8 @@ pub struct WorkLine {
     pub route: String,
     /// A job's kind, a callback's target.
     pub object: String,
+    /// For a callback that tells of a turn's end.
+    pub response: Option<ResponseId>,
     pub run: i32,
     pub state: String,
     pub attempts: i32,
@@ -210,7 +212,7 @@ pub async fn event(client: &impl Statements, id: EventId) -> Result<Option<Event
 }
 
 /// A row's id with its prefix; what is neither job nor callback has none.
-fn public_id(kind: &str, id: Uuid) -> String {
+pub(super) fn public_id(kind: &str, id: Uuid) -> String {
     WorkKind::of(kind).map_or_else(|| id.to_string(), |kind| kind.public_id(id))
 }
 
@@ -227,12 +229,12 @@ enum Work<'a> {
 async fn work(client: &impl Statements, which: Work<'_>, limit: i64) -> Result<Vec<WorkLine>, DatabaseError> {
     const SQL: &str = "
         SELECT * FROM (
-            SELECT 'job' AS work, id, route, kind AS object, run, state, attempts, outages, due_at, finished_at,
+            SELECT 'job' AS work, id, route, kind AS object, NULL::uuid AS response, run, state, attempts, outages, due_at, finished_at,
                    error_code, error, NULL::jsonb AS tries
             FROM jobs WHERE event_id = $1 OR id = $5
             UNION ALL
-            SELECT 'callback', id, route, target, run, state, attempts, outages, due_at, finished_at, error_code,
-                   error,
+            SELECT 'callback', id, route, target, response_id, run, state, attempts, outages, due_at, finished_at,
+                   error_code, error,
                    (SELECT jsonb_agg(jsonb_build_object('attempt', attempt, 'at', at, 'millis', millis,
                                                         'status', status, 'error_code', error_code,
                                                         'response', response) ORDER BY epoch)
@@ -271,6 +273,7 @@ async fn work(client: &impl Statements, which: Work<'_>, limit: i64) -> Result<V
                 kind,
                 route: row.column("route")?,
                 object: row.column("object")?,
+                response: row.column::<Option<Uuid>>("response")?.map(ResponseId),
                 run: row.column("run")?,
                 state: row.column("state")?,
                 attempts: row.column("attempts")?,

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::inspect::public_id;
 use super::{Client, Columns, DatabaseError, Statements, Type};
 use crate::ids::DeliveryId;
 use crate::jobs::state::WorkKind;
@@ -194,6 +195,8 @@ pub struct Backlog {
     /// Rows that wait for a later time.
     pub scheduled: i64,
     pub leased: i64,
+    /// Callbacks that wait until their target is enabled. They are neither due nor scheduled.
+    pub target_disabled: i64,
     /// Seconds the oldest due row has waited.
     pub oldest_due_seconds: f64,
     pub open_dead_letters: i64,
@@ -201,18 +204,23 @@ pub struct Backlog {
 
 /// The backlog of one kind of work.
 pub async fn backlog(client: &impl Statements, kind: WorkKind) -> Result<Backlog, DatabaseError> {
-    let table = match kind {
-        WorkKind::Job => "jobs",
-        WorkKind::Callback => "callbacks",
+    let (table, disabled) = match kind {
+        WorkKind::Job => ("jobs", "false"),
+        WorkKind::Callback => (
+            "callbacks",
+            "EXISTS (SELECT 1 FROM callback_targets WHERE name = callbacks.target AND disabled_at IS NOT NULL)",
+        ),
     };
     let sql = format!(
-        "SELECT count(*) FILTER (WHERE state = 'pending' AND due_at <= now()) AS due,
-                count(*) FILTER (WHERE state = 'pending' AND due_at > now()) AS scheduled,
+        "SELECT count(*) FILTER (WHERE NOT disabled AND due_at <= now()) AS due,
+                count(*) FILTER (WHERE NOT disabled AND due_at > now()) AS scheduled,
                 count(*) FILTER (WHERE state = 'leased') AS leased,
-                coalesce(extract(epoch FROM now() - min(due_at) FILTER (WHERE state = 'pending' AND due_at <= now())),
-                         0)::float8 AS oldest,
+                count(*) FILTER (WHERE disabled) AS target_disabled,
+                coalesce(extract(epoch FROM now() - min(due_at) FILTER (WHERE NOT disabled AND due_at <= now())), 0)::float8
+                    AS oldest,
                 (SELECT count(*) FROM dead_letters WHERE kind = '{kind}' AND state = 'open') AS dead
-         FROM {table} WHERE state IN ('pending', 'leased')"
+         FROM (SELECT state, due_at, CASE state WHEN 'pending' THEN {disabled} END AS disabled
+               FROM {table} WHERE state IN ('pending', 'leased')) AS work"
     );
     let row = client.query_one("maintenance.backlog", &sql, &[]).await?;
     Ok(Backlog {
@@ -220,9 +228,51 @@ pub async fn backlog(client: &impl Statements, kind: WorkKind) -> Result<Backlog
         due: row.column("due")?,
         scheduled: row.column("scheduled")?,
         leased: row.column("leased")?,
+        target_disabled: row.column("target_disabled")?,
         oldest_due_seconds: row.column("oldest")?,
         open_dead_letters: row.column("dead")?,
     })
+}
+
+/// A job or callback that somebody works on, for `/status`.
+#[derive(Debug, serde::Serialize)]
+pub struct Leased {
+    pub kind: String,
+    /// With its prefix.
+    pub id: String,
+    /// A job's kind, a callback's target.
+    pub object: String,
+    pub attempts: i32,
+    /// Since it was due, which it was when the attempt began.
+    pub age_seconds: f64,
+    /// What has to happen next.
+    pub awaits: &'static str,
+}
+
+/// Work under a lease, in whatever process, the oldest first.
+pub async fn leased(client: &impl Statements, limit: i64) -> Result<Vec<Leased>, DatabaseError> {
+    const SQL: &str = "
+        SELECT work, id, object, attempts, extract(epoch FROM now() - due_at)::float8 AS age,
+               lease_until < now() AS lapsed
+        FROM (SELECT 'job' AS work, id, kind AS object, attempts, due_at, lease_until FROM jobs WHERE state = 'leased'
+              UNION ALL
+              SELECT 'callback', id, target, attempts, due_at, lease_until FROM callbacks WHERE state = 'leased') AS work
+        ORDER BY due_at LIMIT $1";
+    let rows = client.query("maintenance.leased", SQL, &[(&limit, Type::INT8)]).await?;
+    rows.iter()
+        .map(|row| {
+            let kind: String = row.column("work")?;
+            let lapsed: bool = row.column("lapsed")?;
+            Ok(Leased {
+                id: public_id(&kind, row.column("id")?),
+                kind,
+                object: row.column("object")?,
+                attempts: row.column("attempts")?,
+                age_seconds: row.column("age")?,
+                awaits: if lapsed { "maintain: its holder is silent" } else { "its attempt" },
+            })
+        })
+        .collect()
 }
 
 /// The shortest question there is: can the database be reached, and what is its clock.

@@ -103,7 +103,7 @@ pub async fn is_due(database: &Database, migrations: &Migrations) -> Result<bool
 /// # Errors
 /// An edited file and a version that was skipped are errors; a database behind or ahead is an answer.
 pub async fn check(database: &Database, migrations: &Migrations) -> Result<Check, MigrationError> {
-    let session = Session::open(database).await?;
+    let session = Session::open(database, Options::default().lock_timeout).await?;
     let applied = session.applied().await?;
     let plan = history::plan(migrations, &applied)?;
     Ok(Check::new(migrations, &applied, &plan))
@@ -117,7 +117,7 @@ pub async fn dry_run(
     options: &Options,
     progress: &(dyn Fn(&Progress) + Send + Sync),
 ) -> Result<DryRun, MigrationError> {
-    let session = Session::open(database).await?;
+    let session = Session::open(database, options.lock_timeout).await?;
     let waited = lock::acquire(&session, options.wait, &|step| tell(progress, step)).await?;
     let applied = session.applied().await?;
     let plan = history::plan(migrations, &applied)?;
@@ -142,7 +142,7 @@ pub async fn run(
     options: &Options,
     progress: &(dyn Fn(&Progress) + Send + Sync),
 ) -> Result<Report, MigrationError> {
-    let session = Session::open(database).await?;
+    let session = Session::open(database, options.lock_timeout).await?;
     let waited = lock::acquire(&session, options.wait, &|step| tell(progress, step)).await?;
     session.create_history().await?;
     let applied = session.applied().await?;
@@ -181,13 +181,13 @@ pub async fn run(
 
 /// Who is migrating this database now.
 pub async fn who_holds(database: &Database) -> Result<Option<Holder>, MigrationError> {
-    lock::holder(&Session::open(database).await?).await
+    lock::holder(&Session::open(database, Options::default().lock_timeout).await?).await
 }
 
 /// Ends the session of whoever is migrating this database, and says whom. What it was doing in a transaction is
 /// undone. `None`: nobody was.
 pub async fn terminate(database: &Database) -> Result<Option<Terminated>, MigrationError> {
-    lock::terminate(&Session::open(database).await?).await
+    lock::terminate(&Session::open(database, Options::default().lock_timeout).await?).await
 }
 
 fn current(applied: &[Entry]) -> i32 {

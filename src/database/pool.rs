@@ -11,6 +11,7 @@ use super::client::Client;
 use super::connect::{Connector, NoTokens};
 use super::error::DatabaseError;
 use super::settings::{DatabaseAuth, DatabaseSettings, SettingsError, Target};
+use crate::telemetry::metrics;
 
 /// A connection unused for this long may have been dropped by something on the way without a word (Azure's load
 /// balancer forgets after 4 minutes), so it is asked before it is used. Busy ones are not: no extra round trip.
@@ -109,6 +110,12 @@ impl Database {
             available: status.available,
             waiting: status.waiting,
         }
+    }
+
+    /// Sets the pool's gauges.
+    pub fn measure(&self) {
+        let PoolStatus { max_size, size, available, waiting } = self.pool_status();
+        metrics::database_pool(max_size, size, size.saturating_sub(available), waiting);
     }
 
     /// `host:port/database` of `DATABASE_URL`, for messages.

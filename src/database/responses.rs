@@ -1,4 +1,5 @@
-//! Turns as their owner sees them: read, stopped, deleted.
+//! Turns as their owner sees them: read, stopped, deleted. A conversation's turns belong to its owner, whoever asked for
+//! them; who was granted to read it may read them.
 //!
 //! Another owner's, a deleted one, and one of a deleted conversation are the same as none.
 
@@ -10,6 +11,9 @@ use super::{Columns, DatabaseError, Row, Statements, Type};
 use crate::ids::{ConversationId, ResponseId};
 use crate::openresponses::ResponseStatus;
 
+/// Whoever may read `responses r`, in a WHERE.
+const READ: &str = "(r.owner = $2 OR granted(r.conversation_id, $2, 'read'))";
+
 /// What is wanted of `responses r` to be there for its owner, beside `r.owner`.
 pub(super) const LIVE: &str = "r.deleted_at IS NULL AND NOT EXISTS (
     SELECT FROM conversations gone WHERE gone.id = r.conversation_id AND gone.deleted_at IS NOT NULL)";
@@ -18,6 +22,8 @@ pub(super) const LIVE: &str = "r.deleted_at IS NULL AND NOT EXISTS (
 #[derive(Clone, Debug)]
 pub struct StoredResponse {
     pub id: ResponseId,
+    /// Whose it is; not who asked for it, nor who reads it now.
+    pub owner: String,
     pub thread: Uuid,
     pub conversation: Option<ConversationId>,
     pub previous_response: Option<ResponseId>,
@@ -69,49 +75,50 @@ pub struct Page<T> {
     pub has_more: bool,
 }
 
-/// One turn, without its output.
+/// One turn, without its output, for whoever may read it.
 pub async fn get(
     client: &impl Statements,
-    owner: &str,
+    caller: &str,
     id: ResponseId,
 ) -> Result<Option<StoredResponse>, DatabaseError> {
-    read(client, "responses.get", "NULL::text[]", owner, id).await
+    read(client, "responses.get", "NULL::text[]", caller, id).await
 }
 
-/// One turn with its output items, in one round trip.
+/// One turn with its output items, in one round trip, for whoever may read it.
 pub async fn get_with_output(
     client: &impl Statements,
-    owner: &str,
+    caller: &str,
     id: ResponseId,
 ) -> Result<Option<StoredResponse>, DatabaseError> {
     const OUTPUT: &str = "(SELECT array_agg(i.data ORDER BY i.position)
         FROM threads t JOIN items i ON i.thread_id = t.id AND i.position BETWEEN r.output_from AND r.output_to
         WHERE t.id = r.thread_id AND i.position <> ALL (t.hidden))";
-    read(client, "responses.get_with_output", OUTPUT, owner, id).await
+    read(client, "responses.get_with_output", OUTPUT, caller, id).await
 }
 
 async fn read(
     client: &impl Statements,
     name: &'static str,
     output: &str,
-    owner: &str,
+    caller: &str,
     id: ResponseId,
 ) -> Result<Option<StoredResponse>, DatabaseError> {
     let sql = format!(
-        "SELECT r.id, r.thread_id, r.conversation_id, r.previous_response_id, r.state, r.epoch, r.model,
+        "SELECT r.id, r.owner, r.thread_id, r.conversation_id, r.previous_response_id, r.state, r.epoch, r.model,
                 r.request::text AS request, r.background, r.stream_requested, r.incomplete_reason,
                 r.error::text AS error, r.usage::text AS usage, r.created_at, r.completed_at,
                 r.cancel_requested_at IS NOT NULL AS cancel, coalesce(r.log_until > now(), true) AS log_kept,
                 {output} AS output
-         FROM responses r WHERE r.id = $1 AND r.owner = $2 AND {LIVE}"
+         FROM responses r WHERE r.id = $1 AND {READ} AND {LIVE}"
     );
-    let row = client.query_opt(name, &sql, &[(&id.0, Type::UUID), (&owner, Type::TEXT)]).await?;
+    let row = client.query_opt(name, &sql, &[(&id.0, Type::UUID), (&caller, Type::TEXT)]).await?;
     row.as_ref().map(response).transpose()
 }
 
 fn response(row: &Row) -> Result<StoredResponse, DatabaseError> {
     Ok(StoredResponse {
         id: ResponseId(row.column("id")?),
+        owner: row.column("owner")?,
         thread: row.column("thread_id")?,
         conversation: row.column::<Option<Uuid>>("conversation_id")?.map(ConversationId),
         previous_response: row.column::<Option<Uuid>>("previous_response_id")?.map(ResponseId),
@@ -132,10 +139,11 @@ fn response(row: &Row) -> Result<StoredResponse, DatabaseError> {
     })
 }
 
-/// The turn's own input items. `None`: there is no such turn. An `after` that is none of them gives them from the start.
+/// The turn's own input items, for whoever may read it. `None`: there is no such turn. An `after` that is none of them
+/// gives them from the start.
 pub async fn input_items(
     client: &impl Statements,
-    owner: &str,
+    caller: &str,
     id: ResponseId,
     page: PageOf<Uuid>,
 ) -> Result<Option<Page<StoredItem>>, DatabaseError> {
@@ -147,7 +155,7 @@ pub async fn input_items(
         "WITH turn AS (
             SELECT r.thread_id, r.input_from, r.input_to, t.hidden
             FROM responses r JOIN threads t ON t.id = r.thread_id
-            WHERE r.id = $1 AND r.owner = $2 AND {LIVE}
+            WHERE r.id = $1 AND {READ} AND {LIVE}
         ), cursor AS (
             SELECT i.position FROM turn JOIN items i ON i.thread_id = turn.thread_id AND i.id = $3
         )
@@ -161,7 +169,7 @@ pub async fn input_items(
     );
     let params = [
         (&id.0 as _, Type::UUID),
-        (&owner as _, Type::TEXT),
+        (&caller as _, Type::TEXT),
         (&page.after as _, Type::UUID),
         (&i64::from(page.limit).saturating_add(1) as _, Type::INT8),
     ];
@@ -192,30 +200,37 @@ pub struct CancelRequested {
     /// How far the turn had come. A final state stays as it is.
     pub state: ResponseStatus,
     pub background: bool,
+    /// It is queued and nobody's, and due at once: take it with [`turns::due`](super::turns::due) to end it.
+    pub waiting: bool,
 }
 
-/// Asks a turn to stop; its holder hears of it with its next append or renewal. Asking again changes nothing.
-/// `None`: there is no such turn.
+/// Asks a turn to stop: its owner may, and who asked for it and may still write. Its holder hears of it with its next
+/// append or renewal. Asking again changes nothing. `None`: there is no such turn.
 pub async fn request_cancel(
     client: &impl Statements,
-    owner: &str,
+    caller: &str,
     id: ResponseId,
 ) -> Result<Option<CancelRequested>, DatabaseError> {
+    const MAY: &str = "(r.owner = $2 OR r.caller = $2 AND granted(r.conversation_id, $2, 'write'))";
     let sql = format!(
         "WITH asked AS (
-            UPDATE responses r SET cancel_requested_at = now()
-            WHERE r.id = $1 AND r.owner = $2 AND r.state IN ('queued', 'in_progress')
+            UPDATE responses r SET cancel_requested_at = now(), due_at = CASE WHEN r.due_at IS NOT NULL THEN now() END
+            WHERE r.id = $1 AND {MAY} AND r.state IN ('queued', 'in_progress')
               AND r.cancel_requested_at IS NULL AND {LIVE}
             RETURNING r.id
         )
-        SELECT r.state, r.background FROM responses r
-        WHERE r.id = $1 AND r.owner = $2 AND {LIVE} AND (SELECT count(*) FROM asked) >= 0"
+        SELECT r.state, r.background, r.due_at IS NOT NULL AS waiting FROM responses r
+        WHERE r.id = $1 AND {MAY} AND {LIVE} AND (SELECT count(*) FROM asked) >= 0"
     );
-    let params = [(&id.0 as _, Type::UUID), (&owner as _, Type::TEXT)];
+    let params = [(&id.0 as _, Type::UUID), (&caller as _, Type::TEXT)];
     let Some(row) = client.query_opt("responses.request_cancel", &sql, &params).await? else {
         return Ok(None);
     };
-    Ok(Some(CancelRequested { state: status(row.column("state")?)?, background: row.column("background")? }))
+    Ok(Some(CancelRequested {
+        state: status(row.column("state")?)?,
+        background: row.column("background")?,
+        waiting: row.column("waiting")?,
+    }))
 }
 
 /// Deletes a turn: it is not there any more from now on, its log goes, and a running one is asked to stop. Its items
@@ -229,7 +244,7 @@ pub async fn delete(
     let sql = format!(
         "WITH gone AS (
             UPDATE responses r
-            SET deleted_at = now(),
+            SET deleted_at = now(), due_at = CASE WHEN r.due_at IS NOT NULL THEN now() END,
                 cancel_requested_at = CASE WHEN r.state IN ('queued', 'in_progress')
                                            THEN coalesce(r.cancel_requested_at, now()) ELSE r.cancel_requested_at END
             WHERE r.id = $1 AND r.owner = $2 AND {LIVE}
@@ -255,12 +270,33 @@ pub async fn mark_viewed(client: &impl Statements, owner: &str, id: ResponseId) 
     Ok(())
 }
 
+/// Says that turns which run in other processes are being watched through this one: they do not go on with nobody
+/// watching.
+pub async fn mark_watched(
+    client: &impl Statements,
+    turns: &[(&str, ResponseId)],
+) -> Result<(), DatabaseError> {
+    // Locked in one order, as for renewals; and nobody waits for the disk because of it.
+    const SQL: &str = "
+        WITH watched AS (
+            SELECT r.id FROM unnest($1::text[], $2::uuid[]) AS asked (owner, id)
+            JOIN responses r ON r.id = asked.id AND r.owner = asked.owner
+            WHERE r.state IN ('queued', 'in_progress') AND set_config('synchronous_commit', 'off', true) IS NOT NULL
+            ORDER BY r.id FOR NO KEY UPDATE OF r
+        )
+        UPDATE responses r SET watched_at = now() FROM watched WHERE r.id = watched.id";
+    let (owners, ids): (Vec<&str>, Vec<Uuid>) = turns.iter().map(|(owner, id)| (*owner, id.0)).unzip();
+    let params = [(&owners as _, Type::TEXT_ARRAY), (&ids as _, Type::UUID_ARRAY)];
+    client.execute("responses.mark_watched", SQL, &params).await?;
+    Ok(())
+}
+
 /// A state from its word in SQL.
 pub(super) fn status(word: &str) -> Result<ResponseStatus, DatabaseError> {
-    use ResponseStatus::{Cancelled, Completed, Failed, InProgress, Incomplete, Queued};
-    let known = [Queued, InProgress, Completed, Incomplete, Failed, Cancelled];
-    known.into_iter().find(|state| state.as_str() == word).ok_or_else(|| DatabaseError::Unexpected {
-        statement: "state",
-        reason: "a state this version does not know; a newer one wrote it".to_owned(),
+    ResponseStatus::ALL.into_iter().find(|state| state.as_str() == word).ok_or_else(|| {
+        DatabaseError::Unexpected {
+            statement: "state",
+            reason: "a state this version does not know; a newer one wrote it".to_owned(),
+        }
     })
 }

@@ -85,7 +85,7 @@ pub async fn delete_responses(
     client.execute("retention.delete_responses", &sql, &params).await
 }
 
-/// Deletes rows of deleted conversations that have no turns left. Gives how many went.
+/// Deletes rows of deleted conversations that have no turns left, with what was granted on them. Gives how many went.
 pub async fn delete_conversations(client: &impl Statements, limit: i64) -> Result<u64, DatabaseError> {
     const SQL: &str = "
         WITH old AS (
@@ -96,7 +96,33 @@ pub async fn delete_conversations(client: &impl Statements, limit: i64) -> Resul
             SELECT id FROM threads WHERE id IN (SELECT thread_id FROM old) ORDER BY id FOR NO KEY UPDATE
         ), flagged AS (
             UPDATE threads t SET trim_at = coalesce(t.trim_at, now()) FROM touched WHERE t.id = touched.id
+        ), ungranted AS (
+            DELETE FROM grants g USING old WHERE g.conversation_id = old.id
         )
         DELETE FROM conversations c USING old WHERE c.id = old.id";
     client.execute("retention.delete_conversations", SQL, &[(&limit, Type::INT8)]).await
+}
+
+/// Deletes callbacks of turns that were settled before an instant, with their attempts and their dead letters. One with
+/// an open dead letter stays. Gives how many went.
+pub async fn delete_turn_callbacks(
+    client: &impl Statements,
+    before: Timestamp,
+    limit: i64,
+) -> Result<u64, DatabaseError> {
+    const SQL: &str = "
+        WITH old AS (
+            SELECT c.id FROM callbacks c
+            WHERE c.response_id IS NOT NULL AND c.state IN ('delivered', 'dead') AND c.finished_at < $1
+              AND NOT EXISTS (SELECT FROM dead_letters l
+                              WHERE l.kind = 'callback' AND l.subject_id = c.id AND l.state = 'open')
+            ORDER BY c.id LIMIT $2 FOR UPDATE OF c SKIP LOCKED
+        ), attempts AS (
+            DELETE FROM callback_attempts a USING old WHERE a.callback_id = old.id
+        ), letters AS (
+            DELETE FROM dead_letters l USING old WHERE l.kind = 'callback' AND l.subject_id = old.id
+        )
+        DELETE FROM callbacks c USING old WHERE c.id = old.id";
+    let params = [(&before as _, Type::TIMESTAMPTZ), (&limit as _, Type::INT8)];
+    client.execute("retention.delete_turn_callbacks", SQL, &params).await
 }

@@ -83,6 +83,8 @@ impl Place {
 /// The past of a turn that is to begin.
 #[derive(Debug)]
 pub struct Window {
+    /// Whose thread it is.
+    pub owner: String,
     pub place: Place,
     /// Newest first. Whether there is more before the last one: see [`Window::reaches_start`].
     pub items: Vec<StoredItem>,
@@ -96,6 +98,15 @@ pub struct Window {
 }
 
 impl Window {
+    /// The thread that its past ends on; `None` if there is no past.
+    pub fn thread(&self) -> Option<Uuid> {
+        match self.place {
+            Place::New => None,
+            Place::Append { thread, .. } => Some(thread),
+            Place::Fork { base, .. } => Some(base),
+        }
+    }
+
     /// Whether nothing lies before the oldest item given. Says no if all that lies before it was deleted.
     pub fn reaches_start(&self) -> bool {
         self.items.last().is_none_or(|oldest| oldest.tokens_before == 0)
@@ -105,10 +116,11 @@ impl Window {
 /// The past of a turn: where it goes on and the items before, newest first, until their tokens exceed `max_tokens` (the
 /// item that exceeds them is given too) or there are `max_items`. One round trip; none for [`Anchor::New`].
 ///
-/// `None`: there is no such response or conversation, it is deleted, or it is another owner's.
+/// `None`: there is no such response or conversation, it is deleted, or it is another owner's who did not grant the
+/// caller to write.
 pub async fn load_window(
     client: &impl Statements,
-    owner: &str,
+    caller: &str,
     anchor: Anchor,
     max_items: i32,
     max_tokens: i64,
@@ -116,6 +128,7 @@ pub async fn load_window(
     let (id, anchored) = match anchor {
         Anchor::New => {
             let window = Window {
+                owner: caller.to_owned(),
                 place: Place::New,
                 items: Vec::new(),
                 response_state: None,
@@ -126,7 +139,7 @@ pub async fn load_window(
         }
         Anchor::Response(id) => (
             id.0,
-            "SELECT r.thread_id, coalesce(r.output_to, r.input_to) AS upto, r.id AS response, r.state,
+            "SELECT r.owner, r.thread_id, coalesce(r.output_to, r.input_to) AS upto, r.id AS response, r.state,
                     NULL::uuid AS conversation, NULL::uuid AS active
              FROM responses r WHERE r.id = $1 AND r.owner = $2 AND r.deleted_at IS NULL
                AND NOT EXISTS (SELECT FROM conversations c
@@ -134,28 +147,29 @@ pub async fn load_window(
         ),
         Anchor::InputOf(id) => (
             id.0,
-            "SELECT r.thread_id, r.input_to AS upto, r.id AS response, r.state,
+            "SELECT r.owner, r.thread_id, r.input_to AS upto, r.id AS response, r.state,
                     NULL::uuid AS conversation, NULL::uuid AS active
              FROM responses r WHERE r.id = $1 AND r.owner = $2",
         ),
         Anchor::Conversation(id) => (
             id.0,
-            "SELECT c.thread_id, t.head_position AS upto, NULL::uuid AS response, NULL AS state, c.id AS conversation,
+            "SELECT c.owner, c.thread_id, t.head_position AS upto, NULL::uuid AS response, NULL AS state,
+                    c.id AS conversation,
                     CASE WHEN r.state IN ('queued', 'in_progress') THEN r.id END AS active
              FROM conversations c JOIN threads t ON t.id = c.thread_id
              LEFT JOIN responses r ON r.id = c.active_response
-             WHERE c.id = $1 AND c.owner = $2 AND c.deleted_at IS NULL",
+             WHERE c.id = $1 AND (c.owner = $2 OR granted(c.id, $2, 'write')) AND c.deleted_at IS NULL",
         ),
     };
     let sql = format!(
         "WITH anchor AS ({anchored})
-         SELECT anchor.thread_id, anchor.upto, anchor.state, anchor.conversation, anchor.active,
+         SELECT anchor.owner, anchor.thread_id, anchor.upto, anchor.state, anchor.conversation, anchor.active,
                 t.head_position, t.head_response, t.head_tokens,
                 -- A conversation's thread grows by that conversation alone.
                 t.head_response = anchor.response AND t.head_position = anchor.upto
                     AND NOT EXISTS (SELECT FROM conversations c WHERE c.thread_id = t.id) AS at_head,
                 past.ids, past.positions, past.tokens, past.tokens_before, past.data
-         FROM anchor JOIN threads t ON t.id = anchor.thread_id AND t.owner = $2
+         FROM anchor JOIN threads t ON t.id = anchor.thread_id AND t.owner = anchor.owner
          CROSS JOIN LATERAL (
              SELECT array_agg(w.id ORDER BY w.position DESC) AS ids,
                     array_agg(w.position ORDER BY w.position DESC) AS positions,
@@ -167,7 +181,7 @@ pub async fn load_window(
     );
     let params = [
         (&id as _, Type::UUID),
-        (&owner as _, Type::TEXT),
+        (&caller as _, Type::TEXT),
         (&max_items as _, Type::INT4),
         (&max_tokens as _, Type::INT8),
     ];
@@ -193,6 +207,7 @@ fn window(row: &Row) -> Result<Window, DatabaseError> {
     };
     let state: Option<&str> = row.column("state")?;
     Ok(Window {
+        owner: row.column("owner")?,
         place,
         items,
         response_state: state.map(super::responses::status).transpose()?,
@@ -234,20 +249,48 @@ pub(super) fn item(row: &Row) -> Result<StoredItem, DatabaseError> {
     })
 }
 
-/// Items by their ids, wherever on the owner's threads they stand: what `item_reference` names. In no order; ids that
-/// are not the owner's, or whose item is deleted, are left out.
+/// Items by their ids, wherever the caller sees them: what `item_reference` names. In no order; ids of items that no
+/// thread of the caller's shows, and no conversation the caller was granted to read, are left out.
 pub async fn items_by_id(
     client: &impl Statements,
-    owner: &str,
+    caller: &str,
     ids: &[Uuid],
 ) -> Result<Vec<StoredItem>, DatabaseError> {
     const SQL: &str = "
-        SELECT i.id, i.position, i.tokens, i.tokens_before, i.data
-        FROM items i JOIN threads t ON t.id = i.thread_id AND t.owner = $1
-        WHERE i.id = ANY($2) AND i.position <> ALL (t.hidden)";
-    let params = [(&owner as _, Type::TEXT), (&ids as _, Type::UUID_ARRAY)];
+        WITH RECURSIVE wanted AS (
+            SELECT i.id, i.thread_id, i.position, i.tokens, i.tokens_before, i.data,
+                   t.owner = $1 AND i.position <> ALL (t.hidden) AS own
+            FROM items i JOIN threads t ON t.id = i.thread_id
+            WHERE i.id = ANY($2)
+        ), showing AS (
+            -- Of what is not on a thread of the caller's: the thread it is on, and those forked from that behind it.
+            SELECT w.id AS item, w.thread_id AS thread, w.position FROM wanted w WHERE NOT w.own
+            UNION
+            SELECT s.item, f.id, s.position
+            FROM showing s JOIN threads f ON f.base_thread = s.thread AND f.base_position >= s.position
+        )
+        SELECT w.id, w.position, w.tokens, w.tokens_before, w.data
+        FROM wanted w
+        WHERE w.own OR EXISTS (
+            SELECT FROM showing s
+            JOIN threads t ON t.id = s.thread
+            LEFT JOIN conversations c ON c.thread_id = t.id AND c.deleted_at IS NULL
+            WHERE s.item = w.id AND s.position <> ALL (t.hidden) AND (t.owner = $1 OR granted(c.id, $1, 'read')))";
+    let params = [(&caller as _, Type::TEXT), (&ids as _, Type::UUID_ARRAY)];
     let rows = client.query("threads.items_by_id", SQL, &params).await?;
     rows.iter().map(item).collect()
+}
+
+/// The owners of the threads that a thread's past is on, its own included: a fork of what somebody else granted has
+/// several.
+pub async fn owners_of_past(client: &impl Statements, thread: Uuid) -> Result<Vec<String>, DatabaseError> {
+    const SQL: &str = "
+        SELECT DISTINCT t.owner
+        FROM threads viewed CROSS JOIN LATERAL thread_lineage(viewed.id, viewed.head_position) l
+        JOIN threads t ON t.id = l.thread_id
+        WHERE viewed.id = $1";
+    let rows = client.query("threads.owners_of_past", SQL, &[(&thread, Type::UUID)]).await?;
+    rows.iter().map(|row| row.column("owner")).collect()
 }
 
 /// New items in columns, as statements take them.

@@ -220,6 +220,25 @@ pub async fn read_log(
     Ok(read_logs(client, &[cursor]).await?.pop())
 }
 
+/// Puts other data in the place of parts of a turn's log. Only in the transaction that ends the turn, behind its
+/// [`finish`](super::turns::finish): nobody appends to it then.
+pub async fn rewrite(
+    client: &impl Statements,
+    response: ResponseId,
+    parts: &[(i32, String)],
+) -> Result<(), DatabaseError> {
+    const SQL: &str = "
+        UPDATE response_events e SET data = new.data
+        FROM unnest($2::int4[], $3::text[]) AS new (part, data)
+        WHERE e.response_id = $1 AND e.part = new.part";
+    let (numbers, data): (Vec<i32>, Vec<&str>) =
+        parts.iter().map(|(part, data)| (*part, data.as_str())).unzip();
+    let params =
+        [(&response.0 as _, Type::UUID), (&numbers as _, Type::INT4_ARRAY), (&data as _, Type::TEXT_ARRAY)];
+    client.execute("turn_log.rewrite", SQL, &params).await?;
+    Ok(())
+}
+
 fn slice(row: &Row) -> Result<LogSlice, DatabaseError> {
     let numbers: Vec<i32> = row.column::<Option<_>>("parts")?.unwrap_or_default();
     let data: Vec<String> = row.column::<Option<_>>("data")?.unwrap_or_default();

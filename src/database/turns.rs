@@ -1,4 +1,4 @@
-//! Turns while they run: begun, held under a lease, finished, taken over.
+//! Turns while they run: begun, queued, held under a lease, finished, taken over.
 //!
 //! Every change names the epoch and the state it expects. A holder that lost its lease changes nothing and is told so.
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::responses::status;
+use super::responses::{LIVE, status};
 use super::threads::{ItemColumns, NewItem, Place};
 use super::{Columns, DatabaseError, Param, Row, Statements, Type};
 use crate::ids::{ConversationId, ResponseId};
@@ -15,11 +15,14 @@ use crate::openresponses::ResponseStatus;
 
 mod begin;
 mod finish;
+mod queued;
 mod takeover;
 
-pub use begin::{Begun, Idempotency, NewTurn, begin, start};
+pub use begin::{Begun, Callback, FirstTry, Idempotency, NewTurn, OfJob, Runner, begin, first_try};
 pub use finish::{Ended, Finish, finish};
-pub use takeover::{Lapsed, MAX_RESTARTS, lapsed};
+pub use queued::{due, put_off};
+pub(super) use takeover::{COLUMNS, taken};
+pub use takeover::{MAX_RESTARTS, Next, Taken, lapsed};
 
 /// A turn under one lease: what every change names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,6 +69,23 @@ pub async fn renew(
             Ok(Renewed { response: ResponseId(row.column("id")?), cancel_requested: row.column("cancel")? })
         })
         .collect()
+}
+
+/// Whether somebody watches the turn through another process: it said so within this time
+/// ([`mark_watched`](super::responses::mark_watched)).
+pub async fn watched_elsewhere(
+    client: &impl Statements,
+    held: Held,
+    within: Duration,
+) -> Result<bool, DatabaseError> {
+    const SQL: &str = "
+        SELECT FROM responses WHERE id = $1 AND epoch = $2 AND watched_at > now() - make_interval(secs => $3)";
+    let params = [
+        (&held.response.0 as _, Type::UUID),
+        (&held.epoch as _, Type::INT8),
+        (&within.as_secs_f64() as _, Type::FLOAT8),
+    ];
+    Ok(client.query_opt("turns.watched_elsewhere", SQL, &params).await?.is_some())
 }
 
 pub(super) fn columns(held: &[Held]) -> (Vec<Uuid>, Vec<i64>) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::{Columns, DatabaseError, Row, Statements, Type};
+use crate::ids::ResponseId;
 use crate::jobs::state::{Failure, WorkKind, WorkState};
 
 /// Limits on the tries a row of work gets.
@@ -46,6 +47,8 @@ pub struct ClaimedWork {
     pub id: Uuid,
     /// A job's kind, a callback's target.
     pub object: String,
+    /// The route it comes from.
+    pub route: String,
     /// What a callback's consumer sees as `webhook-id`; a job's own id.
     pub webhook_id: Uuid,
     pub epoch: i64,
@@ -61,8 +64,23 @@ pub struct ClaimedWork {
     pub cut_before: bool,
     /// Why the attempt before was not the last, if its end was written.
     pub last_error: Option<String>,
+    /// What a callback says, where it is not its event.
+    pub body: Option<Vec<u8>>,
     /// `None` when retention has taken the event away, and for a backfill.
     pub event: Option<ClaimedEvent>,
+    /// For a callback that tells of a turn's end.
+    pub turn: Option<ClaimedTurn>,
+}
+
+/// The turn whose end a callback tells of.
+#[derive(Clone, Debug)]
+pub struct ClaimedTurn {
+    pub response: ResponseId,
+    /// `response.completed` and its like.
+    pub event_type: String,
+    pub ended_at: jiff::Timestamp,
+    /// If it goes to another URL than the target's.
+    pub url: Option<String>,
 }
 
 /// The event of a claimed row.
@@ -102,12 +120,15 @@ pub async fn claim(
     limits: &ClaimLimits,
     ticket: Ticket<'_>,
 ) -> Result<Claim, DatabaseError> {
-    let (table, object, webhook_id, target_enabled) = match kind {
-        WorkKind::Job => ("jobs", "kind", "id", ""),
+    let (table, object, webhook_id, turn, target_enabled) = match kind {
+        WorkKind::Job => {
+            ("jobs", "kind", "id", "NULL::uuid, NULL::text, NULL::timestamptz, NULL::text, NULL::bytea", "")
+        }
         WorkKind::Callback => (
             "callbacks",
             "target",
             "webhook_id",
+            "claimed.response_id, claimed.type, claimed.created_at, claimed.url, claimed.body",
             "AND NOT EXISTS (SELECT 1 FROM callback_targets
                              WHERE name = callbacks.target AND disabled_at IS NOT NULL)",
         ),
@@ -147,15 +168,17 @@ pub async fn claim(
         )
         SELECT NULL AS reason, claimed.id, claimed.{object} AS object, claimed.{webhook_id} AS webhook_id,
                claimed.epoch, claimed.attempts, claimed.outages, claimed.trace_parent, claimed.event_id, claimed.run,
-               claimed.cut_before, claimed.error_code AS last_error, events.id IS NOT NULL AS has_event,
+               claimed.cut_before, claimed.error_code AS last_error, claimed.route,
+               events.id IS NOT NULL AS has_event,
                events.delivery_id, events.source, events.type, events.received_at, events.payload,
-               deliveries.body_blob, deliveries.sealed, deliveries.request_id
+               deliveries.body_blob, deliveries.sealed, deliveries.request_id, turn.*
         FROM claimed
+        CROSS JOIN LATERAL (SELECT {turn}) AS turn (response_id, tells, ended_at, url, body)
         LEFT JOIN events ON events.id = claimed.event_id
         LEFT JOIN deliveries ON deliveries.id = events.delivery_id
         UNION ALL
         SELECT letter.reason, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-               NULL, NULL, NULL, NULL, NULL, NULL
+               NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
         FROM letter"
     );
     let max_attempts = i32::try_from(limits.max_attempts).unwrap_or(i32::MAX);
@@ -198,9 +221,19 @@ fn claimed(row: &Row) -> Result<ClaimedWork, DatabaseError> {
     } else {
         None
     };
+    let turn = match row.column::<Option<Uuid>>("response_id")? {
+        Some(response) => Some(ClaimedTurn {
+            response: ResponseId(response),
+            event_type: row.column("tells")?,
+            ended_at: row.column("ended_at")?,
+            url: row.column("url")?,
+        }),
+        None => None,
+    };
     Ok(ClaimedWork {
         id: row.column("id")?,
         object: row.column("object")?,
+        route: row.column("route")?,
         webhook_id: row.column("webhook_id")?,
         epoch: row.column("epoch")?,
         attempts: row.column("attempts")?,
@@ -210,7 +243,9 @@ fn claimed(row: &Row) -> Result<ClaimedWork, DatabaseError> {
         run: row.column("run")?,
         cut_before: row.column("cut_before")?,
         last_error: row.column("last_error")?,
+        body: row.column("body")?,
         event,
+        turn,
     })
 }
 
@@ -283,6 +318,13 @@ pub async fn finish_forgetting(client: &impl Statements, lease: Lease) -> Result
         SELECT event_id FROM finished";
     let params = [(&lease.id as _, Type::UUID), (&lease.epoch as _, Type::INT8)];
     Ok(client.query_opt("work.finish_forgetting", SQL, &params).await?.is_some())
+}
+
+/// Whether a job of this kind has done its work for an event, in whichever run.
+pub async fn has_succeeded(client: &impl Statements, event: Uuid, kind: &str) -> Result<bool, DatabaseError> {
+    const SQL: &str = "SELECT EXISTS (SELECT 1 FROM jobs WHERE event_id = $1 AND kind = $2 AND state = 'succeeded') AS done";
+    let params = [(&event as _, Type::UUID), (&kind as _, Type::TEXT)];
+    client.query_one("work.has_succeeded", SQL, &params).await?.column("done")
 }
 
 /// Puts the row back, due after a delay. An outage gives the attempt back and is counted apart.

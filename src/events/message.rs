@@ -4,6 +4,10 @@
 //! text as JSON: members of a JSON object would overwrite the message's own metadata (`Id`, `DequeueCount`). A binary
 //! reads this version and the one before it.
 
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -116,7 +120,18 @@ pub fn fits(text: &str) -> bool {
     text.len().div_ceil(3) * 4 <= MAX_ENCODED_BYTES
 }
 
+/// A message's text without the base64 that it may still be in: a binding with `"dataType": "binary"` hands texts out that
+/// way, and puts what it cannot read on the poison queue as it came.
+pub fn plain(text: &str) -> Cow<'_, str> {
+    if is_versioned(text) {
+        return text.into();
+    }
+    let inner = BASE64_STANDARD.decode(text.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    inner.filter(|inner| is_versioned(inner)).map_or_else(|| text.into(), Cow::Owned)
+}
+
 fn decode<T: DeserializeOwned>(text: &str) -> Result<T, PayloadError> {
+    let text = &plain(text);
     let json = text.strip_prefix(VERSION).ok_or_else(|| {
         if is_versioned(text) {
             let detail = "the message does not begin with `v1 `: a newer version put it";
@@ -159,6 +174,19 @@ mod tests {
         assert!(text.starts_with("v1 {"));
         assert!(serde_json::from_str::<serde_json::Value>(&text).is_err());
         assert_eq!(JobHint::decode(&text).unwrap(), hint);
+    }
+
+    #[test]
+    fn what_a_binary_binding_handed_out_is_read_like_the_text_itself() {
+        let hint = Hint::new(JobId::new());
+        let text = encode(&hint).unwrap();
+        let base64 = BASE64_STANDARD.encode(&text);
+        assert_eq!(JobHint::decode(&base64).unwrap(), hint);
+        assert_eq!(plain(&base64), text);
+        assert!(JobHint::decode(&BASE64_STANDARD.encode("v2 {}")).unwrap_err().may_mend);
+        for foreign in ["aGVsbG8=", "v1 not base64", "test", ""] {
+            assert_eq!(plain(foreign), foreign);
+        }
     }
 
     #[test]

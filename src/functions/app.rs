@@ -70,6 +70,8 @@ pub(super) struct HttpTrigger {
 pub(super) struct QueueTrigger {
     pub(super) queue: String,
     pub(super) connection: String,
+    /// Whether its payload is bytes, and so its binding's data type `binary`.
+    pub(super) binary: bool,
     pub(super) handler: QueueHandler,
 }
 
@@ -135,6 +137,7 @@ impl App {
             Trigger::Queue(QueueTrigger {
                 queue: queue.to_owned(),
                 connection: DEFAULT_CONNECTION.to_owned(),
+                binary: T::BINARY,
                 handler: Box::new(move |message, invocation| {
                     let handler = Arc::clone(&handler);
                     async move {

@@ -181,8 +181,8 @@ fn span(invocation: &Invocation, trigger: &'static str) -> Span {
     tracing::info_span!(
         "invocation",
         invocation_id = invocation.id,
-        // Until a handler knows a better one: the id its caller gave, or that of the delivery it works on.
-        request_id = invocation.id,
+        // Until a handler knows a better one: that of the delivery it works on.
+        request_id = invocation.request_id,
         function = &*invocation.function,
         trigger,
         trace_parent = invocation.trace_parent.as_deref(),

@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Serialize;
+use tokio::time::timeout_at;
 
 use super::problem::{self, ProblemType};
 
-/// What every problem's `type` starts with; the slug of a [`ProblemType`], or the code of a failed envelope, follows.
+/// What every problem's `type` starts with; the slug of a [`ProblemType`] follows.
 pub const PROBLEM_TYPE: &str = "/problems/";
 
 /// The media type of a problem's body.
@@ -116,11 +118,29 @@ impl HttpRequest {
     /// lower). A declared length over the limit is refused before anything is read, an undeclared one as soon
     /// as it is crossed.
     pub async fn bytes(&mut self, limit: u64) -> Result<Bytes, BodyError> {
+        self.read(limit, |_| true).await
+    }
+
+    /// As [`Self::bytes`], for bodies nobody answers for yet: until `deadline`, and with room asked for each piece of
+    /// so many bytes before it is kept. What is refused for either is not kept.
+    pub async fn bytes_within(
+        &mut self,
+        limit: u64,
+        deadline: Instant,
+        room: impl FnMut(usize) -> bool + Send,
+    ) -> Result<Bytes, BodyError> {
+        match timeout_at(deadline.into(), self.read(limit, room)).await {
+            Ok(read) => read,
+            Err(_) => Err(BodyError::TooSlow),
+        }
+    }
+
+    async fn read(&mut self, limit: u64, room: impl FnMut(usize) -> bool + Send) -> Result<Bytes, BodyError> {
         let limit = limit.min(self.most);
         let declared = self.content_length();
         let mut stream = self.body.take().ok_or(BodyError::AlreadyRead)?;
-        let collected = collect(&mut stream, declared, limit).await;
-        if matches!(collected, Err(BodyError::TooLarge { .. })) {
+        let collected = collect(&mut stream, declared, limit, room).await;
+        if matches!(collected, Err(BodyError::TooLarge { .. } | BodyError::NoRoom)) {
             self.body.give_back(stream);
         }
         collected
@@ -139,6 +159,12 @@ impl fmt::Debug for HttpRequest {
 pub enum BodyError {
     #[error("the body is longer than {limit} bytes")]
     TooLarge { limit: u64 },
+    /// It was not complete at the deadline given for it.
+    #[error("the body was not complete in time")]
+    TooSlow,
+    /// There was no room for a piece of it.
+    #[error("there is no room for the body now")]
+    NoRoom,
     /// The caller went away, or its framing is broken.
     #[error("the body ended before it was complete")]
     Interrupted,
@@ -148,10 +174,11 @@ pub enum BodyError {
 }
 
 impl BodyError {
-    /// 413, 400 or 500.
+    /// 413, 503, 400 or 500.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow | Self::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
             Self::Interrupted => StatusCode::BAD_REQUEST,
             Self::AlreadyRead => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -163,6 +190,7 @@ pub(super) async fn collect(
     stream: &mut BodyStream,
     declared: Option<u64>,
     limit: u64,
+    mut room: impl FnMut(usize) -> bool + Send,
 ) -> Result<Bytes, BodyError> {
     /// Reserved ahead on the caller's word alone.
     const TRUSTED: u64 = 64 * 1024;
@@ -175,6 +203,9 @@ pub(super) async fn collect(
         let chunk = chunk.map_err(|_| BodyError::Interrupted)?;
         if (first.len() + whole.len() + chunk.len()) as u64 > limit {
             return Err(BodyError::TooLarge { limit });
+        }
+        if !room(chunk.len()) {
+            return Err(BodyError::NoRoom);
         }
         if first.is_empty() && whole.is_empty() {
             // Most bodies are one chunk, which is then never copied.
@@ -220,23 +251,19 @@ impl HttpResponse {
         }
     }
 
-    /// `application/problem+json` (RFC 9457): `type` is [`PROBLEM_TYPE`] and `code`. Title and detail are
-    /// public. The SDK adds the member `request_id`.
-    pub fn problem(status: StatusCode, code: &str, title: &str, detail: Option<&str>) -> Self {
-        let mut problem = serde_json::json!({
-            "type": format!("{PROBLEM_TYPE}{code}"),
-            "title": title,
-            "status": status.as_u16(),
+    /// `application/problem+json` (RFC 9457) of a documented type. Title and detail are public. The SDK adds the member
+    /// `request_id`.
+    pub fn refusal(problem: &ProblemType, detail: Option<&str>) -> Self {
+        let mut body = serde_json::json!({
+            "type": format!("{PROBLEM_TYPE}{}", problem.slug),
+            "title": problem.title,
+            "status": problem.status.as_u16(),
         });
         if let Some(detail) = detail {
-            problem["detail"] = detail.into();
+            body["detail"] = detail.into();
         }
-        Self::with_type(status, HeaderValue::from_static(PROBLEM_MEDIA_TYPE), problem.to_string().into())
-    }
-
-    /// A problem of a documented type. The SDK adds the `request_id`.
-    pub fn refusal(problem: &ProblemType, detail: Option<&str>) -> Self {
-        Self::problem(problem.status, problem.slug, problem.title, detail)
+        let media_type = HeaderValue::from_static(PROBLEM_MEDIA_TYPE);
+        Self::with_type(problem.status, media_type, body.to_string().into())
     }
 
     /// Sets a header, replacing what it was.

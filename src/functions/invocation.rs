@@ -16,6 +16,8 @@ const HOST_AGENT: &str = "Azure-Functions-Host/";
 pub struct Invocation {
     /// The host's id; one of our own (UUIDv7) if a request came without, as it does without a host.
     pub id: String,
+    /// What answers and log lines about it carry: the caller's own id, see [`request_id`], else [`Self::id`].
+    pub request_id: String,
     /// The function's name: its folder.
     pub function: Arc<str>,
     /// The host's version, e.g. `4.1052.200`.
@@ -28,7 +30,7 @@ pub struct Invocation {
     /// caller gets 503. Lies before the host's own timeout, by the formula of [`budget`](super::budget). Code
     /// that does not await cannot be cut.
     pub deadline: Instant,
-    /// Set when `function.json` or `host.json` has a retry policy.
+    /// Set when the host retries by a policy of its own, which [`App::check`](super::App::check) refuses in files.
     pub retry: Option<RetryContext>,
 }
 
@@ -43,10 +45,12 @@ pub struct RetryContext {
 
 impl Invocation {
     pub(super) fn new(function: Arc<str>, headers: &HeaderMap, received: Instant, budget: Duration) -> Self {
+        let id = last_value(headers, INVOCATION_ID)
+            .filter(|id| is_id(id))
+            .map_or_else(|| Uuid::now_v7().to_string(), ToOwned::to_owned);
         Self {
-            id: last_value(headers, INVOCATION_ID)
-                .filter(|id| is_id(id))
-                .map_or_else(|| Uuid::now_v7().to_string(), ToOwned::to_owned),
+            request_id: request_id(headers).unwrap_or(&id).to_owned(),
+            id,
             function,
             host_version: last_value(headers, HOST_VERSION).filter(|v| is_id(v)).map(ToOwned::to_owned),
             trace_parent: last_value(headers, TRACE_PARENT)
@@ -62,6 +66,14 @@ impl Invocation {
     pub fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
+}
+
+/// The caller's `x-request-id`, where it is fit to be logged and repeated: 8 to 128 letters, digits, `-`, `_` or `.`.
+pub fn request_id(headers: &HeaderMap) -> Option<&str> {
+    let text = headers.get("x-request-id")?.to_str().ok()?;
+    let fit = (8..=128).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    fit.then_some(text)
 }
 
 /// The last value of a header that the host appends to: in forwarded mode a client's forged one stays in

@@ -97,6 +97,14 @@ pub(super) fn check(app: &App, root: &Path) -> Result<Manifest, ManifestError> {
     Ok(Manifest { host, bindings })
 }
 
+/// A member by its name, whose case the host does not regard.
+fn member<'a>(
+    members: &'a serde_json::Map<String, serde_json::Value>,
+    name: &str,
+) -> Option<&'a serde_json::Value> {
+    members.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
 /// A JSON file as the host reads it, `None` if it does not exist.
 fn read_json(path: &Path) -> Result<Option<serde_json::Value>, String> {
     match std::fs::read(path) {

@@ -37,6 +37,10 @@ impl<T> QueueMessage<T> {
 /// `String` is the text itself, [`Json`] any deserialisable type, [`Binary`] the bytes of a binding with
 /// `dataType: binary`.
 pub trait Payload: Sized + Send + 'static {
+    /// Whether the binding must have `"dataType": "binary"`, so that the text is base64 of bytes. Any other binding gives
+    /// the text itself, and [`App::check`](super::App::check) refuses a `function.json` that says otherwise.
+    const BINARY: bool = false;
+
     /// Decodes the text. A message with an error is dead-lettered at once; one whose error may mend (or without a
     /// [`Settlement`](super::Settlement)) fails the invocation, so that the host retries and at last moves it to the
     /// poison queue.
@@ -96,6 +100,8 @@ impl<T: DeserializeOwned + Send + 'static> Payload for Json<T> {
 pub struct Binary(pub Bytes);
 
 impl Payload for Binary {
+    const BINARY: bool = true;
+
     fn decode(text: &str) -> Result<Self, PayloadError> {
         STANDARD.decode(text).map(|bytes| Self(bytes.into())).map_err(|_| {
             PayloadError::new(

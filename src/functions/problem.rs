@@ -35,6 +35,10 @@ pub const TOOK_TOO_LONG: ProblemType =
 pub const INTERNAL: ProblemType =
     ProblemType::new("internal", StatusCode::INTERNAL_SERVER_ERROR, "Internal error");
 
-/// Every type that a caller of an HTTP function can be answered with by the SDK itself.
+/// The invocation of a queue or timer function failed; the detail begins with its code. The host reads the status alone.
+pub const INVOCATION_FAILED: ProblemType =
+    ProblemType::new("invocation-failed", StatusCode::INTERNAL_SERVER_ERROR, "The invocation failed");
+
+/// Every type that the SDK itself answers with.
 pub const PROBLEM_TYPES: &[ProblemType] =
-    &[NOT_FOUND, MALFORMED_PATH, METHOD_NOT_ALLOWED, HOST_ONLY, TOOK_TOO_LONG, INTERNAL];
+    &[NOT_FOUND, MALFORMED_PATH, METHOD_NOT_ALLOWED, HOST_ONLY, TOOK_TOO_LONG, INTERNAL, INVOCATION_FAILED];

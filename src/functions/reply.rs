@@ -37,8 +37,8 @@ pub(super) fn done(log: &str, id: &str) -> Response {
 }
 
 /// A failed invocation. The host reads the status only; the problem is for whoever looks at the wire.
-pub(super) fn failed(code: &str, title: &str, id: &str) -> Response {
-    identified(HttpResponse::problem(StatusCode::INTERNAL_SERVER_ERROR, code, title, None), id)
+pub(super) fn failed(code: &str, why: &str, id: &str) -> Response {
+    identified(HttpResponse::refusal(&problem::INVOCATION_FAILED, Some(&format!("{code}: {why}"))), id)
 }
 
 /// A handler cut at its deadline.

@@ -12,10 +12,11 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::accept::survive;
 use super::app::App;
 use super::dispatch::{self, Dispatch};
 use super::manifest::{Manifest, ManifestError};
@@ -90,7 +91,7 @@ pub enum ServeError {
     #[error(transparent)]
     Registration(#[from] ManifestError),
     #[error("the listening socket failed: {0}; the process must be started again")]
-    Accept(#[source] io::Error),
+    Accept(io::Error),
     #[error("buffer_limit is {0} bytes; set it to at least 8192")]
     BufferLimit(usize),
 }
@@ -143,7 +144,7 @@ pub(super) async fn serve(app: App, listener: TcpListener, options: ServeOptions
             accepted = accepted => match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    survive(error).await?;
+                    survive(error).await.map_err(ServeError::Accept)?;
                     continue;
                 }
             },
@@ -183,24 +184,6 @@ pub(super) async fn serve(app: App, listener: TcpListener, options: ServeOptions
         connections.wait().await;
     }
     Ok(())
-}
-
-/// Errors of one connection, or of a moment, do not end serving.
-async fn survive(error: io::Error) -> Result<(), ServeError> {
-    /// File descriptors come back when connections end, which nothing tells.
-    const PAUSE: Duration = Duration::from_millis(50);
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted) {
-        return Ok(());
-    }
-    match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-            tracing::warn!(code = "accept.starved", %error, "no connection can be accepted; raise the limit of open files");
-            sleep(PAUSE).await;
-            Ok(())
-        }
-        _ => Err(ServeError::Accept(error)),
-    }
 }
 
 /// Small answers must not wait for an acknowledgement.

@@ -13,10 +13,19 @@ use url::{Host, Url};
 
 /// An address, or every address of a name, lies where callbacks may not go.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{host} is {why}; a target in a private network needs `allow_networks` in colloquy.toml")]
+#[error("{host} is {why}; {}", remedy(.why))]
 pub struct AddressRefused {
     host: String,
     why: &'static str,
+}
+
+const METADATA: &str = "a metadata address";
+
+fn remedy(why: &str) -> &'static str {
+    match why {
+        METADATA => "credentials are kept there, so no setting allows it",
+        _ => "a target in a private network needs `allow_networks` in colloquy.toml",
+    }
 }
 
 /// The rule for one target: the public Internet, and the private networks it was explicitly given.
@@ -36,7 +45,7 @@ impl AddressRule {
     pub fn refuses(&self, address: IpAddr) -> Option<&'static str> {
         let address = unwrapped(address);
         if is_metadata(address) {
-            return Some("a metadata address");
+            return Some(METADATA);
         }
         if self.allowed.iter().any(|network| network.contains(&address)) {
             return None;
@@ -208,6 +217,9 @@ mod tests {
         assert_eq!(rule.refuses("::ffff:10.1.2.3".parse().unwrap()), None);
         assert!(rule.refuses("10.2.0.1".parse().unwrap()).is_some());
         assert!(rule.refuses("169.254.169.254".parse().unwrap()).is_some());
+        let refused = |url: &str| rule.check_literal(&url.parse().unwrap()).unwrap_err().to_string();
+        assert!(refused("https://10.2.0.1/").contains("allow_networks"));
+        assert!(!refused("https://169.254.169.254/").contains("allow_networks"), "it would not help");
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sha2::Sha256;
 
-use crate::ids::{CallbackId, EventId};
+use crate::ids::{CallbackId, EventId, ResponseId};
 
 /// The event a callback tells of.
 #[derive(Clone, Debug)]
@@ -50,6 +50,38 @@ pub fn render(event: &CallbackEvent) -> Result<Vec<u8>, serde_json::Error> {
         source: &event.source,
         data,
         data_base64,
+    })
+}
+
+#[derive(Serialize)]
+struct TurnEnvelope<'a> {
+    object: &'static str,
+    id: EventId,
+    #[serde(rename = "type")]
+    event_type: &'a str,
+    created_at: i64,
+    data: TurnData,
+}
+
+#[derive(Serialize)]
+struct TurnData {
+    id: ResponseId,
+}
+
+/// The body of a callback that tells of a turn's end, as OpenAI's webhooks have it: an `event` whose id is the
+/// callback's, whose `type` is `response.completed` or its like, and whose `data` names the response.
+pub fn render_turn(
+    id: CallbackId,
+    event_type: &str,
+    ended_at: Timestamp,
+    response: ResponseId,
+) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(&TurnEnvelope {
+        object: "event",
+        id: EventId(id.0),
+        event_type,
+        created_at: ended_at.as_second(),
+        data: TurnData { id: response },
     })
 }
 
@@ -125,6 +157,18 @@ mod tests {
         let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(value["data_base64"], "/wA=");
         assert!(value.get("data").is_none());
+    }
+
+    #[test]
+    fn a_turns_end_is_told_of_as_openai_does() {
+        let (id, response) = (CallbackId::new(), ResponseId::new());
+        let body =
+            render_turn(id, "response.completed", Timestamp::from_second(9).unwrap(), response).unwrap();
+        let wanted = serde_json::json!({
+            "object": "event", "id": format!("evt_{}", id.0), "type": "response.completed", "created_at": 9,
+            "data": { "id": response.to_string() },
+        });
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&body).unwrap(), wanted);
     }
 
     #[test]

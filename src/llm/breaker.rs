@@ -97,6 +97,12 @@ impl Breaker {
         }
     }
 
+    /// Sets the gauge, so that it is there before the first failure.
+    pub fn measure(&self) {
+        let closed = self.state() == BreakerState::Closed;
+        gauge(Metric::LlmBreakerOpen, if closed { 0.0 } else { 1.0 }, &[&self.deployment]);
+    }
+
     fn open(&self, state: &mut State, pause: Duration) {
         *state = State::Open { until: clock::now() + pause, pause };
         gauge(Metric::LlmBreakerOpen, 1.0, &[&self.deployment]);

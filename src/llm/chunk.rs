@@ -2,12 +2,19 @@
 
 use std::sync::Arc;
 
+use crate::openresponses::LogProb;
+
 /// A piece of an answer. The log of a turn is a sequence of these, and every viewer's events follow from them alone,
 /// so that a stream can be resumed anywhere, by any process, under the same sequence numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Chunk {
     /// More of the answer's text.
     Text(Arc<str>),
+    /// The same with the log probabilities of its tokens.
+    TextLogProbs { delta: Arc<str>, logprobs: Arc<[LogProb]> },
+    /// The provider's filter takes back what it let pass: of the answer's text only so much stays, in UTF-16 code
+    /// units from its start. Nothing of it follows.
+    Retract { keep: u64 },
     /// More of a refusal.
     Refusal(Arc<str>),
     /// More of the reasoning's summary; a new `part` begins the next paragraph.
@@ -26,7 +33,7 @@ pub enum Chunk {
 }
 
 /// What a provider's stream says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Upstream {
     Chunk(Chunk),
     /// Tokens so far; a later count replaces an earlier one.
@@ -46,6 +53,18 @@ pub enum Finish {
     Length,
     /// The provider's filter cut it.
     ContentFilter,
+}
+
+impl Finish {
+    /// The word of OpenTelemetry's conventions, which is that of chat completions.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::ToolCalls => "tool_calls",
+            Self::Length => "length",
+            Self::ContentFilter => "content_filter",
+        }
+    }
 }
 
 /// Tokens as we count them: `input` includes what was read from and written to the provider's cache, `output`

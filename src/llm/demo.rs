@@ -5,6 +5,7 @@ mod answer;
 mod arguments;
 mod command;
 mod conversation;
+mod logprobs;
 mod tokens;
 mod vectors;
 
@@ -20,6 +21,7 @@ use self::answer::Answer;
 use self::command::Commands;
 use self::conversation::Conversation;
 use super::error::{ErrorClass, LlmError, from_answer};
+use super::retraction::units;
 use super::{Chunk, Finish, ModelRequest, TokenUsage, Upstream};
 
 pub use command::commands_markdown;
@@ -173,10 +175,22 @@ impl Script {
                     return Some(Finish::ContentFilter);
                 }
             }
-            let chunk = if refused { Chunk::Refusal(piece.into()) } else { Chunk::Text(piece.into()) };
+            let chunk = if refused {
+                Chunk::Refusal(piece.into())
+            } else if request.params.wants_logprobs() {
+                let logprob = logprobs::of(piece, request.params.top_logprobs.unwrap_or_default());
+                Chunk::TextLogProbs { delta: piece.into(), logprobs: [logprob].into() }
+            } else {
+                Chunk::Text(piece.into())
+            };
             if !self.token(chunk) {
                 return Some(Finish::Length);
             }
+        }
+        if commands.retract {
+            let keep = tokens::pieces(text).take(half).map(units).sum();
+            self.say_slowly(Chunk::Retract { keep });
+            return Some(Finish::ContentFilter);
         }
         Some(Finish::Stop)
     }

@@ -129,6 +129,11 @@ impl ErrorClass {
         )
     }
 
+    /// Whether a turn that can wait should: the provider is out, or used up to a limit, and that passes.
+    pub fn is_outage(self) -> bool {
+        self.is_retryable() || matches!(self, Self::Unavailable | Self::OwnQuota)
+    }
+
     /// Whether another deployment may do better.
     pub fn may_fail_over(self) -> bool {
         self.is_retryable() || matches!(self, Self::Auth | Self::NotFound | Self::Protocol | Self::OwnQuota)

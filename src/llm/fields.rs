@@ -41,7 +41,6 @@ const PROVIDERS: [ProviderKind; 5] = [
 
 const HERE: [Fate; 5] = [Here; 5];
 const PASSED: [Fate; 5] = [Passed; 5];
-const REFUSED: [Fate; 5] = [Refused; 5];
 
 const fn row(
     name: &'static str,
@@ -67,9 +66,13 @@ pub const FIELDS: &[Field] = &[
         p.includes(Include::ReasoningEncryptedContent)
     }),
     row("include", "message.input_image.image_url", HERE, "", |p| p.includes(Include::InputImageUrl)),
-    row("include", "message.output_text.logprobs", REFUSED, "log probabilities are not kept", |p| {
-        p.includes(Include::OutputTextLogprobs)
-    }),
+    row(
+        "include",
+        "message.output_text.logprobs",
+        [Passed, Passed, Passed, Refused, Passed],
+        "anthropic gives no log probabilities",
+        |p| p.includes(Include::OutputTextLogprobs),
+    ),
     row("tools", "", PASSED, "", |p| p.tools.is_some()),
     row(
         "tool_choice",
@@ -139,9 +142,13 @@ pub const FIELDS: &[Field] = &[
     row("frequency_penalty", "not 0", [Passed, Passed, Passed, Refused, Ignored], "", |p| {
         p.frequency_penalty.is_some_and(|penalty| penalty != 0.0)
     }),
-    row("top_logprobs", "not 0", REFUSED, "log probabilities are not kept", |p| {
-        p.top_logprobs.is_some_and(|number| number > 0)
-    }),
+    row(
+        "top_logprobs",
+        "not 0",
+        [Passed, Passed, Passed, Refused, Passed],
+        "asks for log probabilities without `include`, too; anthropic gives none",
+        |p| p.top_logprobs.is_some_and(|number| number > 0),
+    ),
     row("max_output_tokens", "", PASSED, "at most the deployment's `max_output_tokens`", |p| {
         p.max_output_tokens.is_some()
     }),
@@ -173,6 +180,7 @@ pub const FIELDS: &[Field] = &[
         p.user.is_some()
     }),
     row("on_disconnect", "", HERE, "ours", |p| p.on_disconnect.is_some()),
+    row("callback", "", HERE, "ours", |p| p.callback.is_some()),
 ];
 
 /// What only chat completions can ask for.

@@ -7,13 +7,14 @@ mod responses;
 #[cfg(test)]
 mod tests;
 
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::error::{ErrorClass, LlmError};
 use super::sse::Frames;
 use super::{Chunk, Finish, ModelRequest, Upstream};
 use crate::config::app::{DeploymentConfig, ProviderKind};
-use crate::openresponses::{AllowedTool, CreateResponse, SpecificTool, Tool, ToolChoice, ToolMode};
+use crate::openresponses::{AllowedTool, CreateResponse, LogProb, SpecificTool, Tool, ToolChoice, ToolMode};
 
 /// What a body is made from.
 #[derive(Clone, Copy, Debug)]
@@ -134,8 +135,16 @@ fn malformed(_: serde_json::Error) -> LlmError {
     LlmError::new(ErrorClass::Protocol).charged(true)
 }
 
-fn text(delta: &str) -> Option<Upstream> {
-    (!delta.is_empty()).then(|| Upstream::Chunk(Chunk::Text(delta.into())))
+/// A piece of text, if it says anything. `logprobs` is a list as providers write it; what makes no sense is left out.
+fn text(delta: &str, logprobs: Option<&RawValue>) -> Option<Upstream> {
+    let logprobs: Vec<LogProb> =
+        logprobs.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+    let chunk = match (delta.is_empty(), logprobs.is_empty()) {
+        (true, true) => return None,
+        (false, true) => Chunk::Text(delta.into()),
+        (_, false) => Chunk::TextLogProbs { delta: delta.into(), logprobs: logprobs.into() },
+    };
+    Some(Upstream::Chunk(chunk))
 }
 
 /// A finish without tool calls, corrected where tools were called: some servers say `stop` then.

@@ -27,6 +27,7 @@ use crate::config::LlmConfig;
 use crate::config::app::{AppConfig, ModelConfig};
 use crate::openresponses::{ApiError, CreateResponse, excerpt};
 
+pub(super) use call::tell_error;
 pub use embeddings::{Embedded, Embeddings};
 
 /// All models of a process. Connects to nothing until it is asked for an answer.
@@ -175,6 +176,13 @@ impl Router {
             breaker: deployment.breaker.state(),
         })
         .collect()
+    }
+
+    /// Sets the gauges of breakers.
+    pub fn measure(&self) {
+        for deployment in &self.deployments {
+            deployment.breaker.measure();
+        }
     }
 
     /// An answer that has begun. Tries the alias's deployments in order; if all of them fail in a way that may pass,

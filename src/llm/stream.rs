@@ -15,8 +15,9 @@ use super::error::{ErrorClass, LlmError};
 use super::prices::Price;
 use super::providers::Parser;
 use super::quota::Grant;
+use super::router::tell_error;
 use super::{TokenUsage, Upstream};
-use crate::telemetry::metrics::{Metric, count, record, time};
+use crate::telemetry::metrics::{Metric, System, count, external, record, time};
 
 /// How long the end of a body may take after the end of the answer, so that the connection can be used again.
 const END_OF_BODY: Duration = Duration::from_millis(10);
@@ -136,6 +137,7 @@ impl OpenStream {
                 self.ended = true;
                 if error.class.trips_breaker() {
                     self.deployment.breaker.failure();
+                    external(System::Model, &self.deployment.name, Some(error.code));
                 }
                 self.tell(error.code);
                 return Some(Err(error));
@@ -143,6 +145,7 @@ impl OpenStream {
             if self.ended {
                 if self.telling.is_some() {
                     self.deployment.breaker.success();
+                    external(System::Model, &self.deployment.name, None);
                     self.tell("");
                 }
                 return None;
@@ -234,7 +237,11 @@ impl OpenStream {
                 }
             }
             Upstream::Usage(usage) => self.usage = Some(*usage),
-            Upstream::Finish(_) => {}
+            Upstream::Finish(reason) => {
+                if let Some(Telling { span }) = &self.telling {
+                    span.record("gen_ai.response.finish_reasons", reason.as_str());
+                }
+            }
         }
     }
 
@@ -265,7 +272,7 @@ impl OpenStream {
                 .record("gen_ai.usage.reasoning.output_tokens", usage.reasoning);
         }
         if !error.is_empty() {
-            span.record("error.type", error);
+            tell_error(&span, error);
         }
         let outcome = if error.is_empty() { "succeeded" } else { error };
         count(Metric::LlmAttempts, 1, &[&self.deployment.name, outcome]);

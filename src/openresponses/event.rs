@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 
-use super::content::ContentPart;
+use super::content::{ContentPart, LogProb};
 use super::item::{Item, Summary};
 use super::response::Response;
 
@@ -40,14 +40,25 @@ pub enum Event<'a> {
         output_index: u32,
         content_index: u32,
         delta: &'a str,
-        logprobs: [(); 0],
+        logprobs: &'a [LogProb],
     },
     OutputTextDone {
         item_id: &'a str,
         output_index: u32,
         content_index: u32,
         text: &'a str,
-        logprobs: [(); 0],
+        logprobs: &'a [LogProb],
+    },
+    /// Ours, in the protocol's form for extensions: of the text of this part that was shown, only `text` stays.
+    OutputTextRetracted {
+        item_id: &'a str,
+        output_index: u32,
+        content_index: u32,
+        text: &'a str,
+        reason: &'static str,
+        /// As it stands now, its items among it.
+        #[serde(skip)]
+        response: &'a Response,
     },
     RefusalDelta {
         item_id: &'a str,
@@ -108,28 +119,6 @@ pub enum Event<'a> {
     },
 }
 
-impl Event<'_> {
-    /// The value of `type`.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Lifecycle { kind, .. }
-            | Self::Item { kind, .. }
-            | Self::ContentPart { kind, .. }
-            | Self::SummaryPart { kind, .. } => kind,
-            Self::OutputTextDelta { .. } => "response.output_text.delta",
-            Self::OutputTextDone { .. } => "response.output_text.done",
-            Self::RefusalDelta { .. } => "response.refusal.delta",
-            Self::RefusalDone { .. } => "response.refusal.done",
-            Self::ReasoningDelta { .. } => "response.reasoning.delta",
-            Self::ReasoningDone { .. } => "response.reasoning.done",
-            Self::SummaryDelta { .. } => "response.reasoning_summary_text.delta",
-            Self::SummaryDone { .. } => "response.reasoning_summary_text.done",
-            Self::ArgumentsDelta { .. } => "response.function_call_arguments.delta",
-            Self::ArgumentsDone { .. } => "response.function_call_arguments.done",
-        }
-    }
-}
-
 /// How events are framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoded {
@@ -139,11 +128,65 @@ pub enum Encoded {
     Json,
 }
 
+/// Whose names events have. The numbers are the same in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// The published schema's.
+    #[default]
+    OpenResponses,
+    /// OpenAI's, for its SDKs: raw reasoning is called otherwise there.
+    OpenAi,
+    /// The same without events of ours, for the helper `responses.stream()` of OpenAI's SDK for JavaScript, which throws
+    /// at what it does not know. It is shown the response as it stands instead.
+    OpenAiHelper,
+}
+
+/// The form in which somebody gets events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    pub encoded: Encoded,
+    pub dialect: Dialect,
+}
+
+impl From<Encoded> for Form {
+    fn from(encoded: Encoded) -> Self {
+        Self { encoded, dialect: Dialect::default() }
+    }
+}
+
 impl Event<'_> {
+    /// The value of `type`.
+    pub fn kind(&self, dialect: Dialect) -> &'static str {
+        match self {
+            Self::Lifecycle { kind, .. }
+            | Self::Item { kind, .. }
+            | Self::ContentPart { kind, .. }
+            | Self::SummaryPart { kind, .. } => kind,
+            Self::OutputTextDelta { .. } => "response.output_text.delta",
+            Self::OutputTextDone { .. } => "response.output_text.done",
+            Self::OutputTextRetracted { .. } => "colloquy:output_text_retracted",
+            Self::RefusalDelta { .. } => "response.refusal.delta",
+            Self::RefusalDone { .. } => "response.refusal.done",
+            Self::ReasoningDelta { .. } if dialect == Dialect::OpenResponses => "response.reasoning.delta",
+            Self::ReasoningDelta { .. } => "response.reasoning_text.delta",
+            Self::ReasoningDone { .. } if dialect == Dialect::OpenResponses => "response.reasoning.done",
+            Self::ReasoningDone { .. } => "response.reasoning_text.done",
+            Self::SummaryDelta { .. } => "response.reasoning_summary_text.delta",
+            Self::SummaryDone { .. } => "response.reasoning_summary_text.done",
+            Self::ArgumentsDelta { .. } => "response.function_call_arguments.delta",
+            Self::ArgumentsDone { .. } => "response.function_call_arguments.done",
+        }
+    }
+
     /// Appends the event under its number. Nothing is allocated but the buffer's own growth.
-    pub fn write(&self, sequence_number: u64, form: Encoded, out: &mut BytesMut) {
-        let kind = self.kind();
-        if form == Encoded::Sse {
+    pub fn write(&self, sequence_number: u64, form: Form, out: &mut BytesMut) {
+        let Form { encoded, dialect } = form;
+        if let (Self::OutputTextRetracted { response, .. }, Dialect::OpenAiHelper) = (self, dialect) {
+            let standing = Event::Lifecycle { kind: "response.in_progress", response };
+            return standing.write(sequence_number, form, out);
+        }
+        let kind = self.kind(dialect);
+        if encoded == Encoded::Sse {
             out.put_slice(b"event: ");
             out.put_slice(kind.as_bytes());
             out.put_slice(b"\ndata: ");
@@ -163,7 +206,7 @@ impl Event<'_> {
             out.truncate(from - 1);
             out.put_u8(b'}');
         }
-        if form == Encoded::Sse {
+        if encoded == Encoded::Sse {
             out.put_slice(b"\n\n");
         }
     }

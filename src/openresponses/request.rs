@@ -87,6 +87,9 @@ pub struct CreateResponse {
     /// Ours: what happens to the turn when the last viewer leaves, `continue` or `cancel`.
     #[serde(skip_serializing)]
     pub on_disconnect: Option<String>,
+    /// Ours: who is told of a background response's end, a target of `colloquy.toml` or a URL that one covers.
+    #[serde(skip_serializing)]
+    pub callback: Option<String>,
     /// Set if the request came as a chat completion.
     #[serde(skip)]
     pub chat: Option<OnlyChat>,
@@ -289,6 +292,11 @@ impl CreateResponse {
         self.include.as_ref().is_some_and(|list| list.contains(&what))
     }
 
+    /// Whether log probabilities of the answer's tokens are wanted: by name, or by how many of the likeliest.
+    pub fn wants_logprobs(&self) -> bool {
+        self.includes(Include::OutputTextLogprobs) || self.top_logprobs.is_some_and(|number| number > 0)
+    }
+
     /// Checks what needs nothing but the request itself: ranges, lengths, names, and that a turn has something to answer.
     pub fn validate(&self) -> Result<(), ApiError> {
         fn range(name: &str, value: Option<f64>, least: f64, most: f64) -> Result<(), ApiError> {
@@ -336,6 +344,7 @@ impl CreateResponse {
         length("safety_identifier", self.safety_identifier.as_ref(), 64)?;
         length("prompt_cache_key", self.prompt_cache_key.as_ref(), 64)?;
         length("user", self.user.as_ref(), 512)?;
+        length("callback", self.callback.as_ref(), 2_048)?;
         if let Some(metadata) = &self.metadata {
             check_metadata(metadata)?;
         }

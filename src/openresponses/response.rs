@@ -23,12 +23,25 @@ pub enum ResponseStatus {
 }
 
 impl ResponseStatus {
+    pub const ALL: [Self; 6] =
+        [Self::Queued, Self::InProgress, Self::Completed, Self::Incomplete, Self::Failed, Self::Cancelled];
+
     /// Whether nothing follows any more.
-    pub fn is_final(self) -> bool {
+    pub const fn is_final(self) -> bool {
         !matches!(self, Self::Queued | Self::InProgress)
     }
 
-    pub fn as_str(self) -> &'static str {
+    /// Whether a turn may go from this state to another. An end is an end. From `InProgress` it goes back when it is put
+    /// off, and to itself when its lease lapses; under the next epoch, both.
+    pub const fn may_become(self, next: Self) -> bool {
+        match self {
+            Self::Queued => matches!(next, Self::InProgress),
+            Self::InProgress => true,
+            Self::Completed | Self::Incomplete | Self::Failed | Self::Cancelled => false,
+        }
+    }
+
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
             Self::InProgress => "in_progress",

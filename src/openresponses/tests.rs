@@ -90,10 +90,10 @@ fn an_event_is_one_json_object_and_one_frame() {
         output_index: 0,
         content_index: 0,
         delta: "a\n\"b\"",
-        logprobs: [],
+        logprobs: &[],
     };
     let mut out = BytesMut::new();
-    event.write(7, Encoded::Sse, &mut out);
+    event.write(7, Encoded::Sse.into(), &mut out);
     let text = std::str::from_utf8(&out).unwrap();
     let data =
         text.strip_prefix("event: response.output_text.delta\ndata: ").unwrap().strip_suffix("\n\n").unwrap();
@@ -104,6 +104,83 @@ fn an_event_is_one_json_object_and_one_frame() {
         json!({"type": "response.output_text.delta", "sequence_number": 7, "item_id": "msg_1", "output_index": 0,
                "content_index": 0, "delta": "a\n\"b\"", "logprobs": []})
     );
+}
+
+#[test]
+fn each_dialect_has_its_names_and_all_have_the_same_numbers() {
+    let response = Response::begun(&CreateResponse::default(), "resp_1".into(), "demo".into(), 1);
+    let (item_id, output_index, content_index) = ("rs_1", 0, 0);
+    let delta = Event::ReasoningDelta { item_id, output_index, content_index, delta: "hm" };
+    let done = Event::ReasoningDone { item_id, output_index, content_index, text: "hm" };
+    let reason = "content_filter";
+    let retracted = Event::OutputTextRetracted {
+        item_id,
+        output_index,
+        content_index,
+        text: "a",
+        reason,
+        response: &response,
+    };
+    let written = |event: &Event<'_>, dialect| {
+        let mut out = BytesMut::new();
+        event.write(3, Form { encoded: Encoded::Json, dialect }, &mut out);
+        let value: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(value["sequence_number"], 3);
+        value
+    };
+    for (dialect, names) in [
+        (
+            Dialect::OpenResponses,
+            ["response.reasoning.delta", "response.reasoning.done", "colloquy:output_text_retracted"],
+        ),
+        (
+            Dialect::OpenAi,
+            [
+                "response.reasoning_text.delta",
+                "response.reasoning_text.done",
+                "colloquy:output_text_retracted",
+            ],
+        ),
+        (
+            Dialect::OpenAiHelper,
+            ["response.reasoning_text.delta", "response.reasoning_text.done", "response.in_progress"],
+        ),
+    ] {
+        let all = [&delta, &done, &retracted].map(|event| written(event, dialect));
+        assert_eq!(all.each_ref().map(|event| event["type"].as_str().unwrap()), names);
+        assert_eq!((&all[0]["delta"], &all[1]["text"]), (&json!("hm"), &json!("hm")));
+        let told = if dialect == Dialect::OpenAiHelper { &all[2]["response"]["id"] } else { &all[2]["text"] };
+        assert!(told == "resp_1" || told == "a", "{told}");
+        assert_eq!(all[2].get("response").is_some(), dialect == Dialect::OpenAiHelper);
+    }
+}
+
+#[test]
+fn log_probabilities_say_the_same_wherever_they_are_read() {
+    for (written, read) in [
+        ("-0.123456789012345", -0.123456789),
+        ("-5.5122365e-7", -5.5122365e-7),
+        ("-9999.0", -9999.0),
+        ("-1e-20", 0.0),
+        ("0", 0.0),
+    ] {
+        let json = format!(r#"{{"token":"\u00fc","logprob":{written},"bytes":null}}"#);
+        let first: LogProb = serde_json::from_str(&json).unwrap();
+        assert_eq!((first.logprob, first.bytes.as_slice()), (read, &[0xc3_u8, 0xbc][..]), "{written}");
+        let again = serde_json::to_string(&first).unwrap();
+        let second: LogProb = serde_json::from_str(&again).unwrap();
+        assert_eq!((serde_json::to_string(&second).unwrap(), &second), (again, &first));
+    }
+    let lists: [Value; 2] = [
+        json!({"type": "output_text", "text": "x"}),
+        json!({"type": "output_text", "text": "x", "logprobs": []}),
+    ];
+    for list in lists {
+        assert_eq!(
+            serde_json::to_value(serde_json::from_value::<ContentPart>(list).unwrap()).unwrap()["logprobs"],
+            json!([])
+        );
+    }
 }
 
 #[test]

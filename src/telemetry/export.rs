@@ -15,10 +15,11 @@ use opentelemetry_application_insights::HttpClient;
 use opentelemetry_otlp::{Protocol, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{MeterProviderBuilder, PeriodicReader};
-use opentelemetry_sdk::trace::TracerProviderBuilder;
+use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanProcessor, TracerProviderBuilder};
 use secrecy::ExposeSecret;
 use url::Url;
 
+use super::sampling::KeepErrors;
 use super::{BlockingToken, TelemetryError};
 use crate::config::{InsightsAuth, TelemetryConfig};
 
@@ -52,13 +53,17 @@ impl Exporters {
     /// Splits into what spans and what metrics need. Starts the threads that export.
     pub(super) fn install(self, mut tracer: TracerProviderBuilder) -> (TracerProviderBuilder, Readers) {
         let (mut otlp_metrics, mut insights_metrics) = (None, None);
+        let mut processors: Vec<Box<dyn SpanProcessor>> = Vec::new();
         if let Some((spans, metrics)) = self.otlp {
-            tracer = tracer.with_batch_exporter(spans);
+            processors.push(Box::new(BatchSpanProcessor::builder(spans).build()));
             otlp_metrics = Some(metrics);
         }
         if let Some((spans, metrics)) = self.insights {
-            tracer = tracer.with_batch_exporter(spans);
+            processors.push(Box::new(BatchSpanProcessor::builder(spans).build()));
             insights_metrics = Some(metrics);
+        }
+        if !processors.is_empty() {
+            tracer = tracer.with_span_processor(KeepErrors::new(processors));
         }
         let readers: Readers = Box::new(move |mut meters| {
             if let Some(exporter) = otlp_metrics {

@@ -2,14 +2,17 @@
 
 use std::fmt;
 use std::io::Write;
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
+use opentelemetry::trace::TraceContextExt as _;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
+use tracing::dispatcher::WeakDispatch;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
@@ -23,19 +26,33 @@ pub(super) fn stdout(line: &[u8]) {
 }
 
 /// The layer that writes each event `filter` lets pass as one JSON object with `timestamp` (RFC 3339, UTC), `level`,
-/// `target`, `message`, its own fields, and those of the spans around it; of equal names the innermost wins.
+/// `target`, `message`, its trace's id, its own fields, and those of the spans around it; of equal names the innermost
+/// wins.
 pub fn json_layer<S, W>(filter: EnvFilter, write: W) -> impl Layer<S> + use<S, W>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: Fn(&[u8]) + Send + Sync + 'static,
 {
-    JsonLayer { write, process: uuid::Uuid::now_v7().to_string() }.with_filter(SpansPass(filter))
+    let process = uuid::Uuid::now_v7().to_string();
+    JsonLayer { write, process, dispatch: OnceLock::new() }.with_filter(SpansPass(filter))
 }
 
 struct JsonLayer<W> {
     write: W,
     /// The `request_id` of lines that belong to no request: all of one process's starting and stopping.
     process: String,
+    /// By which the layer that knows trace ids is asked.
+    dispatch: OnceLock<WeakDispatch>,
+}
+
+impl<W> JsonLayer<W> {
+    fn trace_id(&self, span: &Id) -> Option<String> {
+        let dispatch = self.dispatch.get()?.upgrade()?;
+        let context = tracing_opentelemetry::get_otel_context(span, &dispatch)?;
+        let span = context.span();
+        let span = span.span_context();
+        span.is_valid().then(|| span.trace_id().to_string())
+    }
 }
 
 /// Fields in the order they came.
@@ -72,6 +89,11 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: Fn(&[u8]) + Send + Sync + 'static,
 {
+    fn on_register_dispatch(&self, dispatch: &Dispatch) {
+        // One subscriber has one layer.
+        drop(self.dispatch.set(dispatch.downgrade()));
+    }
+
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut fields = Fields::default();
         attributes.record(&mut fields);
@@ -102,6 +124,9 @@ where
                 }
             }
         }
+        if let Some(trace_id) = context.event_span(event).and_then(|span| self.trace_id(&span.id())) {
+            line.set("trace_id", trace_id);
+        }
         event.record(&mut line);
         line.name_if_silent(metadata.name());
         if !line.0.iter().any(|(name, _)| *name == "request_id") {
@@ -114,9 +139,11 @@ where
     }
 }
 
-/// Names that OpenTelemetry's layer understands and a log reader does not need.
+/// What only a trace needs of a span.
 fn is_internal(name: &str) -> bool {
-    name.starts_with("otel.")
+    ["otel.", "messaging.", "db.", "az.", "gen_ai.", "colloquy."]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
 }
 
 impl Visit for Fields {
@@ -257,6 +284,30 @@ mod tests {
         });
         assert_eq!(lines[0]["message"], "Exporter.Failed");
         assert_eq!(lines[1]["message"], "named.event");
+    }
+
+    #[test]
+    fn a_line_within_a_trace_says_which() {
+        const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&lines);
+        let layer = json_layer(EnvFilter::new("info"), move |line| sink.lock().unwrap().push(line.to_vec()));
+        let provider = opentelemetry_sdk::trace::SdkTracerProvider::builder()
+            .with_sampler(opentelemetry_sdk::trace::Sampler::AlwaysOff)
+            .build();
+        let traced = crate::telemetry::span_layer(&provider);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer).with(traced), || {
+            tracing::info!("outside");
+            let request = tracing::info_span!(target: "colloquy", "request");
+            crate::telemetry::trace::adopt(&request, Some(PARENT));
+            request.in_scope(|| {
+                tracing::info_span!(target: "colloquy", "inner").in_scope(|| tracing::info!("inside"))
+            });
+        });
+        let lines = lines.lock().unwrap();
+        let line = |at: usize| serde_json::from_slice::<Value>(&lines[at]).unwrap();
+        assert_eq!(line(0).get("trace_id"), None);
+        assert_eq!(line(1)["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
     }
 
     #[test]

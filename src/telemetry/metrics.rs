@@ -4,6 +4,9 @@
 //! values come from configuration or from an enum, never from a request: what an unknown source is called must not
 //! become a time series.
 
+mod external;
+mod load;
+mod signals;
 mod table;
 
 use std::sync::OnceLock;
@@ -16,12 +19,20 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::TextEncoder;
 
+pub use external::{System, external};
+pub use load::RuntimeLoad;
+pub use signals::{
+    Channel, Emitter, Level, Measure, SIGNALS, Signal, Source, Unit, signals_json, signals_markdown,
+};
 pub use table::{Definition, Kind, METRICS, Metric, metrics_markdown};
 
 use super::export::Readers;
 
 /// What stands in the attribute `source` where a request named a source that does not exist.
 pub const UNKNOWN: &str = "unknown";
+
+/// How often a process looks at what only it knows: its pool, its threads. Exporters ask less often.
+pub const EVERY: Duration = Duration::from_secs(15);
 
 static PIPELINE: OnceLock<Pipeline> = OnceLock::new();
 
@@ -196,11 +207,16 @@ pub fn lag(subject: &str, due: u64, oldest: Duration) {
 }
 
 /// The database pool: its limit, connections open and in use, callers waiting for one.
-pub fn database_pool(limit: u64, open: u64, in_use: u64, waiting: u64) {
+pub fn database_pool(limit: usize, open: usize, in_use: usize, waiting: usize) {
     gauge(Metric::DatabasePoolLimit, limit as f64, &[]);
     gauge(Metric::DatabasePoolConnections, in_use as f64, &["used"]);
     gauge(Metric::DatabasePoolConnections, open.saturating_sub(in_use) as f64, &["idle"]);
     gauge(Metric::DatabasePoolWaiting, waiting as f64, &[]);
+    gauge(Metric::DatabasePoolUtilization, share(in_use, limit), &[]);
+}
+
+fn share(part: usize, whole: usize) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 /// A database call failed; `class` is the error's stable code.
@@ -239,6 +255,7 @@ pub fn request(route: &str, status: u16, elapsed: Duration) {
 pub fn connections(open: usize, limit: usize) {
     gauge(Metric::ConnectionsOpen, open as f64, &[]);
     gauge(Metric::ConnectionsLimit, limit as f64, &[]);
+    gauge(Metric::ConnectionsUtilization, share(open, limit), &[]);
 }
 
 /// A connection was refused because there were too many.
@@ -254,6 +271,41 @@ pub fn turns_open(n: usize) {
 /// A turn ended: its final status, and what ended it.
 pub fn turn_ended(status: &str, reason: &str) {
     count(Metric::TurnsEnded, 1, &[status, reason]);
+}
+
+/// A turn as whoever asked for it met it.
+#[derive(Clone, Copy, Debug)]
+pub struct ServedTurn<'t> {
+    /// The alias asked for.
+    pub model: &'t str,
+    /// What it failed of; empty if it did not.
+    pub error: &'t str,
+    /// From the request to the end.
+    pub elapsed: Duration,
+    /// From the request to the first piece shown, if there was one.
+    pub to_first: Option<Duration>,
+    /// As the provider counts them, if it told.
+    pub output_tokens: Option<u64>,
+}
+
+/// A turn came to its end.
+pub fn turn_served(turn: &ServedTurn<'_>) {
+    const PROVIDER: &str = "colloquy";
+    let of = ["chat", PROVIDER, turn.model];
+    time(Metric::GenAiServerDuration, turn.elapsed, &["chat", PROVIDER, turn.model, turn.error]);
+    let Some(to_first) = turn.to_first else { return };
+    time(Metric::GenAiServerFirstToken, to_first, &of);
+    if let Some(rest @ 1..) = turn.output_tokens.and_then(|tokens| u32::try_from(tokens).ok()?.checked_sub(1))
+    {
+        time(Metric::GenAiServerPerToken, turn.elapsed.saturating_sub(to_first) / rest, &of);
+    }
+}
+
+/// A call to a model cost so much, in millionths of the currency that prices are in.
+pub fn spent(deployment: &str, micros: i64) {
+    if let Ok(cost @ 1..) = u64::try_from(micros) {
+        count(Metric::Cost, cost, &[deployment]);
+    }
 }
 
 /// A turn of a dead process was taken over: `ended`, or `restarted`.
@@ -339,5 +391,6 @@ mod tests {
         let text = prometheus_text().unwrap();
         assert!(text.contains("source=\"metrics-test\""), "{text}");
         assert!(text.contains("colloquy_database_pool_connections{state=\"idle\"} 2"), "{text}");
+        assert!(text.contains("colloquy_database_pool_utilization_ratio 0.2"), "{text}");
     }
 }

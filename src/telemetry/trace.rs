@@ -5,16 +5,29 @@ use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, Tra
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// Makes `span` a child of the span named by `traceparent`, and records the trace id in its field `trace_id` if it
-/// declares one. Call before the span is entered. A missing or malformed `traceparent` begins a new trace.
+/// Says of a context that its span is somebody else's, who does not decide what we keep.
+#[derive(Debug)]
+pub(super) struct Foreign;
+
+/// Makes `span` a child of the caller's span that `traceparent` names. Whether it is recorded is decided anew: what a
+/// caller asks for is not ours to pay. Call before the span is entered. A missing or malformed `traceparent` begins a new
+/// trace.
 pub fn adopt(span: &Span, traceparent: Option<&str>) {
-    if let Some(parent) = traceparent.and_then(parse)
-        && let Err(error) = span.set_parent(Context::new().with_remote_span_context(parent))
-    {
-        tracing::debug!(code = "telemetry.parent_ignored", %error, "a span had begun before its parent was known");
+    if let Some(parent) = traceparent.and_then(parse) {
+        set_parent(span, Context::new().with_remote_span_context(parent).with_value(Foreign));
     }
-    if span.has_field("trace_id") {
-        span.record("trace_id", tracing::field::display(context_of(span).trace_id()));
+}
+
+/// The same for a `traceparent` that we put into a message or a row ourselves: what was decided there holds.
+pub fn carry_on(span: &Span, traceparent: Option<&str>) {
+    if let Some(parent) = traceparent.and_then(parse) {
+        set_parent(span, Context::new().with_remote_span_context(parent));
+    }
+}
+
+fn set_parent(span: &Span, parent: Context) {
+    if let Err(error) = span.set_parent(parent) {
+        tracing::debug!(code = "telemetry.parent_ignored", %error, "a span had begun before its parent was known");
     }
 }
 
@@ -106,7 +119,7 @@ mod tests {
         let provider = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOff).build();
         let subscriber = tracing_subscriber::registry().with(crate::telemetry::span_layer(&provider));
         tracing::subscriber::with_default(subscriber, || {
-            let outer = tracing::info_span!(target: "colloquy", "outer", trace_id = tracing::field::Empty);
+            let outer = tracing::info_span!(target: "colloquy", "outer");
             adopt(&outer, Some(PARENT));
             let outer_parent = of(&outer);
             assert_eq!(trace_id(&outer_parent), trace_id(PARENT));
@@ -114,6 +127,13 @@ mod tests {
             let inner = outer.in_scope(|| tracing::info_span!(target: "colloquy", "inner"));
             assert_eq!(trace_id(&of(&inner)), trace_id(PARENT));
             assert_eq!(of(&outer), outer_parent, "asking again gives the same");
+            let invocation = tracing::info_span!(target: "colloquy::functions", parent: None, "invocation");
+            let handler = invocation.in_scope(|| tracing::info_span!(target: "colloquy", "handler"));
+            assert_eq!(
+                of(&handler),
+                of(&handler),
+                "the SDK's span is none of OpenTelemetry's, its child is one"
+            );
 
             let fresh = tracing::info_span!(target: "colloquy", parent: None, "fresh");
             adopt(&fresh, Some("nonsense"));

@@ -88,16 +88,6 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
-    /// Stable word for logs, metrics and rows.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::NotSigned { .. } => "not_signed",
-            Self::BadSignature { .. } => "bad_signature",
-            Self::Stale { .. } => "stale",
-            Self::NeedKeys => "unknown_key",
-        }
-    }
-
     pub(super) fn bad(reason: &'static str) -> Self {
         Self::BadSignature { reason }
     }
@@ -116,6 +106,12 @@ pub struct Refused {
 }
 
 impl Source {
+    /// What of the proof can be judged before the body is read, so that nothing is read for a request that cannot be
+    /// believed whatever its body is.
+    pub fn presented(&self, headers: &HeaderMap, query: Option<&str>) -> Result<(), VerifyError> {
+        self.scheme.presented(headers, query)
+    }
+
     /// Believes the delivery or says why not.
     ///
     /// `keys` matter to sources with Entra tokens alone (see [`Source::jwks_url`]); without them such a

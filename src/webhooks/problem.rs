@@ -16,7 +16,7 @@ pub const CONTENT_TYPE: &str = "application/problem+json";
 
 macro_rules! problems {
     ($($(#[$doc:meta])* $kind:ident = $status:ident, $slug:literal, $title:literal;)*) => {
-        /// What went wrong. They stand in the table of `docs/webhooks.md`, and a test compares them.
+        /// What went wrong. They stand in the table of `docs/errors.md`, and a test compares them.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum ProblemKind { $($(#[$doc])* $kind,)* }
 
@@ -71,6 +71,10 @@ problems! {
     CallbackRefused = BAD_REQUEST, "callback-refused", "Callback host not allowed";
     /// More requests than `rate_per_minute`.
     RateLimited = TOO_MANY_REQUESTS, "rate-limited", "Too many requests";
+    /// The body took longer than `INGRESS_TIMEOUT`: send it again.
+    TookTooLong = SERVICE_UNAVAILABLE, "took-too-long", "The request took too long";
+    /// There is no room for the body now: send it again.
+    Overloaded = SERVICE_UNAVAILABLE, "overloaded", "Too much at once";
     /// The delivery could not be made durable: send it again.
     QueueUnavailable = SERVICE_UNAVAILABLE, "queue-unavailable", "Cannot store the delivery now";
     /// The keys of Microsoft Entra ID could not be fetched: send it again.
@@ -150,6 +154,16 @@ impl Problem {
         );
         problem.status = source.busy_status();
         problem.retry(retry_after)
+    }
+
+    pub fn took_too_long(retry_after: Duration) -> Self {
+        Self::new(ProblemKind::TookTooLong, "The body did not arrive in time. Send it again.")
+            .retry(retry_after)
+    }
+
+    pub fn overloaded(retry_after: Duration) -> Self {
+        Self::new(ProblemKind::Overloaded, "Too many deliveries are being received. Send it again.")
+            .retry(retry_after)
     }
 
     pub fn queue_unavailable(retry_after: Duration) -> Self {

@@ -116,6 +116,20 @@ impl Scheme {
         }
     }
 
+    /// What of the proof can be judged without the body: whether it is there and of its form; of a credential, whether
+    /// it is right. [`Self::verify`] says the same.
+    pub fn presented(&self, headers: &HeaderMap, query: Option<&str>) -> Result<(), VerifyError> {
+        match self {
+            Self::Stripe(_) => stripe::read(headers).map(drop),
+            Self::StandardWebhooks(_) => standard_webhooks::read(headers).map(drop),
+            Self::Github(_) => github::read(headers).map(drop),
+            Self::Espocrm(_) => espocrm::read(headers).map(drop),
+            Self::Hmac(hmac) => hmac.read(headers).map(drop),
+            Self::Credential(credential) => credential.verify(headers, query).map(drop),
+            Self::Entra(_) => entra::Rules::read(headers).map(drop),
+        }
+    }
+
     /// Which secret proves the delivery, and when it was signed.
     pub fn verify(
         &self,
@@ -129,7 +143,9 @@ impl Scheme {
             Self::Github(macs) => github::verify(macs, delivery).map(Proof::timeless),
             Self::Espocrm(macs) => espocrm::verify(macs, delivery).map(Proof::timeless),
             Self::Hmac(hmac) => hmac.verify(delivery, tolerance_seconds),
-            Self::Credential(credential) => credential.verify(delivery).map(Proof::timeless),
+            Self::Credential(credential) => {
+                credential.verify(&delivery.headers, delivery.query.as_deref()).map(Proof::timeless)
+            }
             // A token's times are its own and not the delivery's: it is cached and shown again.
             Self::Entra(rules) => rules
                 .verify(delivery, tolerance_seconds, keys)

@@ -83,12 +83,22 @@ async fn check_looks_where_start_up_looks() {
         source = "stripe"
         action = "job"
         job = "complete-invocation"
+        [sources.sailpoint]
+        kind = "sailpoint"
+        sailpoint = { callback_hosts = ["tenant.api.identitynow.com"] }
     "#;
     std::fs::write(&broken, hopeless).expect("written");
     let place = [("FUNCTIONS_APP_ROOT_PATH", here), ("COLLOQUY_CONFIG", named)];
     let (good, said) = check(&[place[0], place[1], ("APP_ENV", "production")], &[]);
     assert!(!good, "{said}");
-    for part in ["targets.metadata", "targets.loopback", "targets.plain", "complete-invocation"] {
+    for part in [
+        "targets.metadata",
+        "targets.loopback",
+        "targets.plain",
+        "is for kind sailpoint",
+        "neither `async_output` nor `output` says what completes them",
+        "no route gives them to the job complete-invocation",
+    ] {
         assert!(said.contains(part), "{part} is not in {said}");
     }
     // On a developer's machine, its own addresses may be called.
@@ -142,6 +152,25 @@ async fn what_programs_read_has_public_ids_and_names() {
     let kinds: Vec<_> =
         sources.as_array().unwrap().iter().map(|source| source["kind"].as_str().unwrap()).collect();
     assert!(kinds.contains(&"azure-devops") && kinds.contains(&"event-grid"), "{kinds:?}");
+}
+
+#[tokio::test]
+async fn what_changes_something_tells_programs_what_it_changed() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let consumer = Consumer::start().await;
+    consumer.always(Answer::Status(410));
+    let app = FunctionApp::of(&database, &storage).consumer(&consumer).hurried().start().await;
+    let enable = ["callbacks", "enable", "consumer", "--json"];
+    assert_eq!(app.json(&enable).await, json!({ "target": "consumer", "enabled": false }));
+    assert_eq!(app.deliver_stripe(r#"{"id":"evt_gone","type":"invoice.paid"}"#).await.status(), 200);
+    eventually("a disabled target", SOON, async || {
+        database.count("SELECT count(*) FROM callback_targets").await == 1
+    })
+    .await;
+    assert_eq!(app.json(&enable).await, json!({ "target": "consumer", "enabled": true }));
+    let begun = app.json(&["backfill", "reseal-secrets", "--json"]).await;
+    assert_eq!((&begun["kind"], &begun["begun"]), (&json!("reseal-secrets"), &json!(true)));
+    assert!(begun["id"].as_str().is_some_and(|id| id.starts_with("job_")), "{begun}");
 }
 
 #[tokio::test]

@@ -1,10 +1,18 @@
 //! The conversation server as a process, driven by OpenAI's own SDKs and by plain requests. Always two instances where
 //! it matters.
 
+mod background;
 mod chat;
 mod compaction;
 mod conformance;
+mod lasting;
+mod logprobs;
+mod retraction;
+mod retries;
 mod scene;
 mod sdk;
+mod slow;
 mod socket;
+pub mod sse;
 mod turns;
+mod unwatched;

@@ -4,6 +4,7 @@ mod away;
 mod combined;
 mod conversations;
 mod ledger;
+mod outage;
 mod senders;
 
 use std::time::Duration;

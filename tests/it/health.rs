@@ -3,7 +3,7 @@
 use std::process::Output;
 use std::time::Duration;
 
-use colloquy::telemetry::metrics::METRICS;
+use colloquy::telemetry::metrics::{SIGNALS, Signal, Source};
 use serde_json::Value;
 
 use crate::support::{Consumer, FunctionApp, Proxy, SOON, TestDatabase, TestStorage, eventually, repository};
@@ -104,23 +104,16 @@ async fn metrics_have_the_names_of_the_table_and_count_what_happened() {
     let unseen = [
         "colloquy.dead_letters",
         "colloquy.database.errors",
+        "colloquy.external.errors",
+        "colloquy.external.failing",
         "colloquy.maintain.swept",
         "colloquy.access.refused",
     ];
-    let of_the_server = [
-        "http.",
-        "gen_ai.",
-        "colloquy.connections.",
-        "colloquy.turns.",
-        "colloquy.log.",
-        "colloquy.llm.",
-        "colloquy.budget.",
-        "colloquy.usage.",
-        "colloquy.rate_limited",
-        "colloquy.coordination.",
-    ];
-    let of_handlers =
-        METRICS.iter().filter(|metric| !of_the_server.iter().any(|of| metric.name.starts_with(of)));
+    let of_handlers = SIGNALS.iter().filter(|signal| match signal.source {
+        Source::Ours { emitter, .. } => emitter.includes("function-handlers"),
+        Source::Platform { .. } => false,
+    });
+    let of_handlers = of_handlers.filter_map(Signal::metric);
     for metric in of_handlers.filter(|metric| !unseen.contains(&metric.name)) {
         let name = metric.name.replace('.', "_");
         assert!(text.lines().any(|line| line.starts_with(&name)), "{name} is missing:\n{text}");

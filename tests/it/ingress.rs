@@ -126,6 +126,13 @@ async fn a_body_without_a_length_is_refused_and_one_of_the_wrong_length_too() {
     assert!(answer.contains("x-request-id: "), "{answer}");
     let answer = handler.raw(&format!("{head}content-length: 0\r\n\r\n")).await;
     assert!(answer.starts_with("HTTP/1.1 401 "), "an empty body proves nothing: {answer}");
+    let app = FunctionApp::on(NOWHERE, NOWHERE, &storage).start().await;
+    // Chunked is what counts, and this is none: a sender's mistake and not the host's.
+    let proof = app.stripe_signature("hello");
+    let both =
+        format!("{head}stripe-signature: {proof}\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n");
+    let answer = app.raw(&format!("{both}hello")).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "two lengths, neither of them kept: {answer}");
 }
 
 #[tokio::test]

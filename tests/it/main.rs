@@ -14,15 +14,20 @@
     reason = "a test fails by panicking, and starts what it likes"
 )]
 
+mod access;
 mod commands;
 mod conversation;
 mod faults;
+mod floods;
 mod harness;
 mod health;
 mod ingress;
 mod measured;
 mod models;
+mod respond;
 mod scene;
+mod scripts;
+mod seeing;
 mod startup;
 mod support;
 mod work;

@@ -5,7 +5,8 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 use crate::support::{
-    Consumer, FunctionApp, Port, SOON, Surroundings, TestDatabase, TestStorage, eventually, handlers_program,
+    Consumer, FunctionApp, Port, SOON, Surroundings, TestDatabase, TestStorage, eventually, exists,
+    handlers_program, signal,
 };
 
 /// Starts the handlers as the host does and waits for their end, which has to come by itself.
@@ -66,6 +67,72 @@ async fn what_keeps_the_handlers_from_starting_is_one_json_line_on_stdout() {
     let last = lines.last().expect("a line");
     assert_eq!(last["code"], "functions_differ", "{out}");
     assert!(last["error"].as_str().is_some_and(|error| error.contains("stray")), "{last}");
+}
+
+/// Settings that nothing can be made of.
+const BAD: [(&str, &str); 11] = [
+    ("FUNCTIONS_REQUEST_BODY_SIZE_LIMIT", "abc"),
+    ("AzureFunctionsJobHost__functionTimeout", "xx"),
+    ("AzureFunctionsJobHost__customHandler__initializationTimeout", "1m"),
+    ("APP_LOG_LEVEL", "inf0"),
+    ("APP_LOG_LEVEL", "5"),
+    ("APP_LOG_LEVEL", "colloquy=debug"),
+    ("EVENT_RETENTION", "5000000d"),
+    ("INGRESS_MAX_BYTES", "2097152"),
+    ("ENCRYPTION_KEY", "short"),
+    ("CALLBACK_SECRET_CONSUMER", "whsec_short"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "nonsense"),
+];
+
+#[tokio::test]
+async fn check_refuses_the_environments_that_start_up_refuses() {
+    let (database, storage) = (TestDatabase::empty().await, TestStorage::create());
+    let mut app = FunctionApp::of(&database, &storage).start_without_waiting();
+    app.kill();
+    let check = |change: &[(&str, &str)]| {
+        let mut command = Command::new(handlers_program());
+        command.args(["check", "--env"]).env_clear().envs(app.settings()).current_dir(app.root());
+        let output = command.envs(change.iter().copied()).output().expect("it runs");
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (good, said) = check(&[]);
+    assert!(good, "{said}");
+    for (name, value) in BAD {
+        let (good, said) = check(&[(name, value)]);
+        assert!(!good && said.contains(name), "check, {name}={value}: {said}");
+        let started = start(&app, |command| {
+            command.env(name, value);
+        });
+        let out = String::from_utf8_lossy(&started.stdout);
+        assert!(started.status.code() == Some(1) && out.contains(name), "start-up, {name}={value}: {out}");
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_is_told_to_end_is_started_again_and_devhost_ends_cleanly() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let mut app = FunctionApp::of(&database, &storage).start().await;
+    for sent in ["TERM", "INT", "TERM", "TERM"] {
+        let pid = app.handler_pid().await;
+        signal(pid, sent);
+        eventually("another handler", SOON, async || app.handler_pid().await != pid).await;
+        app.await_ready().await;
+    }
+    // Were it counted as an error, the third would have ended the host.
+    let log = app.log();
+    assert_eq!(
+        log.iter().filter(|line| line.contains("The handler exited with code 200")).count(),
+        4,
+        "{log:#?}"
+    );
+    assert_eq!(app.deliver_stripe(r#"{"id":"evt_1","type":"invoice.paid"}"#).await.status(), 200);
+    // As Ctrl-C in a terminal: all at once.
+    let handler = app.handler_pid().await;
+    let process = app.process();
+    signal(handler, "INT");
+    process.signal("INT");
+    assert_eq!(process.end(SOON).await.code(), Some(0));
+    eventually("no handler is left", SOON, async || !exists(handler)).await;
 }
 
 /// Every line has one, and what comes of a delivery has that of the delivery.

@@ -34,6 +34,7 @@
 
 mod app;
 mod azurite;
+mod collector;
 mod consumer;
 mod database;
 mod endpoint;
@@ -52,6 +53,7 @@ mod surroundings;
 
 pub use app::{FunctionApp, FunctionAppBuilder};
 pub use azurite::PrivateAzurite;
+pub use collector::{Collector, SeenSpan};
 pub use consumer::{Answer, CONSUMER_SECRET, Callback, Consumer};
 pub use database::TestDatabase;
 pub use endpoint::Endpoint;
@@ -59,7 +61,7 @@ pub use eventually::{SOON, eventually};
 pub use handler::Handler;
 pub use ports::Port;
 pub use postgres::PrivatePostgres;
-pub use process::{Process, exists, mortal, signal};
+pub use process::{Process, exists, mortal, resident_kib, signal};
 pub use proxy::Proxy;
 pub use redis::PrivateRedis;
 pub use signing::{sign_espocrm, sign_standard, sign_stripe, verify_standard};

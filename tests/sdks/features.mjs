@@ -93,9 +93,15 @@ async function fails(client) {
   await assert.rejects(create({ input: '/fail 429', stream: true }), OpenAI.RateLimitError);
 }
 
+/** The events of a response as somebody gets them who is no SDK. */
+async function plainly(id) {
+  const headers = { authorization: `Bearer ${process.env.OPENAI_API_KEY}` };
+  const answer = await fetch(`${process.env.OPENAI_BASE_URL}/responses/${id}?stream=true`, { headers });
+  const data = (await answer.text()).split('\n').filter((line) => line.startsWith('data: {'));
+  return data.map((line) => JSON.parse(line.slice('data: '.length)));
+}
+
 async function reasons(client) {
-  // Without `/think`: raw reasoning comes as `response.reasoning.delta`, as Open Responses has it, and this SDK's stream
-  // helper throws at events that it does not know. Its plain streams take them.
   const asked = { model, input: '/fast Why?', reasoning: { effort: 'low', summary: 'auto' }, store: false };
   const stream = client.responses.stream({ ...asked, include: ['reasoning.encrypted_content'] });
   const final = await stream.finalResponse();
@@ -103,11 +109,63 @@ async function reasons(client) {
   assert.equal(final.output[0].summary.length, 2);
   assert.ok(final.output[0].encrypted_content);
   assert.ok(final.usage.output_tokens_details.reasoning_tokens > 0);
+  // Raw reasoning has OpenAI's name here, and Open Responses' own for everybody else, under the same numbers.
+  const raw = client.responses.stream({ ...asked, store: true, input: '/fast /think Why?' });
+  const helped = await all(raw);
+  const { id, output } = await raw.finalResponse();
+  const thought = helped.filter((event) => event.type === 'response.reasoning_text.delta');
+  assert.equal(thought.map((event) => event.delta).join(''), output[0].content[0].text);
+  const plain = await plainly(id);
+  const named = (event) => [event.sequence_number, event.type.replace('reasoning_text', 'reasoning')];
+  assert.deepEqual(plain.map((event) => [event.sequence_number, event.type]), helped.map(named));
   const events = await all(await client.responses.create({ ...asked, input: '/fast /think Why?', stream: true }));
-  assert.ok(events.some((event) => event.type === 'response.reasoning.delta'));
+  assert.ok(events.some((event) => event.type === 'response.reasoning_text.delta'));
   assert.equal(events.at(-1).type, 'response.completed');
 }
 
+async function isTakenBack(client) {
+  // Said whole, then the filter takes the second half back.
+  const asked = { model, input: '/fast /retract Say "one two three four".' };
+  const kept = 'one two';
+  const whole = await client.responses.create(asked);
+  assert.deepEqual([whole.status, whole.incomplete_details.reason, whole.output_text], ['incomplete', 'content_filter', kept]);
+  const events = await all(await client.responses.create({ ...asked, stream: true }));
+  const told = events.find((event) => event.type === 'colloquy:output_text_retracted');
+  assert.deepEqual([told.text, told.reason], [kept, 'content_filter']);
+  assert.equal(events.at(-1).response.output[0].content[0].text, kept);
+  // The helper throws at events it does not know: it is shown the response as it stands instead.
+  const stream = client.responses.stream(asked);
+  const helped = await all(stream);
+  const final = await stream.finalResponse();
+  assert.deepEqual([final.status, final.output_text], ['incomplete', kept]);
+  const standing = helped.filter((event) => event.type === 'response.in_progress').at(-1);
+  assert.equal(standing.response.output[0].content[0].text, kept);
+  assert.equal(helped[standing.sequence_number].sequence_number, standing.sequence_number);
+  const plain = await plainly(final.id);
+  assert.equal(plain[standing.sequence_number].type, 'colloquy:output_text_retracted');
+  assert.equal(plain.length, helped.length);
+  // Resumed by the helper, which replays from the beginning.
+  const resumed = client.responses.stream({ response_id: final.id, starting_after: 3 });
+  assert.deepEqual((await all(resumed)).map((event) => event.sequence_number), plain.slice(4).map((event) => event.sequence_number));
+  assert.equal((await resumed.finalResponse()).output_text, kept);
+  const chat = await client.chat.completions.create({ model, messages: [{ role: 'user', content: asked.input }] });
+  assert.deepEqual([chat.choices[0].message.content, chat.choices[0].finish_reason], [kept, 'content_filter']);
+}
+
+async function isLikely(client) {
+  const asked = { model, input: '/fast Say "one two".', include: ['message.output_text.logprobs'], top_logprobs: 2 };
+  const stream = client.responses.stream(asked);
+  const deltas = (await all(stream)).filter((event) => event.type === 'response.output_text.delta');
+  const tokens = deltas.flatMap((event) => event.logprobs).map((logprob) => logprob.token);
+  const part = (await stream.finalResponse()).output[0].content[0];
+  assert.deepEqual(part.logprobs.map((logprob) => logprob.token), tokens);
+  assert.equal(tokens.join(''), part.text);
+  assert.ok(part.logprobs.every((logprob) => logprob.logprob < 0 && logprob.top_logprobs.length === 2));
+  const messages = [{ role: 'user', content: asked.input }];
+  const chat = await client.chat.completions.create({ model, messages, logprobs: true, top_logprobs: 2 });
+  assert.deepEqual(chat.choices[0].logprobs.content.map((logprob) => logprob.token), tokens);
+}
+
 const client = new OpenAI({ maxRetries: 0 });
-for (const part of [fillsForms, callsTools, sees, refusesAndIsCut, reasons, fails]) await part(client);
+for (const part of [fillsForms, callsTools, sees, refusesAndIsCut, isTakenBack, isLikely, reasons, fails]) await part(client);
 console.log('ok');

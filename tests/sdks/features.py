@@ -120,6 +120,46 @@ def is_cut(client: OpenAI) -> None:
     raises(openai.BadRequestError, lambda: client.responses.create(model=MODEL, input="x", max_output_tokens=1), param="max_output_tokens")
 
 
+def is_taken_back(client: OpenAI) -> None:
+    # Said whole, then the filter takes the second half back.
+    asked = {"model": MODEL, "input": '/fast /retract Say "one two three four".'}
+    kept = "one two"
+    whole = client.responses.create(**asked)
+    assert (whole.status, whole.incomplete_details.reason, whole.output_text) == ("incomplete", "content_filter", kept), whole
+    events = list(client.responses.create(**asked, stream=True))
+    told = next(event for event in events if event.type == "colloquy:output_text_retracted").to_dict()
+    assert (told["text"], told["reason"]) == (kept, "content_filter"), told
+    assert events[-1].type == "response.incomplete" and events[-1].response.output_text == kept
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    # The helper takes events it does not know.
+    with client.responses.stream(**asked) as stream:
+        helped = list(stream)
+    assert "colloquy:output_text_retracted" in [event.type for event in helped]
+    final = helped[-1].response
+    assert final.output[0].content[0].text == kept and len(helped) == len(events)
+    # Who comes later sees as many events, and nothing of it.
+    later = list(client.responses.retrieve(final.id, stream=True))
+    assert [event.type for event in later] == [event.type for event in events]
+    assert "".join(event.delta for event in later if event.type == "response.output_text.delta") == kept
+    assert client.responses.retrieve(final.id).output_text == kept
+    chat = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": asked["input"]}])
+    assert (chat.choices[0].message.content, chat.choices[0].finish_reason) == (kept, "content_filter")
+
+
+def is_likely(client: OpenAI) -> None:
+    asked = {"model": MODEL, "input": '/fast Say "one two".', "include": ["message.output_text.logprobs"], "top_logprobs": 2}
+    with client.responses.stream(**asked) as stream:
+        deltas = [event for event in stream if event.type == "response.output_text.delta"]
+        part = stream.get_final_response().output[0].content[0]
+    tokens = [logprob.token for event in deltas for logprob in event.logprobs]
+    assert [logprob.token for logprob in part.logprobs] == tokens and "".join(tokens) == part.text, part
+    assert all(logprob.logprob < 0 and len(logprob.top_logprobs) == 2 for logprob in part.logprobs)
+    chat = client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": asked["input"]}], logprobs=True, top_logprobs=2
+    )
+    assert [logprob.token for logprob in chat.choices[0].logprobs.content] == tokens
+
+
 def fails(client: OpenAI) -> None:
     create = client.responses.create
     raises(openai.InternalServerError, lambda: create(model=MODEL, input="/fail 500"), status_code=503, code="provider_error")
@@ -147,6 +187,13 @@ def reasons(client: OpenAI) -> None:
     history = [{"role": "user", "content": "/fast /think Why?"}, *final.output, {"role": "user", "content": "/fast And?"}]
     assert client.responses.create(model=MODEL, input=history, store=False).output_text
     assert client.responses.create(**asked).output[0].encrypted_content is None
+    # Raw reasoning has OpenAI's name, so that its SDK knows what it is.
+    thought = "".join(event.delta for event in events if event.type == "response.reasoning_text.delta")
+    assert thought and reasoning.content[0].text == thought, [event.type for event in events]
+    with client.responses.stream(**asked) as stream:
+        helped = [event.type for event in stream]
+        assert stream.get_final_response().output[0].content[0].text == thought
+    assert helped == [event.type for event in events]
 
 
 def runs_behind(client: OpenAI) -> None:
@@ -164,7 +211,7 @@ def runs_behind(client: OpenAI) -> None:
 
 def main() -> None:
     client = OpenAI(max_retries=0, timeout=60)
-    for part in (fills_forms, calls_tools, sees, refuses, is_cut, reasons, runs_behind, fails):
+    for part in (fills_forms, calls_tools, sees, refuses, is_cut, is_taken_back, is_likely, reasons, runs_behind, fails):
         part(client)
     print("ok", flush=True)
 

@@ -83,6 +83,25 @@ async fn of_many_who_put_new_one_creates() {
 }
 
 #[tokio::test]
+async fn a_version_is_written_over_once() {
+    let container = container();
+    assert_eq!(container.get_versioned("x").await.unwrap(), None);
+    container.put("x", Bytes::from_static(b"0"), "text/plain").await.unwrap();
+    let (content, version) = container.get_versioned("x").await.unwrap().unwrap();
+    assert_eq!(content, "0");
+    let puts = (0..8).map(|_| {
+        let (container, version) = (container.clone(), version.clone());
+        async move { container.put_over("x", &version, Bytes::from_static(b"1"), "text/plain").await.unwrap() }
+    });
+    let outcomes = futures_util::future::join_all(puts).await;
+    assert_eq!(outcomes.iter().filter(|written| **written).count(), 1, "{outcomes:?}");
+    assert_eq!(container.get("x").await.unwrap().as_deref(), Some(b"1".as_slice()));
+    container.delete("x").await.unwrap();
+    assert!(!container.put_over("x", &version, Bytes::new(), "text/plain").await.unwrap());
+    assert_eq!(container.get("x").await.unwrap(), None, "what is gone is not brought back");
+}
+
+#[tokio::test]
 async fn deleting_is_idempotent() {
     let container = container();
     container.put("x", Bytes::from_static(b"x"), "text/plain").await.unwrap();

@@ -3,7 +3,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::azure::testing::{Reply, Seen, StandIn, account_at, answer, nowhere};
-use crate::azure::{Storage, StorageError};
+use crate::azure::{Call, Storage, StorageError, TokenError};
 
 /// Neither form of an error may show what the request's address carried.
 fn assert_scrubbed(error: &StorageError) {
@@ -84,4 +84,11 @@ async fn failures_are_classed_by_what_to_do_about_them() {
         let shown = error.to_string();
         assert!(shown.contains("queue.put events") && shown.contains(service_code), "{shown}");
     }
+}
+
+#[test]
+fn with_all_its_causes_an_error_says_everything_once() {
+    let call = Call { operation: "queue.put", resource: "events".to_owned() };
+    let error = anyhow::Error::from(StorageError::NoToken { call, reason: TokenError::opaque() });
+    assert_eq!(format!("{error:#}"), error.to_string());
 }

@@ -328,7 +328,7 @@ async fn storage_without_a_token_says_so_and_sends_nothing() {
     let secure = account.url.as_str().replace("http://", "https://");
     let settings = StorageSettings::from_service_uris(&secure, &secure, tokens.clone()).unwrap();
     let error = Storage::new(settings).unwrap().queue("events").put("x", Duration::ZERO).await.unwrap_err();
-    let StorageError::NoToken { source, .. } = &error else { panic!("{error:?}") };
+    let StorageError::NoToken { reason: source, .. } = &error else { panic!("{error:?}") };
     assert_eq!(source.code(), "token_refused");
     assert!(error.is_outage());
     assert!(error.to_string().contains("AZURE_CLIENT_ID"), "{error}");

@@ -312,10 +312,10 @@ fn deployment(walk: &mut Walk<'_>, path: &str, config: &DeploymentConfig) {
 }
 
 impl AppConfig {
-    /// What keeps the models from being used: keys that are not set, and what `environment` does not allow. Asked only
-    /// by the process that uses models: the function app needs neither.
+    /// What keeps the models from being used: variables and keys that are not set, and what `environment` does not
+    /// allow. Asked only by a process that uses models.
     pub fn models_refused_in(&self, environment: AppEnvironment, keys: &ModelKeys) -> Vec<Mistake> {
-        let mut mistakes = Vec::new();
+        let mut mistakes = self.unset_for_models.clone();
         for (name, config) in &self.deployments {
             let place = |key: &str| format!("deployments.{name}.{key}");
             if config.provider == ProviderKind::Demo && environment == AppEnvironment::Production {

@@ -13,8 +13,17 @@ pub(super) enum Text {
     Open,
 }
 
+/// What is wrong with a string.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// Nobody could use it.
+    Form(String),
+    /// A variable has no value, which matters to whoever uses this one.
+    Unset(String),
+}
+
 /// Puts the environment's values in; `Err` lists what is wrong.
-pub(super) fn substitute(text: &str, environment: Option<&dyn Environment>) -> Result<Text, Vec<String>> {
+pub(super) fn substitute(text: &str, environment: Option<&dyn Environment>) -> Result<Text, Vec<Problem>> {
     let mut out = String::with_capacity(text.len());
     let mut problems = Vec::new();
     let mut substituted = false;
@@ -29,13 +38,15 @@ pub(super) fn substitute(text: &str, environment: Option<&dyn Environment>) -> R
         }
         out.push_str(&rest[..at]);
         let Some(end) = rest[at..].find('}') else {
-            problems.push("has ${ without }; write $${ for a literal ${".to_owned());
+            let problem = "has ${ without }; write $${ for a literal ${";
+            problems.push(Problem::Form(problem.to_owned()));
             return Err(problems);
         };
         let name = &rest[at + 2..at + end];
         rest = &rest[at + end + 1..];
         if !is_variable(name) {
-            problems.push(format!("${{{name}}} is not the name of an environment variable"));
+            let problem = format!("${{{name}}} is not the name of an environment variable");
+            problems.push(Problem::Form(problem));
             continue;
         }
         let Some(environment) = environment else {
@@ -43,9 +54,9 @@ pub(super) fn substitute(text: &str, environment: Option<&dyn Environment>) -> R
             continue;
         };
         match environment.get(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()) {
-            None => problems.push(format!("the environment variable {name} is not set")),
+            None => problems.push(Problem::Unset(format!("the environment variable {name} is not set"))),
             Some(value) if value.starts_with("@Microsoft.KeyVault(") => {
-                problems.push(format!("the Key Vault reference in {name} was not resolved"));
+                problems.push(Problem::Unset(format!("the Key Vault reference in {name} was not resolved")));
             }
             Some(value) => {
                 substituted = true;
@@ -86,8 +97,12 @@ mod tests {
         assert_eq!(with("cost: $5, $${HOST}"), Ok(Text::Literal("cost: $5, ${HOST}".into())));
         let problems = with("${NOPE} ${EMPTY} ${VAULT} ${no-name}").unwrap_err();
         assert_eq!(problems.len(), 4);
+        let said = |problem: &Problem, name: &str| match problem {
+            Problem::Unset(text) => name != "no-name" && text.contains(name),
+            Problem::Form(text) => name == "no-name" && text.contains(name),
+        };
         for name in ["NOPE", "EMPTY", "VAULT", "no-name"] {
-            assert!(problems.iter().any(|problem| problem.contains(name)), "{name}");
+            assert!(problems.iter().any(|problem| said(problem, name)), "{name}");
         }
         assert_eq!(with("${HOST").unwrap_err().len(), 1);
         assert_eq!(substitute("${HOST}", None), Ok(Text::Open));

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::models::micros;
 use super::shape::{Form, Key, Shape};
-use super::substitute::{Text, substitute};
+use super::substitute::{Problem, Text, substitute};
 use crate::config::{Environment, Mistake};
 
 /// Collects mistakes, and remembers where each path stands.
@@ -17,12 +17,23 @@ pub(super) struct Walk<'a> {
     text: &'a str,
     environment: Option<&'a dyn Environment>,
     places: BTreeMap<String, Range<usize>>,
+    /// Where the values of these places stand.
+    values: BTreeMap<String, Range<usize>>,
     pub mistakes: Vec<Mistake>,
+    /// Variables without a value that only a process which uses models needs.
+    pub unset_for_models: Vec<Mistake>,
 }
 
 impl<'a> Walk<'a> {
     pub(super) fn new(text: &'a str, environment: Option<&'a dyn Environment>) -> Self {
-        Self { text, environment, places: BTreeMap::new(), mistakes: Vec::new() }
+        Self {
+            text,
+            environment,
+            places: BTreeMap::new(),
+            values: BTreeMap::new(),
+            mistakes: Vec::new(),
+            unset_for_models: Vec::new(),
+        }
     }
 
     /// Notes a mistake at a path that was walked, or at the nearest table around it.
@@ -40,9 +51,52 @@ impl<'a> Walk<'a> {
         self.note(path, span, problem);
     }
 
+    /// Whether the file has something at a path.
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.values.contains_key(path)
+    }
+
+    /// Notes a mistake inside a text: `at` bytes from the beginning of `text`, which is the value at `path`.
+    pub(super) fn mistake_in(&mut self, path: &str, text: &str, at: Option<usize>, problem: &str) {
+        let Some(at) = at else { return self.mistake(path, problem) };
+        let start = self.values.get(path).and_then(|value| start_in(self.text, value.clone(), text));
+        match start {
+            Some(start) => self.note(path, Some(start + at..start + at), problem),
+            None => {
+                let (line, column) = position(text, at);
+                self.mistake(path, format!("line {line}, column {column} of it: {problem}"));
+            }
+        }
+    }
+
     pub(super) fn note(&mut self, path: &str, span: Option<Range<usize>>, problem: impl Into<String>) {
+        let mistake = self.at(path, span, problem);
+        self.mistakes.push(mistake);
+    }
+
+    fn at(&self, path: &str, span: Option<Range<usize>>, problem: impl Into<String>) -> Mistake {
         let position = span.map(|span| position(self.text, span.start));
-        self.mistakes.push(Mistake { place: path.to_owned(), position, problem: problem.into() });
+        Mistake { place: path.to_owned(), position, problem: problem.into() }
+    }
+
+    /// Notes what is wrong with a string. `true` if the rest of the file can be read all the same: what is missing is
+    /// for models.
+    fn unusable(&mut self, path: &str, span: &Range<usize>, problems: Vec<Problem>) -> bool {
+        let for_models = ["deployments.", "models.", "budgets."].iter().any(|table| path.starts_with(table));
+        let mut readable = true;
+        for problem in problems {
+            match problem {
+                Problem::Unset(problem) if for_models => {
+                    let mistake = self.at(path, Some(span.clone()), problem);
+                    self.unset_for_models.push(mistake);
+                }
+                Problem::Form(problem) | Problem::Unset(problem) => {
+                    readable = false;
+                    self.note(path, Some(span.clone()), problem);
+                }
+            }
+        }
+        readable
     }
 
     /// The table's values as JSON, those left out that are not as they should be.
@@ -63,6 +117,7 @@ impl<'a> Walk<'a> {
                 continue;
             };
             self.places.insert(place.clone(), name.span());
+            self.values.insert(place.clone(), value.span());
             if let Some(value) = self.value(&place, value, &key.shape) {
                 out.insert(key.name.to_owned(), value);
             }
@@ -87,6 +142,7 @@ impl<'a> Walk<'a> {
             (Shape::Named(form, keys), DeValue::Table(table)) => {
                 Some(self.named(path, table, form, keys).into())
             }
+            (Shape::Texts(of), DeValue::Table(table)) => Some(self.texts(path, table, of).into()),
             (Shape::Choice(choices), DeValue::Table(table)) => self.choice(path, span, table, choices),
             (Shape::Choice(choices), DeValue::String(word)) => self.bare_choice(path, span, word, choices),
             (Shape::List(of), DeValue::Array(items)) => {
@@ -106,7 +162,9 @@ impl<'a> Walk<'a> {
             (Shape::Money, DeValue::Integer(number)) if number.radix() == 10 => {
                 self.money(path, span, number.as_str())
             }
-            (Shape::Table(_) | Shape::Named(..) | Shape::List(_), _) => self.refuse(path, span, shape),
+            (Shape::Table(_) | Shape::Named(..) | Shape::Texts(_) | Shape::List(_), _) => {
+                self.refuse(path, span, shape)
+            }
             (_, DeValue::String(text)) => self.string(path, span, text, shape),
             _ => self.refuse(path, span, shape),
         }
@@ -151,6 +209,15 @@ impl<'a> Walk<'a> {
             }
         }
         out
+    }
+
+    fn texts(&mut self, path: &str, table: &DeTable<'_>, of: &'static Shape) -> Map<String, Value> {
+        let each = table.iter().filter_map(|(name, value)| {
+            let place = join(path, name.get_ref());
+            self.places.insert(place.clone(), name.span());
+            Some((name.get_ref().to_string(), self.value(&place, value, of)?))
+        });
+        each.collect()
     }
 
     fn choice(
@@ -211,12 +278,7 @@ impl<'a> Walk<'a> {
     fn string(&mut self, path: &str, span: Range<usize>, text: &str, shape: &'static Shape) -> Option<Value> {
         let text = match substitute(text, self.environment) {
             Ok(text) => text,
-            Err(problems) => {
-                for problem in problems {
-                    self.note(path, Some(span.clone()), problem);
-                }
-                return None;
-            }
+            Err(problems) => return self.unusable(path, &span, problems).then(|| stand_in(shape)),
         };
         let from_environment = !matches!(text, Text::Literal(_));
         let text = match text {
@@ -250,10 +312,7 @@ impl<'a> Walk<'a> {
             DeValue::String(text) => match substitute(text, self.environment) {
                 Ok(Text::Literal(text) | Text::Substituted(text)) => Some(text.into()),
                 Ok(Text::Open) => Some(text.as_ref().into()),
-                Err(problems) => {
-                    problems.into_iter().for_each(|problem| self.note(path, Some(span.clone()), problem));
-                    None
-                }
+                Err(problems) => self.unusable(path, &span, problems).then(|| text.as_ref().into()),
             },
             DeValue::Boolean(flag) => Some((*flag).into()),
             DeValue::Datetime(time) => Some(time.to_string().into()),
@@ -294,6 +353,24 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// Where a text begins in the file, as the value that stands at `value`. `None`: it has escapes.
+fn start_in(file: &str, value: Range<usize>, text: &str) -> Option<usize> {
+    Some(value.start + file.get(value)?.find(text)?)
+}
+
+pub(super) fn place_in_route(
+    file: &str,
+    route: usize,
+    key: &str,
+    text: &str,
+    at: usize,
+) -> Option<(usize, usize)> {
+    let document = DeTable::parse(file).ok()?;
+    let route = document.get_ref().get("routes")?.get_ref().as_array()?.get(route)?;
+    let value = route.get_ref().as_table()?.get(key)?.span();
+    Some(position(file, start_in(file, value, text)? + at))
+}
+
 fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
@@ -315,6 +392,7 @@ fn expected(shape: &Shape) -> String {
         Shape::List(of) => format!("a list, each of it {}", expected(of)),
         Shape::Table(_) => "a table".to_owned(),
         Shape::Named(..) => "tables by name".to_owned(),
+        Shape::Texts(of) => format!("a table, each value of it {}", expected(of)),
         Shape::Money => "an amount such as \"2.50\", not negative, with at most six places".to_owned(),
         Shape::Choice(choices) => format!("one of {}", words(choices.iter().map(|(word, _)| *word))),
         Shape::Any => "a value".to_owned(),

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::super::{CredentialKind, DatabaseAuth, InsightsAuth, StorageAccess};
+use super::super::{CredentialKind, DatabaseAuth, InsightsAuth, Kept, Sampling, StorageAccess};
 use super::*;
 use crate::jobs::kinds::JobKind;
 
@@ -63,6 +63,7 @@ fn the_least_environment_gives_the_defaults() {
     assert_eq!(schedule, [0, 5, 300, 1_800, 7_200, 18_000, 36_000, 36_000]);
     assert_eq!(config.work, WorkLimits::default());
     assert_eq!(config.telemetry.log_level, "info");
+    assert_eq!(config.telemetry.sampling, Sampling { kept: Kept::Share(1.0), follow_parent: false });
     assert!(config.telemetry.otlp_endpoint.is_none() && config.telemetry.insights.is_none());
     assert!(config.access.api_keys.is_empty());
 }
@@ -92,8 +93,7 @@ fn what_is_set_is_read() {
     let insights = config.telemetry.insights.unwrap();
     assert_eq!(insights.auth, InsightsAuth::Entra { client_id: Some("abc".into()) });
     assert_eq!(config.telemetry.otlp_headers.len(), 2);
-    assert!(config.telemetry.sampling.follow_parent);
-    assert!((config.telemetry.sampling.ratio - 0.25).abs() < f64::EPSILON);
+    assert_eq!(config.telemetry.sampling, Sampling { kept: Kept::Share(0.25), follow_parent: true });
 }
 
 #[test]
@@ -267,6 +267,7 @@ fn production_takes_identities() {
     ];
     let config = Setup::new("", &pairs).load().unwrap();
     assert_eq!(config.database.auth, DatabaseAuth::Entra);
+    assert_eq!(config.telemetry.sampling.kept, Kept::PerSecond(5.0));
     assert_eq!(config.identity.credential, CredentialKind::ManagedIdentity);
     let StorageAccess::Identity { queue_endpoint, blob_endpoint, client_id } = config.storage.access else {
         panic!("an identity was configured");
@@ -285,6 +286,12 @@ fn production_takes_identities() {
         "DATABASE_URL: holds a password",
     );
     assert_mistake(&with(&[("DB_PASSWORD", "pw")]), "DB_PASSWORD: is set although");
+    assert_mistake(
+        &with(&[("OTEL_TRACES_SAMPLER_ARG", "-1")]),
+        "OTEL_TRACES_SAMPLER_ARG: expected a number of",
+    );
+    let share = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "5")];
+    assert_mistake(&with(&share), "OTEL_TRACES_SAMPLER_ARG: expected a share from 0 to 1");
     let key = ("AzureWebJobsStorage", "DefaultEndpointsProtocol=https;AccountName=a;AccountKey=aGk=");
     assert_mistake(&with(&[key, ("AzureWebJobsStorage__accountName", "")]), "an account key is refused");
     assert_mistake(
@@ -303,6 +310,34 @@ fn production_takes_identities() {
         ("AzureWebJobsStorage__blobServiceUri", "https://b.example"),
     ];
     assert_mistake(&with(&half), "AzureWebJobsStorage__queueServiceUri: is not set although");
+}
+
+#[test]
+fn what_only_models_need_is_asked_of_those_who_use_models() {
+    let toml = "[deployments.gpt]\nprovider = \"openai\"\nauth = \"none\"\nurl = \"${LLM_URL}\"\n\
+                tokens_per_minute = \"${LLM_TPM}\"\n[models.gpt]\ndeployments = [\"gpt\"]\n\
+                [budgets]\ntotal = \"${BUDGET}\"";
+    let with_models = |setup: &Setup| {
+        let found = Config::load_with_models(&setup.environment, &["echo"]);
+        found.err().map(|errors| errors.0).unwrap_or_default().iter().map(ToString::to_string).collect()
+    };
+    let setup = Setup::new(toml, &[]);
+    assert_eq!(setup.mistakes(), Vec::<String>::new(), "a process without models starts");
+    let found: Vec<String> = with_models(&setup);
+    for place in ["deployments.gpt.url", "deployments.gpt.tokens_per_minute", "budgets.total"] {
+        assert_mistake(&found, place);
+    }
+    assert_mistake(&found, "the environment variable LLM_URL is not set");
+    assert_eq!(found.len(), 3, "{found:#?}");
+
+    let set = [("LLM_URL", "https://llm.example/v1"), ("LLM_TPM", "1000"), ("BUDGET", "5")];
+    let setup = Setup::new(toml, &set);
+    assert_eq!(with_models(&setup), Vec::<String>::new());
+    assert_eq!(setup.load().unwrap().app.deployments["gpt"].url.as_deref(), Some("https://llm.example/v1"));
+    // What is set must be right in any case, and a variable's name too.
+    let wrong = Setup::new(toml, &[("LLM_URL", "nonsense")]);
+    assert_mistake(&wrong.mistakes(), "deployments.gpt.url");
+    assert_mistake(&Setup::new(&toml.replace("LLM_URL", "LLM-URL"), &[]).mistakes(), "deployments.gpt.url");
 }
 
 #[test]
@@ -326,4 +361,31 @@ fn the_file_in_force() {
     let file = AppFile::find(&environment).unwrap();
     assert_eq!(file.path, None);
     assert!(AppConfig::parse(&file.text, None, &JobKind::names()).is_ok(), "the file compiled in is right");
+}
+
+#[test]
+fn the_conversation_server_needs_no_storage() {
+    let setup = Setup::new("", &[("AzureWebJobsStorage", "")]);
+    assert_mistake(&setup.mistakes(), "AzureWebJobsStorage: is not set");
+    let (config, _) = Config::load_with_models(&setup.environment, &[]).unwrap();
+    assert!(matches!(config.storage.access, StorageAccess::Absent));
+}
+
+#[test]
+fn a_key_names_only_targets_that_there_are() {
+    let key = |limits: &str| {
+        let hash = "0".repeat(64);
+        format!(r#"[{{"name":"k","sha256":"{hash}","scopes":[],"owner":"o","limits":{limits}}}]"#)
+    };
+    let target = "[targets.t]\nurl = \"https://t.example/\"";
+    let secret = ("CALLBACK_SECRET_T", "whsec_MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAw");
+    for known in [r#"{"callback":"t","callback_targets":["t"]}"#, r#"{"callback":"https://t.example/"}"#] {
+        assert!(Setup::new(target, &[("AUTH_API_KEYS", &key(known)), secret]).load().is_ok(), "{known}");
+    }
+    for unknown in [r#"{"callback":"u"}"#, r#"{"callback_targets":["t","u"]}"#] {
+        let setup = Setup::new(target, &[("AUTH_API_KEYS", &key(unknown)), secret]);
+        let wanted =
+            "AUTH_API_KEYS: entry \"k\" names the callback target \"u\", which colloquy.toml has not";
+        assert_mistake(&setup.mistakes(), wanted);
+    }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::Sink;
 use crate::openresponses::{
-    Compaction, ContentPart, Event, FunctionCall, Item, ItemStatus, Message, Reasoning, Role, Summary,
+    Compaction, ContentPart, Event, FunctionCall, Item, ItemStatus, LogProb, Message, Reasoning, Role,
+    Summary,
 };
 
 /// An item that more may come for.
@@ -19,7 +20,7 @@ pub(super) struct Open {
 pub(super) enum Body {
     Message {
         parts: Vec<ContentPart>,
-        current: Option<(PartKind, String)>,
+        current: Option<Part>,
     },
     Reasoning {
         summary: Vec<Summary>,
@@ -40,6 +41,27 @@ pub(super) enum Body {
 pub(super) enum PartKind {
     Text,
     Refusal,
+}
+
+/// A part of a message that more may come for.
+#[derive(Clone, Debug)]
+pub(super) struct Part {
+    pub kind: PartKind,
+    pub text: String,
+    pub logprobs: Vec<LogProb>,
+}
+
+impl Part {
+    pub fn empty(kind: PartKind) -> Self {
+        Self { kind, text: String::new(), logprobs: Vec::new() }
+    }
+
+    pub fn content(self) -> ContentPart {
+        match self.kind {
+            PartKind::Text => ContentPart::output_text_with(self.text, self.logprobs),
+            PartKind::Refusal => ContentPart::Refusal { refusal: self.text },
+        }
+    }
 }
 
 impl Open {
@@ -82,31 +104,23 @@ pub(super) fn index_of(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-pub(super) fn part_of(kind: PartKind, text: String) -> ContentPart {
-    match kind {
-        PartKind::Text => ContentPart::output_text(text),
-        PartKind::Refusal => ContentPart::Refusal { refusal: text },
-    }
-}
-
 pub(super) fn close_part(
     item_id: &str,
     output_index: u32,
     parts: &mut Vec<ContentPart>,
-    current: &mut Option<(PartKind, String)>,
+    current: &mut Option<Part>,
     sequence: &mut u64,
     sink: &mut impl Sink,
 ) {
-    let Some((kind, text)) = current.take() else { return };
+    let Some(part) = current.take() else { return };
     let content_index = index_of(parts.len());
-    let done = match kind {
-        PartKind::Text => {
-            Event::OutputTextDone { item_id, output_index, content_index, text: &text, logprobs: [] }
-        }
-        PartKind::Refusal => Event::RefusalDone { item_id, output_index, content_index, refusal: &text },
+    let (text, logprobs) = (part.text.as_str(), part.logprobs.as_slice());
+    let done = match part.kind {
+        PartKind::Text => Event::OutputTextDone { item_id, output_index, content_index, text, logprobs },
+        PartKind::Refusal => Event::RefusalDone { item_id, output_index, content_index, refusal: text },
     };
     sink.event(*sequence, &done);
-    let part = part_of(kind, text);
+    let part = part.content();
     let kind = "response.content_part.done";
     sink.event(
         *sequence + 1,

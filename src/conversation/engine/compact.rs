@@ -10,10 +10,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Engine;
 use super::create::Start;
 use super::input::OwnItem;
+use super::{Engine, away};
 use crate::access::Principal;
+use crate::database::threads::{self, Window};
+use crate::llm::retraction::beginning;
 use crate::llm::spend::{Reason, Settlement};
 use crate::llm::{Alias, Chunk, ModelRequest, TokenUsage, Upstream, estimate_item};
 use crate::openresponses::{
@@ -57,8 +59,16 @@ pub struct Compacted {
 }
 
 impl Engine {
-    /// Replaces compaction items by what they stand for: nothing before the last one is shown.
-    pub(super) fn opened(&self, owner: &str, items: Vec<Arc<Item>>) -> Result<Vec<Arc<Item>>, ApiError> {
+    /// Replaces compaction items by what they stand for: nothing before the last one is shown. The first `past` items are
+    /// the window's, whose summaries were made for the owners of its threads or by the caller's own words; the others come
+    /// from the caller.
+    pub(super) async fn opened(
+        &self,
+        who: &Principal,
+        window: Option<&Window>,
+        items: Vec<Arc<Item>>,
+        past: usize,
+    ) -> Result<Vec<Arc<Item>>, ApiError> {
         let Some(last) = items.iter().rposition(|item| matches!(**item, Item::Compaction(_))) else {
             return Ok(items);
         };
@@ -68,10 +78,23 @@ impl Engine {
             let message = "A compaction item cannot be opened: it was not made for you by this server, or its key is gone.";
             ApiError::invalid("compaction_unreadable", "input", message)
         };
-        let text = sealer.open(&context(owner), &compaction.encrypted_content).map_err(|_| foreign())?;
+        let open = |owner: &str| sealer.open(&context(owner), &compaction.encrypted_content).ok();
+        let text = match window.filter(|_| last < past) {
+            None => open(&who.owner),
+            Some(window) => match (open(&window.owner).or_else(|| open(&who.owner)), window.thread()) {
+                (None, Some(thread)) => {
+                    let client = self.client().await?;
+                    let owners = threads::owners_of_past(&client, thread).await.map_err(away)?;
+                    owners.iter().find_map(|owner| open(owner))
+                }
+                (text, _) => text,
+            },
+        };
+        let text = text.ok_or_else(foreign)?;
         let sealed: Sealed = serde_json::from_str(text.expose_secret()).map_err(|_| foreign())?;
         let words = format!("(A summary of what was said before.)\n{}", sealed.summary);
-        // As the user's words, not ours: a summary may carry what somebody wanted the model to obey.
+        // As the user's words, not ours: a summary may carry what somebody wanted the model to obey. Without an id, since
+        // it is nobody's item.
         let mut shown = vec![Arc::new(message(Role::User, words))];
         shown.extend(sealed.kept);
         shown.extend(items.into_iter().skip(last + 1));
@@ -79,10 +102,11 @@ impl Engine {
     }
 
     /// Summarises what goes before a turn, if the turn asks for that once it is longer than a threshold, and it is. The
-    /// turn's own input is kept as it is.
+    /// turn's own input is kept as it is. `owner`: whose the turn is.
     pub(super) async fn compact_if_asked(
         &self,
         start: &Start<'_>,
+        owner: &str,
         items: &[Arc<Item>],
         own: &[OwnItem],
     ) -> Result<Option<Item>, ApiError> {
@@ -106,11 +130,12 @@ impl Engine {
             return Ok(None);
         }
         let kept = own.iter().map(|own| Arc::clone(&own.item)).collect();
-        let compacted = self.summarise(start.who, start.id.0, start.alias, past, None, kept).await?;
+        let compacted = self.summarise((start.who, owner), start.id.0, start.alias, past, None, kept).await?;
         Ok(Some(compacted.item))
     }
 
-    /// `POST /v1/responses/compact`: everything given, or everything up to a stored response, as one compaction item.
+    /// `POST /v1/responses/compact`: everything given, or everything up to a stored response, as one compaction item. The
+    /// user's messages stand before it, for whoever reads the list; a model is shown what the compaction stands for.
     pub async fn compact(
         &self,
         who: &Principal,
@@ -129,20 +154,25 @@ impl Engine {
         params.validate()?;
         let (alias, items) = self.context(who, params).await?;
         let id = Uuid::now_v7();
-        let compacted = self.summarise(who, id, &alias, &items, instructions.as_deref(), Vec::new()).await?;
+        let compacted = self
+            .summarise((who, &who.owner), id, &alias, &items, instructions.as_deref(), Vec::new())
+            .await?;
+        let mut output: Vec<Item> =
+            items.iter().filter(|item| is_users(item)).map(|item| (**item).clone()).collect();
+        output.push(compacted.item);
         Ok(CompactionResource {
             id: format!("resp_{id}"),
             object: "response.compaction",
             created_at: jiff::Timestamp::now().as_second(),
-            output: vec![compacted.item],
+            output,
             usage: super::run::shown(compacted.usage),
         })
     }
 
-    /// Summarises `past` on the alias's small model. Metered like a turn.
+    /// Summarises `past` on the alias's small model, for an owner. Metered like a turn of the caller's.
     pub async fn summarise(
         &self,
-        who: &Principal,
+        (who, owner): (&Principal, &str),
         response: Uuid,
         alias: &Arc<Alias>,
         past: &[Arc<Item>],
@@ -175,6 +205,9 @@ impl Engine {
                 loop {
                     match stream.next().await {
                         Some(Ok(Upstream::Chunk(Chunk::Text(text)))) => summary.push_str(&text),
+                        Some(Ok(Upstream::Chunk(Chunk::Retract { keep }))) => {
+                            summary.truncate(beginning(&summary, keep).len());
+                        }
                         Some(Ok(Upstream::Usage(tokens))) => paying.usage = Some(tokens),
                         Some(Ok(_)) => {}
                         Some(Err(error)) => {
@@ -201,7 +234,7 @@ impl Engine {
         paying.charge(&rows);
         result?;
         let sealed = serde_json::to_string(&Sealed { summary, kept }).map_err(|_| ApiError::internal())?;
-        let sealed = sealer.seal(&context(&who.owner), &SecretString::from(sealed)).map_err(|error| {
+        let sealed = sealer.seal(&context(owner), &SecretString::from(sealed)).map_err(|error| {
             tracing::error!(code = "compaction.unsealed", %error, "a summary could not be sealed");
             ApiError::internal()
         })?;
@@ -212,6 +245,11 @@ impl Engine {
         });
         Ok(Compacted { item, usage })
     }
+}
+
+/// Whether an item is a message that a user wrote; a summary put in their place has no id.
+fn is_users(item: &Item) -> bool {
+    matches!(item, Item::Message(message) if message.role == Role::User && !message.id.is_empty())
 }
 
 /// What a summary is bound to.

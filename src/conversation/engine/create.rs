@@ -1,24 +1,24 @@
 //! From a request to a running turn.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::input::{Entry, OwnItem, check_outputs, entries, no_such_item};
+use super::input::{OwnItem, check_outputs, entries, title};
+use super::jobs::ForJob;
+use super::past::fitting;
 use super::paying::Paying;
+use super::retries::key_reused;
 use super::turn::{NewTurn, OnDisconnect, Turn};
 use super::{Engine, away};
 use crate::access::{Admitted, Principal};
 use crate::conversation::combinations::{self, Transport};
-use crate::conversation::window::{self, Past};
 use crate::database::threads::{self, Anchor, NewItem, Window};
-use crate::database::turns::{self, Begun, Held, Idempotency};
+use crate::database::turns::{self, Begun, Callback, Held, Runner};
 use crate::ids::{ConversationId, ResponseId};
-use crate::llm::{Alias, Chunk, ModelRequest, estimate_params, no_such_model};
-use crate::openresponses::{
-    ApiError, ContentPart, CreateResponse, Include, Item, Response, Role, Truncation, excerpt,
-};
+use crate::llm::{Alias, Chunk, ModelRequest, no_such_model};
+use crate::openresponses::{ApiError, CreateResponse, Include, Item, Response, Truncation, excerpt};
 
 /// How a request came, beside what it says.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct Call {
     pub digest: [u8; 32],
     /// What a WebSocket remembers of the turn before, if that was not stored.
     pub local: Option<Arc<Local>>,
+    /// It comes from a job.
+    pub job: Option<ForJob>,
 }
 
 /// A turn that only its connection remembers.
@@ -48,9 +50,6 @@ struct Before {
     items: Vec<Arc<Item>>,
 }
 
-/// Positions of a window that are read at most. Far more than any model's window holds in practice.
-pub(super) const WINDOW_ITEMS: i32 = 10_000;
-
 impl Engine {
     /// Begins a turn, or finds the one that an earlier try of the same request began. `admitted`: the caller's room,
     /// which the turn takes up until its end.
@@ -59,30 +58,57 @@ impl Engine {
     pub async fn create(
         &self,
         who: &Principal,
-        mut request: CreateResponse,
+        request: CreateResponse,
         call: Call,
         admitted: Admitted,
     ) -> Result<Arc<Turn>, ApiError> {
+        self.create_admitted(who, request, call, Some(admitted)).await
+    }
+
+    pub(super) async fn create_admitted(
+        &self,
+        who: &Principal,
+        mut request: CreateResponse,
+        call: Call,
+        admitted: Option<Admitted>,
+    ) -> Result<Arc<Turn>, ApiError> {
+        let asked = Instant::now();
         request.validate()?;
         combinations::check(&request, call.transport)?;
+        let callback = self.0.callbacks.of(who, &request)?;
         let alias = self.alias(request.model.as_deref())?;
         alias.check(&request)?;
         self.room()?;
-        if let Some(first) = self.0.recent.find(&who.owner, &call)
-            && let Some(turn) = self.local(&who.owner, first).filter(|turn| !turn.is_spoilt())
-        {
+        if let Some(turn) = self.first_try(who, &request, &call).await? {
             return Ok(turn);
         }
+        let unwatched = self.unwatched(&request)?;
         let input = entries(request.input.take())?;
         let request = Arc::new(request);
-        let start = Start { who, id: ResponseId::new(), request: &request, call: &call, alias: &alias };
+        let start = Start {
+            who,
+            id: ResponseId::new(),
+            request: &request,
+            call: &call,
+            alias: &alias,
+            callback: callback.as_ref(),
+        };
         let own = self.resolve(who, input).await?;
-        let Placed { beginning, items, mut paying, compaction } = self.place(&start, &own).await?;
-        paying.admitted = Some(admitted);
+        let placed = match self.place(&start, &own).await {
+            // Perhaps it is the first try of this request that has it locked.
+            Err(error) if error.code == LOCKED && call.idempotency_key.is_some() => {
+                return self.stored_first_try(who, &call).await?.ok_or(error);
+            }
+            placed => placed?,
+        };
+        let Placed { beginning, items, mut paying, compaction } = placed;
+        paying.admitted = admitted;
+        paying.unwatched = unwatched;
         let turn = match beginning {
             Beginning::New(turn) => turn,
             Beginning::Repeated(id) => return self.attach(who, id).await,
         };
+        turn.set_asked(asked);
         self.turns().insert(turn.id, Arc::clone(&turn));
         self.0.recent.remember(&who.owner, &call, turn.id);
         self.pass_on(&turn, compaction.map(Chunk::Compaction).into_iter().collect());
@@ -104,16 +130,25 @@ impl Engine {
             is_retry: false,
             digest: [0; 32],
             local: None,
+            job: None,
         };
         let request = Arc::new(request);
-        let start = Start { who, id: ResponseId::new(), request: &request, call: &call, alias: &alias };
+        let start = Start {
+            who,
+            id: ResponseId::new(),
+            request: &request,
+            call: &call,
+            alias: &alias,
+            callback: None,
+        };
         let own = self.resolve(who, input).await?;
         let before = self.before(&start).await?;
+        let past = before.items.len();
         let items: Vec<_> = before.items.into_iter().chain(own.into_iter().map(|own| own.item)).collect();
         if items.is_empty() {
             return Err(ApiError::missing("input"));
         }
-        let items = self.opened(&who.owner, items)?;
+        let items = self.opened(who, before.window.as_ref(), items, past).await?;
         Ok((alias, items))
     }
 
@@ -126,16 +161,17 @@ impl Engine {
             if own.is_empty() && before.items.is_empty() {
                 return Err(ApiError::missing("input"));
             }
+            let (window, past) = (before.window.as_ref(), before.items.len());
             let items: Vec<_> =
                 before.items.into_iter().chain(own.iter().map(|own| Arc::clone(&own.item))).collect();
             check_outputs(items.iter().map(|item| &**item))?;
-            let mut items = self.opened(&start.who.owner, items)?;
+            let mut items = self.opened(start.who, window, items, past).await?;
             let mut compaction = None;
-            if let Some(item) = self.compact_if_asked(start, &items, own).await? {
+            if let Some(item) = self.compact_if_asked(start, start.owner(window), &items, own).await? {
                 if let Item::Compaction(compacted) = &item {
                     compaction = Some(compacted.encrypted_content.as_str().into());
                 }
-                items = self.opened(&start.who.owner, vec![Arc::new(item)])?;
+                items = self.opened(start.who, window, vec![Arc::new(item)], 1).await?;
             }
             let paying = self.reserve(start, &items).await?;
             if !start.request.stores() {
@@ -143,10 +179,10 @@ impl Engine {
                     if start.call.transport == Transport::WebSocket { items.clone() } else { Vec::new() };
                 let begun = start.begun(Timestamp::now());
                 self.0.spend.open(&paying.first);
-                let turn = Arc::new(start.turn(None, None, begun, own, context));
+                let turn = Arc::new(start.turn(&start.who.owner, None, None, begun, own, context));
                 return Ok(Placed { beginning: Beginning::New(turn), items, paying, compaction });
             }
-            if let Some(beginning) = self.begin(start, before.window.as_ref(), own, &paying).await? {
+            if let Some(beginning) = self.begin(start, window, own, &paying).await? {
                 return Ok(Placed { beginning, items, paying, compaction });
             }
         }
@@ -188,12 +224,7 @@ impl Engine {
         } else {
             return Ok(Before { window: None, items: Vec::new() });
         };
-        let client = self.client().await?;
-        let size = alias.context_window();
-        let most = i64::try_from(size).unwrap_or(i64::MAX);
-        let window =
-            threads::load_window(&client, &who.owner, anchor, WINDOW_ITEMS, most).await.map_err(away)?;
-        drop(client);
+        let window = self.window(&who.owner, anchor, alias).await?;
         let window = window.ok_or_else(|| match (&request.previous_response_id, &request.conversation) {
             (Some(id), _) => no_previous(id),
             (None, Some(conversation)) => {
@@ -208,51 +239,13 @@ impl Engine {
         if window.active_response.is_some() {
             return Err(locked());
         }
-        let mut past = past(&window)?;
-        // A summary stands for everything before it.
-        if let Some(summary) = past.iter().rposition(|past| matches!(*past.item, Item::Compaction(_))) {
-            past.drain(..summary);
-            let before = past.first().map_or(0, |first| first.tokens_before);
-            past.iter_mut().for_each(|past| past.tokens_before -= before);
-        }
-        let fixed = estimate_params(request);
-        let answer = kept_for_answer(request, alias);
         // What is to be summarised need not fit.
         let truncation = match &request.context_management {
             Some(asked) if !asked.is_empty() => Truncation::Auto,
             _ => request.truncation.unwrap_or_default(),
         };
-        let start = window::fit(&past, fixed, answer, size, truncation)?;
-        let items = past[start..].iter().map(|past| Arc::clone(&past.item)).collect();
+        let items = fitting(&window, request, alias, truncation)?;
         Ok(Before { window: Some(window), items })
-    }
-
-    /// Puts stored items in the place of references.
-    async fn resolve(&self, who: &Principal, entries: Vec<Entry>) -> Result<Vec<OwnItem>, ApiError> {
-        let wanted: Vec<_> = entries
-            .iter()
-            .filter_map(|entry| match entry {
-                Entry::Reference { uuid, .. } => Some(*uuid),
-                Entry::New(_) => None,
-            })
-            .collect();
-        let mut found = std::collections::HashMap::new();
-        if !wanted.is_empty() {
-            let client = self.client().await?;
-            for stored in threads::items_by_id(&client, &who.owner, &wanted).await.map_err(away)? {
-                let item: Item = parse_item(&stored.data)?;
-                found.insert(stored.id, Arc::new(item));
-            }
-        }
-        let own = entries.into_iter().map(|entry| match entry {
-            Entry::New(own) => Ok(own),
-            Entry::Reference { uuid, place } => match found.get(&uuid) {
-                // A copy with an id of its own: an item has one place.
-                Some(item) => OwnItem::new((**item).clone(), uuid::Uuid::now_v7()),
-                None => Err(no_such_item(&uuid.to_string(), &place)),
-            },
-        });
-        own.collect()
     }
 
     /// The first commit of a stored turn. `None`: the thread has changed meanwhile.
@@ -263,51 +256,48 @@ impl Engine {
         own: &[OwnItem],
         paying: &Paying,
     ) -> Result<Option<Beginning>, ApiError> {
-        let Start { who, id, request, call, alias } = *start;
+        let Start { who, id, request, call, alias, callback } = *start;
         let parameters = serde_json::to_string(&**request).map_err(|error| {
             tracing::error!(code = "request.unwritable", %error, "a request could not be written as JSON");
             ApiError::internal()
         })?;
         let input: Vec<NewItem<'_>> = own.iter().map(OwnItem::row).collect();
+        let patience = self.patience(start);
         let conversation = window.and_then(|window| window.conversation);
         let previous = request.previous_response_id.as_deref().and_then(|id| id.parse().ok());
+        let owner = start.owner(window);
         let turn = turns::NewTurn {
             id,
-            owner: &who.owner,
-            api_key: Some(&who.key),
+            owner,
+            caller: (owner != who.owner).then_some(&*who.owner),
+            api_key: (!who.is_token).then_some(&*who.key),
             place: window.map_or(threads::Place::New, |window| window.place),
             conversation,
             previous_response: previous,
-            holder: self.0.instance,
-            lease: self.0.limits.lease,
-            queued: false,
+            runner: Runner::Holder { holder: self.0.instance, lease: self.0.limits.lease },
             model: alias.name(),
             request: &parameters,
             background: request.background.unwrap_or(false),
             stream: request.stream.unwrap_or(false) || call.transport == Transport::WebSocket,
             on_disconnect: request.on_disconnect.as_deref(),
             input: &input,
-            idempotency: call
-                .idempotency_key
-                .as_deref()
-                .map(|key| Idempotency { key, request_hash: &call.digest }),
+            idempotency: Some(call.idempotency()),
             attempt: self.0.spend.is_tracking().then_some(&paying.first),
+            job: call.job.map(|job| job.of),
+            callback,
+            patience,
         };
         let client = self.client().await?;
         match turns::begin(&client, &turn).await.map_err(away)? {
             Begun::Begun { created_at } => {
                 let held = Held { response: id, epoch: 1 };
-                let turn = start.turn(Some(held), conversation, start.begun(created_at), own, Vec::new());
+                let begun = start.begun(created_at);
+                let mut turn = start.turn(owner, Some(held), conversation, begun, own, Vec::new());
+                turn.waits = patience.map(|_| 0);
                 Ok(Some(Beginning::New(Arc::new(turn))))
             }
             Begun::Repeated { response, same_request: true } => Ok(Some(Beginning::Repeated(response))),
-            Begun::Repeated { same_request: false, .. } => Err(ApiError::new(
-                http::StatusCode::CONFLICT,
-                crate::openresponses::ErrorType::ConflictError,
-                "idempotency_key_reused",
-                "The Idempotency-Key was used before with another request. Use a new key.",
-            )
-            .should_retry(false)),
+            Begun::Repeated { same_request: false, .. } => Err(key_reused()),
             Begun::Locked => Err(locked()),
             Begun::NotFound => {
                 let id = request.conversation.as_ref().map_or("", |conversation| conversation.id());
@@ -326,29 +316,40 @@ pub(super) struct Start<'a> {
     pub request: &'a Arc<CreateResponse>,
     pub call: &'a Call,
     pub alias: &'a Arc<Alias>,
+    /// Who is told of its end.
+    pub callback: Option<&'a Callback>,
 }
 
-impl Start<'_> {
+impl<'a> Start<'a> {
+    /// Whose the turn is: a conversation's turns are its owner's, whoever asks for them.
+    fn owner<'w>(&self, window: Option<&'w Window>) -> &'w str
+    where
+        'a: 'w,
+    {
+        window.map_or(&self.who.owner, |window| &window.owner)
+    }
+
     fn begun(&self, at: Timestamp) -> Response {
         Response::begun(self.request, self.id.to_string(), self.alias.name().to_owned(), at.as_second())
     }
 
     fn turn(
         &self,
+        owner: &str,
         held: Option<Held>,
         conversation: Option<ConversationId>,
         begun: Response,
         own: &[OwnItem],
         context: Vec<Arc<Item>>,
     ) -> Turn {
-        let default = if begun.background { "continue" } else { "cancel" };
+        let default = if begun.background || self.call.job.is_some() { "continue" } else { "cancel" };
         let on_disconnect = match self.request.on_disconnect.as_deref().unwrap_or(default) {
             "continue" => OnDisconnect::Continue,
             _ => OnDisconnect::Cancel,
         };
         Turn::new(NewTurn {
             id: self.id,
-            owner: self.who.owner.clone(),
+            owner: owner.to_owned(),
             key: self.who.key.clone(),
             held,
             conversation,
@@ -357,26 +358,11 @@ impl Start<'_> {
             on_disconnect,
             title: conversation.and_then(|_| title(own)),
             context,
+            job: self.call.job.map(|job| job.of.job),
+            until: self.call.job.map(|job| job.until),
+            waits: None,
         })
     }
-}
-
-/// A conversation's title, where it was given none: the beginning of what its user said first.
-fn title(own: &[OwnItem]) -> Option<String> {
-    const LONGEST: usize = 80;
-    let text = own.iter().find_map(|own| match &*own.item {
-        Item::Message(message) if message.role == Role::User => {
-            message.content.iter().find_map(ContentPart::text)
-        }
-        _ => None,
-    })?;
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
-    if line.chars().count() <= LONGEST {
-        return Some(line.to_owned());
-    }
-    let short: String = line.chars().take(LONGEST).collect();
-    let whole_words = short.rsplit_once(' ').map_or(short.as_str(), |(words, _)| words);
-    Some(format!("{whole_words} …"))
 }
 
 /// A turn that has begun, or had begun before.
@@ -396,45 +382,16 @@ enum Beginning {
     Repeated(ResponseId),
 }
 
-/// Tokens of the window that are kept for the answer: what the caller allows it, else the model's longest, but then no
-/// more than a quarter.
-pub(super) fn kept_for_answer(request: &CreateResponse, alias: &Alias) -> u64 {
-    let longest = u64::from(alias.max_output_tokens()).min(alias.context_window() / 4);
-    request.max_output_tokens.map_or(longest, u64::from)
-}
-
-/// The window's items, oldest first.
-pub(super) fn past(window: &Window) -> Result<Vec<Past>, ApiError> {
-    let item = |stored: &threads::StoredItem| {
-        Ok(Past {
-            tokens_before: u64::try_from(stored.tokens_before).unwrap_or_default(),
-            tokens: u64::try_from(stored.tokens).unwrap_or_default(),
-            item: Arc::new(parse_item(&stored.data)?),
-        })
-    };
-    window.items.iter().rev().map(item).collect()
-}
-
-/// An item as it was stored.
-pub(super) fn parse_item(json: &str) -> Result<Item, ApiError> {
-    serde_json::from_str(json).map_err(|error| {
-        tracing::error!(
-            code = "item.unreadable",
-            line = error.line(),
-            "a stored item cannot be read; a newer version may have written it"
-        );
-        ApiError::internal()
-    })
-}
-
 fn no_previous(id: &str) -> ApiError {
     let message = format!("Previous response with id '{}' not found.", excerpt(id));
     ApiError::invalid("previous_response_not_found", "previous_response_id", message)
 }
 
+const LOCKED: &str = "conversation_locked";
+
 fn locked() -> ApiError {
     let message = "Another turn of this conversation is in progress. Wait for its end, or cancel it.";
-    ApiError::invalid("conversation_locked", "conversation", message)
+    ApiError::invalid(LOCKED, "conversation", message)
 }
 
 /// 409, which SDKs answer by trying again.

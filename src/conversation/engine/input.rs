@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::database::threads::NewItem;
+use super::past::parse_item;
+use super::{Engine, away};
+use crate::access::Principal;
+use crate::database::threads::{self, NewItem};
 use crate::openresponses::{
     ApiError, ContentPart, Input, Item, ItemStatus, Message, Resolved, Role, excerpt,
 };
@@ -102,6 +105,40 @@ pub fn entries(input: Option<Input>) -> Result<Vec<Entry>, ApiError> {
     items.into_iter().enumerate().map(resolve).collect()
 }
 
+impl Engine {
+    /// Puts stored items in the place of references.
+    pub(super) async fn resolve(
+        &self,
+        who: &Principal,
+        entries: Vec<Entry>,
+    ) -> Result<Vec<OwnItem>, ApiError> {
+        let wanted: Vec<_> = entries
+            .iter()
+            .filter_map(|entry| match entry {
+                Entry::Reference { uuid, .. } => Some(*uuid),
+                Entry::New(_) => None,
+            })
+            .collect();
+        let mut found = std::collections::HashMap::new();
+        if !wanted.is_empty() {
+            let client = self.client().await?;
+            for stored in threads::items_by_id(&client, &who.owner, &wanted).await.map_err(away)? {
+                let item: Item = parse_item(&stored.data)?;
+                found.insert(stored.id, Arc::new(item));
+            }
+        }
+        let own = entries.into_iter().map(|entry| match entry {
+            Entry::New(own) => Ok(own),
+            Entry::Reference { uuid, place } => match found.get(&uuid) {
+                // A copy with an id of its own: an item has one place.
+                Some(item) => OwnItem::new((**item).clone(), Uuid::now_v7()),
+                None => Err(no_such_item(&uuid.to_string(), &place)),
+            },
+        });
+        own.collect()
+    }
+}
+
 /// 400: a reference that leads nowhere.
 pub fn no_such_item(id: &str, place: &str) -> ApiError {
     let message = format!("Item with id '{}' not found. Only stored items can be referred to.", excerpt(id));
@@ -127,4 +164,22 @@ pub fn check_outputs<'a>(items: impl Iterator<Item = &'a Item> + Clone) -> Resul
         }
     }
     Ok(())
+}
+
+/// A conversation's title, where it was given none: the beginning of what its user said first.
+pub(super) fn title(own: &[OwnItem]) -> Option<String> {
+    const LONGEST: usize = 80;
+    let text = own.iter().find_map(|own| match &*own.item {
+        Item::Message(message) if message.role == Role::User => {
+            message.content.iter().find_map(ContentPart::text)
+        }
+        _ => None,
+    })?;
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+    if line.chars().count() <= LONGEST {
+        return Some(line.to_owned());
+    }
+    let short: String = line.chars().take(LONGEST).collect();
+    let whole_words = short.rsplit_once(' ').map_or(short.as_str(), |(words, _)| words);
+    Some(format!("{whole_words} …"))
 }

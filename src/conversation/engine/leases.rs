@@ -4,28 +4,19 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::read::request_of;
 use super::run::become_stored;
-use super::turn::{NewTurn, OnDisconnect, StopReason, Turn};
+use super::turn::{StopReason, Turn};
 use super::{Engine, away};
 use tokio::sync::broadcast;
 
-use crate::access::Principal;
 use crate::conversation::assembler::{End, NoSink};
-use crate::conversation::log;
 use crate::coordination::Wake;
-use crate::database::threads::{self, Anchor};
-use crate::database::turn_log::{self, LogCursor};
-use crate::database::turns::{self, Held, Lapsed};
+use crate::database::turns::{self, Held};
 use crate::ids::ResponseId;
-use crate::llm::ModelRequest;
-use crate::openresponses::{ApiError, Include, Response, ResponseError, ResponseStatus};
-use crate::telemetry::metrics;
+use crate::openresponses::{Response, ResponseStatus};
 
 /// Until the database is asked again after a failure.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Turns taken over at a time.
-const BATCH: i64 = 20;
 
 /// Since when the database has answered without a break: while it was away nobody could renew, so no lease counts as
 /// lapsed until it has answered for one lease time.
@@ -62,7 +53,9 @@ impl Engine {
     pub(super) fn keep_leases(&self) {
         let continuity = Arc::<Mutex<Continuity>>::default();
         self.0.tasks.spawn("turn leases", self.clone().keep_renewing(Arc::clone(&continuity)));
-        self.0.tasks.spawn_until_stopped("turn takeovers", self.clone().keep_taking_over(continuity));
+        if self.0.limits.takes_over {
+            self.0.tasks.spawn_until_stopped("turn takeovers", self.clone().keep_taking_over(continuity));
+        }
     }
 
     async fn keep_renewing(self, continuity: Arc<Mutex<Continuity>>) {
@@ -102,7 +95,10 @@ impl Engine {
         loop {
             tokio::time::sleep(lease / 6).await;
             let lasted = known(&continuity).lasted(Instant::now(), lease);
-            if lasted && let Err(error) = self.take_over().await {
+            if lasted
+                && !self.is_draining()
+                && let Err(error) = self.take_over().await
+            {
                 drop(away(error));
                 known(&continuity).broke();
             }
@@ -140,6 +136,9 @@ impl Engine {
 
     async fn renew(&self) -> Result<(), crate::database::DatabaseError> {
         let held = self.held();
+        if held.is_empty() && !self.0.limits.takes_over {
+            return Ok(());
+        }
         let mut client = self.0.database.client().await?;
         client.set_statement_timeout((self.0.limits.lease / 6).max(AGAIN));
         let leases: Vec<Held> = held.iter().map(|(_, held)| *held).collect();
@@ -174,158 +173,6 @@ impl Engine {
         );
     }
 
-    /// Takes over what others left: ended with what they logged, or run again if nobody saw any of it.
-    async fn take_over(&self) -> Result<(), crate::database::DatabaseError> {
-        let client = self.0.database.client().await?;
-        let lapsed = turns::lapsed(&client, BATCH, self.0.instance, self.0.limits.lease).await?;
-        drop(client);
-        for turn in lapsed {
-            let outcome = if turn.run_again { "restarted" } else { "ended" };
-            tracing::info!(
-                code = "turn.taken_over",
-                response_id = %turn.held.response,
-                outcome,
-                "a turn whose process fell silent was taken over",
-            );
-            let id = turn.held.response;
-            match self.take_one_over(turn).await {
-                Ok(()) => metrics::turn_taken_over(outcome),
-                // The lease lapses again, and another sweep tries.
-                Err(error) => {
-                    tracing::warn!(code = error.code, response_id = %id, "a turn could not be taken over")
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn take_one_over(&self, lapsed: Lapsed) -> Result<(), ApiError> {
-        let client = self.client().await?;
-        self.0.spend.settle_abandoned(&client, lapsed.held.response.0).await.map_err(away)?;
-        drop(client);
-        if lapsed.run_again { self.run_again(lapsed).await } else { self.end_lapsed(lapsed).await }
-    }
-
-    fn adopted(&self, lapsed: &Lapsed) -> Result<Turn, ApiError> {
-        let request = request_of(&lapsed.request)?;
-        let begun = Response {
-            background: lapsed.background,
-            previous_response_id: lapsed.previous_response.map(|id| id.to_string()),
-            conversation: lapsed
-                .conversation
-                .map(|id| crate::openresponses::ConversationOf { id: id.to_string() }),
-            ..Response::begun(
-                &request,
-                lapsed.held.response.to_string(),
-                lapsed.model.clone(),
-                lapsed.created_at.as_second(),
-            )
-        };
-        Ok(Turn::new(NewTurn {
-            id: lapsed.held.response,
-            owner: lapsed.owner.clone(),
-            key: lapsed.api_key.clone().unwrap_or_default(),
-            held: Some(lapsed.held),
-            conversation: lapsed.conversation,
-            begun,
-            show_encrypted: request.includes(Include::ReasoningEncryptedContent),
-            on_disconnect: OnDisconnect::Continue,
-            title: None,
-            context: Vec::new(),
-        }))
-    }
-
-    /// Keeps everything that a turn has in its log.
-    pub(super) async fn read_whole_log(&self, turn: &Turn) -> Result<(), ApiError> {
-        let mut from_part = 0;
-        let client = self.client().await?;
-        loop {
-            let cursor = LogCursor { owner: &turn.owner, response: turn.id, from_part };
-            // Deleted meanwhile: nothing of it is wanted any more.
-            let Some(slice) = turn_log::read_log(&client, cursor).await.map_err(away)? else { return Ok(()) };
-            for (part, data) in &slice.parts {
-                turn.live.keep(log::unpack(data).map_err(|error| {
-                    tracing::error!(code = "log.unreadable", %error, response_id = %turn.id, "a part of a turn's log cannot be read");
-                    ApiError::internal()
-                })?);
-                from_part = part + 1;
-            }
-            if !slice.has_more {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Ends a turn with what its log says.
-    async fn end_lapsed(&self, lapsed: Lapsed) -> Result<(), ApiError> {
-        let turn = Arc::new(self.adopted(&lapsed)?);
-        self.read_whole_log(&turn).await?;
-        turn.log.was_read(turn.live.len());
-        let status =
-            if lapsed.cancel_requested { ResponseStatus::Cancelled } else { ResponseStatus::Incomplete };
-        let end = End {
-            status,
-            incomplete_reason: (status == ResponseStatus::Incomplete).then(|| "interrupted".to_owned()),
-            error: None,
-            usage: None,
-            completed_at: None,
-        };
-        let (end, lost) = self.store_end(&turn, end, &[]).await;
-        if !lost {
-            metrics::turn_ended(end.status.as_str(), "taken_over");
-        }
-        Ok(())
-    }
-
-    /// Runs a turn again from its start. Nobody has seen any of it.
-    async fn run_again(&self, lapsed: Lapsed) -> Result<(), ApiError> {
-        let turn = Arc::new(self.adopted(&lapsed)?);
-        let request = Arc::new(request_of(&lapsed.request)?);
-        let Some(alias) = self.0.router.alias(&lapsed.model).cloned() else {
-            return self.fail_lapsed(&turn, "model_not_found", "The model is no longer configured.").await;
-        };
-        let client = self.client().await?;
-        let anchor = Anchor::InputOf(turn.id);
-        let most = i64::try_from(alias.context_window()).unwrap_or(i64::MAX);
-        let window = threads::load_window(&client, &lapsed.owner, anchor, super::create::WINDOW_ITEMS, most);
-        let window = window.await.map_err(away)?;
-        drop(client);
-        let Some(window) = window else { return Ok(()) };
-        let past = super::create::past(&window)?;
-        let fixed = crate::llm::estimate_params(&request);
-        let answer = super::create::kept_for_answer(&request, &alias);
-        let truncation = crate::openresponses::Truncation::Auto;
-        let start =
-            crate::conversation::window::fit(&past, fixed, answer, alias.context_window(), truncation)?;
-        let items: Vec<_> = past[start..].iter().map(|past| Arc::clone(&past.item)).collect();
-        let who = Principal {
-            owner: lapsed.owner.clone(),
-            is_token: lapsed.api_key.is_none(),
-            key: lapsed.api_key.clone().unwrap_or_default(),
-            ..Principal::default()
-        };
-        let paying = match self.reserve_for(&who, turn.id.0, &alias, &request, &items).await {
-            Ok(paying) => paying,
-            Err(error) => return self.fail_lapsed(&turn, error.code, &error.message).await,
-        };
-        self.0.spend.open(&paying.first);
-        self.turns().insert(turn.id, Arc::clone(&turn));
-        self.run(turn, alias, ModelRequest { params: request, items }, paying);
-        Ok(())
-    }
-
-    async fn fail_lapsed(&self, turn: &Arc<Turn>, code: &str, message: &str) -> Result<(), ApiError> {
-        let end = End {
-            status: ResponseStatus::Failed,
-            incomplete_reason: None,
-            error: Some(ResponseError { code: code.to_owned(), message: message.to_owned() }),
-            usage: None,
-            completed_at: None,
-        };
-        self.store_end(turn, end, &[]).await;
-        Ok(())
-    }
-
     /// Gives a turn's lease up at once, for another process to run it again.
     pub(super) async fn release(&self, turn: &Turn) {
         let Some(held) = turn.held else { return };
@@ -344,6 +191,7 @@ impl Engine {
     pub async fn drain(&self, patience: Duration) {
         /// For the last commits of the turns that are stopped.
         const LAST_COMMITS: Duration = Duration::from_secs(4);
+        self.0.draining.store(true, Ordering::Relaxed);
         let mut open = self.0.open.subscribe();
         if tokio::time::timeout(patience, open.wait_for(|open| *open == 0)).await.is_ok() {
             return;

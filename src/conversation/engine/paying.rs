@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::{Engine, create::Start};
@@ -12,6 +13,7 @@ use crate::llm::{
     estimate_item, estimate_tokens,
 };
 use crate::openresponses::{ApiError, CreateResponse, Item};
+use crate::telemetry::metrics;
 
 /// Tokens an answer is taken to have where the caller sets no limit: what is set aside, not what it may use.
 const USUAL_ANSWER: u64 = 4_096;
@@ -30,8 +32,12 @@ pub(super) struct Paying {
     pub usage: Option<TokenUsage>,
     /// The provider came to its end, so what it told is the whole.
     pub whole: bool,
+    /// Tokens counted of what was said before some of it was taken back: they were paid for all the same.
+    pub retracted: u64,
     /// The caller's room, given back at the end.
     pub admitted: Option<Admitted>,
+    /// A place among the turns that nobody watches, given back at the end.
+    pub unwatched: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -104,7 +110,9 @@ impl Engine {
             begun: None,
             usage: None,
             whole: false,
+            retracted: 0,
             admitted: None,
+            unwatched: None,
         })
     }
 }
@@ -153,9 +161,11 @@ impl Paying {
     /// The rows of all attempts. Of the one that was answering, `reason` says why it ended; where the provider did not
     /// tell what it charged, the tokens are counted from what came.
     pub fn settlements(&self, items: &[Arc<Item>], reason: Reason) -> Vec<Settlement> {
-        let mut rows: Vec<Settlement> = self.failed.iter().map(|attempt| failed_row(&self.first, attempt)).collect();
+        let mut rows: Vec<Settlement> =
+            self.failed.iter().map(|attempt| failed_row(&self.first, attempt)).collect();
         if let Some(answering) = &self.begun {
             let counted: u64 = items.iter().map(|item| estimate_item(item)).sum();
+            let counted = counted.max(self.retracted);
             let told = self.usage.unwrap_or_default();
             let usage = if self.whole && self.usage.is_some() {
                 told
@@ -198,6 +208,7 @@ impl Paying {
     pub fn charge(mut self, rows: &[Settlement]) {
         for row in rows {
             self.reservation.charge(row.cost);
+            metrics::spent(&row.attempt.deployment, row.cost);
         }
         if let Some(mut admitted) = self.admitted.take() {
             admitted.settle(rows.iter().map(|row| row.usage.input + row.usage.output).sum());

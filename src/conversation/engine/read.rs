@@ -1,5 +1,6 @@
 //! Turns as their owner finds them later: read, followed, stopped, deleted. From this process's memory where it has
-//! them, else from the database.
+//! them, else from the database. Somebody who was granted access is always let in by the database, which knows whether
+//! that still holds.
 
 use std::sync::Arc;
 
@@ -10,17 +11,26 @@ use crate::access::Principal;
 use crate::conversation::Viewer;
 use crate::conversation::assembler::{End, NoSink, without_encrypted};
 use crate::coordination::Wake;
+use crate::database::Database;
+use crate::database::grants::{self, GrantedAccess};
 use crate::database::responses::{self, Order, Page, PageOf, StoredResponse};
 use crate::database::threads::{self, StoredItem};
-use crate::ids::ResponseId;
+use crate::ids::{ConversationId, ResponseId};
 use crate::llm::Chunk;
 use crate::openresponses::{
-    ApiError, ContentPart, ConversationOf, CreateResponse, Encoded, IncompleteDetails, Item, Response,
+    ApiError, ContentPart, ConversationOf, CreateResponse, Form, IncompleteDetails, Item, Response,
     ResponseStatus, Summary, excerpt,
 };
 
 /// A page of a turn's own input.
 pub type InputItems = Page<StoredItem>;
+
+/// Somebody's view of a turn.
+pub struct Followed {
+    pub viewer: Viewer,
+    /// It is another owner's, of this conversation: to be shown for as long as the grant lasts.
+    pub by_grant: Option<ConversationId>,
+}
 
 impl Engine {
     /// The response as it stands.
@@ -42,7 +52,7 @@ impl Engine {
         let mut response = resource(&stored, show_encrypted)?;
         // What failed in a conversation left no items there; what it said is in its log alone.
         if stored.state == ResponseStatus::Failed && stored.conversation.is_some() && stored.log_kept {
-            response.output = self.logged_output(&who.owner, &stored, &response).await?;
+            response.output = self.logged_output(&stored, &response).await?;
         }
         Ok(response)
     }
@@ -50,11 +60,10 @@ impl Engine {
     /// The output of a turn that has ended, put together from its log.
     async fn logged_output(
         &self,
-        owner: &str,
         stored: &StoredResponse,
         response: &Response,
     ) -> Result<Vec<Arc<Item>>, ApiError> {
-        let turn = adopted(owner, stored)?;
+        let turn = adopted(stored)?;
         self.read_whole_log(&turn).await?;
         Ok(self.assemble(&turn).finish(&end_of(response), &mut NoSink).0.output)
     }
@@ -64,19 +73,40 @@ impl Engine {
         &self,
         who: &Principal,
         id: &str,
-        form: Encoded,
+        form: Form,
         after: Option<u64>,
         show_encrypted: bool,
-    ) -> Result<Viewer, ApiError> {
+    ) -> Result<Followed, ApiError> {
         let parsed = parse_id(id)?;
         let turn = self.find(who, id, parsed, after).await?;
-        self.viewed(who, &turn).await?;
+        self.viewed(&turn).await?;
         let assembler = crate::conversation::Assembler::new(
             turn.begun.clone(),
             turn.id.0,
             show_encrypted || turn.show_encrypted,
         );
-        Ok(Viewer::new(Arc::clone(&turn.live), assembler, form, after))
+        let viewer = Viewer::new(Arc::clone(&turn.live), assembler, form, after);
+        Ok(Followed { viewer, by_grant: turn.conversation.filter(|_| turn.owner != who.owner) })
+    }
+
+    /// Whether a grant still lets somebody read a conversation. Where nobody can be asked, it does.
+    pub async fn still_granted(&self, who: &Principal, conversation: ConversationId) -> bool {
+        let asked = async {
+            let client = self.0.database.client().await?;
+            grants::may(&client, &who.owner, conversation, GrantedAccess::Read).await
+        };
+        match asked.await {
+            Ok(owner) => owner.is_some(),
+            Err(error) => {
+                drop(away(error));
+                true
+            }
+        }
+    }
+
+    /// Tells whoever runs a turn that it was asked to stop.
+    pub fn tell_cancelled(&self, id: ResponseId) {
+        self.0.coordination.wake(Wake::Cancelled(id.0));
     }
 
     async fn find(
@@ -94,7 +124,12 @@ impl Engine {
         let stored = responses::get_with_output(&client, &who.owner, parsed).await.map_err(away)?;
         drop(client);
         let stored = stored.ok_or_else(|| not_found(id))?;
-        let turn = Arc::new(adopted(&who.owner, &stored)?);
+        if stored.owner != who.owner
+            && let Some(turn) = self.local(&stored.owner, parsed).filter(|turn| turn.live.was_cut().is_none())
+        {
+            return Ok(turn);
+        }
+        let turn = Arc::new(adopted(&stored)?);
         if stored.log_kept {
             self.0.foreign.follow(Arc::clone(&turn));
         } else if after.is_some() {
@@ -109,12 +144,25 @@ impl Engine {
     }
 
     /// Says, before anything is shown, that somebody sees the turn: it is not run again then.
-    pub async fn viewed(&self, who: &Principal, turn: &Turn) -> Result<(), ApiError> {
+    pub async fn viewed(&self, turn: &Turn) -> Result<(), ApiError> {
         if !turn.background || turn.held.is_none() || turn.live.ended().is_some() || !turn.set_viewed() {
             return Ok(());
         }
         let client = self.client().await?;
-        responses::mark_viewed(&client, &who.owner, turn.id).await.map_err(away)
+        responses::mark_viewed(&client, &turn.owner, turn.id).await.map_err(away)
+    }
+
+    /// The turn that an earlier try of the same request began, if this process still has it and the caller may see it.
+    pub(super) async fn again(&self, who: &Principal, id: ResponseId) -> Result<Option<Arc<Turn>>, ApiError> {
+        let Some(turn) = self.turns().get(&id).filter(|turn| !turn.is_spoilt()).cloned() else {
+            return Ok(None);
+        };
+        if turn.owner != who.owner {
+            let client = self.client().await?;
+            let seen = responses::get(&client, &who.owner, id).await.map_err(away)?;
+            return Ok(seen.map(|_| turn));
+        }
+        Ok(Some(turn))
     }
 
     /// Finds the turn that an earlier try of the same request began.
@@ -134,11 +182,14 @@ impl Engine {
         if asked.state.is_final() {
             return self.get(who, id, false).await;
         }
-        if let Some(turn) = self.local(&who.owner, parsed) {
+        if asked.waiting {
+            self.take_up_due(Some(parsed)).await.map_err(away)?;
+        }
+        if let Some(turn) = self.turns().get(&parsed) {
             turn.stop(StopReason::Cancelled);
         }
         // Elsewhere the holder hears of it now, or with its next append or renewal.
-        self.0.coordination.wake(Wake::Cancelled(parsed.0));
+        self.tell_cancelled(parsed);
         let turn = self.find(who, id, parsed, None).await?;
         let patience = std::time::Duration::from_secs(10);
         let mut changes = turn.live.changes();
@@ -194,6 +245,13 @@ impl Engine {
     }
 }
 
+/// A stored turn as it stands, for who has no engine. `None`: it is not there for this owner.
+pub async fn stored(database: &Database, owner: &str, id: ResponseId) -> Result<Option<Response>, ApiError> {
+    let client = database.client().await.map_err(away)?;
+    let stored = responses::get_with_output(&client, owner, id).await.map_err(away)?;
+    stored.map(|stored| resource(&stored, true)).transpose()
+}
+
 fn parse_id(id: &str) -> Result<ResponseId, ApiError> {
     // The bare UUID is for operators.
     if !id.starts_with("resp_") {
@@ -229,13 +287,13 @@ fn begun(stored: &StoredResponse, request: &CreateResponse) -> Response {
     }
 }
 
-fn adopted(owner: &str, stored: &StoredResponse) -> Result<Turn, ApiError> {
+fn adopted(stored: &StoredResponse) -> Result<Turn, ApiError> {
     let request = request_of(&stored.request)?;
     let show_encrypted = request.includes(crate::openresponses::Include::ReasoningEncryptedContent);
     let begun = begun(stored, &request);
     Ok(Turn::new(NewTurn {
         id: stored.id,
-        owner: owner.to_owned(),
+        owner: stored.owner.clone(),
         key: String::new(),
         held: Some(crate::database::turns::Held { response: stored.id, epoch: stored.epoch }),
         conversation: stored.conversation,
@@ -244,6 +302,9 @@ fn adopted(owner: &str, stored: &StoredResponse) -> Result<Turn, ApiError> {
         on_disconnect: OnDisconnect::Continue,
         title: None,
         context: Vec::new(),
+        job: None,
+        until: None,
+        waits: None,
     }))
 }
 
@@ -259,7 +320,7 @@ fn resource(stored: &StoredResponse, show_encrypted: bool) -> Result<Response, A
         response.completed_at = stored.completed_at.map(jiff::Timestamp::as_second);
     }
     for json in &stored.output {
-        let item = Arc::new(super::create::parse_item(json)?);
+        let item = Arc::new(super::past::parse_item(json)?);
         response.output.push(if show_encrypted { item } else { without_encrypted(&item) });
     }
     Ok(response)
@@ -282,7 +343,13 @@ fn chunks_of(item: &Item) -> Vec<Chunk> {
             .content
             .iter()
             .filter_map(|part| match part {
-                ContentPart::OutputText { text, .. } => Some(Chunk::Text(text.as_str().into())),
+                ContentPart::OutputText { text, logprobs, .. } if logprobs.is_empty() => {
+                    Some(Chunk::Text(text.as_str().into()))
+                }
+                ContentPart::OutputText { text, logprobs, .. } => {
+                    let (delta, logprobs) = (text.as_str().into(), logprobs.as_slice().into());
+                    Some(Chunk::TextLogProbs { delta, logprobs })
+                }
                 ContentPart::Refusal { refusal } => Some(Chunk::Refusal(refusal.as_str().into())),
                 _ => None,
             })

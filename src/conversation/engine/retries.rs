@@ -1,17 +1,23 @@
 //! Requests that an SDK sends again because it never saw the answer: they find the turn they began.
 //!
-//! An `Idempotency-Key` of a stored turn is kept with its row, for every process. This is for the rest: SDKs that send no
-//! key but say that they try again, and turns that are not stored.
+//! A stored turn keeps the `Idempotency-Key` it came with and the digest of its request in its row, for every process.
+//! The key counts always, the digest only for requests that say that they are sent again: the same words may be meant
+//! twice. Turns that are not stored are remembered by the process that began them.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::create::Call;
+use super::turn::Turn;
+use super::{Engine, away};
+use crate::access::Principal;
+use crate::database::turns::{self, FirstTry, Idempotency};
 use crate::ids::ResponseId;
+use crate::openresponses::{ApiError, CreateResponse, ErrorType};
 
-/// How long a request is remembered. SDKs give up far earlier.
-const KEPT: Duration = Duration::from_secs(600);
+/// How long a request without a key is remembered: longer than OpenAI's SDKs wait before they send it again.
+const KEPT: Duration = Duration::from_secs(15 * 60);
 /// Requests remembered at most; the oldest go first.
 const MOST: usize = 20_000;
 
@@ -33,6 +39,65 @@ fn known(owner: &str, call: &Call) -> Known {
         hex
     });
     (owner.to_owned(), name)
+}
+
+impl Call {
+    /// What a stored turn's first try is found by.
+    pub(super) fn idempotency(&self) -> Idempotency<'_> {
+        Idempotency { key: self.idempotency_key.as_deref(), request_hash: &self.digest }
+    }
+}
+
+impl Engine {
+    /// The turn that an earlier try of this request began, on any instance.
+    pub(super) async fn first_try(
+        &self,
+        who: &Principal,
+        request: &CreateResponse,
+        call: &Call,
+    ) -> Result<Option<Arc<Turn>>, ApiError> {
+        if let Some(first) = self.0.recent.find(&who.owner, call)
+            && let Some(turn) = self.again(who, first).await?
+        {
+            return Ok(Some(turn));
+        }
+        // Others cost no round trip: beginning a turn looks for the key too.
+        if call.is_retry && request.stores() {
+            return self.stored_first_try(who, call).await;
+        }
+        Ok(None)
+    }
+
+    /// The same from the database.
+    pub(super) async fn stored_first_try(
+        &self,
+        who: &Principal,
+        call: &Call,
+    ) -> Result<Option<Arc<Turn>>, ApiError> {
+        let client = self.client().await?;
+        let first = turns::first_try(&client, &who.owner, call.idempotency(), KEPT).await.map_err(away)?;
+        drop(client);
+        let Some(FirstTry { response, same_request }) = first else { return Ok(None) };
+        if !same_request {
+            return Err(key_reused());
+        }
+        // Its end is on its way into the database.
+        let spoilt = self.local(&who.owner, response).is_some_and(|turn| turn.is_spoilt());
+        if spoilt && call.idempotency_key.is_none() {
+            return Ok(None);
+        }
+        self.attach(who, response).await.map(Some)
+    }
+}
+
+pub(super) fn key_reused() -> ApiError {
+    ApiError::new(
+        http::StatusCode::CONFLICT,
+        ErrorType::ConflictError,
+        "idempotency_key_reused",
+        "The Idempotency-Key was used before with another request. Use a new key.",
+    )
+    .should_retry(false)
 }
 
 impl Recent {
@@ -73,6 +138,7 @@ mod tests {
             is_retry,
             digest: [body; 32],
             local: None,
+            job: None,
         }
     }
 

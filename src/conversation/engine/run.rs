@@ -6,24 +6,31 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
+use tracing::{Instrument, Span};
 
 use super::input::OwnItem;
+use super::jobs::whole_or_failed;
 use super::paying::Paying;
-use super::turn::{OnDisconnect, StopReason, Turn};
+use super::scrub::scrub_log;
+use super::turn::{StopReason, Turn};
 use super::{Engine, away};
 use crate::conversation::assembler::{Assembler, End, NoSink, item_uuid};
-use crate::conversation::live::{Cut, Live};
+use crate::conversation::live::Cut;
 use crate::database::turns::{self, Ended, Finish};
 use crate::llm::spend::{Reason, Settlement};
 use crate::llm::{
-    Alias, Finish as Stop, LlmError, ModelRequest, OpenStream, TokenUsage, Upstream,
+    Alias, Chunk, Finish as Stop, LlmError, ModelRequest, OpenStream, TokenUsage, Upstream, estimate_item,
 };
 use crate::openresponses::{InputTokensDetails, OutputTokensDetails, ResponseError, ResponseStatus, Usage};
-use crate::telemetry::metrics;
+use crate::respond::TIME_LIMIT;
+use crate::telemetry::{metrics, trace};
+
+/// How long a caller waits for the end of a failed turn to be stored before it is told of the failure.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// What ended a turn, before it is written down.
 #[derive(Debug)]
-enum Outcome {
+pub(super) enum Outcome {
     Finished(Stop),
     Failed(LlmError),
     Stopped(StopReason),
@@ -34,22 +41,37 @@ impl Engine {
     pub(super) fn run(&self, turn: Arc<Turn>, alias: Arc<Alias>, request: ModelRequest, mut paying: Paying) {
         let engine = self.clone();
         let open = Open::new(self, &turn);
-        self.0.tasks.spawn("turn", async move {
-            let outcome = engine.converse(&turn, &alias, &request, &mut paying).await;
-            drop(request);
-            turn.set_opened(match &outcome {
-                Outcome::Failed(error) => {
-                    turn.set_failure(error.to_api());
-                    Err(error.to_api())
+        let span = turn.span();
+        self.0.tasks.spawn_in(Span::none(), "turn", async move {
+            let life = async {
+                let outcome = engine.converse(&turn, &alias, &request, &mut paying).await;
+                drop(request);
+                let Some(paying) = engine.put_off(&turn, &outcome, paying).await else { return false };
+                let failure = match &outcome {
+                    Outcome::Failed(error) => Some(error.to_api()),
+                    _ => None,
+                };
+                let mut end = std::pin::pin!(engine.end(&turn, outcome, paying));
+                let mut stored = false;
+                if let Some(error) = failure.clone() {
+                    turn.set_failure(error);
+                    // Whoever is told of it and tries again, anywhere, is not to find a turn that still runs.
+                    stored = tokio::time::timeout(TOLD_AFTER, end.as_mut()).await.is_ok();
                 }
-                _ => Ok(()),
-            });
-            engine.end(&turn, outcome, paying).await;
+                turn.set_opened(failure.map_or(Ok(()), Err));
+                if !stored {
+                    end.await;
+                }
+                true
+            };
+            if !life.instrument(span).await {
+                return;
+            }
             drop(open);
             // Viewers that come back a moment later need no database.
             let kept = tokio::time::sleep(engine.0.limits.kept);
             engine.0.tasks.stopping().run_until_cancelled(kept).await;
-            engine.turns().remove(&turn.id);
+            engine.forget(&turn);
         });
     }
 
@@ -61,8 +83,9 @@ impl Engine {
         request: &ModelRequest,
         paying: &mut Paying,
     ) -> Outcome {
-        let mut stop = std::pin::pin!(stop(turn, self.0.limits.disconnect_grace));
-        let limits = paying.limits(&self.0.spend);
+        let mut stop = std::pin::pin!(self.stop(turn));
+        let mut limits = paying.limits(&self.0.spend);
+        limits.deadline = turn.until.map(Into::into);
         let cancel = limits.cancel.clone();
         let mut opening = std::pin::pin!(self.0.router.open(alias, request, limits));
         let opened = tokio::select! {
@@ -97,7 +120,13 @@ impl Engine {
             // What has come already goes on together.
             while let Some(event) = next.take() {
                 match event {
-                    Some(Ok(Upstream::Chunk(chunk))) => chunks.push(chunk),
+                    Some(Ok(Upstream::Chunk(chunk))) => {
+                        if matches!(chunk, Chunk::Retract { .. }) {
+                            self.pass_on(turn, std::mem::take(&mut chunks));
+                            paying.retracted = self.counted(turn).max(paying.retracted);
+                        }
+                        chunks.push(chunk);
+                    }
                     Some(Ok(Upstream::Usage(tokens))) => paying.usage = Some(tokens),
                     Some(Ok(Upstream::Finish(reason))) => finish = Some(reason),
                     Some(Err(error)) => end = Some(Outcome::Failed(error)),
@@ -118,12 +147,13 @@ impl Engine {
     }
 
     /// Shows pieces, once they are durable if the turn is stored.
-    pub(super) fn pass_on(&self, turn: &Arc<Turn>, chunks: Vec<crate::llm::Chunk>) {
+    pub(super) fn pass_on(&self, turn: &Arc<Turn>, chunks: Vec<Chunk>) {
         if chunks.is_empty() {
             return;
         }
         if turn.held.is_none() || turn.unlogged.load(Ordering::Relaxed) {
             turn.live.keep_and_show(chunks);
+            turn.set_shown();
         } else {
             turn.live.keep(chunks);
         }
@@ -148,6 +178,7 @@ impl Engine {
             return;
         }
         let (end, reason) = describe(turn, &outcome, paying.usage);
+        let end = if turn.job.is_some() { whole_or_failed(end) } else { end };
         let why = why(&outcome);
         if let Outcome::Failed(error) = &outcome {
             tracing::warn!(code = error.code, response_id = %turn.id, %error, "a turn failed");
@@ -169,7 +200,8 @@ impl Engine {
                 end
             }
         };
-        metrics::turn_ended(end.status.as_str(), reason);
+        turn.tell(end.status, reason, end.usage.as_ref().map(|usage| usage.output_tokens));
+        self.wake_job(turn).await;
         let (response, _) = self.assemble(turn).finish(&end, &mut NoSink);
         turn.live.end(end, response);
     }
@@ -182,20 +214,19 @@ impl Engine {
     }
 
     /// Writes down what a turn cost, apart from its end.
-    fn pay(&self, turn: &Turn, paying: Paying, reason: Reason) {
-        let end = End {
-            status: ResponseStatus::Incomplete,
-            incomplete_reason: None,
-            error: None,
-            usage: None,
-            completed_at: None,
-        };
-        let (_, items) = self.assemble(turn).finish(&end, &mut NoSink);
+    pub(super) fn pay(&self, turn: &Turn, paying: Paying, reason: Reason) {
+        let (_, items) = self.assemble(turn).finish(&End::cut_short("interrupted"), &mut NoSink);
         let rows = paying.settlements(&items, reason);
         for row in &rows {
             self.0.spend.settle(row.clone());
         }
         paying.charge(&rows);
+    }
+
+    /// Tokens of everything kept so far, as we count them.
+    fn counted(&self, turn: &Turn) -> u64 {
+        let (_, items) = self.assemble(turn).finish(&End::cut_short("content_filter"), &mut NoSink);
+        items.iter().map(|item| estimate_item(item)).sum()
     }
 
     /// Everything kept so far, put together.
@@ -236,24 +267,34 @@ impl Engine {
             keep_log: self.0.limits.log_retention,
             // Whoever tries again in a conversation does not say it twice.
             drop_failed_input: turn.conversation.is_some(),
+            trace_parent: Some(&trace::current()),
             parts: if turn.unloggable.load(Ordering::Acquire) { 0 } else { turn.log.parts() },
         };
         loop {
             let stored = async {
                 let mut client = self.0.database.client().await?;
-                if rows.is_empty() || !self.0.spend.is_tracking() {
+                let settles = !rows.is_empty() && self.0.spend.is_tracking();
+                let retracted = turn.live.is_retracted();
+                if !settles && !retracted {
                     return turns::finish(&client, &finish).await;
                 }
                 let transaction = client.transaction().await?;
                 let ended = turns::finish(&transaction, &finish).await?;
-                if !matches!(ended, Ended::Lost | Ended::LogShort) {
+                if settles && !matches!(ended, Ended::Lost | Ended::LogShort) {
                     self.0.spend.settlement_statement(&transaction, rows).await?;
+                }
+                if retracted && matches!(ended, Ended::As { .. }) {
+                    scrub_log(&transaction, turn).await?;
                 }
                 transaction.commit().await?;
                 Ok(ended)
             };
             match stored.await {
-                Ok(Ended::As { state, completed_at } | Ended::Already { state, completed_at }) => {
+                Ok(
+                    Ended::As { state, completed_at, callback }
+                    | Ended::Already { state, completed_at, callback },
+                ) => {
+                    self.hint(callback);
                     become_stored(&mut end, state, completed_at);
                     return (end, false);
                 }
@@ -333,53 +374,15 @@ fn why(outcome: &Outcome) -> Reason {
         Outcome::Failed(_) => Reason::Failed,
         Outcome::Stopped(StopReason::Cancelled) => Reason::Cancelled,
         Outcome::Stopped(StopReason::Disconnected) => Reason::Disconnected,
-        Outcome::Stopped(StopReason::Draining | StopReason::LostLease) => Reason::Interrupted,
+        Outcome::Stopped(StopReason::Overdue | StopReason::Draining | StopReason::LostLease) => {
+            Reason::Interrupted
+        }
     }
 }
 
 /// The next event, if it is there already.
 fn ready(stream: &mut OpenStream) -> Option<Option<Result<Upstream, LlmError>>> {
     stream.next().now_or_never()
-}
-
-/// Completes when the turn is to stop: because it was told to, or because nobody has watched it for `grace`.
-async fn stop(turn: &Turn, grace: Duration) -> StopReason {
-    let left = async {
-        match turn.on_disconnect {
-            OnDisconnect::Continue => std::future::pending().await,
-            OnDisconnect::Cancel => deserted(&turn.live, grace).await,
-        }
-    };
-    tokio::select! {
-        biased;
-        reason = turn.stopped() => reason,
-        () = left => StopReason::Disconnected,
-    }
-}
-
-/// Completes once nobody has watched for `grace`. Whoever asked for the turn has a little longer to begin.
-async fn deserted(live: &Live, grace: Duration) {
-    const FIRST: Duration = Duration::from_secs(5);
-    let mut patience = grace.max(FIRST);
-    let mut changes = live.changes();
-    loop {
-        changes.borrow_and_update();
-        if live.viewers() > 0 {
-            patience = grace;
-            if changes.changed().await.is_err() {
-                return;
-            }
-            continue;
-        }
-        let deadline = tokio::time::Instant::now() + patience;
-        loop {
-            match tokio::time::timeout_at(deadline, changes.changed()).await {
-                Err(_) => return,
-                Ok(_) if live.viewers() > 0 => break,
-                Ok(_) => {}
-            }
-        }
-    }
 }
 
 /// The end of a turn, and what to call its cause.
@@ -407,9 +410,12 @@ fn describe(turn: &Turn, outcome: &Outcome, usage: Option<TokenUsage>) -> (End, 
         }
         Outcome::Stopped(StopReason::Cancelled) => (end(ResponseStatus::Cancelled, None), "cancelled"),
         Outcome::Stopped(StopReason::Disconnected) => (end(ResponseStatus::Cancelled, None), "disconnected"),
+        Outcome::Stopped(StopReason::Overdue) => {
+            (end(ResponseStatus::Incomplete, Some(TIME_LIMIT)), TIME_LIMIT)
+        }
         Outcome::Stopped(StopReason::Draining | StopReason::LostLease) => {
             debug_assert!(turn.stop_reason().is_some());
-            (end(ResponseStatus::Incomplete, Some("interrupted")), "draining")
+            (end(ResponseStatus::Incomplete, Some(turn.why_cut_short())), "draining")
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, broadcast};
 
@@ -12,6 +12,7 @@ use crate::conversation::assembler::End;
 use crate::conversation::live::Cut;
 use crate::conversation::log;
 use crate::coordination::{Coordination, Wake};
+use crate::database::responses;
 use crate::database::turn_log::{self, LogCursor, LogSlice};
 use crate::database::{Database, DatabaseError};
 use crate::ids::ResponseId;
@@ -39,21 +40,34 @@ struct Followed {
     turn: Arc<Turn>,
     from_part: i32,
     restarts: Option<i16>,
+    /// When its holder was last told that it is being watched.
+    told: Option<Instant>,
 }
 
 impl Tailer {
-    pub fn start(database: &Database, coordination: &Arc<dyn Coordination>, tasks: &Tasks) -> Self {
+    /// `lease`: how long turns are held. Their holders are told six times as often that somebody watches.
+    pub fn start(
+        database: &Database,
+        coordination: &Arc<dyn Coordination>,
+        lease: Duration,
+        tasks: &Tasks,
+    ) -> Self {
         let tailer = Self(Arc::default());
         tasks.spawn_until_stopped(
             "log tailer",
-            tailer.clone().read(database.clone(), Arc::clone(coordination)),
+            tailer.clone().read(database.clone(), Arc::clone(coordination), lease / 6),
         );
         tailer
     }
 
     /// Fills the turn's `live` from the log until its end, or until nobody watches any more.
     pub fn follow(&self, turn: Arc<Turn>) {
-        self.followed().entry(turn.id).or_default().push(Followed { turn, from_part: 0, restarts: None });
+        self.followed().entry(turn.id).or_default().push(Followed {
+            turn,
+            from_part: 0,
+            restarts: None,
+            told: None,
+        });
         self.0.begun.notify_one();
     }
 
@@ -61,7 +75,7 @@ impl Tailer {
         self.0.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn read(self, database: Database, coordination: Arc<dyn Coordination>) {
+    async fn read(self, database: Database, coordination: Arc<dyn Coordination>, telling: Duration) {
         let mut wakes = coordination.subscribe();
         loop {
             let wanted = self.wanted();
@@ -69,7 +83,11 @@ impl Tailer {
                 self.0.begun.notified().await;
                 continue;
             }
-            match ask(&database, &wanted).await {
+            let asked = async {
+                self.tell_holders(&database, telling).await?;
+                ask(&database, &wanted).await
+            };
+            match asked.await {
                 Ok(slices) => {
                     if self.pass_on(&wanted, slices) {
                         // There was more than one read gives.
@@ -90,6 +108,24 @@ impl Tailer {
                 }
             }
         }
+    }
+
+    /// Tells the holders of turns that are watched here so, each once in a while: nobody else knows.
+    async fn tell_holders(&self, database: &Database, every: Duration) -> Result<(), DatabaseError> {
+        let mut watched: Vec<(String, ResponseId)> = Vec::new();
+        for (id, list) in &mut *self.followed() {
+            let viewers = list.iter().filter(|one| one.turn.live.viewers() > 0).count();
+            let due = |one: &Followed| one.told.is_none_or(|told| told.elapsed() >= every);
+            if let Some(one) = list.first_mut().filter(|one| viewers > 0 && due(one)) {
+                one.told = Some(Instant::now());
+                watched.push((one.turn.owner.clone(), *id));
+            }
+        }
+        if watched.is_empty() {
+            return Ok(());
+        }
+        let watched: Vec<_> = watched.iter().map(|(owner, id)| (owner.as_str(), *id)).collect();
+        responses::mark_watched(&database.client().await?, &watched).await
     }
 
     /// From which part on each is wanted: of those who follow one turn, the one furthest behind decides.
@@ -174,7 +210,7 @@ impl Followed {
         let from = self.from_part;
         for (part, data) in slice.parts.iter().filter(|(part, _)| *part >= from) {
             match log::unpack(data) {
-                Ok(chunks) => self.turn.live.keep_and_show(chunks),
+                Ok(chunks) => drop(self.turn.live.keep(chunks)),
                 Err(error) => {
                     tracing::error!(code = "log.unreadable", %error, response_id = %self.turn.id, "a part of a turn's log cannot be read");
                     self.turn.live.cut(Cut::LostLease);
@@ -183,6 +219,8 @@ impl Followed {
             }
             self.from_part = part + 1;
         }
+        // All at once: what a later part takes back is not shown first.
+        self.turn.live.show(usize::MAX);
         if slice.state.is_final() && !slice.has_more {
             let end = End {
                 status: slice.state,

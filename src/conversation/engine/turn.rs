@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::sync::watch;
+use tracing::Span;
+use tracing::field::Empty;
 
 use crate::conversation::log::LogParts;
 use crate::conversation::{Assembler, Live, Viewer};
 use crate::database::turns::Held;
-use crate::ids::{ConversationId, ResponseId};
-use crate::openresponses::{ApiError, Encoded, Item, Response};
+use crate::ids::{ConversationId, JobId, ResponseId};
+use crate::openresponses::{ApiError, Form, Item, Response, ResponseStatus};
+use crate::telemetry::metrics::{self, ServedTurn};
 
 /// Why a turn is to stop before its model is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +23,8 @@ pub enum StopReason {
     Disconnected,
     /// Somebody said so.
     Cancelled,
+    /// It has had its time.
+    Overdue,
     /// This process stops.
     Draining,
     /// Another process has it: nothing may be written any more.
@@ -50,7 +55,15 @@ pub struct Turn {
     pub show_encrypted: bool,
     pub on_disconnect: OnDisconnect,
     pub background: bool,
+    /// The job it answers to.
+    pub job: Option<JobId>,
+    /// When it is stopped at the latest.
+    pub(super) until: Option<Instant>,
     pub(super) started: Instant,
+    /// When it was asked for, if that was here.
+    asked: OnceLock<Instant>,
+    /// When the first piece of the answer was shown.
+    first_shown: OnceLock<Instant>,
     stop: watch::Sender<Option<StopReason>>,
     opened: watch::Sender<Option<Result<(), ApiError>>>,
     pub(super) log: LogParts,
@@ -65,6 +78,8 @@ pub struct Turn {
     pub(super) title: Option<String>,
     /// What the model was shown, where only the connection remembers it.
     context: Vec<Arc<Item>>,
+    /// How often it was put off because its provider was out. `None`: it does not wait for one.
+    pub(super) waits: Option<i16>,
 }
 
 /// What an operator sees of a turn.
@@ -95,6 +110,10 @@ pub(super) struct NewTurn {
     pub title: Option<String>,
     /// What the model is shown, if only the connection remembers it.
     pub context: Vec<Arc<Item>>,
+    pub job: Option<JobId>,
+    pub until: Option<Instant>,
+    /// How often it was put off because its provider was out. `None`: it does not wait for one.
+    pub waits: Option<i16>,
 }
 
 impl Turn {
@@ -110,6 +129,9 @@ impl Turn {
             on_disconnect,
             title,
             context,
+            job,
+            until,
+            waits,
         } = new;
         Self {
             id,
@@ -122,7 +144,11 @@ impl Turn {
             begun,
             show_encrypted,
             on_disconnect,
+            job,
+            until,
             started: Instant::now(),
+            asked: OnceLock::new(),
+            first_shown: OnceLock::new(),
             stop: watch::Sender::new(None),
             opened: watch::Sender::new(None),
             log: LogParts::default(),
@@ -133,11 +159,12 @@ impl Turn {
             failure: OnceLock::new(),
             title,
             context,
+            waits,
         }
     }
 
     /// Somebody who follows the turn from the event after number `after`, or from the first.
-    pub fn viewer(&self, form: Encoded, after: Option<u64>) -> Viewer {
+    pub fn viewer(&self, form: impl Into<Form>, after: Option<u64>) -> Viewer {
         let assembler = Assembler::new(self.begun.clone(), self.id.0, self.show_encrypted);
         Viewer::new(Arc::clone(&self.live), assembler, form, after)
     }
@@ -147,6 +174,56 @@ impl Turn {
         let mut items = self.context.clone();
         items.extend(self.live.result().into_iter().flat_map(|response| response.output.clone()));
         items
+    }
+
+    /// The span of the turn's life: a part of the trace in which it was asked for, but longer than the request.
+    pub(super) fn span(&self) -> Span {
+        tracing::info_span!(
+            "turn",
+            otel.status_code = Empty,
+            response_id = %self.id,
+            gen_ai.response.id = %self.id,
+            gen_ai.request.model = self.begun.model,
+            gen_ai.conversation.id = self.conversation.map(tracing::field::display),
+            colloquy.turn.stored = self.held.is_some(),
+            colloquy.turn.background = self.background,
+            colloquy.turn.status = Empty,
+            error.type = Empty,
+        )
+    }
+
+    /// Says when the turn was asked for, a little before it began.
+    pub(super) fn set_asked(&self, at: Instant) {
+        self.asked.get_or_init(|| at);
+    }
+
+    /// Says that a piece of the answer is shown.
+    pub(super) fn set_shown(&self) {
+        self.first_shown.get_or_init(Instant::now);
+    }
+
+    /// Tells of the turn's end, as whoever asked for it met it.
+    pub(super) fn tell(&self, status: ResponseStatus, reason: &str, output_tokens: Option<u64>) {
+        let failed = self.failure().map_or("", |error| error.code);
+        let asked = self.asked.get().copied().unwrap_or(self.started);
+        metrics::turn_ended(status.as_str(), reason);
+        metrics::turn_served(&ServedTurn {
+            model: &self.begun.model,
+            error: failed,
+            elapsed: asked.elapsed(),
+            to_first: self.first_shown.get().map(|first| first.duration_since(asked)),
+            output_tokens,
+        });
+        let span = Span::current();
+        span.record("colloquy.turn.status", status.as_str());
+        if !failed.is_empty() {
+            span.record("error.type", failed).record("otel.status_code", "ERROR");
+        }
+    }
+
+    /// The reason of an end that nobody chose: what was taken back before it counts more than the interruption.
+    pub(super) fn why_cut_short(&self) -> &'static str {
+        if self.live.is_retracted() { "content_filter" } else { "interrupted" }
     }
 
     /// Says that somebody sees the turn. `true` the first time.

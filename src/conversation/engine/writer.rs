@@ -83,8 +83,9 @@ async fn write(
             if batch.is_empty() {
                 turns.clear();
             } else {
-                store(&database, &*coordination, patience, batch).await;
+                let waiting = store(&database, &*coordination, patience, batch, &mut dirty).await;
                 turns.retain(|turn| is_behind(turn));
+                turns.extend(waiting);
             }
         }
     }
@@ -111,13 +112,15 @@ fn pending(turn: Arc<Turn>) -> Option<Pending> {
     Some(Pending { part: next.part, data: log::pack(&chunks), upto: next.chunks.end, turn })
 }
 
-/// Appends a batch, however long that takes, and shows it when it is durable, or when patience ends.
+/// Appends a batch, however long that takes, and shows it when it is durable, or when patience ends. From then on, turns
+/// that have more to log meanwhile do not wait either; they are given back, for the next batch.
 async fn store(
     database: &Database,
     coordination: &dyn Coordination,
     patience: Duration,
     mut batch: Vec<Pending>,
-) {
+    dirty: &mut mpsc::UnboundedReceiver<Arc<Turn>>,
+) -> Vec<Arc<Turn>> {
     const PAUSE: Duration = Duration::from_millis(50);
     const LONGEST_PAUSE: Duration = Duration::from_secs(2);
     /// Patience is counted in short steps: a process that was frozen has not waited, and when it wakes its turns may be
@@ -127,6 +130,7 @@ async fn store(
     let mut left = patience;
     let mut pause = PAUSE;
     let mut told = false;
+    let mut waiting = Vec::new();
     loop {
         let result = {
             let mut appending = std::pin::pin!(append(database, &batch));
@@ -138,7 +142,7 @@ async fn store(
                 }
                 if left.is_zero() {
                     go_unlogged(&batch, &mut told);
-                    break appending.await;
+                    break meanwhile(appending, dirty, &mut waiting).await;
                 }
             }
         };
@@ -149,7 +153,7 @@ async fn store(
                     coordination.wake(Wake::Advanced(pending.turn.id.0));
                     settle(pending, &appended);
                 }
-                return;
+                return waiting;
             }
             Err(error) if error.is_retryable() => {
                 metrics::database_error(error.code());
@@ -160,7 +164,7 @@ async fn store(
                 tracing::error!(code = error.code(), %error, "turns could not be logged; they go on unlogged");
                 batch.iter().for_each(|pending| pending.turn.unloggable.store(true, Ordering::Release));
                 go_unlogged(&batch, &mut told);
-                return;
+                return waiting;
             }
         }
         if left.is_zero() {
@@ -169,9 +173,14 @@ async fn store(
         // Turns that have ended meanwhile were stored whole by their finish, or have lost their lease.
         batch.retain(|pending| pending.turn.live.ended().is_none());
         if batch.is_empty() {
-            return;
+            return waiting;
         }
-        tokio::time::sleep(pause).await;
+        let pausing = tokio::time::sleep(pause);
+        if left.is_zero() {
+            meanwhile(pausing, dirty, &mut waiting).await;
+        } else {
+            pausing.await;
+        }
         left = left.saturating_sub(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
@@ -197,6 +206,7 @@ fn settle(pending: Pending, appended: &std::collections::HashMap<ResponseId, App
         Some(Appended { stored: true, cancel_requested, .. }) => {
             turn.log.stored(part, upto);
             turn.live.show(upto);
+            turn.set_shown();
             if turn.live.len() <= upto {
                 turn.unlogged.store(false, Ordering::Relaxed);
             }
@@ -216,6 +226,25 @@ fn again(turn: &Turn, from: i32) {
     turn.log.again(from);
 }
 
+/// Waits for `what`, and lets turns that come meanwhile go on unlogged.
+async fn meanwhile<T>(
+    what: impl Future<Output = T>,
+    dirty: &mut mpsc::UnboundedReceiver<Arc<Turn>>,
+    waiting: &mut Vec<Arc<Turn>>,
+) -> T {
+    let mut what = std::pin::pin!(what);
+    loop {
+        tokio::select! {
+            biased;
+            done = what.as_mut() => return done,
+            Some(turn) = dirty.recv() => {
+                unlogged(&turn);
+                waiting.push(turn);
+            }
+        }
+    }
+}
+
 /// Lets the streams go on although the log hangs.
 fn go_unlogged(batch: &[Pending], told: &mut bool) {
     if !std::mem::replace(told, true) {
@@ -228,9 +257,12 @@ fn go_unlogged(batch: &[Pending], told: &mut bool) {
              until it has caught up",
         );
     }
-    for pending in batch {
-        pending.turn.unlogged.store(true, Ordering::Relaxed);
-        pending.turn.live.set_unlogged();
-        pending.turn.live.show(usize::MAX);
-    }
+    batch.iter().for_each(|pending| unlogged(&pending.turn));
+}
+
+fn unlogged(turn: &Turn) {
+    turn.unlogged.store(true, Ordering::Relaxed);
+    turn.live.set_unlogged();
+    turn.live.show(usize::MAX);
+    turn.set_shown();
 }

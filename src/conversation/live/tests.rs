@@ -79,6 +79,63 @@ fn pieces_are_seen_once_and_only_when_shown() {
     assert_eq!(live.viewers(), 0);
 }
 
+#[test]
+fn much_is_seen_piece_by_piece() {
+    let (live, id) = (Arc::new(Live::default()), Uuid::now_v7());
+    live.keep_and_show((0..1_000).map(|_| text("word ")));
+    live.end(end(), ended(id));
+    let mut viewer = Viewer::new(Arc::clone(&live), assembler(id), Encoded::Sse, None);
+    let mut pieces = Pieces::new(live);
+    let (mut sizes, mut counts) = (Vec::new(), Vec::new());
+    loop {
+        let mut out = BytesMut::new();
+        let seen = viewer.poll(&mut out);
+        sizes.push(out.len());
+        if seen != Seen::More {
+            break;
+        }
+        // Nobody waits for what is there.
+        at_once(viewer.changed());
+    }
+    loop {
+        let mut count = 0;
+        let seen = pieces.poll(|_| count += 1);
+        counts.push(count);
+        if seen != Seen::More {
+            break;
+        }
+        at_once(pieces.changed());
+    }
+    assert_eq!(counts, [256, 256, 256, 232]);
+    assert!(sizes.len() == 4 && sizes.iter().all(|size| *size < 64 * 1024), "{sizes:?}");
+}
+
+fn at_once(future: impl Future<Output = ()>) {
+    use futures_util::FutureExt;
+    future.now_or_never().expect("ready at once");
+}
+
+#[test]
+fn what_was_taken_back_is_shown_to_nobody_who_comes_later() {
+    let (live, id) = (Arc::new(Live::default()), Uuid::now_v7());
+    let mut early = Viewer::new(Arc::clone(&live), assembler(id), Encoded::Sse, None);
+    live.keep_and_show(["good ", "bad"].map(text));
+    let mut out = BytesMut::new();
+    assert_eq!(early.poll(&mut out), Seen::More);
+    assert!(String::from_utf8(out.to_vec()).unwrap().contains("bad") && !live.is_retracted());
+    live.keep_and_show([Chunk::Retract { keep: 5 }]);
+    assert!(live.is_retracted());
+    let mut late = Viewer::new(Arc::clone(&live), assembler(id), Encoded::Sse, None);
+    let (mut early_sees, mut late_sees) = (BytesMut::new(), BytesMut::new());
+    early.poll(&mut early_sees);
+    late.poll(&mut late_sees);
+    let (early_sees, late_sees) =
+        (String::from_utf8(early_sees.to_vec()).unwrap(), String::from_utf8(late_sees.to_vec()).unwrap());
+    assert!(early_sees.contains("colloquy:output_text_retracted"), "{early_sees}");
+    assert!(late_sees.ends_with(&early_sees) && !late_sees.contains("bad"), "{late_sees}");
+    assert_eq!(live.chunks()[1], text(""));
+}
+
 #[tokio::test]
 async fn viewers_are_counted_and_woken() {
     let (live, id) = (Arc::new(Live::default()), Uuid::now_v7());

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::openresponses::TopLogProb;
 
 fn text() -> impl Strategy<Value = Arc<str>> {
     prop_oneof![
@@ -11,10 +12,34 @@ fn text() -> impl Strategy<Value = Arc<str>> {
     .prop_map(Arc::from)
 }
 
+fn logprob() -> impl Strategy<Value = LogProb> {
+    let number = || {
+        (1_u32..2_000_000_000, 0..30_i32).prop_map(|(digits, zeros)| {
+            // As a provider writes it, read as the server reads it.
+            let json = format!(r#"{{"token":"x","logprob":-{digits}e-{zeros}}}"#);
+            serde_json::from_str::<LogProb>(&json).expect("a log probability").logprob
+        })
+    };
+    let top = (text(), number()).prop_map(|(token, logprob)| TopLogProb {
+        token: token.to_string(),
+        logprob,
+        bytes: token.as_bytes().to_vec(),
+    });
+    (text(), number(), prop::collection::vec(top, 0..3)).prop_map(|(token, logprob, top_logprobs)| LogProb {
+        token: token.to_string(),
+        logprob,
+        bytes: vec![0, 255],
+        top_logprobs,
+    })
+}
+
 fn chunk() -> impl Strategy<Value = Chunk> {
     let number = prop_oneof![0..3_u16, Just(u16::MAX)];
     prop_oneof![
         4 => text().prop_map(Chunk::Text),
+        2 => (text(), prop::collection::vec(logprob(), 0..3))
+            .prop_map(|(delta, logprobs)| Chunk::TextLogProbs { delta, logprobs: logprobs.into() }),
+        1 => any::<u64>().prop_map(|keep| Chunk::Retract { keep }),
         1 => text().prop_map(Chunk::Refusal),
         1 => (number.clone(), text()).prop_map(|(part, delta)| Chunk::ReasoningSummary { part, delta }),
         1 => text().prop_map(Chunk::ReasoningText),
@@ -69,10 +94,23 @@ fn version_1_is_read() {
 }
 
 #[test]
+fn version_2_is_read() {
+    let logprobs = r#"[{"token":"a","logprob":-0.25,"bytes":[97],"top_logprobs":[{"token":"b","logprob":-1.5,"bytes":[98]}]}]"#;
+    let all = format!(r#"[2,["t","a"],["p","a",{logprobs},"b",[]],["d",3,1]]"#);
+    let chunks = unpack(&all).expect("readable");
+    assert_eq!(chunks.len(), 5);
+    assert_eq!(chunks[4], Chunk::Retract { keep: 1 });
+    assert_eq!(pack(&chunks), all);
+    // What the version before could have written is written so that it can be read there.
+    assert!(pack(&chunks[..1]).starts_with("[1,"));
+}
+
+#[test]
 fn other_versions_and_unknown_kinds_are_told_apart_from_damage() {
-    let code = |packed: &str| unpack(packed).expect_err("unreadable").code();
-    assert_eq!(code(r#"[2,{"of":"tomorrow"}]"#), "turn_log_version");
-    for damaged in ["", "[]", "{}", r#"[1,["q","x"]]"#, r#"[1,["c",0,"x"]]"#, r#"[1,["s","x"]]"#, "[1][1]"] {
-        assert_eq!(code(damaged), "turn_log_malformed", "{damaged}");
+    let error = |packed: &str| unpack(packed).expect_err("unreadable");
+    assert!(matches!(error(r#"[3,{"of":"tomorrow"}]"#), LogError::Version(3)));
+    let damaged = ["", "[]", "{}", r#"[1,["q","x"]]"#, r#"[1,["c",0,"x"]]"#, r#"[1,["s","x"]]"#, "[1][1]"];
+    for damaged in damaged.into_iter().chain([r#"[2,["p","x"]]"#, r#"[2,["d","x"]]"#]) {
+        assert!(matches!(error(damaged), LogError::Malformed(_)), "{damaged}");
     }
 }

@@ -14,17 +14,17 @@ pub enum Added {
     NotFound,
 }
 
-/// Puts items behind the last one.
+/// Puts items behind the last one of a conversation of the caller's, or that the caller was granted to write.
 pub async fn add_items(
     client: &impl Statements,
-    owner: &str,
+    caller: &str,
     id: ConversationId,
     items: &[NewItem<'_>],
 ) -> Result<Added, DatabaseError> {
     const SQL: &str = "
         WITH conversation AS (
             SELECT c.id, c.thread_id, c.active_response FROM conversations c
-            WHERE c.id = $1 AND c.owner = $2 AND c.deleted_at IS NULL
+            WHERE c.id = $1 AND (c.owner = $2 OR granted(c.id, $2, 'write')) AND c.deleted_at IS NULL
             FOR NO KEY UPDATE OF c
         ), free AS (
             SELECT id, thread_id FROM conversation
@@ -49,7 +49,7 @@ pub async fn add_items(
     let count = items.count();
     let params: [Param<'_>; 10] = [
         (&id.0, Type::UUID),
-        (&owner, Type::TEXT),
+        (&caller, Type::TEXT),
         (&count, Type::INT4),
         (&items.total, Type::INT8),
         (&items.ids, Type::UUID_ARRAY),
@@ -67,12 +67,16 @@ pub async fn add_items(
     })
 }
 
-/// The conversation and the threads its items are on.
-const LINEAGE: &str = "
-    conversation AS (
+/// Whoever may read a conversation `c`, in a WHERE.
+const READ: &str = "(c.owner = $2 OR granted(c.id, $2, 'read'))";
+
+/// The conversation, if `may` holds of it, and the threads its items are on.
+fn lineage(may: &str) -> String {
+    format!(
+        "conversation AS (
         SELECT t.id, t.head_position, t.hidden
         FROM conversations c JOIN threads t ON t.id = c.thread_id
-        WHERE c.id = $1 AND c.owner = $2 AND c.deleted_at IS NULL
+        WHERE c.id = $1 AND {may} AND c.deleted_at IS NULL
     ), lineage AS (
         SELECT l.thread_id, l.above, l.upto
         FROM conversation CROSS JOIN LATERAL thread_lineage(conversation.id, conversation.head_position) l
@@ -81,13 +85,15 @@ const LINEAGE: &str = "
         FROM conversation, lineage l
         JOIN items i ON i.thread_id = l.thread_id AND i.id = $3 AND i.position > l.above AND i.position <= l.upto
         WHERE i.position <> ALL (conversation.hidden)
-    )";
+    )"
+    )
+}
 
-/// The conversation's items. `None`: there is no such conversation. An `after` that is not in it gives them from the
-/// start.
+/// The conversation's items, for whoever may read it. `None`: there is no such conversation. An `after` that is not in
+/// it gives them from the start.
 pub async fn list_items(
     client: &impl Statements,
-    owner: &str,
+    caller: &str,
     id: ConversationId,
     page: PageOf<Uuid>,
 ) -> Result<Option<Page<StoredItem>>, DatabaseError> {
@@ -96,7 +102,7 @@ pub async fn list_items(
         Order::Descending => ("<", "DESC"),
     };
     let sql = format!(
-        "WITH {LINEAGE}
+        "WITH {lineage}
         SELECT entry.* FROM conversation LEFT JOIN LATERAL (
             SELECT near.* FROM lineage l CROSS JOIN LATERAL (
                 SELECT i.id, i.position, i.tokens, i.tokens_before, i.data FROM items i
@@ -106,11 +112,12 @@ pub async fn list_items(
                 ORDER BY i.position {direction} LIMIT $4
             ) near
             ORDER BY near.position {direction} LIMIT $4
-        ) entry ON true ORDER BY entry.position {direction}"
+        ) entry ON true ORDER BY entry.position {direction}",
+        lineage = lineage(READ)
     );
     let params: [Param<'_>; 4] = [
         (&id.0, Type::UUID),
-        (&owner, Type::TEXT),
+        (&caller, Type::TEXT),
         (&page.after, Type::UUID),
         (&i64::from(page.limit).saturating_add(1), Type::INT8),
     ];
@@ -127,15 +134,15 @@ pub async fn list_items(
     Ok(Some(paged(entries, page.limit)))
 }
 
-/// One item of a conversation.
+/// One item of a conversation, for whoever may read that.
 pub async fn get_item(
     client: &impl Statements,
-    owner: &str,
+    caller: &str,
     id: ConversationId,
     item_id: Uuid,
 ) -> Result<Option<StoredItem>, DatabaseError> {
-    let sql = format!("WITH {LINEAGE} SELECT * FROM named");
-    let params = [(&id.0 as _, Type::UUID), (&owner as _, Type::TEXT), (&item_id as _, Type::UUID)];
+    let sql = format!("WITH {} SELECT * FROM named", lineage(READ));
+    let params = [(&id.0 as _, Type::UUID), (&caller as _, Type::TEXT), (&item_id as _, Type::UUID)];
     let row = client.query_opt("conversations.get_item", &sql, &params).await?;
     row.as_ref().map(item).transpose()
 }
@@ -156,7 +163,7 @@ pub async fn delete_item(
         )
         SELECT t.id FROM conversation JOIN threads t ON t.id = conversation.thread_id FOR UPDATE OF t";
     let sql = format!(
-        "WITH {LINEAGE}, gone AS (
+        "WITH {lineage}, gone AS (
             DELETE FROM items i USING named, conversation
             WHERE named.thread_id = conversation.id
               AND i.thread_id = named.thread_id AND i.position = named.position
@@ -169,7 +176,8 @@ pub async fn delete_item(
             WHERE t.id = conversation.id AND NOT EXISTS (SELECT FROM gone)
         )
         UPDATE conversations c SET updated_at = now() FROM named WHERE c.id = $1
-        RETURNING {COLUMNS}"
+        RETURNING {COLUMNS}",
+        lineage = lineage("c.owner = $2")
     );
     let params = [(&id.0 as _, Type::UUID), (&owner as _, Type::TEXT), (&item_id as _, Type::UUID)];
     let transaction = client.transaction().await?;

@@ -133,6 +133,6 @@ fn failed(migration: &Migration, offset: usize, error: &Error) -> MigrationError
         name: migration.name().to_owned(),
         line,
         undone: migration.transactional(),
-        source: Box::new(DatabaseError::of_statement("migration", error)),
+        reason: Box::new(DatabaseError::of_statement("migration", error)),
     }
 }

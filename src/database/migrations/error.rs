@@ -46,8 +46,8 @@ pub enum MigrationError {
     NotDirect { server: String },
 
     /// A statement failed. `undone`: the migration ran in a transaction, and the old schema is whole.
-    #[error("migration V{version:04}__{name}{}: {source}. {}", at(*.line), outcome(*.undone))]
-    Failed { version: i32, name: String, line: Option<usize>, undone: bool, source: Box<DatabaseError> },
+    #[error("migration V{version:04}__{name}{}: {reason}. {}", at(*.line), outcome(*.undone))]
+    Failed { version: i32, name: String, line: Option<usize>, undone: bool, reason: Box<DatabaseError> },
 
     /// An index built outside a transaction came out unusable.
     #[error(
@@ -65,9 +65,9 @@ impl MigrationError {
     pub fn is_outage(&self) -> bool {
         match self {
             Self::Busy { .. } => true,
-            Self::Database(error) => error.is_outage(),
-            Self::Failed { source, .. } => {
-                source.is_retryable() && !matches!(**source, DatabaseError::SchemaTooOld { .. })
+            Self::Database(error) => error.is_outage() || error.is_retryable(),
+            Self::Failed { reason, .. } => {
+                reason.is_retryable() && !matches!(**reason, DatabaseError::SchemaTooOld { .. })
             }
             _ => false,
         }

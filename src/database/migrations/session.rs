@@ -21,17 +21,20 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub async fn open(database: &Database) -> Result<Self, MigrationError> {
+    /// `lock_timeout`: how long a statement of it waits for a table's lock, where a migration says nothing else. Whoever
+    /// waits while holding the lock of migrations keeps every other runner out.
+    pub async fn open(database: &Database, lock_timeout: Duration) -> Result<Self, MigrationError> {
         let target = database.direct();
         let server = target.server.clone();
         let mut config = target.config.clone();
         // A pooler refuses start-up options, which is as good as asking it what it is.
         let options = format!(
-            "{} -c client_connection_check_interval={} -c statement_timeout=0 \
+            "{} -c client_connection_check_interval={} -c lock_timeout={} -c statement_timeout=0 \
              -c idle_in_transaction_session_timeout=0 \
              -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3",
             config.get_options().unwrap_or_default(),
             CLIENT_CHECK.as_millis(),
+            lock_timeout.as_millis(),
         );
         config.options(options.trim()).application_name(application_name().await);
         let (client, connection) = match database.connector().connect(&config).await {

@@ -2,10 +2,10 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::support::{Incoming, TestDatabase, count};
-use crate::database::events;
 use crate::database::maintenance::{self, DeadMessage};
 use crate::database::work::{self, Claim, ClaimLimits, Lease, Ticket};
 use crate::database::{Client, Statements};
+use crate::database::{callbacks, events};
 use crate::events::routes::Plan;
 use crate::events::state::EventState;
 use crate::ids::DeliveryId;
@@ -235,7 +235,16 @@ async fn the_backlog_is_counted_by_due_time() {
     let backlog = maintenance::backlog(&client, WorkKind::Job).await.expect("a backlog");
     assert_eq!((backlog.kind, backlog.due, backlog.scheduled, backlog.leased), ("job", 2, 1, 1));
     assert!((100.0..200.0).contains(&backlog.oldest_due_seconds), "{backlog:?}");
-    assert_eq!(maintenance::backlog(&client, WorkKind::Callback).await.expect("a backlog").due, 4);
+    let of_callbacks = async || maintenance::backlog(&client, WorkKind::Callback).await.expect("a backlog");
+    let backlog = of_callbacks().await;
+    assert_eq!((backlog.due, backlog.target_disabled), (4, 0));
+    // What waits for an operator is late for nobody.
+    session.batch_execute("UPDATE callbacks SET due_at = now() - interval '1 day'").await.expect("older");
+    let target = session.query_one("SELECT target FROM callbacks LIMIT 1", &[]).await.expect("one");
+    callbacks::disable_target(&client, target.get(0), "gone").await.expect("disabled");
+    let backlog = of_callbacks().await;
+    assert_eq!((backlog.due, backlog.scheduled, backlog.target_disabled), (0, 0, 4));
+    assert_eq!(backlog.oldest_due_seconds, 0.0);
     let now = maintenance::ping(&client).await.expect("the clock");
     assert!(now.duration_since(Timestamp::now()).abs() < SignedDuration::from_mins(1));
 }

@@ -188,6 +188,23 @@ async fn a_migration_behind_a_long_lock_gives_up_soon_and_can_be_run_again() {
 }
 
 #[tokio::test]
+async fn a_locked_history_is_waited_for_no_longer_than_any_table() {
+    let test = TestDatabase::create().await;
+    let database = test.database();
+    run(&database, &[FIRST]).await.expect("a run");
+    let other = test.session().await;
+    other.batch_execute("BEGIN; LOCK TABLE refinery_schema_history").await.expect("locked");
+    let impatient = Options { lock_timeout: Duration::from_millis(200), ..options() };
+    let files = known(&[FIRST, SECOND]);
+    let run_now = migrations::run(&database, &files, &impatient, &|_| {});
+    let error = tokio::time::timeout(Duration::from_secs(10), run_now).await.expect("it gives up");
+    let error = error.expect_err("locked out");
+    assert!(error.is_outage(), "{error}");
+    other.batch_execute("ROLLBACK").await.expect("unlocked");
+    assert_eq!(run(&database, &[FIRST, SECOND]).await.expect("a run").applied.len(), 1);
+}
+
+#[tokio::test]
 async fn an_index_that_came_out_invalid_is_said_and_replaced_on_the_next_run() {
     let test = TestDatabase::create().await;
     let database = test.database();

@@ -49,6 +49,9 @@ fn every_mistake_is_named_at_once_and_no_secret_is() {
     assert!(!format!("{found:?} {settings:?}").contains("hush"), "{found:?} {settings:?}");
     let error = Database::new(settings, None).expect_err("refused");
     assert_eq!((error.code(), error.is_outage()), ("database_settings", false));
+    // As commands print an error, with every cause.
+    let said = format!("{:#}", anyhow::Error::from(error));
+    assert_eq!(said.matches("DATABASE_URL").count(), 1, "{said}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::database::conversations::{self, NewConversation};
 use crate::database::responses::{Order, PageOf};
 use crate::database::threads::{self, Anchor, NewItem, Place, StoredItem, Window};
-use crate::database::turns::{self, Begun, Ended, Finish, Held, NewTurn};
+use crate::database::turns::{self, Begun, Ended, Finish, Held, NewTurn, Runner};
 use crate::database::{Client, Statements};
 use crate::ids::{ConversationId, ResponseId};
 use crate::openresponses::ResponseStatus;
@@ -43,13 +43,12 @@ pub fn new_turn<'a>(place: Place, input: &'a [NewItem<'a>]) -> NewTurn<'a> {
     NewTurn {
         id: ResponseId::new(),
         owner: OWNER,
+        caller: None,
         api_key: Some("test"),
         place,
         conversation: None,
         previous_response: None,
-        holder: Uuid::now_v7(),
-        lease: LEASE,
-        queued: false,
+        runner: Runner::Holder { holder: Uuid::now_v7(), lease: LEASE },
         model: "demo",
         request: r#"{"model":"demo"}"#,
         background: false,
@@ -58,6 +57,9 @@ pub fn new_turn<'a>(place: Place, input: &'a [NewItem<'a>]) -> NewTurn<'a> {
         input,
         idempotency: None,
         attempt: None,
+        job: None,
+        callback: None,
+        patience: None,
     }
 }
 
@@ -72,6 +74,7 @@ pub fn finish_as<'a>(held: Held, state: ResponseStatus, output: &'a [NewItem<'a>
         title: None,
         keep_log: Duration::from_secs(24 * 3_600),
         drop_failed_input: true,
+        trace_parent: None,
         parts: 0,
     }
 }

@@ -10,7 +10,7 @@ use super::talk::{
 use crate::database::responses::{self, Order, PageOf};
 use crate::database::threads::{Anchor, Place};
 use crate::database::turn_log::{self, Append};
-use crate::database::turns::{self, Begun, Ended, Held, Idempotency, MAX_RESTARTS, Renewed};
+use crate::database::turns::{self, Begun, Ended, Held, Idempotency, MAX_RESTARTS, Next, Renewed, Runner};
 use crate::database::{Database, conversations};
 use crate::ids::{ConversationId, ResponseId};
 use crate::openresponses::ResponseStatus;
@@ -23,23 +23,24 @@ async fn a_turn_is_stored_whole_and_shown_to_its_owner_alone() {
     let input: Vec<_> = questions.iter().map(super::talk::Said::item).collect();
     let mut new = new_turn(Place::New, &input);
     new.background = true;
-    new.queued = true;
+    new.runner = Runner::Anybody;
     let begun = turns::begin(&client, &new).await.expect("an answer");
     let Begun::Begun { created_at } = begun else { panic!("{begun:?}") };
-    let held = Held { response: new.id, epoch: 1 };
     let get = async || responses::get_with_output(&client, OWNER, new.id).await.expect("an answer");
     let queued = get().await.expect("a turn");
     assert_eq!((queued.state, queued.created_at), (ResponseStatus::Queued, created_at));
-    assert!(turns::start(&client, held).await.expect("an answer"));
-    assert!(!turns::start(&client, held).await.expect("an answer"), "once");
+    let held = turns::due(&client, 9, None, Uuid::now_v7(), LEASE).await.expect("a list")[0].held;
+    assert_eq!(held, Held { response: new.id, epoch: 2 });
     let (thought, reply) = (said("hm"), said("four"));
     let output = [thought.item(), reply.item()];
     let mut finish = finish_as(held, ResponseStatus::Incomplete, &output);
     finish.incomplete_reason = Some("max_output_tokens");
     let ended = turns::finish(&client, &finish).await.expect("an answer");
-    let Ended::As { state: ResponseStatus::Incomplete, completed_at } = ended else { panic!("{ended:?}") };
+    let Ended::As { state: ResponseStatus::Incomplete, completed_at, callback: None } = ended else {
+        panic!("{ended:?}")
+    };
     let again = turns::finish(&client, &finish).await.expect("an answer");
-    assert_eq!(again, Ended::Already { state: ResponseStatus::Incomplete, completed_at });
+    assert_eq!(again, Ended::Already { state: ResponseStatus::Incomplete, completed_at, callback: None });
 
     let whole = get().await.expect("a turn");
     assert_eq!(whole.output, ["hm", "four"]);
@@ -145,7 +146,7 @@ async fn a_repeated_request_finds_its_turn() {
     let input = [question.item()];
     let keyed = |key: &'static str, hash: &'static [u8]| {
         let mut turn = new_turn(Place::New, &input);
-        turn.idempotency = Some(Idempotency { key, request_hash: hash });
+        turn.idempotency = Some(Idempotency { key: Some(key), request_hash: hash });
         turn
     };
     let first = keyed("k", b"1");
@@ -258,14 +259,13 @@ async fn a_holder_that_slept_through_a_takeover_changes_nothing() {
     let mut taken = turns::lapsed(&client, 9, holder, LEASE).await.expect("a list");
     let taken = taken.pop().expect("taken over");
     assert_eq!(taken.held, Held { response: held.response, epoch: 2 });
-    assert_eq!((taken.owner.as_str(), taken.run_again, taken.stream), (OWNER, false, true));
+    assert_eq!((taken.owner.as_str(), taken.next, taken.stream), (OWNER, Next::Interrupt, true));
     assert!(turns::lapsed(&client, 9, holder, LEASE).await.expect("a list").is_empty(), "held again");
 
     let answered = turn_log::append(&client, &[append(1, "late")]).await.expect("an answer");
     assert!(!answered[&held.response].stored);
     assert_eq!(turns::renew(&client, &[held], LEASE).await.expect("an answer"), []);
     assert_eq!(answer(&client, held, "late").await, Ended::Lost);
-    assert!(!turns::start(&client, held).await.expect("an answer"));
     let cursor = turn_log::LogCursor { owner: OWNER, response: held.response, from_part: 0 };
     let log = turn_log::read_log(&client, cursor).await.expect("an answer").expect("a log");
     assert_eq!((log.parts, log.epoch), (vec![(0, "kept".to_owned())], 2));
@@ -300,25 +300,24 @@ async fn a_background_turn_nobody_saw_is_run_again_three_times() {
     let id = begin().await;
     for restart in 1..=MAX_RESTARTS {
         let taken = take(id).await;
-        assert!(taken.run_again, "{taken:?}");
+        assert_eq!(taken.next, Next::Run, "{taken:?}");
         assert_eq!((taken.restarts, taken.request.as_str()), (restart, r#"{"n": 1}"#));
         assert_eq!(count(&session, "response_events").await, 0, "its log begins anew");
         let append = Append { held: taken.held, part: 0, data: "again" };
         assert!(turn_log::append(&client, &[append]).await.expect("appended")[&id].stored);
     }
     let last = take(id).await;
-    assert!(!last.run_again, "often enough: {last:?}");
+    assert_eq!(last.next, Next::GiveUp, "often enough: {last:?}");
     assert_eq!(last.restarts, MAX_RESTARTS);
     assert_eq!(past(&client, Anchor::InputOf(id)).await, ["q"]);
     turns::finish(&client, &finish_as(last.held, ResponseStatus::Incomplete, &[])).await.expect("ended");
 
     let seen = begin().await;
     responses::mark_viewed(&client, OWNER, seen).await.expect("marked");
-    assert!(!take(seen).await.run_again);
+    assert_eq!(take(seen).await.next, Next::Interrupt);
     let stopped = begin().await;
     responses::request_cancel(&client, OWNER, stopped).await.expect("an answer").expect("a turn");
-    let taken = take(stopped).await;
-    assert!(!taken.run_again && taken.cancel_requested);
+    assert_eq!(take(stopped).await.next, Next::Cancel);
 }
 
 #[tokio::test]

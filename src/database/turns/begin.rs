@@ -1,13 +1,19 @@
 //! The first commit of a turn.
 
+use std::borrow::Cow;
+
 use super::*;
+use crate::ids::JobId;
 use crate::llm::spend::Attempt;
 
 /// A turn that is to begin, under epoch 1.
 #[derive(Clone, Debug)]
 pub struct NewTurn<'a> {
     pub id: ResponseId,
+    /// Of the place this turn goes to.
     pub owner: &'a str,
+    /// Who asks for it and pays, if that is not the owner but somebody who was granted to write.
+    pub caller: Option<&'a str>,
     /// The name of the key it was asked for with.
     pub api_key: Option<&'a str>,
     /// From the window this turn answers to.
@@ -15,11 +21,7 @@ pub struct NewTurn<'a> {
     /// If the place is a conversation's: it takes one turn at a time.
     pub conversation: Option<ConversationId>,
     pub previous_response: Option<ResponseId>,
-    /// The instance that runs it.
-    pub holder: Uuid,
-    pub lease: Duration,
-    /// It waits for [`start`]; else it is in progress at once.
-    pub queued: bool,
+    pub runner: Runner,
     /// The alias that was asked for.
     pub model: &'a str,
     /// The request without its input, as JSON.
@@ -32,13 +34,65 @@ pub struct NewTurn<'a> {
     pub idempotency: Option<Idempotency<'a>>,
     /// Its first attempt at a provider, whose row of usage is opened in the same commit.
     pub attempt: Option<&'a Attempt>,
+    /// Who is told of its end.
+    pub callback: Option<&'a Callback>,
+    /// How long it waits, from now, for a provider that is out. `None`: it fails at once.
+    pub patience: Option<Duration>,
+    /// The job it answers to.
+    pub job: Option<OfJob>,
 }
 
-/// A key that is unique per owner for as long as the turn is kept, and a digest of the request it came with.
+/// Which turn of which job, from 1 on. There is one of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfJob {
+    pub job: JobId,
+    pub number: i32,
+}
+
+/// Who runs a new turn.
+#[derive(Clone, Copy, Debug)]
+pub enum Runner {
+    /// This instance, under a lease: the turn is in progress.
+    Holder { holder: Uuid, lease: Duration },
+    /// Whoever takes it first with [`due`](super::due): the turn is queued.
+    Anybody,
+}
+
+/// Who is told of a turn's end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Callback {
+    /// A target of `colloquy.toml`.
+    pub target: String,
+    /// If it is another URL than the target's.
+    pub url: Option<String>,
+}
+
+impl NewTurn<'_> {
+    /// As it is stored. Callers choose theirs apart from the owner, who cannot choose one with a line break: it came in a
+    /// header.
+    fn idempotency_key(&self) -> Option<Cow<'_, str>> {
+        let key = self.idempotency?.key?;
+        Some(match self.caller {
+            Some(caller) => Cow::Owned(format!("{caller}\n{key}")),
+            None => Cow::Borrowed(key),
+        })
+    }
+}
+
+/// What a request is known by: a key that is unique per caller for as long as the turn is kept, if it came with one, and
+/// a digest of its body.
 #[derive(Clone, Copy, Debug)]
 pub struct Idempotency<'a> {
-    pub key: &'a str,
+    pub key: Option<&'a str>,
     pub request_hash: &'a [u8],
+}
+
+/// The turn that an earlier try of a request began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstTry {
+    pub response: ResponseId,
+    /// Whether it came with the same digest.
+    pub same_request: bool,
 }
 
 /// What beginning a turn came to. Everything but `Begun` has changed nothing.
@@ -98,20 +152,34 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
         }
         Place::New | Place::Append { .. } => "",
     };
+    // A share lock, so that whoever takes the grant back finds either no turn or this one to stop. Before all others.
+    let (granting, granted) = match turn.caller {
+        Some(_) => (
+            ", granting AS (
+                SELECT g.conversation_id FROM open, grants g
+                WHERE g.conversation_id = $18 AND g.grantee = $32 AND g.access = 'write' AND g.revoked_at IS NULL
+                FOR SHARE OF g
+            )",
+            "granting",
+        ),
+        None => ("", "open"),
+    };
     // Joins, not conditions with subqueries: a row that had to be waited for is judged again by its join.
     let (conversation, gate) = match turn.conversation {
         Some(_) => (
-            ", conversation AS (
-                SELECT c.id, c.active_response FROM open, conversations c
-                WHERE c.id = $18 AND c.owner = $2 AND c.deleted_at IS NULL
-                FOR NO KEY UPDATE OF c
-            )",
+            format!(
+                ", conversation AS (
+                    SELECT c.id, c.active_response FROM {granted}, conversations c
+                    WHERE c.id = $18 AND c.owner = $2 AND c.deleted_at IS NULL
+                    FOR NO KEY UPDATE OF c
+                )"
+            ),
             "SELECT id FROM conversation
              WHERE active_response IS NULL
                 OR EXISTS (SELECT FROM responses r
                            WHERE r.id = active_response AND r.state NOT IN ('queued', 'in_progress'))",
         ),
-        None => ("", "SELECT $18::uuid AS id FROM open"),
+        None => (String::new(), "SELECT $18::uuid AS id FROM open"),
     };
     let (lock, found) = match turn.conversation {
         Some(_) => (
@@ -128,26 +196,33 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
             ", opened AS (
                 INSERT INTO usage (id, response_id, owner, api_key, model, deployment, provider, reserved_micros, holder,
                                    day, created_at, state)
-                SELECT $29, turn.id, $2, $30, $31, $32, $33, $34, $35, $36, $37, 'open' FROM turn
+                SELECT $33, turn.id, coalesce($32, $2), $34, $35, $36, $37, $38, $39, $40, $41, 'open' FROM turn
             )"
         }
         None => "",
+    };
+    let (job_columns, job_values) = match turn.job {
+        Some(OfJob { job, number }) => (", job_id, job_turn", format!(", '{}'::uuid, {number}", job.0)),
+        None => ("", String::new()),
     };
     let sql = format!(
         "WITH taken AS (
             SELECT id, request_hash FROM responses WHERE owner = $2 AND idempotency_key = $14
         ), open AS (
             SELECT WHERE NOT EXISTS (SELECT FROM taken)
-        ){conversation}, gate AS (
+        ){granting}{conversation}, gate AS (
             {gate}
         ){base}, thread AS (
             {thread}
         ){lock}, turn AS (
-            INSERT INTO responses (id, owner, api_key, thread_id, conversation_id, previous_response_id, state,
+            INSERT INTO responses (id, owner, caller, api_key, thread_id, conversation_id, previous_response_id, state,
                                    lease_until, holder, model, request, background, stream_requested, on_disconnect,
-                                   input_from, input_to, started_at, idempotency_key, request_hash)
-            SELECT $1, $2, $3, thread.id, $18, $4, $5, now() + make_interval(secs => $6), $7, $8, $9::json, $10, $11,
-                   $12, $13, $16, CASE WHEN $5 = 'in_progress' THEN now() END, $14, $15
+                                   input_from, input_to, started_at, idempotency_key, request_hash, due_at,
+                                   callback_target, callback_url, wait_until{job_columns})
+            SELECT $1, $2, $32, $3, thread.id, $18, $4, $5,
+                   CASE WHEN $5 = 'queued' THEN 'infinity' ELSE now() + make_interval(secs => $6) END,
+                   $7, $8, $9::json, $10, $11, $12, $13, $16, CASE WHEN $5 = 'in_progress' THEN now() END, $14, $15,
+                   CASE WHEN $5 = 'queued' THEN now() END, $29, $30, now() + make_interval(secs => $31){job_values}
             FROM thread
             RETURNING id, created_at
         ), stored AS (
@@ -165,7 +240,11 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
     let input_to = input_from - 1 + items.count();
     let tokens_before = turn.place.tokens();
     let head_tokens = tokens_before + items.total;
-    let state = if turn.queued { ResponseStatus::Queued } else { ResponseStatus::InProgress }.as_str();
+    let (state, holder, lease) = match turn.runner {
+        Runner::Holder { holder, lease } => (ResponseStatus::InProgress, holder, lease),
+        Runner::Anybody => (ResponseStatus::Queued, Uuid::nil(), Duration::ZERO),
+    };
+    let (state, lease) = (state.as_str(), lease.as_secs_f64());
     let (thread, position, other) = match turn.place {
         Place::New => (Uuid::now_v7(), 0, None),
         Place::Append { thread, head_position, head_response, .. } => {
@@ -173,11 +252,13 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
         }
         Place::Fork { base, base_position, .. } => (Uuid::now_v7(), base_position, Some(base)),
     };
-    let lease = turn.lease.as_secs_f64();
     let previous = turn.previous_response.map(|id| id.0);
     let conversation = turn.conversation.map(|id| id.0);
-    let key = turn.idempotency.map(|idempotency| idempotency.key);
+    let key = turn.idempotency_key();
     let hash = turn.idempotency.map(|idempotency| idempotency.request_hash);
+    let target = turn.callback.map(|callback| callback.target.as_str());
+    let url = turn.callback.and_then(|callback| callback.url.as_deref());
+    let patience = turn.patience.map(|patience| patience.as_secs_f64());
     let mut params: Vec<Param<'_>> = vec![
         (&turn.id.0, Type::UUID),
         (&turn.owner, Type::TEXT),
@@ -185,7 +266,7 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
         (&previous, Type::UUID),
         (&state, Type::TEXT),
         (&lease, Type::FLOAT8),
-        (&turn.holder, Type::UUID),
+        (&holder, Type::UUID),
         (&turn.model, Type::TEXT),
         (&turn.request, Type::TEXT),
         (&turn.background, Type::BOOL),
@@ -207,6 +288,10 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
         (&items.tokens, Type::INT4_ARRAY),
         (&items.tokens_before, Type::INT8_ARRAY),
         (&items.data, Type::TEXT_ARRAY),
+        (&target, Type::TEXT),
+        (&url, Type::TEXT),
+        (&patience, Type::FLOAT8),
+        (&turn.caller, Type::TEXT),
     ];
     let (key_of, model, deployment, provider);
     if let Some(attempt) = turn.attempt {
@@ -252,29 +337,50 @@ async fn repeated(
     turn: &NewTurn<'_>,
     error: DatabaseError,
 ) -> Result<Begun, DatabaseError> {
-    const SQL: &str = "
-        SELECT id, coalesce(request_hash = $3, false) AS same_request
-        FROM responses WHERE owner = $1 AND idempotency_key = $2";
     let Some(idempotency) = turn.idempotency else { return Err(error) };
-    let params = [
-        (&turn.owner as _, Type::TEXT),
-        (&idempotency.key as _, Type::TEXT),
-        (&idempotency.request_hash as _, Type::BYTEA),
-    ];
-    match client.query_opt("turns.repeated", SQL, &params).await? {
-        Some(row) => Ok(Begun::Repeated {
-            response: ResponseId(row.column("id")?),
-            same_request: row.column("same_request")?,
-        }),
-        None => Err(error),
-    }
+    let key = turn.idempotency_key();
+    let stored = Idempotency { key: key.as_deref(), ..idempotency };
+    let first = first_try(client, turn.owner, stored, Duration::ZERO).await?;
+    let FirstTry { response, same_request } = first.ok_or(error)?;
+    Ok(Begun::Repeated { response, same_request })
 }
 
-/// A queued turn is in progress now. `false`: it is lost, or somebody asked for it to stop.
-pub async fn start(client: &impl Statements, held: Held) -> Result<bool, DatabaseError> {
-    const SQL: &str = "
-        UPDATE responses SET state = 'in_progress', started_at = now()
-        WHERE id = $1 AND epoch = $2 AND state = 'queued' AND cancel_requested_at IS NULL";
-    let params = [(&held.response.0 as _, Type::UUID), (&held.epoch as _, Type::INT8)];
-    Ok(client.execute("turns.start", SQL, &params).await? == 1)
+/// The turn that an earlier try of this request began: by its key, else by its digest alone, if it is no older than
+/// `within` and worth to be seen again. One that failed is not, nor one that was given up because nobody watched.
+pub async fn first_try(
+    client: &impl Statements,
+    owner: &str,
+    request: Idempotency<'_>,
+    within: Duration,
+) -> Result<Option<FirstTry>, DatabaseError> {
+    const BY_KEY: &str = "
+        SELECT id, coalesce(request_hash = $3, false) AS same_request
+        FROM responses WHERE owner = $1 AND idempotency_key = $2";
+    let by_hash = format!(
+        "SELECT r.id, true AS same_request FROM responses r
+         WHERE r.owner = $1 AND r.caller IS NULL AND r.request_hash = $2 AND r.idempotency_key IS NULL
+           AND r.created_at > now() - make_interval(secs => $3)
+           AND r.state <> 'failed' AND (r.state <> 'cancelled' OR r.cancel_requested_at IS NOT NULL) AND {LIVE}
+         ORDER BY r.created_at DESC LIMIT 1"
+    );
+    let within = within.as_secs_f64();
+    let row = match request.key {
+        Some(key) => {
+            let params = [
+                (&owner as _, Type::TEXT),
+                (&key as _, Type::TEXT),
+                (&request.request_hash as _, Type::BYTEA),
+            ];
+            client.query_opt("turns.first_try", BY_KEY, &params).await?
+        }
+        None => {
+            let params: [Param<'_>; 3] =
+                [(&owner, Type::TEXT), (&request.request_hash, Type::BYTEA), (&within, Type::FLOAT8)];
+            client.query_opt("turns.first_try", &by_hash, &params).await?
+        }
+    };
+    let first = |row: Row| {
+        Ok(FirstTry { response: ResponseId(row.column("id")?), same_request: row.column("same_request")? })
+    };
+    row.map(first).transpose()
 }

@@ -1,6 +1,7 @@
 //! The last commit of a turn.
 
 use super::*;
+use crate::ids::CallbackId;
 
 /// How a turn ended.
 #[derive(Clone, Debug)]
@@ -22,17 +23,19 @@ pub struct Finish<'a> {
     /// never comes there. The next turn gets their positions, so the turn has none from then on; what it said is in its
     /// log alone.
     pub drop_failed_input: bool,
+    /// For the callback, so that its trace goes on from here.
+    pub trace_parent: Option<&'a str>,
     /// How many parts its log must have at least.
     pub parts: i32,
 }
 
-/// What finishing came to.
+/// What finishing came to. `callback`: the row that tells of it, if somebody is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// It ended as this: what was asked for, or cancelled.
-    As { state: ResponseStatus, completed_at: Timestamp },
+    As { state: ResponseStatus, completed_at: Timestamp, callback: Option<CallbackId> },
     /// It had ended as this under the same epoch: an earlier call, whose answer was lost, had lasted.
-    Already { state: ResponseStatus, completed_at: Timestamp },
+    Already { state: ResponseStatus, completed_at: Timestamp, callback: Option<CallbackId> },
     /// It has not ended: its log is shorter than was said, see
     /// [`Appended::ends_before`](crate::database::turn_log::Appended::ends_before). Nothing was changed.
     LogShort,
@@ -40,9 +43,9 @@ pub enum Ended {
     Lost,
 }
 
-/// Ends a turn: state, output in one block behind its input, thread head, conversation unlocked. One statement, which
-/// may stand in a [`Transaction`](crate::database::Transaction) with others. Output of a turn that was deleted
-/// meanwhile is not kept.
+/// Ends a turn: state, output in one block behind its input, thread head, conversation unlocked, and the callback that
+/// tells of it. One statement, which may stand in a [`Transaction`](crate::database::Transaction) with others. Output of
+/// a turn that was deleted meanwhile is not kept.
 pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<Ended, DatabaseError> {
     let drop_input = if finish.drop_failed_input && finish.state == ResponseStatus::Failed {
         ", dropped AS (
@@ -79,11 +82,17 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
                 usage = $6::json, completed_at = now(), log_until = now() + make_interval(secs => $7),
                 input_to = {input_to}, output_from = {input_to} + 1,
                 output_to = {input_to} + CASE WHEN {kept} THEN $8 ELSE 0 END
-            WHERE id = $1 AND epoch = $2 AND state IN ('queued', 'in_progress')
-              AND ($17 = 0 OR deleted_at IS NOT NULL
-                   OR EXISTS (SELECT FROM response_events e WHERE e.response_id = $1 AND e.part = $17 - 1))
+            WHERE id = $1 AND epoch = $2 AND state = 'in_progress'
+              AND ($19 = 0 OR deleted_at IS NOT NULL
+                   OR EXISTS (SELECT FROM response_events e WHERE e.response_id = $1 AND e.part = $19 - 1))
             RETURNING id, owner, state, thread_id, conversation_id, previous_response_id, input_from, input_to,
-                      output_from, output_to, completed_at
+                      output_from, output_to, completed_at, callback_target, callback_url
+        ), told AS (
+            INSERT INTO callbacks (id, webhook_id, target, url, response_id, owner, type, run, route, trace_parent)
+            SELECT $17, $17, callback_target, callback_url, id, owner, 'response.' || state, 1, 'turn', $18
+            FROM turn WHERE callback_target IS NOT NULL
+            ON CONFLICT (response_id) WHERE response_id IS NOT NULL DO NOTHING
+            RETURNING id
         ), unlocked AS (
             UPDATE conversations c SET active_response = NULL, updated_at = now(), title = coalesce(c.title, $16)
             FROM turn WHERE c.id = turn.conversation_id AND c.active_response = turn.id
@@ -104,9 +113,9 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
                 WITH ORDINALITY AS i (id, kind, role, tokens, tokens_before, data, nth)
             WHERE turn.output_to >= turn.output_from
         ){drop_input}
-        SELECT state, completed_at, true AS now FROM turn
+        SELECT state, completed_at, true AS now, (SELECT id FROM told) AS callback FROM turn
         UNION ALL
-        SELECT state, completed_at, false FROM responses
+        SELECT state, completed_at, false, (SELECT id FROM callbacks WHERE response_id = $1) FROM responses
         WHERE id = $1 AND epoch = $2 AND NOT EXISTS (SELECT FROM turn)"
     );
     let items = ItemColumns::of(finish.output);
@@ -115,7 +124,8 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
     let keep_log = finish.keep_log.as_secs_f64();
     // PostgreSQL takes no NUL in text.
     let title = finish.title.map(|title| title.replace('\0', "\u{fffd}"));
-    let params: [Param<'_>; 17] = [
+    let callback = Uuid::now_v7();
+    let params: [Param<'_>; 19] = [
         (&finish.held.response.0, Type::UUID),
         (&finish.held.epoch, Type::INT8),
         (&state, Type::TEXT),
@@ -132,6 +142,8 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
         (&items.tokens_before, Type::INT8_ARRAY),
         (&items.data, Type::TEXT_ARRAY),
         (&title, Type::TEXT),
+        (&callback, Type::UUID),
+        (&finish.trace_parent, Type::TEXT),
         (&finish.parts, Type::INT4),
     ];
     let Some(row) = client.query_opt("turns.finish", &sql, &params).await? else { return Ok(Ended::Lost) };
@@ -140,9 +152,10 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
         return Ok(Ended::LogShort);
     }
     let completed_at = row.column("completed_at")?;
+    let callback = row.column::<Option<Uuid>>("callback")?.map(CallbackId);
     Ok(if row.column("now")? {
-        Ended::As { state, completed_at }
+        Ended::As { state, completed_at, callback }
     } else {
-        Ended::Already { state, completed_at }
+        Ended::Already { state, completed_at, callback }
     })
 }

@@ -1,15 +1,18 @@
-//! Turns whose holder fell silent.
+//! Turns that change hands: those whose holder fell silent, and what their new holder is to do.
 
 use super::*;
+use crate::ids::JobId;
 
 /// A turn that ran in a background and that nobody saw is run again this often at most.
 pub const MAX_RESTARTS: i16 = 3;
 
 /// A turn taken over: it is the caller's now, under a new epoch and lease, in progress.
 #[derive(Clone, Debug)]
-pub struct Lapsed {
+pub struct Taken {
     pub held: Held,
     pub owner: String,
+    /// Who asked for it and pays, if not the owner.
+    pub caller: Option<String>,
     pub api_key: Option<String>,
     pub thread: Uuid,
     pub conversation: Option<ConversationId>,
@@ -21,15 +24,34 @@ pub struct Lapsed {
     pub stream: bool,
     pub on_disconnect: Option<String>,
     pub created_at: Timestamp,
-    /// Somebody asked for it to stop before its holder fell silent: it ends cancelled.
-    pub cancel_requested: bool,
     /// How often it was run again, this time included.
     pub restarts: i16,
-    /// `true`: run it again from the start, its log is empty
-    /// (the past is [`Anchor::InputOf`](crate::database::threads::Anchor::InputOf)).
-    /// `false`: end it with what its log says, incomplete.
-    pub run_again: bool,
+    /// How often it was put off because its provider was out. `None`: it does not wait for one.
+    pub waits: Option<i16>,
+    pub next: Next,
+    /// The job that asked for it.
+    pub job: Option<JobId>,
 }
+
+/// What is to be done with a turn that was taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Run it from its start: its log is empty. The past is
+    /// [`Anchor::InputOf`](crate::database::threads::Anchor::InputOf).
+    Run,
+    /// End it with what its log says: somebody asked for it to stop.
+    Cancel,
+    /// End it with what its log says, incomplete.
+    Interrupt,
+    /// End it as failed: it was run again [`MAX_RESTARTS`] times, and its process ended each time.
+    GiveUp,
+}
+
+/// What [`taken`] reads of `responses r` and of an expression called `next`.
+pub(in crate::database) const COLUMNS: &str = "r.id, r.epoch, r.owner, r.caller, r.api_key, r.thread_id, r.conversation_id,
+    r.previous_response_id, r.model, r.request::text AS request, r.background, r.stream_requested, r.on_disconnect,
+    r.created_at, r.restarts, r.job_id,
+    CASE WHEN r.wait_until IS NOT NULL THEN r.waits END AS waits";
 
 /// Takes over turns whose lease has run out. Any number of sweeps may run. A turn is to be run again if it is a
 /// background turn that nobody has viewed, that nobody asked to stop, and that was run again fewer than
@@ -42,36 +64,42 @@ pub async fn lapsed(
     limit: i64,
     holder: Uuid,
     lease: Duration,
-) -> Result<Vec<Lapsed>, DatabaseError> {
-    const SQL: &str = "
-        WITH silent AS (
-            SELECT id, background AND viewed_at IS NULL AND cancel_requested_at IS NULL AND restarts < $4 AS run_again
+) -> Result<Vec<Taken>, DatabaseError> {
+    let sql = format!(
+        "WITH silent AS (
+            SELECT id, CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancel'
+                            WHEN NOT background OR viewed_at IS NOT NULL THEN 'interrupt'
+                            WHEN restarts < $4 THEN 'run'
+                            ELSE 'give_up' END AS next
             FROM responses
             WHERE state IN ('queued', 'in_progress') AND lease_until < now()
+              -- What runs inside a job is that job's alone.
+              AND (job_id IS NULL OR background)
             ORDER BY id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
         ), emptied AS (
-            DELETE FROM response_events e USING silent WHERE e.response_id = silent.id AND silent.run_again
+            DELETE FROM response_events e USING silent WHERE e.response_id = silent.id AND silent.next = 'run'
         )
         UPDATE responses r
         SET epoch = r.epoch + 1, holder = $2, lease_until = now() + make_interval(secs => $3), state = 'in_progress',
-            started_at = coalesce(r.started_at, now()), restarts = r.restarts + silent.run_again::int::int2
+            started_at = coalesce(r.started_at, now()), due_at = NULL,
+            restarts = r.restarts + (silent.next = 'run')::int::int2
         FROM silent WHERE r.id = silent.id AND r.state IN ('queued', 'in_progress')
-        RETURNING r.id, r.epoch, r.owner, r.api_key, r.thread_id, r.conversation_id, r.previous_response_id, r.model,
-                  r.request::text AS request, r.background, r.stream_requested, r.on_disconnect, r.created_at,
-                  r.cancel_requested_at IS NOT NULL AS cancel, r.restarts, silent.run_again";
+        RETURNING {COLUMNS}, silent.next"
+    );
     let params = [
         (&limit as _, Type::INT8),
         (&holder as _, Type::UUID),
         (&lease.as_secs_f64() as _, Type::FLOAT8),
         (&MAX_RESTARTS as _, Type::INT2),
     ];
-    client.query("turns.lapsed", SQL, &params).await?.iter().map(taken_over).collect()
+    client.query("turns.lapsed", &sql, &params).await?.iter().map(taken).collect()
 }
 
-fn taken_over(row: &Row) -> Result<Lapsed, DatabaseError> {
-    Ok(Lapsed {
+pub(in crate::database) fn taken(row: &Row) -> Result<Taken, DatabaseError> {
+    Ok(Taken {
         held: Held { response: ResponseId(row.column("id")?), epoch: row.column("epoch")? },
         owner: row.column("owner")?,
+        caller: row.column("caller")?,
         api_key: row.column("api_key")?,
         thread: row.column("thread_id")?,
         conversation: row.column::<Option<Uuid>>("conversation_id")?.map(ConversationId),
@@ -82,8 +110,14 @@ fn taken_over(row: &Row) -> Result<Lapsed, DatabaseError> {
         stream: row.column("stream_requested")?,
         on_disconnect: row.column("on_disconnect")?,
         created_at: row.column("created_at")?,
-        cancel_requested: row.column("cancel")?,
         restarts: row.column("restarts")?,
-        run_again: row.column("run_again")?,
+        waits: row.column("waits")?,
+        next: match row.column::<&str>("next")? {
+            "run" => Next::Run,
+            "cancel" => Next::Cancel,
+            "give_up" => Next::GiveUp,
+            _ => Next::Interrupt,
+        },
+        job: row.column::<Option<Uuid>>("job_id")?.map(JobId),
     })
 }

@@ -71,7 +71,7 @@ impl Dispatch {
 
     async fn read(&self, head: &Head, mut body: BodyStream, deadline: Instant) -> Result<Bytes, Failure> {
         let declared = head.headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-        match guarded(deadline, collect(&mut body, declared, self.envelope_limit())).await {
+        match guarded(deadline, collect(&mut body, declared, self.envelope_limit(), |_| true)).await {
             Ok(Ok(body)) => Ok(body),
             Ok(Err(BodyError::TooLarge { limit })) => {
                 tracing::error!(
@@ -81,7 +81,7 @@ impl Dispatch {
                 );
                 Err(Failure { code: "envelope.too-large", title: "The envelope is too large" })
             }
-            Ok(Err(BodyError::Interrupted | BodyError::AlreadyRead)) | Err(_) => {
+            Ok(Err(_)) | Err(_) => {
                 tracing::warn!(
                     code = "envelope.interrupted",
                     "the host went away while sending an envelope; it retries"

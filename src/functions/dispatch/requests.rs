@@ -45,7 +45,7 @@ impl Dispatch {
             Found::Nothing if queue_or_timer => {
                 tracing::warn!(
                     code = "envelope.not-from-host",
-                    request_id = invocation.id,
+                    request_id = invocation.request_id,
                     "a request to a queue or timer function without the headers of the Functions host was refused; \
                      nobody else may call it",
                 );
@@ -55,7 +55,7 @@ impl Dispatch {
             Found::Malformed => HttpResponse::refusal(&problem::MALFORMED_PATH, None),
         };
         self.discard(&body).await;
-        reply::identified(refused, &invocation.id)
+        reply::identified(refused, &invocation.request_id)
     }
 
     fn find(&self, head: &Head) -> Found<'_> {
@@ -98,7 +98,7 @@ impl Dispatch {
                 "answered",
             );
             self.discard(&body).await;
-            reply::identified(answer, &invocation.id)
+            reply::identified(answer, &invocation.request_id)
         }
         .instrument(span)
         .await

@@ -11,6 +11,8 @@ use crate::functions::app::{App, DEFAULT_CONNECTION, Function, HttpTrigger, Trig
 use crate::functions::route::{Template, segments_of};
 
 const EITHER: &str = "change one of the two";
+pub(super) const RETRY_IS_OURS: &str =
+    "remove it: what a handler or its settlement decides would be retried again, in the host's memory";
 
 /// Names first, then what each pair says.
 pub(super) fn functions(app: &App, folders: &BTreeMap<String, Folder>, findings: &mut Findings) {
@@ -66,6 +68,15 @@ struct Comparison<'a> {
 
 impl<'a> Comparison<'a> {
     fn function(mut self, function: &Function) {
+        if self.folder.disabled {
+            self.add(
+                "`disabled` is set".to_owned(),
+                "remove it; to stop a function for a while, set AzureWebJobs.<function>.Disabled",
+            );
+        }
+        if self.folder.retried {
+            self.add("`retry` is set".to_owned(), RETRY_IS_OURS);
+        }
         for binding in &self.folder.bindings {
             let name = binding.text("name");
             let good = name.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -94,6 +105,11 @@ impl<'a> Comparison<'a> {
                     connection => connection,
                 };
                 self.same("connection", connection, &queue.connection);
+                let data_type = match trigger.text("dataType") {
+                    "" => "string".to_owned(),
+                    data_type => data_type.to_ascii_lowercase(),
+                };
+                self.same("dataType", &data_type, if queue.binary { "binary" } else { "string" });
             }
             Trigger::Timer(timer) => {
                 let Some(trigger) = self.trigger("timerTrigger", &[]) else { return };

@@ -6,11 +6,15 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{Findings, read_json};
+use super::{Findings, member, read_json};
 
-/// The bindings of one `function.json`.
+/// One `function.json`.
 pub(super) struct Folder {
     pub(super) bindings: Vec<Binding>,
+    /// Whether the host is told, in any way, not to run it.
+    pub(super) disabled: bool,
+    /// Whether the host is told to retry it.
+    pub(super) retried: bool,
 }
 
 /// One binding; member names are compared without regard to case, as the host does.
@@ -25,7 +29,7 @@ impl Folder {
 
 impl Binding {
     pub(super) fn get(&self, name: &str) -> Option<&Value> {
-        self.0.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        member(&self.0, name)
     }
 
     /// A string member, empty if it is missing or no string.
@@ -53,28 +57,41 @@ pub(super) fn read_all(root: &Path, findings: &mut Findings) -> io::Result<BTree
         }
         let name = entry.file_name().to_string_lossy().into_owned();
         let place = format!("{name}/function.json");
-        let bindings = match read_json(&entry.path().join("function.json")) {
+        let folder = match read_json(&entry.path().join("function.json")) {
             Ok(None) => continue,
-            Ok(Some(file)) => bindings_of(file, &place, findings),
+            Ok(Some(file)) => folder_of(file, &place, findings),
             Err(error) => {
                 findings.add(place, error, "correct it; comments are not taken here");
-                Vec::new()
+                Folder { bindings: Vec::new(), disabled: false, retried: false }
             }
         };
-        folders.insert(name, Folder { bindings });
+        folders.insert(name, folder);
     }
     Ok(folders)
 }
 
-fn bindings_of(mut file: Value, place: &str, findings: &mut Findings) -> Vec<Binding> {
-    let Some(Value::Array(bindings)) = file.get_mut("bindings").map(Value::take) else {
+fn folder_of(file: Value, place: &str, findings: &mut Findings) -> Folder {
+    let members = match file {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    };
+    Folder {
+        // A name instead of `true` is that of a setting which may say so.
+        disabled: member(&members, "disabled").is_some_and(|disabled| *disabled != Value::Bool(false)),
+        retried: member(&members, "retry").is_some_and(|retry| !retry.is_null()),
+        bindings: bindings_of(member(&members, "bindings"), place, findings),
+    }
+}
+
+fn bindings_of(list: Option<&Value>, place: &str, findings: &mut Findings) -> Vec<Binding> {
+    let Some(Value::Array(bindings)) = list else {
         findings.add(place, "has no list `bindings`", "add the trigger");
         return Vec::new();
     };
     bindings
-        .into_iter()
+        .iter()
         .filter_map(|binding| match binding {
-            Value::Object(members) => Some(Binding(members)),
+            Value::Object(members) => Some(Binding(members.clone())),
             _ => {
                 findings.add(place, "has a binding that is not an object", "remove it");
                 None

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode};
 
 use super::*;
-use crate::functions::{AuthLevel, HttpResponse, Outcome, QueueMessage};
+use crate::functions::{AuthLevel, Binary, HttpResponse, Outcome, QueueMessage};
 
 /// A folder that goes when the test ends.
 struct Root(PathBuf);
@@ -60,7 +60,9 @@ const HOST: &str = r#"{
         "enableProxyingHttpRequest": true,
         "enableForwardingHttpRequest": true
     },
-    "extensions": {"http": {"routePrefix": "api"}, "queues": {"messageEncoding": "base64"}}
+    "extensions": {"http": {"routePrefix": "api"}, "queues": {
+        "batchSize": 16, "maxDequeueCount": 100, "messageEncoding": "base64", "visibilityTimeout": "00:00:10"
+    }}
 }"#;
 const HOOK: &str = r#"{"bindings": [
     {"type": "httpTrigger", "direction": "in", "name": "req", "authLevel": "anonymous", "methods": ["post"], "route": "hook/{id}"},
@@ -114,7 +116,7 @@ fn an_app_that_agrees_gives_what_serving_needs() {
 #[test]
 fn defaults_are_the_hosts() {
     let root = Root::good();
-    root.write("host.json", r#"{"version": "2.0", "extensionBundle": {"id": "x"}, "customHandler": {"description": {"defaultExecutablePath": "h"}, "enableProxyingHttpRequest": true, "enableForwardingHttpRequest": true}}"#);
+    root.write("host.json", r#"{"version": "2.0", "extensionBundle": {"id": "x"}, "customHandler": {"description": {"defaultExecutablePath": "h"}, "enableProxyingHttpRequest": true, "enableForwardingHttpRequest": true}, "extensions": {"queues": {"maxDequeueCount": 20, "visibilityTimeout": "00:00:01"}}}"#);
     root.write("hook/function.json", r#"{"bindings": [{"type": "HttpTrigger", "direction": "IN", "name": "req"}, {"Type": "http", "Direction": "out", "Name": "$return"}]}"#);
     let app = App::new()
         .http("hook", "hook", &[], ok)
@@ -186,6 +188,30 @@ fn each_difference_is_found_and_says_what_to_do() {
             r#"{"bindings": [{"type": "timerTrigger", "direction": "in", "name": "t"},"#,
             "has 2 triggers; leave exactly one",
         ),
+        (
+            "work/function.json",
+            r#""queueName""#,
+            r#""datatype": "Binary", "queueName""#,
+            "dataType is `binary`, registered is `string`; change one of the two",
+        ),
+        (
+            "work/function.json",
+            r#"{"bindings""#,
+            r#"{"disabled": true, "bindings""#,
+            "`disabled` is set; remove it",
+        ),
+        (
+            "hook/function.json",
+            r#"{"bindings""#,
+            r#"{"Disabled": "HOOK_OFF", "bindings""#,
+            "`disabled` is set",
+        ),
+        (
+            "tick/function.json",
+            r#"{"bindings""#,
+            r#"{"retry": {"strategy": "fixedDelay", "maxRetryCount": 3}, "bindings""#,
+            "`retry` is set; remove it",
+        ),
         ("work/function.json", "bindings", "binding", "has no list `bindings`; add the trigger"),
         ("work/function.json", "]", "", "is not JSON"),
         (
@@ -227,6 +253,44 @@ fn each_difference_is_found_and_says_what_to_do() {
         ),
         (
             "host.json",
+            r#""maxDequeueCount": 100"#,
+            r#""maxDequeueCount": 19"#,
+            "maxDequeueCount is 19; set it to 20",
+        ),
+        (
+            "host.json",
+            r#""maxDequeueCount": 100, "#,
+            "",
+            "extensions.queues.maxDequeueCount is 5; set it to 20",
+        ),
+        (
+            "host.json",
+            r#""batchSize": 16"#,
+            r#""BatchSize": 33"#,
+            "extensions.queues.batchSize is 33; set it to 1 to 32",
+        ),
+        ("host.json", r#""batchSize": 16"#, r#""batchSize": "16""#, "batchSize is \"16\"; set it to 1 to 32"),
+        (
+            "host.json",
+            r#""00:00:10""#,
+            r#""00:00:00""#,
+            "visibilityTimeout is `00:00:00`; set it to 00:00:01 or more",
+        ),
+        (
+            "host.json",
+            r#""customHandler": {"#,
+            r#""customHandler": {"Port": 7100, "#,
+            "customHandler.port is set; remove it",
+        ),
+        ("host.json", r#""version""#, r#""httpWorker": {}, "version""#, "httpWorker is set; remove it"),
+        (
+            "host.json",
+            r#""version""#,
+            r#""retry": {"strategy": "fixedDelay", "maxRetryCount": -1}, "version""#,
+            "retry is set; remove it",
+        ),
+        (
+            "host.json",
             r#""version""#,
             r#""configurationProfile": "mcp-custom-handler", "version""#,
             "configurationProfile is `mcp-custom-handler`",
@@ -248,6 +312,20 @@ fn each_difference_is_found_and_says_what_to_do() {
             found[0]
         );
     }
+}
+
+#[test]
+fn a_function_of_bytes_wants_a_binding_of_bytes() {
+    let app = App::new()
+        .http("hook", "hook/{id}", &[Method::POST], ok)
+        .queue("work", "%QUEUE_WORK%", done::<QueueMessage<Binary>, _>)
+        .connection("Store")
+        .timer("tick", "0 * * * * *", done);
+    let found = differences(&app, &Root::good());
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].contains("dataType is `string`, registered is `binary`"), "{}", found[0]);
+    let root = Root::with("work/function.json", r#""queueName""#, r#""dataType": "binary", "queueName""#);
+    assert_eq!(differences(&app, &root), [""; 0]);
 }
 
 #[test]

@@ -115,7 +115,7 @@ async fn an_outcome_that_cannot_be_carried_out_fails_the_invocation() {
     let body = fixture("queue-plain-text");
     let running = serve(deciding(Outcome::retry("busy")));
     let answer = running.envelope("f", &body).await;
-    assert_eq!((answer.status, answer.problem().as_str()), (500, "settlement.absent"));
+    assert_eq!(answer.failure(), "settlement.absent");
 
     for (ledger, code) in [
         (Ledger { failing: true, ..Ledger::default() }, "settlement.failed"),
@@ -126,7 +126,7 @@ async fn an_outcome_that_cannot_be_carried_out_fails_the_invocation() {
         options.settlement_limit = Duration::from_millis(50);
         let running = serve_with(deciding(Outcome::dead_letter("no")).settlement(ledger), options);
         let answer = running.envelope("f", &body).await;
-        assert_eq!((answer.status, answer.problem().as_str()), (500, code));
+        assert_eq!(answer.failure(), code);
     }
 }
 
@@ -137,7 +137,7 @@ async fn a_timer_that_is_not_done_is_shown_as_failed() {
             .settlement(Ledger::default())
             .timer("t", "* * * * * *", move |_, _| std::future::ready(outcome.clone()));
         let answer = serve(app).envelope("t", &fixture("timer-usual")).await;
-        assert_eq!((answer.status, answer.problem().as_str()), (500, "handler.failed"));
+        assert_eq!(answer.failure(), "handler.failed");
     }
 }
 
@@ -158,17 +158,17 @@ async fn a_message_that_does_not_decode_is_dead_lettered_at_once_unless_another_
         )
     };
     let answer = serve(app()).envelope("f", &fixture("queue-plain-text")).await;
-    assert_eq!((answer.status, answer.problem().as_str()), (500, "payload.json"), "nobody to settle it");
+    assert_eq!(answer.failure(), "payload.json", "nobody to settle it");
 
     let running = serve(app().settlement(ledger.clone()));
     let answer = running.envelope("v", &fixture("queue-plain-text")).await;
-    assert_eq!((answer.status, answer.problem().as_str()), (500, "payload.version"));
+    assert_eq!(answer.failure(), "payload.version");
     for name in ["not-an-envelope", "cut-off", "no-data", "data-null"] {
         let answer = running.envelope("f", &fixture(name)).await;
-        assert_eq!((answer.status, answer.problem().as_str()), (500, "envelope.malformed"), "{name}");
+        assert_eq!(answer.failure(), "envelope.malformed", "{name}");
     }
     let answer = running.envelope("f", b"").await;
-    assert_eq!((answer.status, answer.problem().as_str()), (500, "envelope.malformed"));
+    assert_eq!(answer.failure(), "envelope.malformed");
     assert_eq!(ledger.read(), [""; 0], "nothing is settled that was never understood");
     let line = running.envelope("f", &fixture("queue-plain-text")).await.done();
     assert!(line.starts_with("f: dead-lettered: payload.json"), "{line}");
@@ -196,16 +196,16 @@ async fn a_panic_fails_its_own_invocation_only() {
         .timer("timed", "* * * * * *", async |_, _| -> Outcome { panic!("in a timer") });
     let running = serve(app);
     let answer = running.envelope("built", &fixture("queue-plain-text")).await;
-    assert_eq!((answer.status, answer.problem().as_str()), (500, "handler.panicked"));
+    assert_eq!(answer.failure(), "handler.panicked");
     assert!(!answer.text().contains("hi\""), "{answer:?}");
 
     let (bad, good) = (fixture("queue-plain-text"), fixture("queue-number"));
     let (failed, done) = tokio::join!(running.envelope("polled", &bad), running.envelope("polled", &good));
-    assert_eq!((failed.status, failed.problem().as_str()), (500, "handler.panicked"));
+    assert_eq!(failed.failure(), "handler.panicked");
     assert!(done.done().starts_with("polled: done"), "its neighbour is not touched");
 
     let answer = running.envelope("timed", &fixture("timer-usual")).await;
-    assert_eq!(answer.problem(), "handler.panicked");
+    assert_eq!(answer.failure(), "handler.panicked");
 }
 
 struct Dropped(mpsc::UnboundedSender<()>);
@@ -251,7 +251,7 @@ async fn a_handler_is_cut_at_its_deadline_and_the_message_retried() {
     assert_eq!(ledger.read(), ["retry f q hi None cut at its deadline"]);
     drops.recv().await.expect("the future was dropped");
     let answer = running.envelope("t", &fixture("timer-usual")).await;
-    assert_eq!((answer.status, answer.problem().as_str()), (500, "handler.overran"));
+    assert_eq!(answer.failure(), "handler.overran");
     drops.recv().await.expect("the future was dropped");
 }
 
@@ -310,7 +310,7 @@ async fn an_http_function_refuses_an_envelope() {
     let running = serve(app);
     for name in ["http-envelope", "http-envelope-binary", "http-envelope-chunked"] {
         let answer = running.envelope("receive-webhook", &fixture(name)).await;
-        assert_eq!((answer.status, answer.problem().as_str()), (500, "envelope.http-function"), "{name}");
+        assert_eq!(answer.failure(), "envelope.http-function", "{name}");
     }
     assert!(calls.try_recv().is_err());
 }
@@ -332,5 +332,5 @@ async fn an_envelope_may_be_a_third_larger_than_a_body_and_no_more() {
     let line = running.envelope("f", &envelope(most - frame)).await.done();
     assert!(line.contains(&format!("{} bytes", most - frame + 2)), "{line}");
     let answer = running.envelope("f", &envelope(most - frame + 1)).await;
-    assert_eq!((answer.status, answer.problem().as_str()), (500, "envelope.too-large"));
+    assert_eq!(answer.failure(), "envelope.too-large");
 }

@@ -106,7 +106,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Of a problem: its code.
+    /// Of a problem: its type.
     pub(super) fn problem(&self) -> String {
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
         let problem = self.json();
@@ -115,6 +115,13 @@ impl Answer {
         assert!(problem["request_id"].is_string(), "{problem}");
         let code = problem["type"].as_str().and_then(|t| t.strip_prefix("/problems/"));
         code.unwrap_or_else(|| panic!("no type in {problem}")).to_owned()
+    }
+
+    /// Of a failed invocation: its code.
+    pub(super) fn failure(&self) -> String {
+        assert_eq!((self.status, self.problem().as_str()), (500, "invocation-failed"), "{self:?}");
+        let detail = self.json()["detail"].as_str().expect("a detail").to_owned();
+        detail.split_once(": ").expect("a code").0.to_owned()
     }
 
     /// Of a successful invocation: the one line of its log. Checks all that the host needs.

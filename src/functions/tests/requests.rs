@@ -2,14 +2,16 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
 use super::harness::{Running, options, read_answer, serve, serve_with};
-use crate::functions::{App, HttpRequest, HttpResponse, Invocation, Outcome, QueueMessage};
+use crate::functions::{
+    App, BodyError, HttpRequest, HttpResponse, Invocation, Outcome, ProblemType, QueueMessage,
+};
 
 const PROXIED: &str =
     "User-Agent: Stripe/1.0\r\nX-Azure-Functions-InvocationId: 8d1f\r\nX-Forwarded-For: 203.0.113.9\r\n";
@@ -19,7 +21,8 @@ async fn echo(mut request: HttpRequest, invocation: Invocation) -> HttpResponse 
     let body = match request.bytes(1000).await {
         Ok(body) => body,
         Err(error) => {
-            return HttpResponse::problem(error.status(), "test.body", "No body", Some(&error.to_string()));
+            let problem = ProblemType::new("test.body", error.status(), "No body");
+            return HttpResponse::refusal(&problem, Some(&error.to_string()));
         }
     };
     HttpResponse::json(
@@ -290,6 +293,76 @@ async fn a_slow_handler_is_a_503() {
     assert_eq!((answer.status, answer.problem().as_str()), (503, "took-too-long"));
     assert_eq!(answer.header("retry-after"), Some("5"));
     assert!(holds.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn whoever_answers_the_callers_own_request_id_is_in_it() {
+    let app = App::new()
+        .http("slow", "slow", &[], async |_: HttpRequest, _| -> HttpResponse { pending().await })
+        .http("broken", "broken", &[Method::GET], async |_: HttpRequest, _| -> HttpResponse {
+            panic!("broken")
+        })
+        .http("named", "named", &[], async |_: HttpRequest, invocation: Invocation| {
+            HttpResponse::text(StatusCode::OK, invocation.request_id)
+        });
+    let mut options = options();
+    options.function_timeout = Some(Duration::from_millis(200));
+    let running = serve_with(app, options);
+    let cases = [
+        ("GET /api/slow", 503),
+        ("GET /api/broken", 500),
+        ("POST /api/broken", 405),
+        ("GET /api/nothing", 404),
+        ("GET /api/%00", 400),
+        ("GET /api/named", 200),
+    ];
+    for (request, status) in cases {
+        let head = |id: &str| format!("{request} HTTP/1.1\r\n{PROXIED}X-Request-Id: {id}\r\n");
+        let answer = running.send(&head("a-callers-own-id"), b"").await;
+        assert_eq!(
+            (answer.status, answer.header("x-request-id")),
+            (status, Some("a-callers-own-id")),
+            "{request}"
+        );
+        if status >= 400 {
+            answer.problem();
+        }
+        let unfit = running.send(&head("not fit for a log"), b"").await;
+        assert_eq!(unfit.header("x-request-id"), Some("8d1f"), "{request}: the invocation's");
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_read_until_a_deadline_and_as_far_as_there_is_room() {
+    let app = App::new().http("f", "f", &[], async |mut request: HttpRequest, _| {
+        let deadline = Instant::now() + Duration::from_millis(200);
+        let mut room: usize = 100;
+        let take = |more: usize| {
+            let left = room.checked_sub(more);
+            room = left.unwrap_or(room);
+            left.is_some()
+        };
+        let (status, text) = match request.bytes_within(1_000, deadline, take).await {
+            Ok(body) => (StatusCode::OK, body.len().to_string()),
+            Err(error @ (BodyError::TooSlow | BodyError::NoRoom)) => (error.status(), error.to_string()),
+            Err(error) => (StatusCode::IM_A_TEAPOT, error.to_string()),
+        };
+        HttpResponse::text(status, text)
+    });
+    let running = serve(app);
+    let head = "POST /api/f HTTP/1.1\r\n";
+    assert_eq!(running.send(head, &[b'x'; 100]).await.text(), "100");
+    let full = running.send(head, &[b'x'; 101]).await;
+    assert_eq!((full.status, full.text()), (503, "there is no room for the body now"));
+    let mut stream = running.connect().await;
+    let began = Instant::now();
+    stream
+        .write_all(b"POST /api/f HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nten bytes.")
+        .await
+        .expect("sent");
+    let slow = read_answer(&mut stream).await;
+    assert_eq!((slow.status, slow.text()), (503, "the body was not complete in time"));
+    assert!(began.elapsed() < Duration::from_secs(3), "nobody waits for the rest: {:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ pub(super) struct Call {
 }
 
 /// Enough to fill an answer of any length.
-const FILLER: &[&str] = &[
+pub(super) const FILLER: &[&str] = &[
     "the", "demo", "model", "answers", "without", "a", "provider", "so", "that", "every", "part", "of",
     "Colloquy", "can", "be", "tried", "on", "one", "machine", "and", "each", "answer", "is", "the", "same",
     "each", "time",

@@ -20,7 +20,7 @@ pub(super) fn fill(schema: &str, message: &str) -> String {
 struct Hints<'m> {
     lower: String,
     quoted: Vec<&'m str>,
-    places: Vec<&'m str>,
+    places: Vec<String>,
     numbers: Vec<&'m str>,
     message: &'m str,
 }
@@ -32,18 +32,20 @@ struct Filler<'s> {
 
 impl<'m> Hints<'m> {
     fn of(message: &'m str) -> Self {
-        let bare = |word: &'m str| word.trim_matches(|c: char| !c.is_alphanumeric());
         let words: Vec<&str> = message.split_whitespace().collect();
         let number = |word: &&str| word.parse::<f64>().is_ok_and(f64::is_finite);
-        let mut places: Vec<&str> = words
-            .windows(2)
-            .filter(|pair| matches!(pair, ["in" | "for" | "at" | "to" | "of" | "from" | "near", _]))
-            .filter_map(|pair| pair.last().map(|word| bare(word)))
-            .filter(|word| word.starts_with(char::is_uppercase))
-            .collect();
+        let after =
+            |at: &usize| matches!(words[*at - 1], "in" | "for" | "at" | "to" | "of" | "from" | "near");
+        let mut places: Vec<String> =
+            (1..words.len()).filter(after).filter_map(|at| name(&words[at..])).collect();
         if places.is_empty() {
-            let capital = |word: &&str| word.starts_with(char::is_uppercase) && word.len() > 1;
-            places = words.iter().skip(1).map(|word| bare(word)).filter(capital).collect();
+            let mut rest = words.get(1..).unwrap_or_default();
+            while !rest.is_empty() {
+                let found = name(rest);
+                let taken = found.as_ref().map_or(1, |name| name.split(' ').count());
+                places.extend(found.filter(|name| name.len() > 1));
+                rest = &rest[taken..];
+            }
         }
         let numbers = words.iter().map(|word| word.trim_matches(|c: char| !c.is_ascii_digit() && c != '-'));
         Self {
@@ -56,10 +58,6 @@ impl<'m> Hints<'m> {
     }
 
     fn text(&mut self, name: &str) -> String {
-        let next = |list: &mut Vec<&str>| {
-            let last = if list.len() > 1 { list.pop() } else { list.last().copied() };
-            last.map(str::to_owned)
-        };
         if !self.quoted.is_empty() {
             self.quoted.reverse();
             let text = next(&mut self.quoted);
@@ -78,6 +76,28 @@ impl<'m> Hints<'m> {
         let last = if self.numbers.len() > 1 { self.numbers.pop() } else { self.numbers.last().copied() };
         last.and_then(|number| number.parse().ok())
     }
+}
+
+/// The name that `words` begin with, if they do: capitalised words in a row, up to the first that a mark follows. A
+/// comma goes on to what it lies in: `Paris, France`.
+fn name(words: &[&str]) -> Option<String> {
+    let mut name = Vec::new();
+    for word in words.iter().take_while(|word| word.starts_with(char::is_uppercase)) {
+        let bare = word.trim_end_matches(|c: char| !c.is_alphanumeric());
+        name.push(*word);
+        if !matches!(&word[bare.len()..], "" | ",") {
+            break;
+        }
+    }
+    let name = name.join(" ");
+    let name = name.trim_end_matches(|c: char| !c.is_alphanumeric());
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// Each is used once, the last again and again.
+fn next<T: Clone + Into<String>>(list: &mut Vec<T>) -> Option<String> {
+    let last = if list.len() > 1 { list.pop() } else { list.last().cloned() };
+    last.map(Into::into)
 }
 
 impl Filler<'_> {

@@ -12,6 +12,7 @@ pub(super) struct Commands {
     pub tokens_per_second: Option<u32>,
     pub refuse: bool,
     pub filter: bool,
+    pub retract: bool,
     pub cut: bool,
     pub error: bool,
     pub think: bool,
@@ -26,6 +27,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("/fast", "says everything at once"),
     ("/refuse", "refuses"),
     ("/filter", "is cut in the middle by its content filter"),
+    ("/retract", "says everything, then its content filter takes back the second half"),
     ("/cut", "loses the connection in the middle"),
     ("/error", "fails in the middle"),
     ("/think", "reasons before it answers, with a summary"),
@@ -71,6 +73,10 @@ impl Commands {
                 }
                 "filter" => {
                     commands.filter = true;
+                    false
+                }
+                "retract" => {
+                    commands.retract = true;
                     false
                 }
                 "cut" => {

@@ -47,6 +47,34 @@ fn text(found: &[Upstream]) -> String {
         .collect()
 }
 
+#[test]
+fn it_gives_log_probabilities_and_takes_back_on_command() {
+    let params = json!({"include": ["message.output_text.logprobs"], "top_logprobs": 2});
+    let likely = played(&request(params, user("Say \"one two\"."))).unwrap().found;
+    let mut tokens = 0;
+    for upstream in &likely {
+        if let Upstream::Chunk(Chunk::TextLogProbs { delta, logprobs }) = upstream {
+            tokens += 1;
+            let [logprob] = &**logprobs else { panic!("one token: {logprobs:?}") };
+            assert_eq!((logprob.token.as_str(), logprob.bytes.as_slice()), (&**delta, delta.as_bytes()));
+            assert_eq!((logprob.top_logprobs.len(), logprob.top_logprobs[0].token.as_str()), (2, &**delta));
+            let again: crate::openresponses::LogProb = serde_json::from_value(json!(logprob)).unwrap();
+            assert_eq!(again, *logprob, "written in full");
+        }
+    }
+    assert_eq!(tokens, 2);
+    assert_eq!(
+        played(&request(json!({"top_logprobs": 2}), user("hi"))).map(|played| text(&played.found)).unwrap(),
+        ""
+    );
+    let taken = played(&request(json!({}), user("/retract Say \"one two\"."))).unwrap().found;
+    assert_eq!(text(&taken), "one two");
+    let keep = Chunk::Retract { keep: 3 };
+    assert!(
+        taken.contains(&Upstream::Chunk(keep)) && taken.contains(&Upstream::Finish(Finish::ContentFilter))
+    );
+}
+
 fn says(params: Value, input: Value) -> String {
     text(&played(&request(params, input)).unwrap().found)
 }
@@ -132,6 +160,15 @@ fn it_calls_a_tool_when_that_is_asked_for_and_uses_what_it_gives() {
         (names.as_slice(), arguments.as_str()),
         (&["get_weather".to_owned()][..], r#"{"location":"Paris"}"#)
     );
+    for (message, location) in [
+        ("How is the weather in San Francisco, CA right now?", "San Francisco, CA"),
+        ("The weather in Rio de Janeiro?", "Rio"),
+        ("Weather for New York. Thanks!", "New York"),
+        ("Please tell Ada Lovelace about the weather", "Ada Lovelace"),
+    ] {
+        let (_, arguments) = calls(json!({"tools": tools()}), message);
+        assert_eq!(arguments, json!({ "location": location }).to_string(), "{message}");
+    }
     assert_eq!(calls(json!({"tools": tools()}), "Tell me a joke").0.len(), 0);
     assert_eq!(calls(json!({"tools": tools(), "tool_choice": "none"}), "weather").0.len(), 0);
     assert_eq!(calls(json!({"tools": tools(), "tool_choice": "required"}), "Tell me a joke").0.len(), 1);

@@ -1,5 +1,6 @@
 //! Chat completions: Azure OpenAI, OpenAI, and everything compatible.
 
+mod annotations;
 mod stream;
 
 pub(super) use stream::Stream;
@@ -27,6 +28,9 @@ pub(super) fn body(call: &Call<'_>) -> Result<Vec<u8>, LlmError> {
         .optional("top_p", params.top_p)
         .optional("presence_penalty", params.presence_penalty)
         .optional("frequency_penalty", params.frequency_penalty);
+    if params.wants_logprobs() {
+        json.pair("logprobs", &true).optional("top_logprobs", params.top_logprobs);
+    }
     let limit = match call.config.max_tokens_field {
         MaxTokensField::MaxCompletionTokens => "max_completion_tokens",
         MaxTokensField::MaxTokens => "max_tokens",

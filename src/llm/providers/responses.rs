@@ -16,9 +16,13 @@ pub(super) fn body(call: &Call<'_>) -> Result<Vec<u8>, LlmError> {
     json.open(b'{').pair("model", call.model()).pair("stream", &true).pair("store", &false);
     json.optional("instructions", params.instructions.as_deref());
     // Models that do not reason refuse to be asked for it.
-    if call.reasoning || params.reasoning.is_some() || params.includes(Include::ReasoningEncryptedContent) {
-        json.key("include").open(b'[').value("reasoning.encrypted_content").close(b']');
-    }
+    let encrypted =
+        call.reasoning || params.reasoning.is_some() || params.includes(Include::ReasoningEncryptedContent);
+    let logprobs = params.wants_logprobs();
+    let wanted = [(Include::ReasoningEncryptedContent, encrypted), (Include::OutputTextLogprobs, logprobs)];
+    let include: Vec<Include> = wanted.into_iter().filter(|(_, is)| *is).map(|(what, _)| what).collect();
+    json.optional("include", Some(include).filter(|include| !include.is_empty()))
+        .optional("top_logprobs", params.top_logprobs.filter(|_| logprobs));
     json.key("input").open(b'[');
     for item in &call.request.items {
         self::item(call, item, &mut json)?;

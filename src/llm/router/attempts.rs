@@ -18,7 +18,7 @@ use super::super::{ModelRequest, retry};
 use super::call::Attempt;
 use super::candidates::Candidate;
 use super::{Alias, AttemptReport, Embeddings, OpenLimits, Router};
-use crate::telemetry::metrics::{Metric, count, time};
+use crate::telemetry::metrics::{Metric, System, count, external, time};
 
 /// What an answer of unknown length is taken to be at admission; the estimate is put right at the end.
 const USUAL_OUTPUT: u64 = 1_000;
@@ -292,6 +292,7 @@ impl Journey<'_> {
                 pass.succeeded();
                 if let Done::Embedded(_) = done {
                     deployment.breaker.success();
+                    external(System::Model, &deployment.name, None);
                     count(Metric::LlmAttempts, 1, &[&deployment.name, "succeeded"]);
                     let attributes = [self.operation(), deployment.provider, &*deployment.model, ""];
                     time(Metric::GenAiDuration, started.elapsed(), &attributes);

@@ -17,7 +17,7 @@ use super::super::quota::Grant;
 use super::super::stream::{OpenStream, Patience, Source};
 use super::attempts::{Done, Journey, Work};
 use crate::config::app::ProviderKind;
-use crate::telemetry::metrics::{Metric, count, time};
+use crate::telemetry::metrics::{Metric, System, count, external, time};
 
 /// The usage row's id, so that a call can be found in the provider's logs. OpenAI's name for it; others ignore it.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
@@ -98,8 +98,11 @@ fn request_id(attempt: Uuid) -> HeaderValue {
 
 impl Journey<'_> {
     pub(super) fn tell(&self, deployment: &Deployment, error: &LlmError, started: Instant, span: &Span) {
-        span.record("error.type", error.code);
+        tell_error(span, error.code);
         count(Metric::LlmAttempts, 1, &[&deployment.name, error.code]);
+        if error.class.trips_breaker() {
+            external(System::Model, &deployment.name, Some(error.code));
+        }
         let attributes = [self.operation(), deployment.provider, &*deployment.model, error.code];
         time(Metric::GenAiDuration, started.elapsed(), &attributes);
         if error.class != ErrorClass::Cancelled {
@@ -127,6 +130,9 @@ impl Journey<'_> {
             "model call",
             otel.name = format!("{} {}", self.operation(), deployment.model),
             otel.kind = "client",
+            otel.status_code = tracing::field::Empty,
+            server.address = deployment.url.as_ref().and_then(|url| url.host_str()),
+            server.port = deployment.url.as_ref().and_then(|url| url.port_or_known_default()),
             gen_ai.operation.name = self.operation(),
             gen_ai.provider.name = deployment.provider,
             gen_ai.request.model = &*deployment.model,
@@ -138,7 +144,16 @@ impl Journey<'_> {
             gen_ai.usage.cache_creation.input_tokens = tracing::field::Empty,
             gen_ai.usage.reasoning.output_tokens = tracing::field::Empty,
             gen_ai.response.time_to_first_chunk = tracing::field::Empty,
+            gen_ai.response.finish_reasons = tracing::field::Empty,
             error.type = tracing::field::Empty,
         )
+    }
+}
+
+/// Notes in a call's span what it failed of. A caller that left is no failure of the call.
+pub(in crate::llm) fn tell_error(span: &Span, code: &str) {
+    span.record("error.type", code);
+    if code != ErrorClass::Cancelled.code() {
+        span.record("otel.status_code", "ERROR");
     }
 }

@@ -42,7 +42,7 @@ struct Pending {
 }
 
 /// Rows that wait, and what became of others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct WriterStatus {
     pub waiting: usize,
     pub written: u64,

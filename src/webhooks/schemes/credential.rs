@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
@@ -10,7 +10,7 @@ use subtle::{ConditionallySelectable, ConstantTimeEq};
 use super::{MAX_PROOF_BYTES, single, wrong_secret};
 use crate::config::LabelledSecret;
 use crate::config::app::AuthConfig;
-use crate::webhooks::delivery::{Delivery, VerifyError};
+use crate::webhooks::delivery::VerifyError;
 use crate::webhooks::source::{Signed, SourceError};
 
 enum Place {
@@ -87,8 +87,8 @@ impl Credential {
         }
     }
 
-    pub fn verify(&self, delivery: &Delivery) -> Result<&str, VerifyError> {
-        let presented = self.presented(delivery)?;
+    pub fn verify(&self, headers: &HeaderMap, query: Option<&str>) -> Result<&str, VerifyError> {
+        let presented = self.presented(headers, query)?;
         let presented = hash(&presented);
         let mut found = u64::MAX;
         for (index, (_, accepted)) in self.accepted.iter().enumerate() {
@@ -102,9 +102,9 @@ impl Credential {
             .ok_or(VerifyError::bad("the credential is not one of this source's"))
     }
 
-    fn presented(&self, delivery: &Delivery) -> Result<Vec<u8>, VerifyError> {
+    fn presented(&self, headers: &HeaderMap, query: Option<&str>) -> Result<Vec<u8>, VerifyError> {
         let authorization = |scheme: &str| {
-            let value = single(&delivery.headers, "authorization")?
+            let value = single(headers, "authorization")?
                 .ok_or_else(|| VerifyError::missing(format!("header Authorization: {scheme} …")))?;
             match value.split_once(' ') {
                 Some((given, rest)) if given.eq_ignore_ascii_case(scheme) => Ok(rest.trim_start()),
@@ -116,11 +116,11 @@ impl Credential {
             Place::Basic => STANDARD
                 .decode(authorization("Basic")?)
                 .map_err(|_| VerifyError::bad("the Authorization header is not base64")),
-            Place::Header(name) => single(&delivery.headers, name.as_str())?
+            Place::Header(name) => single(headers, name.as_str())?
                 .map(|value| value.as_bytes().to_vec())
                 .ok_or_else(|| VerifyError::missing(format!("header {name}"))),
             Place::Query(name) => {
-                let query = delivery.query.as_deref().unwrap_or_default();
+                let query = query.unwrap_or_default();
                 if query.len() > MAX_PROOF_BYTES {
                     return Err(VerifyError::bad("the query string is too long"));
                 }

@@ -4,6 +4,7 @@
 //! `appid` and `azp` accordingly. Entra issues a token to any application of the tenant that asks, so a role
 //! or a caller is demanded wherever the sender is known to have one.
 
+use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
 use serde::Deserialize;
@@ -115,13 +116,9 @@ impl Rules {
         &self.jwks_url
     }
 
-    pub fn verify(
-        &self,
-        delivery: &Delivery,
-        tolerance: i64,
-        keys: Option<&KeySet>,
-    ) -> Result<(), VerifyError> {
-        let header = single(&delivery.headers, AUTHORIZATION.as_str())?
+    /// The token that the header holds, and the name of the key it is to be checked with.
+    pub fn read(headers: &HeaderMap) -> Result<(&str, String), VerifyError> {
+        let header = single(headers, AUTHORIZATION.as_str())?
             .ok_or_else(|| VerifyError::missing("header Authorization: Bearer …"))?;
         let token = match header.split_once(' ') {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
@@ -132,7 +129,19 @@ impl Rules {
         }
         let unreadable = VerifyError::bad("the token is not a JWT signed with RS256");
         let parsed = decode_header(token).map_err(|_| unreadable.clone())?;
-        let (Algorithm::RS256, Some(kid)) = (parsed.alg, parsed.kid) else { return Err(unreadable) };
+        match (parsed.alg, parsed.kid) {
+            (Algorithm::RS256, Some(kid)) => Ok((token, kid)),
+            _ => Err(unreadable),
+        }
+    }
+
+    pub fn verify(
+        &self,
+        delivery: &Delivery,
+        tolerance: i64,
+        keys: Option<&KeySet>,
+    ) -> Result<(), VerifyError> {
+        let (token, kid) = Self::read(&delivery.headers)?;
         let key = keys.and_then(|set| set.key(&kid, Algorithm::RS256)).ok_or(VerifyError::NeedKeys)?;
         let claims = decode::<Claims>(token, key, &self.validation)
             .map_err(|_| VerifyError::bad("the token's signature or its claims are wrong"))?

@@ -7,6 +7,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use http::HeaderMap;
 
 use super::{lower_hex, mac, single};
 use crate::webhooks::delivery::{Delivery, VerifyError};
@@ -16,24 +17,28 @@ use crate::webhooks::source::Signed;
 const HEADER: &str = "signature";
 const LEGACY_HEADER: &str = "x-signature";
 
-pub fn verify<'k>(keys: &'k mac::Keys, delivery: &Delivery) -> Result<&'k str, VerifyError> {
+/// The MAC that the header holds.
+pub fn read(headers: &HeaderMap) -> Result<[u8; 32], VerifyError> {
     let unreadable = VerifyError::bad("it is not base64 of a webhook's id, a colon and a MAC");
-    let read = |text: &str| {
+    let parts = |text: &str| {
         let bytes = STANDARD.decode(text).ok()?;
         let colon = bytes.iter().position(|&b| b == b':')?;
         let (id, mac) = (&bytes[..colon], &bytes[colon + 1..]);
         (!id.is_empty() && id.iter().all(u8::is_ascii_graphic)).then(|| mac.to_vec())
     };
-    let mac: [u8; 32] = match single(&delivery.headers, HEADER)? {
-        Some(value) => read(value).and_then(|mac| lower_hex(&mac)),
+    match single(headers, HEADER)? {
+        Some(value) => parts(value).and_then(|mac| lower_hex(&mac)),
         None => {
-            let value = single(&delivery.headers, LEGACY_HEADER)?
+            let value = single(headers, LEGACY_HEADER)?
                 .ok_or_else(|| VerifyError::missing("header Signature (or X-Signature)"))?;
-            read(value).and_then(|mac| mac.try_into().ok())
+            parts(value).and_then(|mac| mac.try_into().ok())
         }
     }
-    .ok_or(unreadable)?;
-    keys.matching(&[&delivery.body], &[mac])
+    .ok_or(unreadable)
+}
+
+pub fn verify<'k>(keys: &'k mac::Keys, delivery: &Delivery) -> Result<&'k str, VerifyError> {
+    keys.matching(&[&delivery.body], &[read(&delivery.headers)?])
 }
 
 pub fn sign(keys: &mac::Keys, body: &[u8]) -> Signed {

@@ -3,7 +3,7 @@
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 use jiff::Timestamp;
 
 use super::{Proof, fresh, mac, single, unix_seconds};
@@ -17,6 +17,13 @@ enum Part {
     Literal(String),
     Timestamp,
     Body,
+}
+
+/// What the headers say.
+pub struct Claim<'a> {
+    candidate: Vec<u8>,
+    /// As it is written, which is what is signed, and in seconds.
+    time: Option<(&'a str, i64)>,
 }
 
 /// A scheme read from [`HmacConfig`].
@@ -89,10 +96,9 @@ impl GenericHmac {
         })
     }
 
-    pub fn verify(&self, delivery: &Delivery, tolerance: i64) -> Result<Proof<'_>, VerifyError> {
+    pub fn read<'a>(&self, headers: &'a HeaderMap) -> Result<Claim<'a>, VerifyError> {
         let required = |name: &HeaderName| {
-            single(&delivery.headers, name.as_str())?
-                .ok_or_else(|| VerifyError::missing(format!("header {name}")))
+            single(headers, name.as_str())?.ok_or_else(|| VerifyError::missing(format!("header {name}")))
         };
         let value = required(&self.header)?;
         let text =
@@ -104,13 +110,18 @@ impl GenericHmac {
         .filter(|bytes| bytes.len() == self.tag_bytes)
         .ok_or(VerifyError::bad("it is not of the configured encoding and length"))?;
         let time = self.timestamp_header.as_ref().map(required).transpose()?;
-        let seconds = time.map(unix_seconds).transpose()?;
-        let label =
-            self.keys.matching(&self.message(time.unwrap_or_default(), &delivery.body), &[candidate])?;
-        if let Some(seconds) = seconds {
+        let time = time.map(|text| unix_seconds(text).map(|seconds| (text, seconds))).transpose()?;
+        Ok(Claim { candidate, time })
+    }
+
+    pub fn verify(&self, delivery: &Delivery, tolerance: i64) -> Result<Proof<'_>, VerifyError> {
+        let Claim { candidate, time } = self.read(&delivery.headers)?;
+        let text = time.map_or("", |(text, _)| text);
+        let label = self.keys.matching(&self.message(text, &delivery.body), &[candidate])?;
+        if let Some((_, seconds)) = time {
             fresh(seconds, delivery.received_at, tolerance)?;
         }
-        Ok(Proof { label: Some(label), signed_at: seconds })
+        Ok(Proof { label: Some(label), signed_at: time.map(|(_, seconds)| seconds) })
     }
 
     fn message<'a>(&'a self, time: &'a str, body: &'a [u8]) -> Vec<&'a [u8]> {

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use http::HeaderMap;
 use jiff::Timestamp;
 
 use super::{MAX_SIGNATURES, Proof, fresh, mac, single, unix_seconds};
@@ -38,8 +39,8 @@ struct Family<'a> {
 }
 
 /// None if no header of the family is there, an error if some are and some are not.
-fn family<'a>(delivery: &'a Delivery, prefix: &str) -> Result<Option<Family<'a>>, VerifyError> {
-    let header = |name: &str| single(&delivery.headers, &format!("{prefix}-{name}"));
+fn family<'a>(headers: &'a HeaderMap, prefix: &str) -> Result<Option<Family<'a>>, VerifyError> {
+    let header = |name: &str| single(headers, &format!("{prefix}-{name}"));
     match (header("id")?, header("timestamp")?, header("signature")?) {
         (Some(id), Some(time), Some(signatures)) => Ok(Some(Family { id, time, signatures })),
         (None, None, None) => Ok(None),
@@ -49,12 +50,16 @@ fn family<'a>(delivery: &'a Delivery, prefix: &str) -> Result<Option<Family<'a>>
     }
 }
 
-pub fn verify<'k>(
-    keys: &'k mac::Keys,
-    delivery: &Delivery,
-    tolerance: i64,
-) -> Result<Proof<'k>, VerifyError> {
-    let Family { id, time, signatures } = match (family(delivery, "webhook")?, family(delivery, "svix")?) {
+/// What the headers say.
+pub struct Claim<'a> {
+    id: &'a str,
+    time: &'a str,
+    seconds: i64,
+    candidates: Vec<[u8; 32]>,
+}
+
+pub fn read(headers: &HeaderMap) -> Result<Claim<'_>, VerifyError> {
+    let Family { id, time, signatures } = match (family(headers, "webhook")?, family(headers, "svix")?) {
         (Some(family), None) | (None, Some(family)) => family,
         // A sender may give both; then they must be one and the same statement.
         (Some(webhook), Some(svix)) if webhook == svix => webhook,
@@ -79,6 +84,15 @@ pub fn verify<'k>(
     if candidates.len() > MAX_SIGNATURES {
         return Err(VerifyError::bad("it holds too many signatures"));
     }
+    Ok(Claim { id, time, seconds, candidates })
+}
+
+pub fn verify<'k>(
+    keys: &'k mac::Keys,
+    delivery: &Delivery,
+    tolerance: i64,
+) -> Result<Proof<'k>, VerifyError> {
+    let Claim { id, time, seconds, candidates } = read(&delivery.headers)?;
     let signed: [&[u8]; 5] = [id.as_bytes(), b".", time.as_bytes(), b".", &delivery.body];
     let label = keys.matching(&signed, &candidates)?;
     fresh(seconds, delivery.received_at, tolerance)?;

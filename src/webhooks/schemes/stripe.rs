@@ -3,6 +3,7 @@
 //! The key is the secret's whole text, `whsec_` included. Other versions (`v0` on test events) are skipped.
 //! Stripe's own libraries check age towards the past alone; here both directions count.
 
+use http::HeaderMap;
 use jiff::Timestamp;
 
 use super::{MAX_SIGNATURES, Proof, fresh, lower_hex, mac, single, unix_seconds};
@@ -12,13 +13,15 @@ use crate::webhooks::source::Signed;
 
 const HEADER: &str = "stripe-signature";
 
-pub fn verify<'k>(
-    keys: &'k mac::Keys,
-    delivery: &Delivery,
-    tolerance: i64,
-) -> Result<Proof<'k>, VerifyError> {
-    let value =
-        single(&delivery.headers, HEADER)?.ok_or_else(|| VerifyError::missing("header Stripe-Signature"))?;
+/// What the header says.
+pub struct Claim<'a> {
+    time: &'a str,
+    seconds: i64,
+    candidates: Vec<[u8; 32]>,
+}
+
+pub fn read(headers: &HeaderMap) -> Result<Claim<'_>, VerifyError> {
+    let value = single(headers, HEADER)?.ok_or_else(|| VerifyError::missing("header Stripe-Signature"))?;
     let mut time = None;
     let mut candidates: Vec<[u8; 32]> = Vec::with_capacity(2);
     for pair in value.split(',') {
@@ -39,6 +42,15 @@ pub fn verify<'k>(
     if candidates.len() > MAX_SIGNATURES {
         return Err(VerifyError::bad("it holds too many signatures"));
     }
+    Ok(Claim { time, seconds, candidates })
+}
+
+pub fn verify<'k>(
+    keys: &'k mac::Keys,
+    delivery: &Delivery,
+    tolerance: i64,
+) -> Result<Proof<'k>, VerifyError> {
+    let Claim { time, seconds, candidates } = read(&delivery.headers)?;
     let label = keys.matching(&[time.as_bytes(), b".", &delivery.body], &candidates)?;
     fresh(seconds, delivery.received_at, tolerance)?;
     Ok(Proof::timed(label, seconds))

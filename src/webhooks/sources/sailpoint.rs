@@ -109,7 +109,13 @@ impl Adapter for Sailpoint {
 
     /// Of use only to complete an invocation that the answer leaves open.
     fn secret_places(&self, body: &Bytes) -> Result<Vec<SecretPlace>, Malformed> {
-        let needed = self.metadata(body)?.is_some_and(|metadata| !self.decided(metadata.mode));
+        let metadata = self.metadata(body)?;
+        let open = metadata.filter(|metadata| !self.decided(metadata.mode));
+        if let Some(metadata) = &open {
+            // Without it nothing can complete what the answer leaves open.
+            metadata.object.required("secret")?;
+        }
+        let needed = open.is_some();
         Ok(vec![SecretPlace { pointer: "/_metadata/secret", needed }])
     }
 

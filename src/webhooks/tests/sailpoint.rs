@@ -69,6 +69,19 @@ fn async_is_acknowledged_and_completed_later() {
 }
 
 #[test]
+fn what_nothing_could_complete_is_refused_while_its_sender_listens() {
+    let later = sailpoint(&format!("{HOSTS}, async_output = [1]"));
+    let nameless = |body: String| body.replace("\"secret\"", "\"sekret\"");
+    for body in [text(&fixture("sailpoint-async")).to_owned(), mode("\"DYNAMIC\"")] {
+        let refused = post(nameless(body)).receive(&later).unwrap_err();
+        assert!(refused.to_string().contains("`secret`"), "{refused}");
+        assert_eq!(Problem::from(&refused).kind, ProblemKind::Malformed);
+    }
+    // Nothing is left open here, so no secret is missed.
+    assert!(post(nameless(mode("\"SYNC\""))).receive(&later).is_ok());
+}
+
+#[test]
 fn dynamic_without_a_decision_goes_async() {
     let later = sailpoint(HOSTS);
     let kept = post(mode("\"DYNAMIC\"")).kept(&later);

@@ -124,11 +124,20 @@ impl Post {
     }
 
     pub fn verify(&self, source: &Source) -> Result<VerifiedDelivery, VerifyError> {
-        source.verify(self.0.clone(), None).map_err(|refused| refused.reason)
+        self.verify_by(source, None)
     }
 
     pub fn verify_with(&self, source: &Source, keys: &KeySet) -> Result<VerifiedDelivery, VerifyError> {
-        source.verify(self.0.clone(), Some(keys)).map_err(|refused| refused.reason)
+        self.verify_by(source, Some(keys))
+    }
+
+    fn verify_by(&self, source: &Source, keys: Option<&KeySet>) -> Result<VerifiedDelivery, VerifyError> {
+        let verified = source.verify(self.0.clone(), keys).map_err(|refused| refused.reason);
+        // What is refused before its body is read is refused with it, for the same reason.
+        if let Err(early) = source.presented(&self.0.headers, self.0.query.as_deref()) {
+            assert_eq!(verified.as_ref().err(), Some(&early), "{self:?}");
+        }
+        verified
     }
 
     /// What `source` makes of it once signed.
@@ -182,6 +191,9 @@ pub fn text(bytes: &[u8]) -> &str {
 pub fn code(result: Result<VerifiedDelivery, VerifyError>) -> &'static str {
     match result {
         Ok(_) => "ok",
-        Err(error) => error.code(),
+        Err(VerifyError::NotSigned { .. }) => "not_signed",
+        Err(VerifyError::BadSignature { .. }) => "bad_signature",
+        Err(VerifyError::Stale { .. }) => "stale",
+        Err(VerifyError::NeedKeys) => "unknown_key",
     }
 }

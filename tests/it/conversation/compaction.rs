@@ -29,21 +29,28 @@ async fn a_summary_stands_for_what_it_summarises_and_only_for_its_owner() {
     let (status, compacted) =
         server.post("/v1/responses/compact", json!({ "model": "demo", "input": past })).await;
     assert_eq!((status, &compacted["object"]), (200, &json!("response.compaction")), "{compacted}");
-    let item = compacted["output"][0].clone();
-    assert_eq!(item["type"], "compaction");
-    assert!(!item.to_string().contains("Ada"), "the summary is sealed");
+    let output = compacted["output"].as_array().unwrap();
+    let kinds: Vec<_> = output.iter().map(|item| item["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["message", "compaction"], "the user's messages, then what stands for everything");
+    assert_eq!(output[0]["content"][0]["text"], "My name is Ada and I collect maps.");
+    assert!(!output[1].to_string().contains("Ada"), "the summary is sealed");
     assert!(compacted["usage"]["total_tokens"].as_u64().unwrap() > 0);
 
     let follow = json!({ "model": "demo", "store": false,
-                         "input": [item, { "role": "user", "content": "What is my name?" }] });
+                         "input": [output[0], output[1], { "role": "user", "content": "What is my name?" }] });
     let (_, answer) = server.post("/v1/responses", follow.clone()).await;
     assert!(text(&answer).contains("Ada"), "{answer}");
+    let again = json!({ "model": "demo", "input": [output[1], { "role": "user", "content": "I am off." }] });
+    let (_, again) = server.post("/v1/responses/compact", again).await;
+    let words: Vec<_> =
+        again["output"].as_array().unwrap().iter().map(|item| &item["content"][0]["text"]).collect();
+    assert_eq!(words, [&json!("I am off."), &json!(null)], "a summary is no user's message: {again}");
 
     let (status, error) = server.call(Method::POST, "/v1/responses", Some(follow), OTHER_KEY).await;
     assert_eq!((status, &error["error"]["code"]), (400, &json!("compaction_unreadable")), "{error}");
     let rows = "SELECT count(*) FROM usage WHERE state = 'settled' AND NOT estimated AND model = 'small'";
-    crate::support::eventually("the summary to be paid", crate::support::SOON, async || {
-        database.count(rows).await == 1
+    crate::support::eventually("both summaries to be paid", crate::support::SOON, async || {
+        database.count(rows).await == 2
     })
     .await;
 }

@@ -39,6 +39,11 @@ impl Sdk {
     async fn runs(self, server: &Server, model: &str, program: &str, arguments: &[&str]) {
         let mut command = self.command(program, arguments);
         command.env("OPENAI_BASE_URL", server.base_url()).env("COLLOQUY_DEV_MODEL", model);
+        self.says_ok(program, command).await;
+    }
+
+    /// Runs a program to its end, which is `ok`.
+    pub async fn says_ok(self, program: &str, command: std::process::Command) {
         let mut process = Process::start(&format!("{self:?}"), command);
         let status = process.end(Duration::from_secs(90)).await;
         assert!(status.success(), "{self:?} {program}:\n{}", process.log().join("\n"));

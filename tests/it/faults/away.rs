@@ -114,8 +114,7 @@ async fn while_postgresql_is_away_what_is_not_stored_goes_on_at_full_speed() {
     let network = Proxy::to(postgres.pooled_port(), Duration::ZERO).await;
     let (storage, provider) = (TestStorage::create(), provider());
     let through = format!("postgres://colloquy:private@127.0.0.1:{}/{}", network.port(), database.name());
-    let mut server =
-        metered(Server::on(&through, &database.direct_url, &storage), &provider).start().await;
+    let mut server = metered(Server::on(&through, &database.direct_url, &storage), &provider).start().await;
     let usual = Pace::of(&server).await;
     let mut text = String::new();
 
@@ -243,7 +242,11 @@ async fn without_tracking_usage_nothing_needs_to_be_reachable() {
     let start = Instant::now();
     for path in ["/v1/conversations", "/v1/usage"] {
         let (status, error) = server.read(path).await;
-        assert_eq!((status, &error["error"]["code"]), (503, &json!("database_unavailable")), "{path}: {error}");
+        assert_eq!(
+            (status, &error["error"]["code"]),
+            (503, &json!("database_unavailable")),
+            "{path}: {error}"
+        );
     }
     assert!(start.elapsed() < Duration::from_secs(2), "it says so at once");
     // Nothing waits to be written, so it ends at once.

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::support::server::{Server, ServerBuilder};
-use crate::support::{FunctionApp, PrivatePostgres, PrivateRedis, TestDatabase, TestStorage, report};
+use crate::support::{
+    CONSUMER_SECRET, FunctionApp, PrivatePostgres, PrivateRedis, TestDatabase, TestStorage, report,
+};
 use account::{Account, count, table};
 use money::Money;
 use plan::Plan;
@@ -85,10 +87,13 @@ fn hurried(database: &TestDatabase, storage: &TestStorage, upstreams: &Upstreams
     Server::of(database, storage)
         .hurried()
         .config(upstreams.config())
+        .set("CALLBACK_SECRET_CRM", CONSUMER_SECRET)
         .set("LOG_PATIENCE", "60s")
         .set("SPEND_LEASE", "6s")
         .set("SPEND_HEARTBEAT", "500ms")
         .set("USAGE_SPOOL_AFTER", "3s")
+        .set("RETRY_BASE", "300ms")
+        .set("OUTAGE_RETRY", "1s")
         .set("DB_CONNECT_TIMEOUT", "3s")
         .set("DB_STATEMENT_TIMEOUT", "5s")
         .set("DB_POOL_WAIT", "3s")

@@ -156,17 +156,17 @@ async fn keys_go_where_each_provider_reads_them() {
     }
 }
 
-/// An identity endpoint as App Service has it, which gives one token for whatever scope.
-async fn identity(listener: tokio::net::TcpListener) {
+/// An identity endpoint as App Service has it, which gives a token for one resource.
+async fn identity(listener: tokio::net::TcpListener, resource: &str) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let (mut connection, _) = listener.accept().await.unwrap();
     let mut request = [0; 4_096];
     let length = connection.read(&mut request).await.unwrap();
     let request = String::from_utf8_lossy(&request[..length]).into_owned();
-    assert!(request.contains("resource=https%3A%2F%2Fcognitiveservices.azure.com"), "{request}");
+    assert!(request.contains(&format!("resource=https%3A%2F%2F{resource}&")), "{request}");
     let expiry = jiff::Timestamp::now().as_second() + 3_600;
     let body =
-        format!(r#"{{"access_token": "the-token", "expires_on": "{expiry}", "token_type": "Bearer"}}"#);
+        format!(r#"{{"access_token": "for-{resource}", "expires_on": "{expiry}", "token_type": "Bearer"}}"#);
     let head = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
@@ -175,29 +175,36 @@ async fn identity(listener: tokio::net::TcpListener) {
     std::future::pending::<()>().await;
 }
 
+/// Microsoft's pages disagree on the audience: it is configuration, and a token for the wrong one is refused.
 #[tokio::test]
-async fn azure_takes_an_entra_token() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}/msi/token", listener.local_addr().unwrap());
-    let credential = colloquy::azure::Credential::ManagedIdentity(colloquy::azure::ManagedIdentity {
-        endpoint: endpoint.parse().unwrap(),
-        header: "header".to_owned().into(),
-        client_id: None,
-    });
-    let tokens = colloquy::azure::TokenSource::new(credential);
-    let provider = FakeProvider::start(Wire::Azure);
-    let text =
-        provider.deployment("d", "").replace("\"none\"", "\"entra\"") + "[models.it]\ndeployments = [\"d\"]";
-    let app = AppConfig::parse(&text, Some(&fixed([])), &[]).unwrap();
-    let without = Router::new(&app, settings(), None).unwrap();
-    assert_eq!(opened(&without).await.result.unwrap_err().code, "provider_auth_failed");
-    let router = Router::new(&app, settings(), Some(tokens)).unwrap();
-    let opened = tokio::select! {
-        opened = opened(&router) => opened,
-        () = identity(listener) => unreachable!(),
-    };
-    assert!(opened.result.is_ok(), "{opened:?}");
-    assert_eq!(provider.seen()[0].headers["authorization"], "Bearer the-token");
+async fn azure_takes_an_entra_token_for_the_audience_that_is_configured() {
+    for (scope, resource) in
+        [("", "cognitiveservices.azure.com"), ("scope = \"https://ai.azure.com/.default\"", "ai.azure.com")]
+    {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}/msi/token", listener.local_addr().unwrap());
+        let credential = colloquy::azure::Credential::ManagedIdentity(colloquy::azure::ManagedIdentity {
+            endpoint: endpoint.parse().unwrap(),
+            header: "header".to_owned().into(),
+            client_id: None,
+        });
+        let tokens = colloquy::azure::TokenSource::new(credential);
+        let provider = FakeProvider::start(Wire::Azure);
+        let text = provider.deployment("d", scope).replace("\"none\"", "\"entra\"")
+            + "[models.it]\ndeployments = [\"d\"]";
+        let app = AppConfig::parse(&text, Some(&fixed([])), &[]).unwrap();
+        let without = Router::new(&app, settings(), None).unwrap();
+        assert_eq!(opened(&without).await.result.unwrap_err().code, "provider_auth_failed");
+        let router = Router::new(&app, settings(), Some(tokens)).unwrap();
+        let begun = tokio::select! {
+            begun = opened(&router) => begun,
+            () = identity(listener, resource) => unreachable!(),
+        };
+        assert!(begun.result.is_ok(), "{begun:?}");
+        assert_eq!(provider.seen()[0].headers["authorization"], format!("Bearer for-{resource}"));
+        provider.next([Script::fails(401, "Access token has expired or has the wrong audience.")]);
+        assert_eq!(opened(&router).await.result.unwrap_err().code, "provider_auth_failed");
+    }
 }
 
 #[tokio::test]

@@ -143,6 +143,13 @@ pub fn signal(pid: u32, name: &str) -> bool {
     status.expect("sh").success()
 }
 
+/// What a process keeps in memory.
+pub fn resident_kib(pid: u32) -> i64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
 /// Children of a process, without grandchildren.
 pub fn children(parent: u32) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").expect("/proc");

@@ -63,8 +63,7 @@ impl PrivateRedis {
     pub async fn endless_keys(&self) -> Vec<String> {
         let client = redis::Client::open(self.url()).expect("an address");
         let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
-        let keys: Vec<String> =
-            redis::cmd("KEYS").arg("*").query_async(&mut connection).await.expect("keys");
+        let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await.expect("keys");
         let mut endless = Vec::new();
         for key in keys {
             let left: i64 =

@@ -150,6 +150,22 @@ impl Server {
         self.await_ready().await;
     }
 
+    /// A command of the program, on the settings of this server.
+    pub fn command(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_conversation-server"));
+        command.args(arguments).env_clear().envs(&self.settings).env("COLLOQUY_ACTOR", "ops");
+        command.stdin(std::process::Stdio::null()).current_dir(&self.directory);
+        command.output().expect("it runs")
+    }
+
+    /// What a command that succeeds prints as JSON.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.command(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
+    }
+
     /// POST of JSON with the harness's key. Gives status and body.
     pub async fn post(&self, path: &str, body: Value) -> (u16, Value) {
         self.call(http::Method::POST, path, Some(body), API_KEY).await

@@ -1,5 +1,7 @@
 //! Work and messages that were given up, and how they come back.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use colloquy::events::message::{self, EventMessage};
 use serde_json::json;
 
@@ -49,9 +51,11 @@ async fn a_poisoned_message_comes_home_as_a_dead_letter_and_its_replay_is_proces
 #[tokio::test]
 async fn a_message_nobody_can_read_ends_as_a_dead_letter_and_may_be_discarded() {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    // The files may not say so: two tries are too few, and at once too soon.
     let builder = FunctionApp::of(&database, &storage).hurried();
-    let builder = builder.host("/extensions/queues/maxDequeueCount", json!(2));
-    let app = builder.host("/extensions/queues/visibilityTimeout", json!("00:00:00")).start().await;
+    let builder = builder.set("AzureFunctionsJobHost__extensions__queues__maxDequeueCount", "2");
+    let builder = builder.set("AzureFunctionsJobHost__extensions__queues__visibilityTimeout", "00:00:00");
+    let app = builder.start().await;
     for queue in [&storage.events, &storage.jobs, &storage.callbacks] {
         storage.put(queue, "v9 of a later version").await;
     }
@@ -63,6 +67,10 @@ async fn a_message_nobody_can_read_ends_as_a_dead_letter_and_may_be_discarded() 
     .await;
     assert!(letters.iter().all(|letter| letter["reason_code"] == "message_version_unknown"), "{letters:?}");
 
+    let replay = app.command(&["dead-letters", "replay", "--all"]).await;
+    let said = String::from_utf8_lossy(&replay.stderr);
+    assert!(!replay.status.success() && said.contains("replay it with a version that can"), "{said}");
+    assert_eq!(dead_letters(&app).await.len(), 3, "none goes round in a circle");
     let without_reason = app.command(&["dead-letters", "discard", "--all"]).await;
     assert!(!without_reason.status.success(), "to discard takes a reason");
     let discarded = app.json(&["dead-letters", "discard", "--all", "--reason", "a test's", "--json"]).await;
@@ -77,14 +85,43 @@ async fn what_is_no_message_at_all_is_a_dead_letter_after_one_try() {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
     // By the host's tries it would take a hundred.
     let app = FunctionApp::of(&database, &storage).hurried().start().await;
+    let text = r#"v1 {"of": "another shape"}"#;
     for queue in [&storage.events, &storage.jobs, &storage.callbacks] {
-        storage.put(queue, r#"v1 {"of": "another shape"}"#).await;
+        storage.put(queue, text).await;
     }
     eventually("three dead letters", SOON, async || dead_letters(&app).await.len() == 3).await;
     let letters = dead_letters(&app).await;
     assert!(letters.iter().all(|letter| letter["reason_code"] == "message_malformed"), "{letters:?}");
     let tries = app.log().iter().filter(|line| line.contains(r#""code":"message_malformed""#)).count();
     assert!(tries <= 6, "one try each, and one line of upkeep: {tries}");
+
+    let id = letters[0]["id"].as_str().unwrap();
+    let replay = app.command(&["dead-letters", "replay", id]).await;
+    let said = String::from_utf8_lossy(&replay.stderr);
+    assert!(!replay.status.success() && said.contains("discard it"), "{said}");
+    let shown = app.json(&["dead-letters", "show", id, "--json"]).await;
+    assert_eq!(shown["message"]["begins"], "v1 {of}");
+    assert_eq!(shown["message"]["bytes"], text.len());
+}
+
+#[tokio::test]
+async fn what_a_binary_binding_spoilt_is_read_and_can_be_replayed() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let consumer = Consumer::start().await;
+    let app = FunctionApp::of(&database, &storage).hurried().consumer(&consumer).start().await;
+    let spoilt = |id: &str| STANDARD.encode(queued("stripe", &event(id)));
+    storage.put(&storage.events, &spoilt("evt_1")).await;
+    eventually("the event", SOON, async || database.count(PROCESSED).await == 1).await;
+    storage.put(&format!("{}-poison", storage.events), &spoilt("evt_2")).await;
+    eventually("a dead letter", SOON, async || dead_letters(&app).await.len() == 1).await;
+    // As an earlier version wrote it down.
+    let as_it_came = "UPDATE dead_letters SET reason_code = 'message_malformed',
+                             message = translate(encode(convert_to(message, 'UTF8'), 'base64'), E'\\n', '')";
+    database.client().await.execute(as_it_came, &[]).await.expect("rewritten");
+    let replayed = app.json(&["dead-letters", "replay", "--code", "message_malformed", "--json"]).await;
+    assert_eq!(replayed["replayed"], 1);
+    eventually("the other event", SOON, async || database.count(PROCESSED).await == 2).await;
+    assert!(dead_letters(&app).await.is_empty());
 }
 
 #[tokio::test]

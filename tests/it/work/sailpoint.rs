@@ -109,6 +109,15 @@ async fn an_invocation_is_completed_with_its_secret_which_is_then_forgotten() {
     }
     assert!(dead_letters(&app).await.is_empty());
     assert!(!app.log().join("\n").contains(SECRET));
+
+    // SailPoint takes one completion: a run of later has nothing to send, and is told why.
+    let id = app.json(&["events", "list", "--json"]).await[0]["id"].as_str().unwrap().to_owned();
+    assert!(app.command(&["events", "replay", &id]).await.status.success());
+    let done = "SELECT count(*) FROM jobs WHERE state = 'succeeded' AND run = 2";
+    eventually("the end of the second run", SOON, async || database.count(done).await == 1).await;
+    assert_eq!(sailpoint.callbacks().len(), 2);
+    assert!(dead_letters(&app).await.is_empty());
+    assert!(app.log().iter().any(|line| line.contains("invocation_completed_before")));
 }
 
 #[tokio::test]

@@ -213,7 +213,7 @@ impl Stream {
                 Block::Other
             }
             "text" => {
-                block.text.as_ref().and_then(|delta| text(&delta.0)).into_iter().for_each(out);
+                block.text.as_ref().and_then(|delta| text(&delta.0, None)).into_iter().for_each(out);
                 Block::Other
             }
             _ => Block::Other,
@@ -227,7 +227,7 @@ impl Stream {
         let block = self.blocks.iter_mut().find(|(index, _)| *index == at).map(|(_, block)| block);
         match (delta.kind.as_ref().map(|kind| kind.0.as_ref()), block) {
             (Some("text_delta"), _) => {
-                delta.text.as_ref().and_then(|delta| text(&delta.0)).into_iter().for_each(out);
+                delta.text.as_ref().and_then(|delta| text(&delta.0, None)).into_iter().for_each(out);
             }
             (Some("thinking_delta"), _) => thought(delta.thinking.as_ref(), out),
             (Some("signature_delta"), Some(Block::Thinking { signature })) => {

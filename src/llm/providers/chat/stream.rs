@@ -11,11 +11,13 @@ use super::super::super::error::{ErrorClass, LlmError, from_event};
 use super::super::super::{Chunk, Finish, TokenUsage, Upstream};
 use super::super::arguments::{Calls, Piece};
 use super::super::{Next, finish_of, malformed, text};
+use super::annotations::Annotations;
 
 /// How far a stream has come.
 #[derive(Debug)]
 pub(in crate::llm) struct Stream {
     calls: Calls,
+    annotations: Annotations,
     finished: bool,
 }
 
@@ -42,6 +44,19 @@ struct Choice<'a> {
     delta: Option<Delta<'a>>,
     #[serde(borrow)]
     finish_reason: Option<Text<'a>>,
+    /// An object; a list on some servers.
+    #[serde(borrow)]
+    logprobs: Option<&'a RawValue>,
+    #[serde(borrow)]
+    content_filter_results: Option<&'a RawValue>,
+    #[serde(borrow)]
+    content_filter_offsets: Option<&'a RawValue>,
+}
+
+#[derive(Debug, Deserialize)]
+struct LogProbs<'a> {
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -100,7 +115,7 @@ struct CompletionDetails {
 
 impl Stream {
     pub fn new(attempt: Uuid) -> Self {
-        Self { calls: Calls::new(attempt), finished: false }
+        Self { calls: Calls::new(attempt), annotations: Annotations::default(), finished: false }
     }
 
     pub fn is_finished(&self) -> bool {
@@ -137,13 +152,21 @@ impl Stream {
 
     fn choice(&mut self, choice: Choice<'_>, out: &mut impl FnMut(Upstream)) -> Result<(), LlmError> {
         // A choice that comes with the usage, after the finish, says nothing new.
-        if self.finished {
-            return Ok(());
+        if !self.finished
+            && let Some(delta) = choice.delta
+        {
+            self.delta(delta, choice.logprobs, out)?;
         }
-        if let Some(delta) = choice.delta {
-            self.delta(delta, out)?;
+        let reason = choice.finish_reason.as_ref().map(|reason| reason.0.as_ref());
+        // What was sent can be taken back after the finish too.
+        if let Some(offsets) = choice.content_filter_offsets
+            && let stops = reason == Some("content_filter")
+            && let Some(keep) = self.annotations.judge(offsets, choice.content_filter_results, stops)
+        {
+            out(Upstream::Chunk(Chunk::Retract { keep }));
+            return self.finish(Finish::ContentFilter, out);
         }
-        match choice.finish_reason.as_ref().map(|reason| reason.0.as_ref()) {
+        match reason.filter(|_| !self.finished) {
             None | Some("") => Ok(()),
             Some("error") => Err(LlmError::new(ErrorClass::Server).charged(true)),
             Some("length" | "max_tokens") => self.finish(Finish::Length, out),
@@ -154,7 +177,12 @@ impl Stream {
         }
     }
 
-    fn delta(&mut self, delta: Delta<'_>, out: &mut impl FnMut(Upstream)) -> Result<(), LlmError> {
+    fn delta(
+        &mut self,
+        delta: Delta<'_>,
+        logprobs: Option<&RawValue>,
+        out: &mut impl FnMut(Upstream),
+    ) -> Result<(), LlmError> {
         let mut reasoned = false;
         if let Some(Text(delta)) = delta.reasoning_content.filter(|delta| !delta.0.is_empty()) {
             reasoned = true;
@@ -167,9 +195,9 @@ impl Stream {
                 out(Upstream::Chunk(Chunk::ReasoningText((*delta).into())));
             }
         }
-        if let Some(upstream) = delta.content.and_then(|delta| text(&delta.0)) {
-            out(upstream);
-        }
+        let logprobs = logprobs.and_then(|raw| serde_json::from_str::<LogProbs<'_>>(raw.get()).ok()?.content);
+        let content = delta.content.as_ref().map_or("", |delta| &delta.0);
+        text(content, logprobs).into_iter().for_each(&mut *out);
         if let Some(Text(delta)) = delta.refusal.filter(|delta| !delta.0.is_empty()) {
             out(Upstream::Chunk(Chunk::Refusal((*delta).into())));
         }

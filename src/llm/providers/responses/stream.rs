@@ -5,8 +5,10 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::super::super::error::{ErrorClass, LlmError, from_event};
+use super::super::super::retraction::units;
 use super::super::super::{Chunk, Finish, TokenUsage, Upstream};
 use super::super::{Next, finish_of, malformed, sealed_for, text};
 
@@ -16,11 +18,18 @@ pub(in crate::llm) struct Stream {
     deployment: String,
     /// Output indexes of the tool calls, in order: the position is our index.
     calls: Vec<Call>,
-    /// Parts of text that came in deltas, so that their whole is not said again.
-    said: Vec<(u64, u64)>,
+    /// Parts of text that came, so that their whole is not said again.
+    said: Vec<Said>,
     /// The paragraph of the summary that is being written, over all reasoning items.
     summary: Option<(u64, u64)>,
     summary_part: u16,
+}
+
+#[derive(Debug)]
+struct Said {
+    /// Output index and content index.
+    part: (u64, u64),
+    units: u64,
 }
 
 #[derive(Debug)]
@@ -43,6 +52,8 @@ struct Frame<'a> {
     delta: Option<Text<'a>>,
     #[serde(borrow)]
     text: Option<Text<'a>>,
+    #[serde(borrow)]
+    logprobs: Option<&'a RawValue>,
     #[serde(borrow)]
     arguments: Option<Text<'a>>,
     #[serde(borrow)]
@@ -115,13 +126,21 @@ impl Stream {
         }
         let frame: Frame<'_> = serde_json::from_str(data).map_err(malformed)?;
         let delta = frame.delta.as_ref().map_or("", |delta| &delta.0);
+        let whole = frame.text.as_ref().map_or("", |text| &text.0);
+        let part = (frame.output_index, frame.content_index);
         match frame.kind.as_ref() {
             "response.output_text.delta" => {
-                self.note(frame.output_index, frame.content_index);
-                text(delta).into_iter().for_each(out);
+                self.note(part, delta);
+                text(delta, frame.logprobs).into_iter().for_each(out);
             }
-            "response.output_text.done" if self.note(frame.output_index, frame.content_index) => {
-                text(frame.text.as_ref().map_or("", |text| &text.0)).into_iter().for_each(out);
+            "response.output_text.done" if self.note(part, "") => {
+                self.note(part, whole);
+                text(whole, frame.logprobs).into_iter().for_each(out);
+            }
+            // Another Colloquy took something back: so much of the part stays.
+            "colloquy:output_text_retracted" => {
+                let before = self.said.iter().take_while(|said| said.part != part).map(|said| said.units);
+                out(Upstream::Chunk(Chunk::Retract { keep: before.sum::<u64>() + units(whole) }));
             }
             "response.refusal.delta" if !delta.is_empty() => {
                 out(Upstream::Chunk(Chunk::Refusal(delta.into())));
@@ -171,12 +190,14 @@ impl Stream {
         Ok(Next::More)
     }
 
-    /// Whether nothing was said of this part before; from now on, something was.
-    fn note(&mut self, output_index: u64, content_index: u64) -> bool {
-        let part = (output_index, content_index);
-        let new = self.said.last() != Some(&part) && !self.said.contains(&part);
-        if new {
-            self.said.push(part);
+    /// Notes text of a part. `true` if none came of it before.
+    fn note(&mut self, part: (u64, u64), text: &str) -> bool {
+        // The last one, nearly always.
+        let present = self.said.iter_mut().rev().find(|said| said.part == part);
+        let new = present.is_none();
+        match present {
+            Some(said) => said.units += units(text),
+            None => self.said.push(Said { part, units: units(text) }),
         }
         new
     }

@@ -57,6 +57,26 @@ fn conversation() -> Value {
 }
 
 #[test]
+fn log_probabilities_are_asked_for_in_each_ones_terms() {
+    let named = json!({"include": ["message.output_text.logprobs"], "top_logprobs": 3});
+    let counted = json!({"top_logprobs": 3});
+    for provider in ["azure", "openai"] {
+        for params in [&named, &counted] {
+            let body = built(provider, json!({}), params.clone()).unwrap();
+            assert_eq!((&body["logprobs"], &body["top_logprobs"]), (&json!(true), &json!(3)), "{provider}");
+        }
+        let body = built(provider, json!({}), json!({"top_logprobs": 0})).unwrap();
+        assert_eq!((body.get("logprobs"), body.get("top_logprobs")), (None, None));
+    }
+    for params in [named, counted] {
+        let body = built("responses", json!({}), params).unwrap();
+        assert_eq!(body["include"], json!(["message.output_text.logprobs"]));
+        assert_eq!(body["top_logprobs"], 3);
+    }
+    assert_eq!(built("responses", json!({}), json!({})).unwrap().get("include"), None);
+}
+
+#[test]
 fn chat_completions_get_messages() {
     let params =
         json!({"instructions": "Hi", "input": conversation(), "temperature": 0.5, "max_output_tokens": 100});

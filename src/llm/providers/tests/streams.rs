@@ -47,6 +47,121 @@ fn azures_frames_around_the_answer_are_passed_over() {
     assert_eq!(whole(AZURE, &azure()), wanted);
 }
 
+/// An annotation of Azure's asynchronous filter, as it stands in a choice.
+fn annotation(start: u64, finish: &str, results: &str) -> String {
+    let end = start + 5;
+    format!(
+        r#"{{"id":"","choices":[{{"index":0,"finish_reason":{finish},"content_filter_results":{results},"content_filter_offsets":{{"check_offset":44,"start_offset":{start},"end_offset":{end}}}}}],"usage":null}}"#
+    )
+}
+
+#[test]
+fn what_azures_filter_takes_back_counts_from_the_answers_begin() {
+    const SAFE: &str =
+        r#"{"hate":{"filtered":false,"severity":"safe"},"jailbreak":{"detected":true,"filtered":false}}"#;
+    const FOUND: &str =
+        r#"{"hate":{"filtered":false},"protected_material_text":{"detected":true,"filtered":true}}"#;
+    const LISTED: &str = r#"{"custom_blocklists":[{"id":"words","filtered":true}]}"#;
+    let retract = |keep| Upstream::Chunk(Chunk::Retract { keep });
+    let (fine, world) =
+        (annotation(44, "null", SAFE), r#"{"choices":[{"index":0,"delta":{"content":" world"}}]}"#);
+    // In the middle, with the finish in the same frame; nothing follows but the usage.
+    for (finish_reason, results) in
+        [("\"content_filter\"", FOUND), ("\"content_filter\"", "{}"), ("null", FOUND), ("null", LISTED)]
+    {
+        let bad = annotation(46, finish_reason, results);
+        let text = data(&[HELLO, &fine, world, &bad, HELLO, STOP, USAGE, "[DONE]"]);
+        let wanted =
+            [said("Hello"), said(" world"), retract(2), finish(Finish::ContentFilter), tokens(9, 4, 3, 2)];
+        assert_eq!(whole(AZURE, &text), wanted, "{bad}");
+    }
+    // After the finish, which then stands corrected; and the furthest back counts.
+    let text = data(&[
+        HELLO,
+        &fine,
+        world,
+        STOP,
+        &annotation(49, "null", FOUND),
+        &annotation(46, "null", FOUND),
+        "[DONE]",
+    ]);
+    let wanted = [
+        said("Hello"),
+        said(" world"),
+        finish(Finish::Stop),
+        retract(5),
+        finish(Finish::ContentFilter),
+        retract(2),
+        finish(Finish::ContentFilter),
+    ];
+    assert_eq!(whole(AZURE, &text), wanted);
+    // If nothing tells where the answer begins, all of it goes.
+    let text = data(&[HELLO, STOP, &annotation(46, "null", FOUND), &annotation(99, "null", FOUND)]);
+    let wanted = [said("Hello"), finish(Finish::Stop), retract(0), finish(Finish::ContentFilter)];
+    assert_eq!(whole(AZURE, &text), wanted);
+    // The default filter stops before it shows anything: it takes nothing back.
+    let stopped = format!(
+        r#"{{"choices":[{{"index":0,"delta":{{}},"finish_reason":"content_filter","content_filter_results":{FOUND}}}]}}"#
+    );
+    assert_eq!(whole(AZURE, &data(&[HELLO, &stopped])), [said("Hello"), finish(Finish::ContentFilter)]);
+    assert_eq!(whole(AZURE, &data(&[HELLO, &fine, STOP])), [said("Hello"), finish(Finish::Stop)]);
+}
+
+#[test]
+fn log_probabilities_come_with_their_text() {
+    let likely = |delta: &str, logprobs: serde_json::Value| {
+        let logprobs = serde_json::from_value::<Vec<LogProb>>(logprobs).unwrap();
+        Upstream::Chunk(Chunk::TextLogProbs { delta: delta.into(), logprobs: logprobs.into() })
+    };
+    let plain =
+        serde_json::json!([{"token": "Hé", "logprob": -0.25, "bytes": [72, 195, 169], "top_logprobs": []}]);
+    let top = serde_json::json!([{"token": " b", "logprob": -1.5, "bytes": [32, 98],
+        "top_logprobs": [{"token": " b", "logprob": -1.5, "bytes": [32, 98]}]}]);
+    let chat = data(&[
+        r#"{"choices":[{"delta":{"role":"assistant","content":""},"logprobs":null}]}"#,
+        r#"{"choices":[{"delta":{"content":"Hé"},"logprobs":{"content":[{"token":"Hé","logprob":-0.25,"bytes":null,"top_logprobs":null}],"refusal":null}}]}"#,
+        r#"{"choices":[{"delta":{"content":" b"},"logprobs":{"content":[{"token":" b","logprob":-1.5,"bytes":[32,98],"top_logprobs":[{"token":" b","logprob":-1.5}]}]}}]}"#,
+        // As others have them, or make no sense: the text stays.
+        r#"{"choices":[{"delta":{"content":"c"},"logprobs":[1]}]}"#,
+        r#"{"choices":[{"delta":{"content":"d"},"logprobs":{"content":[{"token":7}]}}]}"#,
+        STOP,
+    ]);
+    let wanted =
+        [likely("Hé", plain.clone()), likely(" b", top.clone()), said("c"), said("d"), finish(Finish::Stop)];
+    assert_eq!(whole(OPENAI, &chat), wanted);
+    let responses = typed(&[
+        r#"{"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":"Hé","logprobs":[{"token":"Hé","logprob":-0.25}]}"#,
+        r#"{"type":"response.output_text.delta","output_index":0,"content_index":0,"delta":" b","logprobs":[{"token":" b","logprob":-1.5,"top_logprobs":[{"token":" b","logprob":-1.5}]}]}"#,
+        r#"{"type":"response.completed","response":{}}"#,
+    ]);
+    assert_eq!(whole(RESPONSES, &responses), [likely("Hé", plain), likely(" b", top), finish(Finish::Stop)]);
+}
+
+#[test]
+fn what_another_colloquy_takes_back_is_taken_back() {
+    let delta = |index, text: &str| {
+        format!(
+            r#"{{"type":"response.output_text.delta","output_index":{index},"content_index":0,"delta":"{text}"}}"#
+        )
+    };
+    let text = typed(&[
+        &delta(0, "one"),
+        &delta(2, "two "),
+        &delta(2, "three"),
+        r#"{"type":"colloquy:output_text_retracted","output_index":2,"content_index":0,"text":"two "}"#,
+        r#"{"type":"response.output_text.done","output_index":2,"content_index":0,"text":"two "}"#,
+        r#"{"type":"response.incomplete","response":{"incomplete_details":{"reason":"content_filter"}}}"#,
+    ]);
+    let wanted = [
+        said("one"),
+        said("two "),
+        said("three"),
+        Upstream::Chunk(Chunk::Retract { keep: 7 }),
+        finish(Finish::ContentFilter),
+    ];
+    assert_eq!(whole(RESPONSES, &text), wanted);
+}
+
 #[test]
 fn usage_is_found_in_whatever_frame_it_comes() {
     for usage in [

@@ -47,7 +47,12 @@ impl Account<'_> {
                     HAVING max(part) + 1 <> count(*) OR min(part) <> 0) torn";
         let twice =
             "SELECT count(*) FROM (SELECT thread_id, id FROM items GROUP BY 1, 2 HAVING count(*) > 1) twice";
+        let told = "SELECT count(*) FROM responses r JOIN callbacks c ON c.response_id = r.id
+                    WHERE c.type = 'response.' || r.state AND c.target = r.callback_target";
+        let to_be_told = row("SELECT count(*) FROM responses WHERE callback_target IS NOT NULL").await;
         vec![
+            ("ends told of as they were", to_be_told, row(told).await),
+            ("callbacks", to_be_told, row("SELECT count(*) FROM callbacks").await),
             ("turns without an end", 0, row(unfinished).await),
             ("turns that ended at no time", 0, row(&half).await),
             ("leases on turns", 0, row(&held).await),

@@ -202,7 +202,7 @@ async fn statuses(servers: &[Server]) -> Vec<Value> {
 /// What turns have set aside of the slices of all servers.
 async fn reserved(servers: &[Server]) -> i64 {
     let statuses = statuses(servers).await;
-    let slices = statuses.iter().flat_map(|status| status["budget_slices"].as_array().expect("slices"));
+    let slices = statuses.iter().flat_map(|status| status["budgets"]["slices"].as_array().expect("slices"));
     slices.map(|slice| slice["reserved_micros"].as_i64().expect("a number")).sum()
 }
 

@@ -19,7 +19,8 @@ impl Plan {
     pub fn read() -> Self {
         let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
         let seed = number("COLLOQUY_FAULT_SEED").unwrap_or_else(|| u64::from(rand::random::<u32>()));
-        let turns = number("COLLOQUY_FAULT_TURNS").and_then(|turns| usize::try_from(turns).ok()).unwrap_or(60);
+        let turns =
+            number("COLLOQUY_FAULT_TURNS").and_then(|turns| usize::try_from(turns).ok()).unwrap_or(60);
         println!("COLLOQUY_FAULT_SEED={seed} COLLOQUY_FAULT_TURNS={turns}");
         Self { seed, turns }
     }

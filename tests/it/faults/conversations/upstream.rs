@@ -61,12 +61,14 @@ impl Upstreams {
         upstreams
     }
 
-    /// `colloquy.toml`: two aliases of two deployments, two of one, and budgets that are not reached.
+    /// `colloquy.toml`: two aliases of two deployments, two of one, budgets that are not reached, and a target that
+    /// anybody may have told.
     pub fn config(&self) -> String {
         let free =
             "requests_per_minute = 0\ntokens_per_minute = 0\nprice = { input = \"1\", output = \"4\" }";
         let mut text = "[budgets]\ntotal = 200\neach_owner = 150\neach_key = \"149.50\"\n".to_owned();
         text.extend(self.0.iter().map(|(name, provider)| provider.deployment(name, free)));
+        text += "[targets.crm]\nurl = \"https://crm.invalid/\"\nowners = [\"*\"]\n";
         let deployments = [r#""chat", "azure""#, r#""azure", "chat""#, r#""resp""#, r#""anth""#];
         for (alias, deployments) in MODELS.iter().zip(deployments) {
             text += &format!(
@@ -144,9 +146,7 @@ fn ways(dice: &mut StdRng) -> Vec<Script> {
 }
 
 fn refusals() -> Vec<Script> {
-    let coded = |code: &str, message: &str| {
-        json!({"error": {"code": code, "type": code, "message": message, "param": null}})
-    };
+    let coded = |code: &str, message: &str| json!({"error": {"code": code, "type": code, "message": message, "param": null}});
     let filtered = json!({"error": {"code": "content_filter", "param": "prompt", "status": 400, "message": "x",
         "innererror": {"code": "ResponsibleAIPolicyViolation"}}});
     let page = Value::from("<html>Bad gateway</html>");

@@ -133,6 +133,9 @@ impl Viewers {
             "background": matches!(manner, Manner::Background | Manner::Unwatched),
             "tools": [{ "type": "function", "name": "look_up", "parameters": {} }],
         });
+        if body["background"] == true {
+            body["callback"] = "crm".into();
+        }
         if let Some(conversation) = conversation.filter(|_| seen.stored) {
             body["conversation"] = conversation.into();
         }

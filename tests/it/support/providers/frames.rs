@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Script, UsageForm, Wire};
+use super::{Finding, Script, UsageForm, Wire};
 
 /// One event of a stream.
 #[derive(Clone, Debug)]
@@ -48,8 +48,23 @@ fn chat(script: &Script, azure: bool) -> Vec<Frame> {
         frame["choices"] = json!([choice]);
         frame
     };
-    let annotation = json!({"id": "", "object": "", "created": 0, "model": "", "choices": [{"index": 0, "finish_reason": null,
-        "content_filter_results": {"hate": {"filtered": false}}, "content_filter_offsets": {"check_offset": 1}}]});
+    // Offsets count from the beginning of the prompt.
+    const PROMPT: usize = 44;
+    let length = |texts: &[String]| texts.iter().map(|text| text.encode_utf16().count()).sum::<usize>();
+    let end = PROMPT + length(&script.text);
+    let annotated = |start: usize, finish: Value, results: Value| {
+        let offsets = json!({"check_offset": PROMPT, "start_offset": start, "end_offset": end});
+        data(
+            &json!({"id": "", "object": "", "created": 0, "model": "", "usage": null, "choices": [{"index": 0,
+            "finish_reason": finish, "content_filter_results": results, "content_filter_offsets": offsets}]}),
+        )
+    };
+    let annotation = annotated(PROMPT, Value::Null, json!({"hate": {"filtered": false, "severity": "safe"}}));
+    let found = |Finding { kept, late }: Finding| {
+        let finish = if late { Value::Null } else { json!("content_filter") };
+        let results = json!({"violence": {"filtered": true, "severity": "high"}});
+        annotated(PROMPT + length(&script.text[..kept]), finish, results)
+    };
     let mut frames = Vec::new();
     if azure {
         frames.push(data(&json!({"id": "", "object": "", "created": 0, "model": "", "choices": [],
@@ -60,13 +75,19 @@ fn chat(script: &Script, azure: bool) -> Vec<Frame> {
         frames.push(piece(data(&chunk(json!({"reasoning_content": reasoning}), Value::Null))));
     }
     for text in &script.text {
-        frames.push(piece(data(&chunk(json!({"content": text}), Value::Null))));
+        let mut frame = chunk(json!({"content": text}), Value::Null);
+        if script.likely {
+            let mut token = logprob(text);
+            token["bytes"] = Value::Null;
+            frame["choices"][0]["logprobs"] = json!({"content": [token], "refusal": null});
+        }
+        frames.push(piece(data(&frame)));
     }
     if let Some(refusal) = &script.refusal {
         frames.push(piece(data(&chunk(json!({"refusal": refusal}), Value::Null))));
     }
     if azure {
-        frames.push(data(&annotation));
+        frames.push(annotation.clone());
     }
     for (index, tool) in script.tools.iter().enumerate() {
         let begin = json!({"index": index, "id": tool.id, "type": "function", "function": {"name": tool.name, "arguments": ""}});
@@ -77,9 +98,15 @@ fn chat(script: &Script, azure: bool) -> Vec<Frame> {
             frames.push(piece(data(&chunk(json!({"tool_calls": [more]}), Value::Null))));
         }
     }
-    frames.push(data(&chunk(json!({}), json!(script.finish))));
-    if azure {
-        frames.push(data(&annotation));
+    match script.finds.filter(|_| azure) {
+        Some(finding) if !finding.late => frames.push(found(finding)),
+        finding => {
+            frames.push(data(&chunk(json!({}), json!(script.finish))));
+            if azure {
+                frames.push(annotation);
+            }
+            frames.extend(finding.map(found));
+        }
     }
     let (input, cached, output, reasoning) = script.usage;
     let mut last = json!({"id": "chatcmpl-1", "choices": [], "usage": {"prompt_tokens": input, "completion_tokens": output,
@@ -100,6 +127,15 @@ fn chat(script: &Script, azure: bool) -> Vec<Frame> {
     frames
 }
 
+/// Of one token.
+fn logprob(token: &str) -> Value {
+    let top =
+        |token: &str, logprob: f64| json!({"token": token, "logprob": logprob, "bytes": token.as_bytes()});
+    let mut all = top(token, -0.25);
+    all["top_logprobs"] = json!([top(token, -0.25), top("else", -1.75)]);
+    all
+}
+
 fn responses(script: &Script) -> Vec<Frame> {
     let mut frames = vec![typed(
         &json!({"type": "response.created", "sequence_number": 0, "response": {"id": "resp_up", "status": "in_progress"}}),
@@ -112,7 +148,8 @@ fn responses(script: &Script) -> Vec<Frame> {
         at += 1;
     }
     for text in &script.text {
-        frames.push(piece(typed(&json!({"type": "response.output_text.delta", "output_index": at, "content_index": 0, "delta": text, "logprobs": []}))));
+        frames.push(piece(typed(&json!({"type": "response.output_text.delta", "output_index": at, "content_index": 0, "delta": text,
+            "logprobs": if script.likely { json!([logprob(text)]) } else { json!([]) }}))));
     }
     if let Some(refusal) = &script.refusal {
         frames.push(piece(typed(&json!({"type": "response.refusal.delta", "output_index": at, "content_index": 0, "delta": refusal}))));

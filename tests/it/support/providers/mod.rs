@@ -13,7 +13,7 @@ mod frames;
 mod script;
 mod server;
 
-pub use script::{Ending, Script, Tool, UsageForm};
+pub use script::{Ending, Finding, Script, Tool, UsageForm};
 pub use server::{Answered, Charged, FakeProvider, Seen};
 
 /// Which wire format a provider speaks.

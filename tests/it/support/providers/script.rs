@@ -25,6 +25,10 @@ pub struct Script {
     pub reasoning: Option<String>,
     pub refusal: Option<String>,
     pub tools: Vec<Tool>,
+    /// At Azure: its asynchronous filter finds something in what was sent.
+    pub finds: Option<Finding>,
+    /// Pieces of text come with log probabilities, each piece one token.
+    pub likely: bool,
     /// Input, cached, output, reasoning.
     pub usage: (u64, u64, u64, u64),
     pub usage_form: UsageForm,
@@ -45,6 +49,15 @@ pub struct Tool {
     pub id: Option<&'static str>,
     pub name: &'static str,
     pub arguments: &'static str,
+}
+
+/// What an asynchronous filter finds in the text it let pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// So many pieces of text are in order.
+    pub kept: usize,
+    /// It says so behind the finish, else with it.
+    pub late: bool,
 }
 
 /// Where the usage of chat completions stands.
@@ -90,6 +103,8 @@ impl Default for Script {
             reasoning: None,
             refusal: None,
             tools: Vec::new(),
+            finds: None,
+            likely: false,
             usage: (11, 4, 7, 2),
             usage_form: UsageForm::EmptyChoices,
             finish: "stop",
@@ -172,6 +187,20 @@ impl Script {
     #[must_use]
     pub fn thinks(mut self, reasoning: &str) -> Self {
         self.reasoning = Some(reasoning.to_owned());
+        self
+    }
+
+    /// All but the first pieces are taken back, with the finish or, `late`, behind it.
+    #[must_use]
+    pub fn filtered_behind(mut self, kept: usize, late: bool) -> Self {
+        self.finds = Some(Finding { kept, late });
+        self
+    }
+
+    /// With log probabilities.
+    #[must_use]
+    pub fn likely(mut self) -> Self {
+        self.likely = true;
         self
     }
 

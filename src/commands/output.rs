@@ -8,18 +8,21 @@ use std::io::{self, ErrorKind, Write};
 use std::sync::OnceLock;
 
 use clap::Args;
-use colloquy::database::inspect::WorkLine;
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use jiff::{SpanRound, Timestamp, Unit};
 use serde::Serialize;
 
+use crate::database::inspect::WorkLine;
+
 /// Prints a line to stdout, as `println!` does.
+#[macro_export]
 macro_rules! say {
     ($($argument:tt)*) => { $crate::commands::output::line(format_args!($($argument)*)) };
 }
 
 /// Prints a line to stderr, as `eprintln!` does.
+#[macro_export]
 macro_rules! note {
     ($($argument:tt)*) => { $crate::commands::output::aside(format_args!($($argument)*)) };
 }
@@ -27,7 +30,7 @@ macro_rules! note {
 /// Why the first line that could not be written was not.
 static BROKEN: OnceLock<io::Error> = OnceLock::new();
 
-/// See [`say`].
+/// See [`say!`](crate::say).
 pub fn line(text: fmt::Arguments<'_>) {
     if BROKEN.get().is_some() {
         return;
@@ -38,7 +41,7 @@ pub fn line(text: fmt::Arguments<'_>) {
     }
 }
 
-/// See [`note`]. Without a reader there is nobody left to tell.
+/// See [`note!`](crate::note). Without a reader there is nobody left to tell.
 pub fn aside(text: fmt::Arguments<'_>) {
     drop(writeln!(io::stderr().lock(), "{text}"));
 }
@@ -64,6 +67,38 @@ pub struct Output {
     /// Print JSON: one document, or one object a line where output goes on.
     #[arg(long)]
     pub json: bool,
+}
+
+/// How much to list, and how to print it.
+#[derive(Args, Clone, Copy)]
+pub struct Listing {
+    /// At most so many.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+    pub limit: i64,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Listing {
+    /// Prints items as JSON, or as a table under headings, or the empty state.
+    pub fn print<T: Serialize, const N: usize>(
+        self,
+        items: &[T],
+        headings: [&str; N],
+        row: impl Fn(&T) -> [String; N],
+        empty: &str,
+    ) -> anyhow::Result<()> {
+        if self.output.json {
+            return json(&items);
+        }
+        table(headings, items.iter().map(row), empty);
+        Ok(())
+    }
+
+    /// Whether JSON was asked for.
+    pub fn is_json(self) -> bool {
+        self.output.json
+    }
 }
 
 /// Prints rows as a table under headings, or the empty state.
@@ -124,6 +159,11 @@ pub fn shortened_to(text: &str, most: usize) -> String {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),
     }
+}
+
+/// When a row of work is due; of what does not wait, nothing.
+pub fn due(work: &WorkLine) -> String {
+    if work.state == "pending" { ago(work.due_at) } else { String::new() }
 }
 
 /// Prints every try of a callback and the beginning of what was answered; of a job, whose tries are not kept one by

@@ -1,0 +1,5 @@
+//! What an operator sees of running processes: traces in a collector, metrics in a scrape.
+
+mod metrics;
+mod status;
+mod traces;
