@@ -6,6 +6,8 @@ mod check;
 mod dead_letters;
 mod events;
 mod migrate;
+mod rehearse;
+mod samples;
 mod settings;
 mod signals;
 mod sources;
@@ -19,6 +21,8 @@ use colloquy::commands::{actor, duration, output};
 use colloquy::config::ProcessEnvironment;
 
 use crate::services::Services;
+
+pub use rehearse::too_long;
 
 /// Colloquy's function handlers. Without a command: serve the Functions host that started this process.
 #[derive(Parser)]
@@ -81,5 +85,5 @@ pub fn failure(error: &anyhow::Error) -> ExitCode {
 }
 
 fn services() -> anyhow::Result<Arc<Services>> {
-    Services::new(crate::load(&ProcessEnvironment)?)
+    Services::new(crate::load(&ProcessEnvironment)?, None)
 }

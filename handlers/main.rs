@@ -10,11 +10,13 @@ mod hints;
 mod maintain;
 mod memory;
 mod migrate;
+mod models;
 mod payload;
 mod problems;
 mod process_event;
 mod receive_webhook;
 mod registrations;
+mod respond;
 mod run_job;
 mod send_callback;
 mod services;
@@ -27,7 +29,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use colloquy::config::{Config, ConfigErrors, Environment, ProcessEnvironment};
+use colloquy::config::{Config, ConfigErrors, Environment, LlmConfig, ProcessEnvironment};
 use colloquy::functions::{self, HostSettings, ServeOptions};
 use colloquy::jobs::kinds::JobKind;
 use colloquy::tasks::Tasks;
@@ -95,7 +97,7 @@ async fn serve() -> Result<(), Fatal> {
         .context("cannot listen on FUNCTIONS_CUSTOMHANDLER_PORT")
         .map_err(fatal("port_not_free"))?;
 
-    let config = load(&environment).map_err(fatal(ConfigErrors::CODE))?;
+    let (config, llm) = load_with_models(&environment).map_err(fatal(ConfigErrors::CODE))?;
     let token = wiring::telemetry_token(&config, tokio::runtime::Handle::current());
     let telemetry = telemetry::init(&config.telemetry, "function-handlers", token)
         .map_err(fatal(TelemetryError::CODE))?;
@@ -116,23 +118,34 @@ async fn serve() -> Result<(), Fatal> {
         tracing::warn!(code = "config_contradiction", mistake, "a part of colloquy.toml can never work");
     }
 
-    let services = Services::new(config).map_err(fatal(ConfigErrors::CODE))?;
+    let services = Services::new(config, llm).map_err(fatal(ConfigErrors::CODE))?;
     let app = registrations::app(&Arc::downgrade(&services))
         .settlement(QueueSettlement { services: services.clone() });
     let manifest = app.check(&host.app_root).map_err(fatal("functions_differ"))?;
+    for mistake in commands::too_long(&services.config.app, &manifest.host, &services.config.respond) {
+        tracing::warn!(code = "config_contradiction", mistake, "a part of colloquy.toml can never work");
+    }
     let options = ServeOptions::new(&manifest, &host).stop_when(stopped());
     let (tasks, measured) = (Tasks::new(), Arc::clone(&services));
     tasks.repeat("measures", metrics::EVERY, move || measured.measure());
     tracing::info!(code = "serving", functions = manifest.bindings.len(), "the function handlers serve");
-    app.serve(listener, options).await.map_err(fatal("serving_failed"))?;
+    let served = app.serve(listener, options).await.map_err(fatal("serving_failed"));
+    services.models.close().await;
+    served?;
 
     tracing::info!(code = "stopped", "the function handlers stop");
     drop(telemetry);
     Ok(())
 }
 
+/// What commands need.
 fn load(environment: &dyn Environment) -> anyhow::Result<Config> {
     Ok(Config::load(environment, &JobKind::names())?)
+}
+
+/// What the process behind the host needs: also what asks models, if a route does so here.
+fn load_with_models(environment: &dyn Environment) -> anyhow::Result<(Config, Option<LlmConfig>)> {
+    Ok(Config::load_with_models_of_jobs(environment, &JobKind::names())?)
 }
 
 async fn stopped() {

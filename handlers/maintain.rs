@@ -127,6 +127,9 @@ async fn tick(services: &Services, memory: &Memory) -> Outcome {
         }
         run("hints", work_sweeps::hint_again(services, kind).boxed()).await;
     }
+    if may_free {
+        run("orphaned_turns", conversations::end_orphans(services).boxed()).await;
+    }
     run("held", work_sweeps::release_held(services).boxed()).await;
     run("poison", poison::sweep(services).boxed()).await;
     run("usage", bring_usage_home(services).boxed()).await;

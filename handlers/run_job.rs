@@ -1,7 +1,7 @@
 //! Queue `jobs`: runs one job under its lease.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use colloquy::database::DatabaseError;
 use colloquy::database::backfills::{self, SealedDelivery};
@@ -20,6 +20,7 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 
 use crate::payload::{self, PayloadTrouble};
+use crate::respond;
 use crate::services::Services;
 use crate::work::{self, End, Hinted, Worker, outage};
 
@@ -48,7 +49,7 @@ impl Worker for Jobs {
         }
     }
 
-    async fn attempt(&self, services: &Services, claimed: &ClaimedWork) -> End {
+    async fn attempt(&self, services: &Services, claimed: &ClaimedWork, until: Instant) -> End {
         let gone = || End::GiveUp(Failure::new("event_gone", "its event is past its retention"));
         match (JobKind::of(&claimed.object), &claimed.event) {
             (Some(JobKind::ResealSecrets), _) => reseal_secrets(services, claimed).await,
@@ -56,7 +57,8 @@ impl Worker for Jobs {
             (Some(JobKind::CompleteInvocation), Some(event)) => {
                 complete_invocation(services, claimed, event).await
             }
-            (Some(JobKind::CountEvent | JobKind::CompleteInvocation), None) => gone(),
+            (Some(JobKind::Respond), Some(event)) => respond::attempt(services, claimed, event, until).await,
+            (Some(JobKind::CountEvent | JobKind::CompleteInvocation | JobKind::Respond), None) => gone(),
             (None, _) => again(
                 services,
                 claimed,
@@ -73,7 +75,7 @@ impl Worker for Jobs {
     }
 }
 
-fn again(services: &Services, claimed: &ClaimedWork, failure: Failure) -> End {
+pub fn again(services: &Services, claimed: &ClaimedWork, failure: Failure) -> End {
     let attempts = claimed.attempts.unsigned_abs();
     if attempts >= services.config.work.job_max_attempts {
         return End::GiveUp(failure);

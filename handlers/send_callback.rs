@@ -43,7 +43,7 @@ impl Worker for Callbacks {
         ClaimLimits { lease, max_attempts: services.schedule.attempts(), max_age: None }
     }
 
-    async fn attempt(&self, services: &Services, claimed: &ClaimedWork) -> End {
+    async fn attempt(&self, services: &Services, claimed: &ClaimedWork, _until: Instant) -> End {
         let Some(target) = services.targets.get(&claimed.object) else {
             return End::GiveUp(Failure::new(
                 "target_unknown",
@@ -90,6 +90,9 @@ fn destination<'t>(target: &'t Target, claimed: &ClaimedWork) -> Result<Cow<'t, 
 }
 
 async fn render(services: &Services, claimed: &ClaimedWork) -> Result<Bytes, PayloadTrouble> {
+    if let Some(body) = &claimed.body {
+        return Ok(Bytes::copy_from_slice(body));
+    }
     let body = if let Some(turn) = &claimed.turn {
         callback::render_turn(CallbackId(claimed.webhook_id), &turn.event_type, turn.ended_at, turn.response)
     } else if let (Some(event), Some(id)) = (&claimed.event, claimed.event_id) {

@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 use colloquy::access::{ApiKeys, JwksCache};
 use colloquy::azure::{Container, Queue, Storage};
 use colloquy::config::app::{AppConfig, TargetConfig};
-use colloquy::config::{AppEnvironment, Config};
+use colloquy::config::{AppEnvironment, Config, LlmConfig};
 use colloquy::database::{Database, TokenProvider};
 use colloquy::events::routes::Routes;
 use colloquy::events::switches::SwitchCache;
@@ -17,12 +17,14 @@ use colloquy::jobs::callback::Signer;
 use colloquy::jobs::kinds::JobKind;
 use colloquy::jobs::retry::{Backoff, Schedule};
 use colloquy::jobs::sender::{Destination, Sender, SenderLimits};
+use colloquy::respond::Route;
 use colloquy::telemetry::metrics::RuntimeLoad;
 use colloquy::webhooks::Source;
 use colloquy::webhooks::sealing::Sealer;
 use colloquy::wiring;
 
 use crate::admission::{Admission, Room};
+use crate::models::{InUse, Models};
 
 /// Everything a function may need.
 pub struct Services {
@@ -39,6 +41,9 @@ pub struct Services {
     pub api_keys: ApiKeys,
     pub backoff: Backoff,
     pub schedule: Schedule,
+    /// Routes that have a model answer, by name.
+    pub responding: HashMap<String, Route>,
+    pub models: Arc<Models>,
     sender: OnceLock<Arc<Sender>>,
     load: RuntimeLoad,
 }
@@ -58,10 +63,13 @@ pub struct Target {
 
 impl Services {
     /// Turns configuration into clients; every mistake that only shows here is in the error.
-    pub fn new(config: Config) -> anyhow::Result<Arc<Self>> {
+    ///
+    /// `llm`: what asks models, for routes that do so here.
+    pub fn new(config: Config, llm: Option<LlmConfig>) -> anyhow::Result<Arc<Self>> {
         let tokens = wiring::token_source(&config);
         let storage = wiring::storage(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
         let storage = storage.context("AzureWebJobsStorage is not set")?;
+        let models = Arc::new(Models::new(llm, tokens.clone()));
         let provider =
             tokens.map(|tokens| Arc::new(wiring::DatabaseTokens(tokens)) as Arc<dyn TokenProvider>);
         let database = Database::new(wiring::database_settings(&config), provider)?;
@@ -73,6 +81,7 @@ impl Services {
         let sources = sources(&config, &mut mistakes);
         mistakes.extend(without_room(&sources, config.work.ingress_max_bytes));
         let targets = targets(&config, &mut mistakes);
+        let responding = responding(&config.app, &mut mistakes);
         if !mistakes.is_empty() {
             return Err(anyhow!(mistakes.join("\n")));
         }
@@ -86,6 +95,8 @@ impl Services {
             api_keys: ApiKeys::new(&config.access),
             backoff: Backoff { base: work.retry_base, cap: work.retry_cap },
             schedule: Schedule::new(work.callback_schedule.clone()),
+            responding,
+            models,
             sender: OnceLock::new(),
             load: RuntimeLoad::start(),
             sources,
@@ -119,6 +130,12 @@ impl Services {
         self.storage.container(&self.config.storage.container)
     }
 
+    /// What asks models; made on first use and given back when it is idle.
+    pub fn engine(&self) -> Result<InUse, String> {
+        let spool = self.storage.queue(&self.config.queues.usage);
+        self.models.engine(&self.config, &self.database, spool)
+    }
+
     /// Sends HTTP to others; made on first use, since its TLS state is not needed for anything else.
     pub fn sender(&self) -> &Sender {
         self.sender.get_or_init(|| {
@@ -146,6 +163,18 @@ fn sources(config: &Config, mistakes: &mut Vec<String>) -> HashMap<String, Sourc
         }
     }
     sources
+}
+
+fn responding(app: &AppConfig, mistakes: &mut Vec<String>) -> HashMap<String, Route> {
+    let mut routes = HashMap::new();
+    for route in &app.routes {
+        match Route::new(route) {
+            Ok(Some(ready)) => drop(routes.insert(route.name.clone(), ready)),
+            Ok(None) => {}
+            Err(error) => mistakes.push(error.to_string()),
+        }
+    }
+    routes
 }
 
 /// Sources whose larger deliveries could never be taken.

@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use colloquy::database::backfills;
+use colloquy::database::respond::{self, NewCallback};
 use colloquy::database::work::{self, Claim, ClaimLimits, ClaimedWork, Lease, Ticket};
 use colloquy::database::{Client, DatabaseError};
 use colloquy::functions::{Invocation, Outcome};
+use colloquy::ids::CallbackId;
 use colloquy::jobs::state::{Failure, WorkKind};
 use colloquy::telemetry::{metrics, trace};
 use tracing::Instrument;
@@ -22,6 +24,11 @@ pub enum End {
     Done,
     /// Done, and the event is counted in the same statement.
     DoneCounting,
+    /// Done, and the target is told in the same statement.
+    DoneTelling {
+        target: String,
+        body: Vec<u8>,
+    },
     /// Done, and the secrets that came with the event's delivery are forgotten in the same statement.
     DoneForgetting,
     /// A step of a backfill is done; the next begins at its checkpoint.
@@ -42,8 +49,13 @@ pub trait Worker: Sync {
 
     fn limits(&self, services: &Services) -> ClaimLimits;
 
-    /// One attempt. Cut without notice when the lease is lost or the deadline comes.
-    fn attempt(&self, services: &Services, claimed: &ClaimedWork) -> impl Future<Output = End> + Send;
+    /// One attempt. Cut without notice when the lease is lost or at `until`.
+    fn attempt(
+        &self,
+        services: &Services,
+        claimed: &ClaimedWork,
+        until: Instant,
+    ) -> impl Future<Output = End> + Send;
 
     /// Counts an attempt that ended; `outcome` is `done`, `failed`, `outage`, `given_up` or `lost_lease`.
     fn measure(&self, object: &str, outcome: &'static str, elapsed: Duration);
@@ -152,7 +164,7 @@ async fn work_on<W: Worker>(
     // Time to write the end down before the SDK cuts the handler.
     let deadline = invocation.deadline - invocation.remaining().min(Duration::from_secs(10)) / 2;
     let end = tokio::select! {
-        end = worker.attempt(services, &claimed) => end,
+        end = worker.attempt(services, &claimed, deadline) => end,
         lost = keep(services, lease, limits.lease) => {
             worker.measure(&claimed.object, "lost_lease", started.elapsed());
             tracing::warn!(code = "lease_lost", ?lost, "the lease was lost while working; work stopped");
@@ -177,6 +189,13 @@ async fn work_on<W: Worker>(
 struct Holder {
     lease: Lease,
     claim: Uuid,
+}
+
+impl Holder {
+    /// The callback that this claim may write: one id, however often it is written.
+    fn callback(self) -> CallbackId {
+        CallbackId(self.claim)
+    }
 }
 
 /// How a lease was lost.
@@ -207,12 +226,11 @@ async fn keep(services: &Services, lease: Lease, length: Duration) -> Lost {
 /// Writes the end of an attempt, trying again while the database is away and time remains. What cannot be written
 /// travels in the hint: its reader may take the lease over at once.
 async fn write_end(services: &Services, holder: Holder, end: &End, invocation: &Invocation) -> Outcome {
-    let lease = holder.lease;
     let mut tries = 0;
     loop {
-        let written = async { write(&services.database.client().await?, lease, end).await };
+        let written = async { write(&services.database.client().await?, holder, end).await };
         match written.await {
-            Ok(true) => return after(services, lease, end).await,
+            Ok(true) => return after(services, holder, end).await,
             Ok(false) => {
                 tracing::warn!(code = "lease_lost", "the lease was lost before the end was written");
                 return Outcome::Done;
@@ -231,9 +249,14 @@ async fn write_end(services: &Services, holder: Holder, end: &End, invocation: &
     }
 }
 
-async fn write(client: &Client, lease: Lease, end: &End) -> Result<bool, DatabaseError> {
+async fn write(client: &Client, holder: Holder, end: &End) -> Result<bool, DatabaseError> {
+    let lease = holder.lease;
     match end {
         End::Done => work::finish(client, lease).await,
+        End::DoneTelling { target, body } => {
+            let callback = NewCallback { id: holder.callback(), target, body };
+            respond::finish_telling(client, lease, callback).await
+        }
         End::DoneCounting => work::finish_counting(client, lease).await,
         End::DoneForgetting => work::finish_forgetting(client, lease).await,
         End::Onward(checkpoint) => backfills::advance(client, lease, checkpoint).await,
@@ -242,9 +265,14 @@ async fn write(client: &Client, lease: Lease, end: &End) -> Result<bool, Databas
     }
 }
 
-async fn after(services: &Services, lease: Lease, end: &End) -> Outcome {
+async fn after(services: &Services, holder: Holder, end: &End) -> Outcome {
+    let lease = holder.lease;
     let delay = match end {
         End::Done | End::DoneCounting | End::DoneForgetting => return Outcome::Done,
+        End::DoneTelling { .. } => {
+            services.hint_all(WorkKind::Callback, vec![holder.callback().0]).await;
+            return Outcome::Done;
+        }
         End::Onward(_) => Duration::ZERO,
         End::Again { delay, .. } => *delay,
         End::GiveUp(failure) => {
@@ -272,7 +300,11 @@ async fn abandon(services: &Services, holder: Holder) -> Outcome {
 impl End {
     fn outcome(&self) -> &'static str {
         match self {
-            Self::Done | Self::DoneCounting | Self::DoneForgetting | Self::Onward(_) => "done",
+            Self::Done
+            | Self::DoneCounting
+            | Self::DoneTelling { .. }
+            | Self::DoneForgetting
+            | Self::Onward(_) => "done",
             Self::Again { outage: true, .. } => "outage",
             Self::Again { .. } => "failed",
             Self::GiveUp(_) => "given_up",
@@ -281,7 +313,7 @@ impl End {
 
     fn log(&self) {
         match self {
-            Self::Done | Self::DoneCounting | Self::DoneForgetting => {
+            Self::Done | Self::DoneCounting | Self::DoneTelling { .. } | Self::DoneForgetting => {
                 tracing::info!(code = "work_done", "done")
             }
             Self::Onward(_) => tracing::info!(code = "work_step_done", "a step is done"),

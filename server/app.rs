@@ -54,6 +54,7 @@ impl App {
         let storage = wiring::storage(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
         let queue = |name: &str| storage.as_ref().map(|storage| storage.queue(name));
         let (spool, hints) = (queue(&config.queues.usage), queue(&config.queues.callbacks));
+        let jobs = queue(&config.queues.jobs);
         let coordination =
             wiring::coordination(&config, tokens.as_ref(), background).map_err(|error| anyhow!(error))?;
         let sealer = wiring::sealer(&config).map_err(|errors| {
@@ -71,6 +72,7 @@ impl App {
             spend,
             sealer,
             coordination,
+            jobs,
             callbacks: Callbacks::new(config.app.targets.clone(), hints),
         };
         let server = &config.server;
@@ -82,6 +84,7 @@ impl App {
             turns_max: server.turns_max,
             kept: server.kept,
             log_retention: config.work.log_retention,
+            takes_over: true,
             background_wait: server.background_wait,
             background_retry: Backoff { base: config.work.retry_base, cap: config.work.outage_retry },
         };

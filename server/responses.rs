@@ -66,7 +66,14 @@ pub fn call(headers: &HeaderMap, transport: Transport, body: &[u8]) -> Result<Ca
         ));
     }
     let is_retry = text("x-stainless-retry-count").is_some_and(|count| count != "0");
-    Ok(Call { transport, idempotency_key, is_retry, digest: Sha256::digest(body).into(), local: None })
+    Ok(Call {
+        transport,
+        idempotency_key,
+        is_retry,
+        digest: Sha256::digest(body).into(),
+        local: None,
+        job: None,
+    })
 }
 
 /// The form in which a caller gets events: OpenAI's SDKs say who they are, and which helper of theirs calls.

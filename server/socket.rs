@@ -261,6 +261,7 @@ impl Session {
             is_retry: false,
             digest: Sha256::digest(text.as_bytes()).into(),
             local: self.local.clone(),
+            job: None,
         };
         let turn = self.app.engine.create(&self.who, request, call, admitted).await?;
         self.app.engine.viewed(&turn).await?;

@@ -6,6 +6,7 @@ pub mod combinations;
 pub mod engine;
 pub mod live;
 pub mod log;
+pub mod queued;
 pub mod window;
 
 pub use assembler::{Assembler, End};

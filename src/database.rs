@@ -20,6 +20,7 @@ pub mod inspect;
 pub mod maintenance;
 pub mod migrations;
 mod pool;
+pub mod respond;
 pub mod responses;
 pub mod retention;
 mod settings;

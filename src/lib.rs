@@ -27,6 +27,8 @@ pub mod jobs;
 pub mod llm;
 pub mod openresponses;
 pub mod request_id;
+pub mod respond;
+pub mod schema;
 pub mod tasks;
 pub mod telemetry;
 #[cfg(test)]

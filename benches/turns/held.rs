@@ -13,17 +13,19 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use crate::load::{Ask, quantiles};
+use crate::load::{self, Ask, Shape, Spread};
 use crate::parts::{self, Database, KEY, Part};
 
-/// Between two pieces of a stream: 20 a second.
-const PACE: u64 = 50;
-/// Pieces of a stream: 15 s.
-const WORDS: usize = 300;
+/// 20 pieces a second, for 15 s.
+const PACED: Shape = Shape::stream(300, 50);
+/// One piece, and then nothing for an hour.
+const SILENT: Shape = Shape::stream(1, 3_600_000);
 
 pub async fn run(database: &Database, sockets: usize, streams: usize) -> anyhow::Result<()> {
-    let (_provider, url) = parts::provider(WORDS, PACE)?;
-    let (server, address) = parts::server(&url, &database.pooled, &database.direct, &[]).await?;
+    let (_provider, url) = parts::provider()?;
+    idle_streams(database, &url, streams).await?;
+    let shapes = [PACED];
+    let (server, address) = parts::server(&url, &shapes, &database.pooled, &database.direct, &[]).await?;
     let empty = server.memory()?;
     println!("\nserver, empty: {:.1} MiB", mebibytes(empty));
 
@@ -59,7 +61,7 @@ pub async fn run(database: &Database, sockets: usize, streams: usize) -> anyhow:
     );
 
     for store in [false, true] {
-        paced(&server, &Ask::server(&address, store, WORDS), streams, store).await?;
+        paced(&server, &Ask::server(&address, store, PACED), streams, store).await?;
     }
     println!(
         "WebSockets lost meanwhile: {}; pings in all: {}",
@@ -81,7 +83,7 @@ struct Progress {
 
 /// Streams at the same time; each checks that every piece came.
 async fn paced(server: &Part, ask: &Ask, streams: usize, store: bool) -> anyhow::Result<()> {
-    let client = reqwest::Client::builder().no_proxy().tcp_nodelay(true).build()?;
+    let client = load::client()?;
     let memory = server.memory()?;
     let seen = Arc::new(Progress::default());
     let mut tasks = JoinSet::new();
@@ -114,18 +116,74 @@ async fn paced(server: &Part, ask: &Ask, streams: usize, store: bool) -> anyhow:
         gaps.extend(task??);
     }
     let pieces = gaps.len();
-    let (median, most) = quantiles(gaps);
+    let late = gaps.iter().filter(|gap| **gap > 10 * Duration::from_millis(PACED.pace)).count();
+    let Spread { p50, p99, p999 } = Spread::of(gaps);
     println!(
-        "{streams} streams, {:.0} pieces/s, store: {store}: {} of one core, {:.1} µs a piece, {:.1} KiB each; between two \
-         pieces {median:.1?}, at most {most:.1?} for 99 of 100; {pieces} of {} pieces",
+        "{streams} streams, {:.0} pieces/s, store: {store}: {} of one core, {:.1} µs a piece, {:.1} KiB each",
         meanwhile as f64 / seconds,
         share(busy, seconds),
-        busy as f64 / meanwhile as f64,
+        busy.as_secs_f64() * 1e6 / meanwhile as f64,
         each(memory, during, streams),
-        streams * WORDS,
     );
-    ensure!(pieces == streams * WORDS, "pieces were lost");
+    println!(
+        "  between two pieces p50 {p50:.1?}, p99 {p99:.1?}, p99.9 {p999:.1?}; later than ten times the pace: {late}; \
+         {pieces} of {} pieces",
+        streams * PACED.pieces,
+    );
+    ensure!(pieces == streams * PACED.pieces, "pieces were lost");
     Ok(())
+}
+
+/// What a stream takes through which nothing flows: with a turn of its own behind it, and as one of many that watch the
+/// same turn.
+async fn idle_streams(database: &Database, url: &str, streams: usize) -> anyhow::Result<()> {
+    for store in [false, true] {
+        let (server, address) =
+            parts::server(url, &[SILENT], &database.pooled, &database.direct, &[]).await?;
+        let (ask, client) = (Ask::server(&address, store, SILENT), load::client()?);
+        let mut open = vec![begun(&ask, &client).await?];
+        let one = server.memory()?;
+        for _ in 1..streams {
+            open.push(begun(&ask, &client).await?);
+        }
+        settle().await;
+        let many = server.memory()?;
+        println!(
+            "{streams} idle streams, each a turn and a call to the provider, store: {store}: {:.1} KiB each",
+            each(one, many, streams - 1)
+        );
+    }
+    let (server, address) =
+        parts::server(url, &[SILENT], &database.pooled, &database.direct, &[]).await?;
+    let (ask, client) = (Ask::server(&address, true, SILENT), load::client()?);
+    let (_turn, id) = begun(&ask, &client).await?;
+    let viewer = client.get(format!("{}/{id}?stream=true", ask.url)).bearer_auth(KEY);
+    let mut open = Vec::new();
+    let one = server.memory()?;
+    for _ in 0..streams {
+        let mut answer = viewer.try_clone().context("a request without a body")?.send().await?;
+        ensure!(answer.chunk().await?.is_some(), "the stream is empty");
+        open.push(answer);
+    }
+    settle().await;
+    let many = server.memory()?;
+    println!("{streams} idle streams that watch one turn: {:.1} KiB each", each(one, many, streams));
+    Ok(())
+}
+
+/// A stream whose first piece has come, and its turn's id.
+async fn begun(ask: &Ask, client: &reqwest::Client) -> anyhow::Result<(reqwest::Response, String)> {
+    let request = client.post(&ask.url).bearer_auth(KEY).header("content-type", "application/json");
+    let mut answer = request.body(ask.body.clone()).send().await?;
+    ensure!(answer.status() == 200, "{}", answer.status());
+    let mut received = Vec::new();
+    while !received.windows(ask.piece.len()).any(|window| window == ask.piece) {
+        received.extend_from_slice(&answer.chunk().await?.context("the stream has ended")?);
+    }
+    let text = std::str::from_utf8(&received)?;
+    let (_, rest) = text.split_once("\"id\":\"").context("an id")?;
+    let (id, _) = rest.split_once('"').context("its end")?;
+    Ok((answer, id.to_owned()))
 }
 
 /// Times between pieces; fails if one is missing or doubled.
@@ -225,6 +283,6 @@ fn each(before: u64, after: u64, count: usize) -> f64 {
     after.saturating_sub(before) as f64 / 1_024.0 / count.max(1) as f64
 }
 
-fn share(busy: u64, seconds: f64) -> String {
-    format!("{:.1} %", busy as f64 / seconds / 10_000.0)
+fn share(busy: Duration, seconds: f64) -> String {
+    format!("{:.1} %", busy.as_secs_f64() / seconds * 100.0)
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 
-use crate::providers::{FakeProvider, Script, Wire};
+use crate::load::{Shape, Spread};
 
 pub const KEY: &str = "clq_bench";
 
@@ -18,16 +18,6 @@ pub fn text(name: &str) -> anyhow::Result<String> {
 
 pub fn number(name: &str, default: usize) -> anyhow::Result<usize> {
     std::env::var(name).map_or(Ok(default), |text| text.parse().with_context(|| name.to_owned()))
-}
-
-/// This program as a fake provider that says so many words, one every so many milliseconds. Ends with its standard
-/// input.
-pub fn provide(words: usize, pace: u64) -> anyhow::Result<()> {
-    let provider = FakeProvider::start(Wire::Chat);
-    provider.always(Script::words(words).pace(Duration::from_millis(pace)));
-    println!("{}", provider.url());
-    std::io::stdin().read_line(&mut String::new())?;
-    Ok(())
 }
 
 /// A child that dies with this.
@@ -47,12 +37,16 @@ impl Part {
         Ok(Self { child: command.spawn()? })
     }
 
-    /// Processor time so far, in microseconds, to the kernel's tick of 10 ms.
-    pub fn busy(&self) -> anyhow::Result<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let (_, fields) = stat.rsplit_once(')').context("/proc/<pid>/stat")?;
-        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
-        Ok(ticks.sum::<Result<u64, _>>()? * 10_000)
+    /// Processor time of its threads so far, in user mode and in the kernel for it.
+    pub fn busy(&self) -> anyhow::Result<Duration> {
+        let mut busy = 0;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            // A thread that has just ended takes its share along; it is one that waited for work.
+            if let Ok(text) = std::fs::read_to_string(thread?.path().join("schedstat")) {
+                busy += text.split_whitespace().next().context("schedstat")?.parse::<u64>()?;
+            }
+        }
+        Ok(Duration::from_nanos(busy))
     }
 
     /// Resident memory in bytes.
@@ -63,11 +57,10 @@ impl Part {
     }
 }
 
-/// The fake provider as a process, with its address.
-pub fn provider(words: usize, pace: u64) -> anyhow::Result<(Part, String)> {
+/// The provider as a process, with its address.
+pub fn provider() -> anyhow::Result<(Part, String)> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["provider", &words.to_string(), &pace.to_string()]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.arg("provider").stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut part = Part::start(command)?;
     let output = part.child.stdout.take().context("its output")?;
     let mut url = String::new();
@@ -78,6 +71,7 @@ pub fn provider(words: usize, pace: u64) -> anyhow::Result<(Part, String)> {
 /// A server on its core, ready, with its address.
 pub async fn server(
     provider: &str,
+    shapes: &[Shape],
     pooled: &str,
     direct: &str,
     settings: &[(&str, &str)],
@@ -85,10 +79,18 @@ pub async fn server(
     let directory = std::env::temp_dir().join(format!("colloquy-bench-{}", std::process::id()));
     std::fs::create_dir_all(&directory)?;
     let file = directory.join("colloquy.toml");
-    let config = format!(
-        "[deployments.fake]\nprovider = \"openai\"\nurl = \"{provider}\"\nauth = \"none\"\nrequests_per_minute = 0\n\
-         tokens_per_minute = 0\nprice = {{ input = \"1.00\", output = \"4.00\" }}\n[models.fake]\ndeployments = [\"fake\"]\n"
-    );
+    let mut config = String::new();
+    for shape in shapes {
+        let (model, path) = (shape.model(), shape.path());
+        let deployment = format!(
+            "[deployments.{model}]\nprovider = \"openai\"\nurl = \"{provider}/{path}\"\nauth = \"none\"\n\
+             requests_per_minute = 0\ntokens_per_minute = 0\nprice = {{ input = \"1.00\", output = \"4.00\" }}\n\
+             [models.{model}]\ndeployments = [\"{model}\"]\nsilence_seconds = 3600\nfirst_event_seconds = 3600\n"
+        );
+        if !config.contains(&deployment) {
+            config.push_str(&deployment);
+        }
+    }
     std::fs::write(&file, config)?;
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let hash: String = Sha256::digest(KEY).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -109,6 +111,10 @@ pub async fn server(
         ("AzureWebJobsStorage", &text("COLLOQUY_TEST_AZURITE")?),
         ("ENCRYPTION_KEY", "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="),
         ("APP_LOG_LEVEL", "warn"),
+        // Limits that are counted and never reached.
+        ("RATE_REQUESTS_PER_MINUTE", "100000000"),
+        ("RATE_TOKENS_PER_MINUTE", "100000000000"),
+        ("RATE_CONCURRENT_TURNS", "20000"),
         ("TURN_KEPT", "1s"),
         ("TURNS_MAX", "20000"),
     ] {
@@ -163,7 +169,7 @@ impl Database {
     }
 
     /// The only value of the only row.
-    pub async fn count(&self, query: &str) -> anyhow::Result<i64> {
+    async fn count(&self, query: &str) -> anyhow::Result<i64> {
         let (client, connection) = tokio_postgres::connect(&self.direct, tokio_postgres::NoTls).await?;
         tokio::spawn(connection);
         Ok(client.query_one(query, &[]).await?.try_get(0)?)
@@ -181,6 +187,28 @@ impl Database {
         }
         took.sort_unstable();
         Ok(took[took.len() / 2])
+    }
+
+    /// What it takes to make a small change last, with nothing else going on.
+    pub async fn commit_latency(&self) -> anyhow::Result<Spread> {
+        let (client, connection) = tokio_postgres::connect(&self.direct, tokio_postgres::NoTls).await?;
+        tokio::spawn(connection);
+        client.batch_execute("CREATE TABLE small (n int4)").await?;
+        let mut took = Vec::new();
+        for _ in 0..300 {
+            let started = std::time::Instant::now();
+            client.batch_execute("INSERT INTO small VALUES (1)").await?;
+            took.push(started.elapsed());
+        }
+        Ok(Spread::of(took))
+    }
+
+    /// Transactions of the database, and syncs of its cluster's log, so far.
+    pub async fn counts(&self) -> anyhow::Result<[i64; 2]> {
+        // What backends counted arrives within a second.
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        let commits = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
+        Ok([self.count(commits).await?, self.count("SELECT wal_sync FROM pg_stat_wal").await?])
     }
 
     pub async fn remove(&self) -> anyhow::Result<()> {

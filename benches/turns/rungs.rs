@@ -1,100 +1,140 @@
 //! The rungs: each does more than the one before.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::load::{Ask, Took, quantiles};
+use crate::load::{self, Ask, Shape, Spread, Took};
 use crate::parts::{self, Database, Part};
 use crate::proxy::Proxy;
 
-/// Pieces of an answer.
-const WORDS: usize = 50;
+/// What each rung is asked for. The provider sends all pieces at once but in the last, where each comes by itself.
+const SHAPES: [Shape; 5] = [
+    Shape::json(1),
+    Shape::stream(1, 0),
+    Shape::stream(8, 0),
+    Shape::stream(50, 0),
+    Shape::stream(50, 2),
+];
+const AT_ONCE: [usize; 3] = [1, 32, 64];
 /// Each way to a database that is not on this machine; timers make three of two.
 const DELAY: Duration = Duration::from_millis(1);
 
-pub async fn run(database: &Database, turns: usize) -> anyhow::Result<()> {
-    let (provider, url) = parts::provider(WORDS, 0)?;
-    println!("{turns} turns each, {WORDS} pieces a turn, sent at once\n");
-    println!(
-        "{:<44} {:>3} {:>12} {:>8} {:>19} {:>19}",
-        "rung", "at", "CPU µs/turn", "turns/s", "first p50, p99 ms", "whole p50, p99 ms"
-    );
-    let bare = Ask::provider(&url, WORDS);
-    for at_once in [1, 32] {
-        rung("bare provider (its own CPU)", &provider, &bare, turns, at_once, None).await?;
-    }
-    for (name, store, metering) in [
-        ("(a) store: false, with a key", false, false),
-        ("(b) the same with metering", false, true),
-        ("(c) store: true", true, true),
+/// What is measured, and what a rung is compared with.
+struct Rungs<'d> {
+    database: &'d Database,
+    turns: usize,
+    bare: HashMap<(Shape, usize), [Spread; 2]>,
+}
+
+/// `wanted` says by name which rungs: `a`, `b`, `c`, `far`.
+pub async fn run(database: &Database, turns: usize, wanted: &dyn Fn(&str) -> bool) -> anyhow::Result<()> {
+    let (provider, url) = parts::provider()?;
+    println!("commit latency of this machine: {}", times(database.commit_latency().await?));
+    println!("round trip to the database: {:.2?}", Database::round_trip(&database.pooled).await?);
+    println!("{turns} turns each. added: to the bare provider's, on the clock; ms\n");
+    let mut rungs = Rungs { database, turns, bare: HashMap::new() };
+    rungs.rung("bare provider (CPU its own)", &provider, &|shape| Ask::provider(&url, shape), false).await?;
+    for (word, name, store, metering) in [
+        ("a", "(a) store: false, key, limits", false, false),
+        ("b", "(b) and metering", false, true),
+        ("c", "(c) store: true", true, true),
     ] {
-        let settings = [("DB_TRACK_USAGE", if metering { "true" } else { "false" })];
-        let (server, address) = parts::server(&url, &database.pooled, &database.direct, &settings).await?;
-        let ask = Ask::server(&address, store, WORDS);
-        for at_once in [1, 32] {
-            rung(name, &server, &ask, turns, at_once, metering.then_some(database)).await?;
+        if wanted(word) {
+            let settings = [("DB_TRACK_USAGE", if metering { "true" } else { "false" })];
+            let (server, address) =
+                parts::server(&url, &SHAPES, &database.pooled, &database.direct, &settings).await?;
+            let ask = |shape| Ask::server(&address, store, shape);
+            let taken = connections(&url).await?;
+            rungs.rung(name, &server, &ask, metering).await?;
+            println!("{:>4} connections to the provider in all", connections(&url).await? - taken);
         }
     }
-
-    let port = port_of(&database.pooled)?;
-    let proxy = Proxy::to(port, DELAY).await;
-    let far = database.pooled.replacen(&format!(":{port}/"), &format!(":{}/", proxy.port()), 1);
-    println!("database by proxy: {:.1?} a round trip", Database::round_trip(&far).await?);
-    let (server, address) = parts::server(&url, &far, &database.direct, &[]).await?;
-    let ask = Ask::server(&address, true, WORDS);
-    for at_once in [1, 32] {
-        rung("(c) store: true, database by proxy", &server, &ask, turns / 4, at_once, Some(database)).await?;
+    if wanted("far") {
+        let port = url::Url::parse(&database.pooled)?.port().unwrap_or(5432);
+        let proxy = Proxy::to(port, DELAY).await;
+        let far = database.pooled.replacen(&format!(":{port}/"), &format!(":{}/", proxy.port()), 1);
+        println!("\ndatabase by proxy: {:.2?} a round trip", Database::round_trip(&far).await?);
+        let (server, address) = parts::server(&url, &SHAPES, &far, &database.direct, &[]).await?;
+        rungs.turns = turns / 8;
+        let ask = |shape| Ask::server(&address, true, shape);
+        rungs.rung("(c) store: true, by proxy", &server, &ask, true).await?;
     }
     Ok(())
 }
 
-async fn rung(
-    name: &str,
-    part: &Part,
-    ask: &Ask,
-    turns: usize,
-    at_once: usize,
-    counted: Option<&Database>,
-) -> anyhow::Result<()> {
-    // Connections, caches, the allocator.
-    ask.many(turns / 10 + at_once, at_once).await?;
-    let database_before = transactions(counted).await?;
-    let (before, started) = (part.busy()?, Instant::now());
-    let took = ask.many(turns, at_once).await?;
-    let (busy, elapsed) = (part.busy()? - before, started.elapsed());
-    let of = |which: fn(&Took) -> Duration| {
-        let (median, most) = quantiles(took.iter().map(which).collect());
-        format!("{:>9.2} {:>9.2}", median.as_secs_f64() * 1e3, most.as_secs_f64() * 1e3)
-    };
-    println!(
-        "{name:<44} {at_once:>3} {:>12.0} {:>8.0} {} {}",
-        busy as f64 / turns as f64,
-        turns as f64 / elapsed.as_secs_f64(),
-        of(|took| took.first),
-        of(|took| took.whole)
-    );
-    let database_after = transactions(counted).await?;
-    if let (Some((commits, syncs)), Some((commits_after, syncs_after))) = (database_before, database_after) {
-        let each = |before: i64, after: i64| (after - before) as f64 / turns as f64;
+impl Rungs<'_> {
+    async fn rung(
+        &mut self,
+        name: &str,
+        part: &Part,
+        ask: &dyn Fn(Shape) -> Ask,
+        counted: bool,
+    ) -> anyhow::Result<()> {
         println!(
-            "{:>48} {:>12.1} transactions a turn, appends among them; {:.1} syncs of the log",
-            "",
-            each(commits, commits_after),
-            each(syncs, syncs_after)
+            "\n{name:<30}{:>24} {:>3} {:>9} {:>8} {:>21} {:>21} {:>21}",
+            "turn",
+            "at",
+            "CPU µs",
+            "turns/s",
+            "whole p50/99/99.9",
+            "added p50/99/99.9",
+            "first added"
         );
+        for at_once in AT_ONCE {
+            let mut costs = Vec::new();
+            for shape in SHAPES {
+                if shape.pace > 0 && at_once == 1 {
+                    continue;
+                }
+                let ask = ask(shape);
+                // Connections, caches, the allocator.
+                ask.many(self.turns / 10 + at_once, at_once).await?;
+                let counted = counted && shape == SHAPES[2];
+                let before = if counted { Some(self.database.counts().await?) } else { None };
+                let (busy, started) = (part.busy()?, Instant::now());
+                let took = ask.many(self.turns, at_once).await?;
+                let cost = (part.busy()? - busy).as_secs_f64() * 1e6 / self.turns as f64;
+                let per_second = self.turns as f64 / started.elapsed().as_secs_f64();
+                let of = |which: fn(&Took) -> Duration| Spread::of(took.iter().map(which));
+                let [first, whole] = [of(|took| took.first), of(|took| took.whole)];
+                let [bare_first, bare_whole] = *self.bare.entry((shape, at_once)).or_insert([first, whole]);
+                println!(
+                    "{shape:>54} {at_once:>3} {cost:>9.1} {per_second:>8.0} {:>21} {:>21} {:>21}",
+                    times(whole),
+                    added(whole, bare_whole),
+                    added(first, bare_first)
+                );
+                if let Some(before) = before {
+                    let after = self.database.counts().await?;
+                    let each = |which: usize| (after[which] - before[which]) as f64 / self.turns as f64;
+                    println!("{:>58} {:.2} transactions, {:.2} syncs of the log a turn", "", each(0), each(1));
+                }
+                costs.push((shape, cost));
+            }
+            let cost = |wanted| costs.iter().find(|(shape, _)| *shape == wanted).map(|(_, cost)| *cost);
+            if let (Some(one), Some(many)) = (cost(SHAPES[1]), cost(SHAPES[3])) {
+                let (one_piece, many_pieces) = (SHAPES[1].pieces as f64, SHAPES[3].pieces as f64);
+                let piece = (many - one) / (many_pieces - one_piece);
+                let fixed = one - piece * one_piece;
+                println!("{:>58} a stream: {fixed:.0} µs and {piece:.2} µs a piece", "");
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
-/// Transactions of the database and syncs of its cluster's log so far.
-async fn transactions(database: Option<&Database>) -> anyhow::Result<Option<(i64, i64)>> {
-    let Some(database) = database else { return Ok(None) };
-    // What backends counted arrives within a second.
-    tokio::time::sleep(Duration::from_millis(1_200)).await;
-    let commits = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
-    let syncs = "SELECT wal_sync FROM pg_stat_wal";
-    Ok(Some((database.count(commits).await?, database.count(syncs).await?)))
+fn times(spread: Spread) -> String {
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    format!("{:.2} {:.2} {:.2}", ms(spread.p50), ms(spread.p99), ms(spread.p999))
 }
 
-fn port_of(url: &str) -> anyhow::Result<u16> {
-    Ok(url::Url::parse(url)?.port().unwrap_or(5432))
+fn added(spread: Spread, bare: Spread) -> String {
+    let ms = |time: Duration, bare: Duration| (time.as_secs_f64() - bare.as_secs_f64()) * 1e3;
+    let (p50, p99, p999) = (ms(spread.p50, bare.p50), ms(spread.p99, bare.p99), ms(spread.p999, bare.p999));
+    format!("{p50:.2} {p99:.2} {p999:.2}")
+}
+
+/// Connections that the provider has taken so far.
+async fn connections(url: &str) -> anyhow::Result<u64> {
+    Ok(load::client()?.get(url).send().await?.text().await?.parse()?)
 }

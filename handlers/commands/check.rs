@@ -6,12 +6,13 @@ use std::sync::Weak;
 
 use clap::Args;
 use colloquy::config::app::AppConfig;
-use colloquy::config::{self, AppFile, Environment, ProcessEnvironment, Replaced};
-use colloquy::functions::HostSettings;
+use colloquy::config::{self, AppFile, Environment, ProcessEnvironment, Replaced, RespondLimits};
+use colloquy::functions::{HostFile, HostSettings};
 use colloquy::jobs::kinds::JobKind;
 use colloquy::{telemetry, wiring};
 use tokio::runtime::Handle;
 
+use super::rehearse;
 use crate::registrations;
 use crate::services::{Services, contradictions};
 
@@ -42,10 +43,15 @@ pub fn run(check: &Check) -> anyhow::Result<ExitCode> {
 }
 
 fn judge(check: &Check, environment: &dyn Environment) -> anyhow::Result<ExitCode> {
-    let mut mistakes = Vec::new();
-    if let Err(error) = registrations::app(&Weak::new()).check(&config::host::root(environment)) {
-        mistakes.push(error.to_string());
-    }
+    let (mut mistakes, mut notes) = (Vec::new(), Vec::new());
+    let root = config::host::root(environment);
+    let host = match registrations::app(&Weak::new()).check(&root) {
+        Ok(manifest) => manifest.host,
+        Err(error) => {
+            mistakes.push(error.to_string());
+            HostFile::default()
+        }
+    };
     let mut checked = "colloquy.toml (compiled in)".to_owned();
     match AppFile::find(environment) {
         Ok(file) => {
@@ -53,30 +59,43 @@ fn judge(check: &Check, environment: &dyn Environment) -> anyhow::Result<ExitCod
                 checked = path.display().to_string();
             }
             match AppConfig::parse(&file.text, None, &JobKind::names()) {
-                Ok(app) => mistakes.extend(contradictions(&app, config::host::app_environment(environment))),
+                Ok(app) => {
+                    let limits = RespondLimits::default();
+                    mistakes.extend(contradictions(&app, config::host::app_environment(environment)));
+                    let rehearsed = rehearse::templates(&app, &checked, &file.text, &root, &limits);
+                    mistakes.extend(rehearsed.mistakes);
+                    notes.extend(rehearsed.notes);
+                    if !check.env {
+                        mistakes.extend(rehearse::too_long(&app, &host, &limits));
+                    }
+                }
                 Err(found) => mistakes.extend(found.iter().map(|mistake| format!("{checked}: {mistake}"))),
             }
         }
         Err(mistake) => mistakes.push(mistake.to_string()),
     }
     if check.env {
-        let host = HostSettings::from_lookup(|name| environment.get(name));
-        mistakes.extend(host.err().map(|error| error.to_string()));
-        match crate::load(environment) {
-            Ok(config) => {
+        let settings = HostSettings::from_lookup(|name| environment.get(name));
+        mistakes.extend(settings.err().map(|error| error.to_string()));
+        match crate::load_with_models(environment) {
+            Ok((config, llm)) => {
                 // Again, with the values of the environment in their places.
                 for mistake in contradictions(&config.app, config.environment) {
                     if !mistakes.contains(&mistake) {
                         mistakes.push(mistake);
                     }
                 }
+                mistakes.extend(rehearse::too_long(&config.app, &host, &config.respond));
                 let token = wiring::telemetry_token(&config, Handle::current());
                 mistakes
                     .extend(telemetry::check(&config.telemetry, token).err().map(|error| error.to_string()));
-                mistakes.extend(Services::new(config).err().map(|error| format!("{error:#}")));
+                mistakes.extend(Services::new(config, llm).err().map(|error| format!("{error:#}")));
             }
             Err(error) => mistakes.push(format!("{error:#}")),
         }
+    }
+    for note in &notes {
+        note!("{note}");
     }
     if mistakes.is_empty() {
         say!("Registrations, function folders and {checked} agree.");

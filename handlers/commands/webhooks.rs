@@ -15,6 +15,7 @@ use url::{Host, Url};
 use uuid::Uuid;
 
 use super::output::{self, Output};
+use super::samples;
 
 #[derive(Subcommand)]
 pub enum Webhooks {
@@ -141,26 +142,7 @@ async fn post(
 
 /// A sample of the kind, under an id of its own so that it is not taken for an earlier one.
 fn sample(config: &SourceConfig) -> anyhow::Result<Vec<u8>> {
-    macro_rules! fixture {
-        ($name:literal) => {
-            include_str!(concat!("../../tests/fixtures/events/", $name, ".json"))
-        };
-    }
-    let (text, id) = match config.kind {
-        SourceKind::Stripe => (fixture!("stripe"), "/id"),
-        SourceKind::StandardWebhooks => (fixture!("standard-webhooks"), "/data/id"),
-        SourceKind::Github => (fixture!("github"), "/after"),
-        SourceKind::Espocrm => (fixture!("espocrm"), "/0/id"),
-        SourceKind::EventGrid => (fixture!("event-grid"), "/0/id"),
-        SourceKind::AzureMonitor => (fixture!("azure-monitor"), "/data/essentials/alertId"),
-        SourceKind::AzureDevops => (fixture!("azure-devops"), "/id"),
-        SourceKind::Sailpoint => (fixture!("sailpoint"), "/accessRequestId"),
-        SourceKind::Runpod => (fixture!("runpod"), "/id"),
-        SourceKind::Hmac | SourceKind::Bearer | SourceKind::Basic => {
-            let pointer = config.event.as_ref().and_then(|event| event.key_pointer.as_deref());
-            (fixture!("generic"), pointer.unwrap_or("/id"))
-        }
-    };
+    let (text, id) = samples::of(config);
     let mut value: serde_json::Value = serde_json::from_str(text)?;
     if let Some(id) = value.pointer_mut(id) {
         *id = Uuid::now_v7().simple().to_string().into();

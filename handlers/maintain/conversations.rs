@@ -1,7 +1,10 @@
 //! What time makes superfluous of conversations, turns and their logs.
 
-use colloquy::database::{retention, threads};
+use colloquy::database::turns::{self, Finish};
+use colloquy::database::{respond, retention, threads};
+use colloquy::openresponses::ResponseStatus;
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::ago;
 use super::retention::MOST_BATCHES;
@@ -16,6 +19,31 @@ pub async fn turn_logs(services: &Services) -> anyhow::Result<usize> {
     let made = retention::ensure_log_partitions(&client, Timestamp::now(), DAYS_READY).await?;
     let dropped = retention::drop_old_logs(&mut client, ago(services.config.work.log_retention)).await?;
     Ok(made + usize::try_from(dropped).unwrap_or_default())
+}
+
+/// Ends turns of jobs that died: their conversations are free again. A replay of such a job asks anew.
+pub async fn end_orphans(services: &Services) -> anyhow::Result<usize> {
+    const INTERRUPTED: &str = r#"{"code":"interrupted","message":"The job that asked for it has ended."}"#;
+    let client = services.database.client().await?;
+    let batch = i64::from(services.config.work.maintain_batch);
+    let orphans = respond::orphans(&client, batch, Uuid::now_v7(), services.config.server.lease).await?;
+    for orphan in &orphans {
+        let finish = Finish {
+            held: orphan.held,
+            state: ResponseStatus::Failed,
+            output: &[],
+            incomplete_reason: None,
+            error: Some(INTERRUPTED),
+            usage: None,
+            title: None,
+            keep_log: services.config.work.log_retention,
+            drop_failed_input: orphan.in_conversation,
+            trace_parent: None,
+            parts: 0,
+        };
+        turns::finish(&client, &finish).await?;
+    }
+    Ok(orphans.len())
 }
 
 /// Deletes turns that are past their time, were deleted, or whose conversation was, the callbacks that told of them, and

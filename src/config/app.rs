@@ -14,6 +14,7 @@ mod budgets;
 mod checks;
 mod models;
 mod parse;
+mod respond;
 mod shape;
 mod substitute;
 mod targets;
@@ -23,6 +24,7 @@ pub use budgets::{BudgetConfig, BudgetsConfig};
 pub use models::{
     DeploymentAuth, DeploymentConfig, MaxTokensField, ModelConfig, PriceConfig, ProviderKind, ThinkingStyle,
 };
+pub use respond::{OWN_METADATA, RespondConfig, RunsOn, TextConfig};
 pub use targets::TargetConfig;
 
 /// Everything `colloquy.toml` says.
@@ -247,7 +249,6 @@ pub struct SailpointConfig {
 
 /// One rule: which events, and what they do.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RouteConfig {
     /// Names the route in rows, logs and commands. Default `{source}-{action}-{position}`.
     #[serde(default)]
@@ -261,6 +262,12 @@ pub struct RouteConfig {
     pub target: Option<String>,
     /// For `job`: the kind of job.
     pub job: Option<String>,
+    /// For `respond`.
+    #[serde(flatten)]
+    pub respond: RespondConfig,
+    /// Which of the file's routes it is, from 0.
+    #[serde(skip)]
+    pub position: usize,
 }
 
 fn any() -> String {
@@ -277,7 +284,8 @@ pub enum ActionKind {
     Forward,
     /// Run a job.
     Job,
-    // `respond` (a model turn) takes its place here.
+    /// Have a model answer it.
+    Respond,
 }
 
 impl SourceConfig {
@@ -301,6 +309,18 @@ impl AppConfig {
         job_kinds: &[&str],
     ) -> Result<Self, Vec<Mistake>> {
         parse::parse(text, environment, job_kinds)
+    }
+
+    /// Where in the file a place inside a text of a route is: line and column of what stands `at` bytes from the beginning
+    /// of `text`, which is the value of `key`. `None` if the text has escapes, or is not there.
+    pub fn place_in_route(
+        file: &str,
+        route: usize,
+        key: &str,
+        text: &str,
+        at: usize,
+    ) -> Option<(usize, usize)> {
+        walk::place_in_route(file, route, key, text, at)
     }
 
     /// What `environment` does not allow although it is well-formed.

@@ -3,16 +3,19 @@
 use std::fmt::Write;
 
 use super::reader::Setting;
-use super::{access, database, host, load, models, secrets, server, spend, storage, telemetry, work};
+use super::{
+    access, database, host, load, models, respond, secrets, server, spend, storage, telemetry, work,
+};
 
 /// Every setting, by the heading it stands under in `docs/settings.md`.
-pub fn catalogue() -> [(&'static str, &'static [Setting]); 11] {
+pub fn catalogue() -> [(&'static str, &'static [Setting]); 12] {
     [
         ("Where it runs", host::SETTINGS),
         ("Structure", load::SETTINGS),
         ("Database", database::SETTINGS),
         ("Storage, queues and identity", storage::SETTINGS),
         ("Work", work::SETTINGS),
+        ("Events that start model work", respond::SETTINGS),
         ("The conversation server", server::SETTINGS),
         ("Secrets by name", secrets::SETTINGS),
         ("Models", models::SETTINGS),

@@ -10,6 +10,7 @@ use super::host::{self, AppEnvironment};
 use super::mistake::{ConfigErrors, Mistake};
 use super::models::LlmConfig;
 use super::reader::{Reader, Setting};
+use super::respond::RespondLimits;
 use super::secrets::{CallbackSecrets, EncryptionKeys, WebhookSecrets};
 use super::server::ServerConfig;
 use super::spend::{RedisAuth, RedisConfig, SpendConfig};
@@ -37,6 +38,7 @@ pub struct Config {
     pub identity: IdentityConfig,
     pub queues: QueueNames,
     pub work: WorkLimits,
+    pub respond: RespondLimits,
     pub server: ServerConfig,
     pub telemetry: TelemetryConfig,
     pub access: AccessConfig,
@@ -57,6 +59,23 @@ impl Config {
         let config = Self::read(&reader, environment, job_kinds, true);
         let mistakes = reader.mistakes();
         if mistakes.is_empty() { Ok(config) } else { Err(ConfigErrors(mistakes)) }
+    }
+
+    /// The same for the function app: with what the router needs if a route of its has a model answer in a job.
+    pub fn load_with_models_of_jobs(
+        environment: &dyn Environment,
+        job_kinds: &[&str],
+    ) -> Result<(Self, Option<LlmConfig>), ConfigErrors> {
+        let reader = Reader::new(environment);
+        let config = Self::read(&reader, environment, job_kinds, true);
+        let mut llm = None;
+        if config.app.responding_in_jobs().next().is_some() {
+            let read = LlmConfig::read(&reader);
+            reader.append(config.app.models_of_jobs_refused_in(config.environment, &read.keys));
+            llm = Some(read);
+        }
+        let mistakes = reader.mistakes();
+        if mistakes.is_empty() { Ok((config, llm)) } else { Err(ConfigErrors(mistakes)) }
     }
 
     /// The same for the conversation server, which calls models: their keys and limits too. It needs no storage.
@@ -103,6 +122,7 @@ impl Config {
             identity: IdentityConfig::read(reader, app_environment),
             queues: QueueNames::read(reader),
             work: WorkLimits::read(reader),
+            respond: RespondLimits::read(reader),
             server: ServerConfig::read(reader, app_environment),
             telemetry: TelemetryConfig::read(reader, app_environment),
             access,

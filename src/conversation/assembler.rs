@@ -54,6 +54,8 @@ pub struct Assembler {
     show_encrypted: bool,
     sequence: u64,
     items: Vec<Arc<Item>>,
+    /// Their places in the answer, in order.
+    places: Vec<u32>,
     open: Vec<Open>,
     next_index: u32,
 }
@@ -99,6 +101,7 @@ impl Assembler {
             show_encrypted,
             sequence: 0,
             items: Vec::new(),
+            places: Vec::new(),
             open: Vec::new(),
             next_index: 0,
         }
@@ -373,8 +376,9 @@ impl Assembler {
         sink.event(self.sequence, &event);
         self.sequence += 1;
         // Calls that came interleaved may close in another order than they opened.
-        let place = usize::try_from(index).unwrap_or(usize::MAX).min(self.items.len());
-        self.items.insert(place, item);
+        let at = self.places.partition_point(|place| *place < index);
+        self.places.insert(at, index);
+        self.items.insert(at, item);
     }
 }
 

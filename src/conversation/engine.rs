@@ -8,6 +8,7 @@ mod compact;
 mod create;
 mod embeddings;
 mod input;
+mod jobs;
 mod leases;
 mod past;
 mod paying;
@@ -31,6 +32,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::callbacks::Callbacks;
+use crate::azure::Queue;
 use crate::coordination::Coordination;
 use crate::database::{Client, Database, DatabaseError};
 use crate::ids::{CallbackId, ResponseId};
@@ -44,7 +46,8 @@ use crate::webhooks::sealing::Sealer;
 pub use compact::{Compacted, CompactionResource};
 pub use create::{Call, Local};
 pub use input::{Entry, OwnItem, entries, item_uuid};
-pub use read::{Followed, InputItems};
+pub use jobs::ForJob;
+pub use read::{Followed, InputItems, stored};
 pub use turn::{OnDisconnect, StopReason, Turn};
 
 use writer::Writer;
@@ -66,6 +69,8 @@ pub struct Limits {
     pub kept: Duration,
     /// How long a finished turn's log stays in the database.
     pub log_retention: Duration,
+    /// Whether this process looks for turns whose process fell silent.
+    pub takes_over: bool,
     /// How long a background turn with a callback waits for a provider that is out.
     pub background_wait: Duration,
     /// Between its tries.
@@ -80,6 +85,8 @@ pub struct Parts {
     /// Without one there is no compaction.
     pub sealer: Option<Sealer>,
     pub coordination: Arc<dyn Coordination>,
+    /// Where jobs are told that a turn they wait for has ended.
+    pub jobs: Option<Queue>,
     pub callbacks: Callbacks,
 }
 
@@ -96,6 +103,7 @@ struct Inner {
     /// For summaries that callers carry.
     sealer: Option<Sealer>,
     coordination: Arc<dyn Coordination>,
+    jobs: Option<Queue>,
     callbacks: Callbacks,
     limits: Limits,
     tasks: Tasks,
@@ -116,7 +124,7 @@ struct Inner {
 impl Engine {
     /// An engine without turns. Its background work runs in `tasks` until they are stopped.
     pub fn new(parts: Parts, limits: Limits, tasks: Tasks) -> Self {
-        let Parts { router, database, spend, sealer, coordination, callbacks } = parts;
+        let Parts { router, database, spend, sealer, coordination, jobs, callbacks } = parts;
         let writer = Writer::start(&database, Arc::clone(&coordination), limits.log_patience, &tasks);
         let foreign = tail::Tailer::start(&database, &coordination, limits.lease, &tasks);
         let inner = Inner {
@@ -126,6 +134,7 @@ impl Engine {
             spend,
             sealer,
             coordination,
+            jobs,
             callbacks,
             limits,
             tasks,
@@ -140,7 +149,9 @@ impl Engine {
         };
         let engine = Self(Arc::new(inner));
         engine.keep_leases();
-        engine.take_up_queued();
+        if limits.takes_over {
+            engine.take_up_queued();
+        }
         engine.hear_cancels();
         engine
     }

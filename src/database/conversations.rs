@@ -46,7 +46,8 @@ pub struct Conversation {
 }
 
 /// Of `conversations c`.
-const COLUMNS: &str = "c.id, c.owner, c.thread_id, c.title, c.metadata::text AS metadata, c.active_response, c.created_at, c.updated_at";
+const COLUMNS: &str = "c.id, c.owner, c.thread_id, c.title, c.metadata::text AS metadata, c.active_response,
+    c.created_at, c.updated_at";
 
 /// Makes a conversation, with its first items.
 pub async fn create(

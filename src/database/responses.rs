@@ -139,7 +139,8 @@ fn response(row: &Row) -> Result<StoredResponse, DatabaseError> {
     })
 }
 
-/// The turn's own input items, for whoever may read it. `None`: there is no such turn. An `after` that is none of them gives them from the start.
+/// The turn's own input items, for whoever may read it. `None`: there is no such turn. An `after` that is none of them
+/// gives them from the start.
 pub async fn input_items(
     client: &impl Statements,
     caller: &str,

@@ -153,7 +153,8 @@ pub async fn load_window(
         ),
         Anchor::Conversation(id) => (
             id.0,
-            "SELECT c.owner, c.thread_id, t.head_position AS upto, NULL::uuid AS response, NULL AS state, c.id AS conversation,
+            "SELECT c.owner, c.thread_id, t.head_position AS upto, NULL::uuid AS response, NULL AS state,
+                    c.id AS conversation,
                     CASE WHEN r.state IN ('queued', 'in_progress') THEN r.id END AS active
              FROM conversations c JOIN threads t ON t.id = c.thread_id
              LEFT JOIN responses r ON r.id = c.active_response

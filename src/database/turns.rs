@@ -18,9 +18,10 @@ mod finish;
 mod queued;
 mod takeover;
 
-pub use begin::{Begun, Callback, FirstTry, Idempotency, NewTurn, Runner, begin, first_try};
+pub use begin::{Begun, Callback, FirstTry, Idempotency, NewTurn, OfJob, Runner, begin, first_try};
 pub use finish::{Ended, Finish, finish};
 pub use queued::{due, put_off};
+pub(super) use takeover::{COLUMNS, taken};
 pub use takeover::{MAX_RESTARTS, Next, Taken, lapsed};
 
 /// A turn under one lease: what every change names.

@@ -4,6 +4,9 @@
 //! applies, the slices carry it, and closing them sums it up ([`super::budgets::close`]); so settling writes to no row
 //! that others write to. Else it is added to the budgets at once, and the row's holder becomes null.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use uuid::Uuid;
@@ -88,6 +91,7 @@ pub async fn settle(
     settlements: &[Settlement],
     budgeted: bool,
 ) -> Result<u64, DatabaseError> {
+    let settlements = each_once(settlements);
     if settlements.is_empty() {
         return Ok(0);
     }
@@ -120,6 +124,27 @@ pub async fn settle(
     ]);
     let sql = if budgeted { SETTLE_BUDGETED } else { SETTLE };
     client.query_one("usage.settle", sql, &params).await?.column::<i64>("written").map(i64::unsigned_abs)
+}
+
+/// One settlement of each attempt, since no statement writes a row twice: the first, or one that knows better.
+fn each_once(settlements: &[Settlement]) -> Vec<&Settlement> {
+    let mut at = HashMap::with_capacity(settlements.len());
+    let mut once: Vec<&Settlement> = Vec::with_capacity(settlements.len());
+    for settlement in settlements {
+        match at.entry(settlement.attempt.id) {
+            Entry::Vacant(entry) => {
+                entry.insert(once.len());
+                once.push(settlement);
+            }
+            Entry::Occupied(entry) => {
+                let known = &mut once[*entry.get()];
+                if known.reason == Reason::Crashed {
+                    *known = settlement;
+                }
+            }
+        }
+    }
+    once
 }
 
 macro_rules! given {

@@ -47,6 +47,8 @@ pub struct ClaimedWork {
     pub id: Uuid,
     /// A job's kind, a callback's target.
     pub object: String,
+    /// The route it comes from.
+    pub route: String,
     /// What a callback's consumer sees as `webhook-id`; a job's own id.
     pub webhook_id: Uuid,
     pub epoch: i64,
@@ -62,6 +64,8 @@ pub struct ClaimedWork {
     pub cut_before: bool,
     /// Why the attempt before was not the last, if its end was written.
     pub last_error: Option<String>,
+    /// What a callback says, where it is not its event.
+    pub body: Option<Vec<u8>>,
     /// `None` when retention has taken the event away, and for a backfill.
     pub event: Option<ClaimedEvent>,
     /// For a callback that tells of a turn's end.
@@ -117,12 +121,14 @@ pub async fn claim(
     ticket: Ticket<'_>,
 ) -> Result<Claim, DatabaseError> {
     let (table, object, webhook_id, turn, target_enabled) = match kind {
-        WorkKind::Job => ("jobs", "kind", "id", "NULL::uuid, NULL::text, NULL::timestamptz, NULL::text", ""),
+        WorkKind::Job => {
+            ("jobs", "kind", "id", "NULL::uuid, NULL::text, NULL::timestamptz, NULL::text, NULL::bytea", "")
+        }
         WorkKind::Callback => (
             "callbacks",
             "target",
             "webhook_id",
-            "claimed.response_id, claimed.type, claimed.created_at, claimed.url",
+            "claimed.response_id, claimed.type, claimed.created_at, claimed.url, claimed.body",
             "AND NOT EXISTS (SELECT 1 FROM callback_targets
                              WHERE name = callbacks.target AND disabled_at IS NOT NULL)",
         ),
@@ -162,16 +168,17 @@ pub async fn claim(
         )
         SELECT NULL AS reason, claimed.id, claimed.{object} AS object, claimed.{webhook_id} AS webhook_id,
                claimed.epoch, claimed.attempts, claimed.outages, claimed.trace_parent, claimed.event_id, claimed.run,
-               claimed.cut_before, claimed.error_code AS last_error, events.id IS NOT NULL AS has_event,
+               claimed.cut_before, claimed.error_code AS last_error, claimed.route,
+               events.id IS NOT NULL AS has_event,
                events.delivery_id, events.source, events.type, events.received_at, events.payload,
                deliveries.body_blob, deliveries.sealed, deliveries.request_id, turn.*
         FROM claimed
-        CROSS JOIN LATERAL (SELECT {turn}) AS turn (response_id, tells, ended_at, url)
+        CROSS JOIN LATERAL (SELECT {turn}) AS turn (response_id, tells, ended_at, url, body)
         LEFT JOIN events ON events.id = claimed.event_id
         LEFT JOIN deliveries ON deliveries.id = events.delivery_id
         UNION ALL
         SELECT letter.reason, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-               NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+               NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
         FROM letter"
     );
     let max_attempts = i32::try_from(limits.max_attempts).unwrap_or(i32::MAX);
@@ -226,6 +233,7 @@ fn claimed(row: &Row) -> Result<ClaimedWork, DatabaseError> {
     Ok(ClaimedWork {
         id: row.column("id")?,
         object: row.column("object")?,
+        route: row.column("route")?,
         webhook_id: row.column("webhook_id")?,
         epoch: row.column("epoch")?,
         attempts: row.column("attempts")?,
@@ -235,6 +243,7 @@ fn claimed(row: &Row) -> Result<ClaimedWork, DatabaseError> {
         run: row.column("run")?,
         cut_before: row.column("cut_before")?,
         last_error: row.column("last_error")?,
+        body: row.column("body")?,
         event,
         turn,
     })

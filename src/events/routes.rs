@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::config::app::{ActionKind, RouteConfig};
 use crate::ids::{CallbackId, EventId, JobId};
+use crate::jobs::kinds::JobKind;
 
 /// The routes of `colloquy.toml`, by source.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +66,12 @@ impl Routes {
                     route: route.name.clone(),
                     target: target.clone(),
                 }),
+                (ActionKind::Respond, ..) => plan.jobs.push(PlannedJob {
+                    id: JobId::new(),
+                    event,
+                    route: route.name.clone(),
+                    kind: JobKind::Respond.as_str().to_owned(),
+                }),
                 _ => {}
             }
         }
@@ -95,6 +102,7 @@ pub fn matches(pattern: &str, event_type: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::app::RespondConfig;
 
     #[test]
     fn patterns() {
@@ -125,11 +133,14 @@ mod tests {
                 action,
                 job: job.map(Into::into),
                 target: target.map(Into::into),
+                respond: RespondConfig::default(),
+                position: 0,
             };
         let routes = Routes::new(&[
             route("count", "*", ActionKind::Job, Some("count-event"), None),
             route("tell", "invoice.*", ActionKind::Forward, None, Some("billing")),
             route("keep", "*", ActionKind::Record, None, None),
+            route("answer", "*.disputed", ActionKind::Respond, None, None),
         ]);
         let mut plan = Plan::default();
         routes.plan("stripe", "invoice.paid", EventId::new(), &mut plan);
@@ -138,5 +149,8 @@ mod tests {
         assert_eq!((plan.jobs.len(), plan.callbacks.len()), (2, 1));
         routes.plan("github", "push", EventId::new(), &mut plan);
         assert_eq!((plan.jobs.len(), plan.callbacks.len()), (2, 1));
+        routes.plan("stripe", "charge.disputed", EventId::new(), &mut plan);
+        let kinds: Vec<&str> = plan.jobs.iter().map(|job| job.kind.as_str()).collect();
+        assert_eq!(kinds, ["count-event", "count-event", "count-event", "respond"]);
     }
 }

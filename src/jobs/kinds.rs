@@ -9,23 +9,27 @@ pub enum JobKind {
     CountEvent,
     /// Completes an ASYNC SailPoint invocation with the configured output, then forgets its secret.
     CompleteInvocation,
+    /// Has a model answer its event, as its route says. Begun by routes with `action = "respond"`.
+    Respond,
     /// Encrypts kept secrets anew with the current key, a batch a step. A backfill: begun by a command, not a route.
     ResealSecrets,
 }
 
 impl JobKind {
-    pub const ALL: [Self; 3] = [Self::CountEvent, Self::CompleteInvocation, Self::ResealSecrets];
+    pub const ALL: [Self; 4] =
+        [Self::CountEvent, Self::CompleteInvocation, Self::Respond, Self::ResealSecrets];
 
     /// As it stands in `colloquy.toml`, SQL and commands.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::CountEvent => "count-event",
             Self::CompleteInvocation => "complete-invocation",
+            Self::Respond => "respond",
             Self::ResealSecrets => "reseal-secrets",
         }
     }
 
-    /// The kinds a route of `colloquy.toml` may name.
+    /// The kinds a route of `colloquy.toml` may name as its `job`.
     pub fn names() -> [&'static str; 2] {
         [Self::CountEvent, Self::CompleteInvocation].map(Self::as_str)
     }

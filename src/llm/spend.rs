@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use uuid::Uuid;
 
 pub use error::SpendError;
@@ -63,6 +63,8 @@ struct Inner {
     state: Mutex<State>,
     /// Something for the keeper to do.
     wake: Notify,
+    /// Whether the database knows this process: only then does somebody notice if it dies.
+    enrolled: watch::Sender<bool>,
     /// Held while slices are changed in the database.
     keeping: tokio::sync::Mutex<()>,
     writer: Writer,
@@ -128,7 +130,8 @@ impl Spend {
             finished: false,
         };
         let (state, wake, keeping) = (Mutex::new(state), Notify::new(), tokio::sync::Mutex::default());
-        Self { inner: Arc::new(Inner { settings, clock, database, state, wake, keeping, writer }) }
+        let enrolled = watch::Sender::new(false);
+        Self { inner: Arc::new(Inner { settings, clock, database, state, wake, enrolled, keeping, writer }) }
     }
 
     /// Begins drawing, reporting, writing and sweeping in the background.
@@ -136,6 +139,24 @@ impl Spend {
         if self.inner.database.is_some() {
             tasks.spawn("spend.keeper", keeper::run(self.clone(), tasks.stopping()));
             tasks.spawn("spend.writer", writer::run(self.clone(), tasks.stopping()));
+        }
+    }
+
+    /// Waits until the database knows this process, so that what it opens is settled if it dies. For a process that opens
+    /// its first attempt as soon as it spends; one that lives long is known by then.
+    ///
+    /// # Errors
+    /// [`SpendError::Unavailable`] if that takes longer than a turn waits for its budget.
+    pub async fn enrolled(&self) -> Result<(), SpendError> {
+        if self.inner.database.is_none() {
+            return Ok(());
+        }
+        let mut enrolled = self.inner.enrolled.subscribe();
+        match tokio::time::timeout(self.inner.settings.patience, enrolled.wait_for(|enrolled| *enrolled))
+            .await
+        {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(SpendError::Unavailable),
         }
     }
 

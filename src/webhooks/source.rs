@@ -86,6 +86,27 @@ pub enum SignError {
     Entra(String),
 }
 
+/// The events of a sample body, split as a delivery's are: for checking what depends on them, without any secret.
+pub fn events_of_sample(
+    name: &str,
+    config: &SourceConfig,
+    body: &Bytes,
+    event_path: Option<&str>,
+) -> Result<Vec<IncomingEvent>, String> {
+    let mut errors = Vec::new();
+    let adapter = sources::adapter(name, config, &mut errors);
+    if let Some(error) = errors.first() {
+        return Err(error.to_string());
+    }
+    let defaults = adapter.defaults();
+    let mut events = Collector::new(usize::MAX, defaults.key_lifetime, defaults.content_lifetime);
+    let headers = [("content-type".to_owned(), "application/json".to_owned())];
+    adapter
+        .split(&Stored { headers: &headers, body, event_path }, &mut events)
+        .map_err(|error| error.to_string())?;
+    events.finish(name).map_err(|error| error.to_string())
+}
+
 /// It becomes an event's type and part of its key.
 const MAX_PATH_CHARS: usize = 200;
 

@@ -24,6 +24,7 @@ mod health;
 mod ingress;
 mod measured;
 mod models;
+mod respond;
 mod scene;
 mod scripts;
 mod seeing;

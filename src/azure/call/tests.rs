@@ -105,7 +105,7 @@ async fn a_call_is_one_span_and_no_log_at_any_level_holds_a_secret() {
     storage.container("payloads").get("a/b").await.unwrap_err();
     let shown = logged.finish();
     for expected in [
-        "otel.name=\"queue.put\"",
+        "otel.name=\"put events\"",
         "storage.resource=events",
         "otel.name=\"blob.get\"",
         "error.type=\"storage_denied\"",

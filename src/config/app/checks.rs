@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use super::walk::Walk;
-use super::{ActionKind, AppConfig, AuthConfig, RouteConfig, SourceConfig, SourceKind};
+use super::{ActionKind, AppConfig, AuthConfig, RouteConfig, SourceConfig, SourceKind, respond};
 
 /// What the file names, whether or not the rest of it is right: a mistake inside a source must not make every route
 /// to it a second one.
 pub(super) struct Names {
     pub sources: BTreeSet<String>,
     pub targets: BTreeSet<String>,
+    pub models: BTreeSet<String>,
 }
 
 pub(super) fn check(
@@ -34,6 +35,8 @@ pub(super) fn check(
     for (config, at) in app.routes.iter().zip(routes_at) {
         let path = format!("routes[{at}]");
         route(walk, &path, config, names, job_kinds);
+        let responds = config.action == ActionKind::Respond;
+        respond::check(walk, &path, config, app, (&names.targets, &names.models), responds);
         if !seen.insert(config.name.as_str()) {
             walk.mistake(&format!("{path}.name"), format!("{:?} is taken by a route before it", config.name));
         }
@@ -134,7 +137,7 @@ fn route(walk: &mut Walk<'_>, path: &str, config: &RouteConfig, names: &Names, j
         walk.mistake(&format!("{path}.source"), format!("there is no [sources.{}]", config.source));
     }
     let (wants_target, wants_job) = match config.action {
-        ActionKind::Record => (false, false),
+        ActionKind::Record | ActionKind::Respond => (false, false),
         ActionKind::Forward => (true, false),
         ActionKind::Job => (false, true),
     };

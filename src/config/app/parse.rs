@@ -32,7 +32,11 @@ pub(super) fn parse(
     let mut walk = Walk::new(text, environment);
     let file = walk.table("", document.span(), document.get_ref(), FILE);
 
-    let names = Names { sources: keys(file.get("sources")), targets: keys(file.get("targets")) };
+    let names = Names {
+        sources: keys(file.get("sources")),
+        targets: keys(file.get("targets")),
+        models: keys(file.get("models")),
+    };
     let mut app = AppConfig::default();
     app.sources.extend(sections(&mut walk, "sources", file.get("sources")));
     app.targets.extend(sections(&mut walk, "targets", file.get("targets")));
@@ -42,19 +46,19 @@ pub(super) fn parse(
         app.budgets = section(&mut walk, "budgets", budgets).unwrap_or_default();
     }
     let deployments = keys(file.get("deployments"));
-    let aliases = keys(file.get("models"));
     let mut routes_at = Vec::new();
     for (at, value) in file.get("routes").and_then(Value::as_array).into_iter().flatten().enumerate() {
         if let Some(mut route) = section::<RouteConfig>(&mut walk, &format!("routes[{at}]"), value) {
             if route.name.is_empty() {
                 route.name = format!("{}-{}-{at}", route.source, word(route.action));
             }
+            route.position = at;
             app.routes.push(route);
             routes_at.push(at);
         }
     }
     checks::check(&mut walk, &app, &names, &routes_at, job_kinds);
-    models::check(&mut walk, &app, &deployments, &aliases);
+    models::check(&mut walk, &app, &deployments, &names.models);
     let mut mistakes = walk.mistakes;
     if mistakes.is_empty() {
         app.unset_for_models = walk.unset_for_models;
@@ -95,6 +99,7 @@ fn word(action: ActionKind) -> &'static str {
         ActionKind::Record => "record",
         ActionKind::Forward => "forward",
         ActionKind::Job => "job",
+        ActionKind::Respond => "respond",
     }
 }
 

@@ -3,7 +3,7 @@
 use http::HeaderName;
 use ipnet::IpNet;
 
-use super::{budgets, models};
+use super::{budgets, models, respond};
 use crate::config::values;
 
 /// What a value must look like.
@@ -19,6 +19,8 @@ pub(super) enum Shape {
     Flag,
     List(&'static Shape),
     Table(&'static [Key]),
+    /// Values of one shape under any names.
+    Texts(&'static Shape),
     /// Tables by name; the form is the name's.
     Named(&'static Form, &'static [Key]),
     /// An amount of money, as decimal text or a number, with at most six places; passed on in micro-units.
@@ -210,9 +212,23 @@ pub(super) const ROUTE: &[Key] = &[
     key("name", Shape::Form(&NAME)),
     required("source", Shape::Text),
     key("type", Shape::Text),
-    required("action", Shape::Words(&["record", "forward", "job"])),
+    required("action", Shape::Words(&["record", "forward", "job", "respond"])),
     key("target", Shape::Text),
     key("job", Shape::Text),
+    // From here on only with action = "respond".
+    key("instructions", Shape::Text),
+    key("input", Shape::Text),
+    key("payload_in_instructions", Shape::Flag),
+    key("model", Shape::Form(&models::ALIAS_NAME)),
+    key("text", Shape::Table(&[key("format", Shape::Any)])),
+    key("conversation", Shape::Text),
+    key("owner", Shape::Form(&respond::OWNER)),
+    key("callback", Shape::Text),
+    key("max_output_tokens", Shape::Whole(16, 10_000_000)),
+    key("tools", Shape::List(&Shape::Any)),
+    key("runs_on", Shape::Words(&["job", "server"])),
+    key("time_limit_seconds", Shape::Whole(5, 3_600)),
+    key("metadata", Shape::Texts(&Shape::Form(&respond::PAIR))),
 ];
 
 pub(super) const TARGET: &[Key] = &[

@@ -17,6 +17,8 @@ pub(super) struct Walk<'a> {
     text: &'a str,
     environment: Option<&'a dyn Environment>,
     places: BTreeMap<String, Range<usize>>,
+    /// Where the values of these places stand.
+    values: BTreeMap<String, Range<usize>>,
     pub mistakes: Vec<Mistake>,
     /// Variables without a value that only a process which uses models needs.
     pub unset_for_models: Vec<Mistake>,
@@ -28,6 +30,7 @@ impl<'a> Walk<'a> {
             text,
             environment,
             places: BTreeMap::new(),
+            values: BTreeMap::new(),
             mistakes: Vec::new(),
             unset_for_models: Vec::new(),
         }
@@ -46,6 +49,24 @@ impl<'a> Walk<'a> {
             }
         };
         self.note(path, span, problem);
+    }
+
+    /// Whether the file has something at a path.
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.values.contains_key(path)
+    }
+
+    /// Notes a mistake inside a text: `at` bytes from the beginning of `text`, which is the value at `path`.
+    pub(super) fn mistake_in(&mut self, path: &str, text: &str, at: Option<usize>, problem: &str) {
+        let Some(at) = at else { return self.mistake(path, problem) };
+        let start = self.values.get(path).and_then(|value| start_in(self.text, value.clone(), text));
+        match start {
+            Some(start) => self.note(path, Some(start + at..start + at), problem),
+            None => {
+                let (line, column) = position(text, at);
+                self.mistake(path, format!("line {line}, column {column} of it: {problem}"));
+            }
+        }
     }
 
     pub(super) fn note(&mut self, path: &str, span: Option<Range<usize>>, problem: impl Into<String>) {
@@ -96,6 +117,7 @@ impl<'a> Walk<'a> {
                 continue;
             };
             self.places.insert(place.clone(), name.span());
+            self.values.insert(place.clone(), value.span());
             if let Some(value) = self.value(&place, value, &key.shape) {
                 out.insert(key.name.to_owned(), value);
             }
@@ -120,6 +142,7 @@ impl<'a> Walk<'a> {
             (Shape::Named(form, keys), DeValue::Table(table)) => {
                 Some(self.named(path, table, form, keys).into())
             }
+            (Shape::Texts(of), DeValue::Table(table)) => Some(self.texts(path, table, of).into()),
             (Shape::Choice(choices), DeValue::Table(table)) => self.choice(path, span, table, choices),
             (Shape::Choice(choices), DeValue::String(word)) => self.bare_choice(path, span, word, choices),
             (Shape::List(of), DeValue::Array(items)) => {
@@ -139,7 +162,9 @@ impl<'a> Walk<'a> {
             (Shape::Money, DeValue::Integer(number)) if number.radix() == 10 => {
                 self.money(path, span, number.as_str())
             }
-            (Shape::Table(_) | Shape::Named(..) | Shape::List(_), _) => self.refuse(path, span, shape),
+            (Shape::Table(_) | Shape::Named(..) | Shape::Texts(_) | Shape::List(_), _) => {
+                self.refuse(path, span, shape)
+            }
             (_, DeValue::String(text)) => self.string(path, span, text, shape),
             _ => self.refuse(path, span, shape),
         }
@@ -184,6 +209,15 @@ impl<'a> Walk<'a> {
             }
         }
         out
+    }
+
+    fn texts(&mut self, path: &str, table: &DeTable<'_>, of: &'static Shape) -> Map<String, Value> {
+        let each = table.iter().filter_map(|(name, value)| {
+            let place = join(path, name.get_ref());
+            self.places.insert(place.clone(), name.span());
+            Some((name.get_ref().to_string(), self.value(&place, value, of)?))
+        });
+        each.collect()
     }
 
     fn choice(
@@ -319,6 +353,24 @@ impl<'a> Walk<'a> {
     }
 }
 
+/// Where a text begins in the file, as the value that stands at `value`. `None`: it has escapes.
+fn start_in(file: &str, value: Range<usize>, text: &str) -> Option<usize> {
+    Some(value.start + file.get(value)?.find(text)?)
+}
+
+pub(super) fn place_in_route(
+    file: &str,
+    route: usize,
+    key: &str,
+    text: &str,
+    at: usize,
+) -> Option<(usize, usize)> {
+    let document = DeTable::parse(file).ok()?;
+    let route = document.get_ref().get("routes")?.get_ref().as_array()?.get(route)?;
+    let value = route.get_ref().as_table()?.get(key)?.span();
+    Some(position(file, start_in(file, value, text)? + at))
+}
+
 fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
@@ -340,6 +392,7 @@ fn expected(shape: &Shape) -> String {
         Shape::List(of) => format!("a list, each of it {}", expected(of)),
         Shape::Table(_) => "a table".to_owned(),
         Shape::Named(..) => "tables by name".to_owned(),
+        Shape::Texts(of) => format!("a table, each value of it {}", expected(of)),
         Shape::Money => "an amount such as \"2.50\", not negative, with at most six places".to_owned(),
         Shape::Choice(choices) => format!("one of {}", words(choices.iter().map(|(word, _)| *word))),
         Shape::Any => "a value".to_owned(),

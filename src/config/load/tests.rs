@@ -141,7 +141,7 @@ fn every_mistake_is_reported_in_one_run_and_no_secret_is_shown() {
         "CALLBACK_SECRET_T: expected base64 of 24 to 64 bytes",
         "ENCRYPTION_KEY: expected base64 of 32 bytes",
         "WEBHOOK_SECRET_SP__: expected a name like WEBHOOK_SECRET_<NAME>",
-        "APP_LOG_LEVEL: expected a level or directives",
+        "APP_LOG_LEVEL: expected a level for everything",
         "RETRY_CAP: is shorter than RETRY_BASE",
         "targets.t.x (line 7, column 1): \"x\" is no known key",
     ] {

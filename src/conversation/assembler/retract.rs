@@ -82,7 +82,7 @@ impl Knife {
 impl Assembler {
     /// Of the answer's text only the first `keep` UTF-16 code units stay. One event for each part that is cut.
     pub(super) fn retract(&mut self, keep: u64, sink: &mut impl Sink) {
-        let mut knife = Knife { left: keep, cutting: false, cuts: Vec::new() };
+        let mut knife = Knife { left: self.whole_characters(keep), cutting: false, cuts: Vec::new() };
         for (output_index, item) in (0..).zip(&mut self.items) {
             knife.closed(output_index, item);
         }
@@ -100,6 +100,38 @@ impl Assembler {
             sink.event(self.sequence, &event);
             self.sequence += 1;
         }
+    }
+
+    /// The same number, less the half of a character that it would end in: a replay was told so, and has the same cuts.
+    fn whole_characters(&self, keep: u64) -> u64 {
+        let closed = self.items.iter().filter_map(|item| match &**item {
+            Item::Message(message) => Some(&message.content),
+            _ => None,
+        });
+        let open = self.open.iter().filter_map(|open| match &open.body {
+            Body::Message { parts, current } => Some((parts, current)),
+            _ => None,
+        });
+        fn text(part: &ContentPart) -> Option<&str> {
+            match part {
+                ContentPart::OutputText { text, .. } => Some(text),
+                _ => None,
+            }
+        }
+        let closed = closed.flatten().filter_map(text);
+        let open = open.flat_map(|(parts, current)| {
+            let current = current.as_ref().filter(|part| part.kind == PartKind::Text);
+            parts.iter().filter_map(text).chain(current.map(|part| part.text.as_str()))
+        });
+        let mut left = keep;
+        for text in closed.chain(open) {
+            let length = units(text);
+            if length > left {
+                return keep - (left - units(beginning(text, left)));
+            }
+            left -= length;
+        }
+        keep
     }
 
     /// The response with everything so far, open items too.

@@ -98,6 +98,16 @@ fn parallel_calls_may_interleave_and_keep_their_places() {
 }
 
 #[test]
+fn a_call_that_closes_after_later_ones_finds_its_place() {
+    let calls = [(2, "a"), (0, "b"), (1, "c"), (0, "d"), (0, "e"), (1, "f")];
+    let chunks = calls.map(|(index, id)| Chunk::ToolCall { index, call_id: id.into(), name: "f".into() });
+    let events = events(&chunks, &completed());
+    let output = events.last().unwrap()["response"]["output"].as_array().unwrap();
+    let ids: Vec<_> = output.iter().map(|item| item["call_id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["a", "b", "c", "d", "e", "f"]);
+}
+
+#[test]
 fn reasoning_has_parts_and_keeps_its_secret() {
     let summary = |part, delta: &str| Chunk::ReasoningSummary { part, delta: delta.into() };
     let chunks =

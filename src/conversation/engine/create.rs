@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::input::{OwnItem, check_outputs, entries};
+use super::input::{OwnItem, check_outputs, entries, title};
+use super::jobs::ForJob;
 use super::past::fitting;
 use super::paying::Paying;
 use super::retries::key_reused;
@@ -17,9 +18,7 @@ use crate::database::threads::{self, Anchor, NewItem, Window};
 use crate::database::turns::{self, Begun, Callback, Held, Runner};
 use crate::ids::{ConversationId, ResponseId};
 use crate::llm::{Alias, Chunk, ModelRequest, no_such_model};
-use crate::openresponses::{
-    ApiError, ContentPart, CreateResponse, Include, Item, Response, Role, Truncation, excerpt,
-};
+use crate::openresponses::{ApiError, CreateResponse, Include, Item, Response, Truncation, excerpt};
 
 /// How a request came, beside what it says.
 #[derive(Clone, Debug)]
@@ -33,6 +32,8 @@ pub struct Call {
     pub digest: [u8; 32],
     /// What a WebSocket remembers of the turn before, if that was not stored.
     pub local: Option<Arc<Local>>,
+    /// It comes from a job.
+    pub job: Option<ForJob>,
 }
 
 /// A turn that only its connection remembers.
@@ -57,9 +58,19 @@ impl Engine {
     pub async fn create(
         &self,
         who: &Principal,
-        mut request: CreateResponse,
+        request: CreateResponse,
         call: Call,
         admitted: Admitted,
+    ) -> Result<Arc<Turn>, ApiError> {
+        self.create_admitted(who, request, call, Some(admitted)).await
+    }
+
+    pub(super) async fn create_admitted(
+        &self,
+        who: &Principal,
+        mut request: CreateResponse,
+        call: Call,
+        admitted: Option<Admitted>,
     ) -> Result<Arc<Turn>, ApiError> {
         let asked = Instant::now();
         request.validate()?;
@@ -91,7 +102,7 @@ impl Engine {
             placed => placed?,
         };
         let Placed { beginning, items, mut paying, compaction } = placed;
-        paying.admitted = Some(admitted);
+        paying.admitted = admitted;
         paying.unwatched = unwatched;
         let turn = match beginning {
             Beginning::New(turn) => turn,
@@ -119,6 +130,7 @@ impl Engine {
             is_retry: false,
             digest: [0; 32],
             local: None,
+            job: None,
         };
         let request = Arc::new(request);
         let start = Start {
@@ -271,6 +283,7 @@ impl Engine {
             input: &input,
             idempotency: Some(call.idempotency()),
             attempt: self.0.spend.is_tracking().then_some(&paying.first),
+            job: call.job.map(|job| job.of),
             callback,
             patience,
         };
@@ -329,7 +342,7 @@ impl<'a> Start<'a> {
         own: &[OwnItem],
         context: Vec<Arc<Item>>,
     ) -> Turn {
-        let default = if begun.background { "continue" } else { "cancel" };
+        let default = if begun.background || self.call.job.is_some() { "continue" } else { "cancel" };
         let on_disconnect = match self.request.on_disconnect.as_deref().unwrap_or(default) {
             "continue" => OnDisconnect::Continue,
             _ => OnDisconnect::Cancel,
@@ -345,27 +358,11 @@ impl<'a> Start<'a> {
             on_disconnect,
             title: conversation.and_then(|_| title(own)),
             context,
+            job: self.call.job.map(|job| job.of.job),
+            until: self.call.job.map(|job| job.until),
             waits: None,
         })
     }
-}
-
-/// A conversation's title, where it was given none: the beginning of what its user said first.
-fn title(own: &[OwnItem]) -> Option<String> {
-    const LONGEST: usize = 80;
-    let text = own.iter().find_map(|own| match &*own.item {
-        Item::Message(message) if message.role == Role::User => {
-            message.content.iter().find_map(ContentPart::text)
-        }
-        _ => None,
-    })?;
-    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
-    if line.chars().count() <= LONGEST {
-        return Some(line.to_owned());
-    }
-    let short: String = line.chars().take(LONGEST).collect();
-    let whole_words = short.rsplit_once(' ').map_or(short.as_str(), |(words, _)| words);
-    Some(format!("{whole_words} …"))
 }
 
 /// A turn that has begun, or had begun before.

@@ -165,3 +165,21 @@ pub fn check_outputs<'a>(items: impl Iterator<Item = &'a Item> + Clone) -> Resul
     }
     Ok(())
 }
+
+/// A conversation's title, where it was given none: the beginning of what its user said first.
+pub(super) fn title(own: &[OwnItem]) -> Option<String> {
+    const LONGEST: usize = 80;
+    let text = own.iter().find_map(|own| match &*own.item {
+        Item::Message(message) if message.role == Role::User => {
+            message.content.iter().find_map(ContentPart::text)
+        }
+        _ => None,
+    })?;
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+    if line.chars().count() <= LONGEST {
+        return Some(line.to_owned());
+    }
+    let short: String = line.chars().take(LONGEST).collect();
+    let whole_words = short.rsplit_once(' ').map_or(short.as_str(), |(words, _)| words);
+    Some(format!("{whole_words} …"))
+}

@@ -53,7 +53,9 @@ impl Engine {
     pub(super) fn keep_leases(&self) {
         let continuity = Arc::<Mutex<Continuity>>::default();
         self.0.tasks.spawn("turn leases", self.clone().keep_renewing(Arc::clone(&continuity)));
-        self.0.tasks.spawn_until_stopped("turn takeovers", self.clone().keep_taking_over(continuity));
+        if self.0.limits.takes_over {
+            self.0.tasks.spawn_until_stopped("turn takeovers", self.clone().keep_taking_over(continuity));
+        }
     }
 
     async fn keep_renewing(self, continuity: Arc<Mutex<Continuity>>) {
@@ -134,6 +136,9 @@ impl Engine {
 
     async fn renew(&self) -> Result<(), crate::database::DatabaseError> {
         let held = self.held();
+        if held.is_empty() && !self.0.limits.takes_over {
+            return Ok(());
+        }
         let mut client = self.0.database.client().await?;
         client.set_statement_timeout((self.0.limits.lease / 6).max(AGAIN));
         let leases: Vec<Held> = held.iter().map(|(_, held)| *held).collect();

@@ -11,6 +11,7 @@ use crate::access::Principal;
 use crate::conversation::Viewer;
 use crate::conversation::assembler::{End, NoSink, without_encrypted};
 use crate::coordination::Wake;
+use crate::database::Database;
 use crate::database::grants::{self, GrantedAccess};
 use crate::database::responses::{self, Order, Page, PageOf, StoredResponse};
 use crate::database::threads::{self, StoredItem};
@@ -244,6 +245,13 @@ impl Engine {
     }
 }
 
+/// A stored turn as it stands, for who has no engine. `None`: it is not there for this owner.
+pub async fn stored(database: &Database, owner: &str, id: ResponseId) -> Result<Option<Response>, ApiError> {
+    let client = database.client().await.map_err(away)?;
+    let stored = responses::get_with_output(&client, owner, id).await.map_err(away)?;
+    stored.map(|stored| resource(&stored, true)).transpose()
+}
+
 fn parse_id(id: &str) -> Result<ResponseId, ApiError> {
     // The bare UUID is for operators.
     if !id.starts_with("resp_") {
@@ -294,6 +302,8 @@ fn adopted(stored: &StoredResponse) -> Result<Turn, ApiError> {
         on_disconnect: OnDisconnect::Continue,
         title: None,
         context: Vec::new(),
+        job: None,
+        until: None,
         waits: None,
     }))
 }

@@ -4,7 +4,7 @@
 //! The key counts always, the digest only for requests that say that they are sent again: the same words may be meant
 //! twice. Turns that are not stored are remembered by the process that began them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,22 +22,27 @@ const KEPT: Duration = Duration::from_secs(15 * 60);
 const MOST: usize = 20_000;
 
 /// What a request is known by: its owner, and its key or the digest of its body.
-type Known = (String, String);
+type Known = (String, Name);
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Name {
+    Key(String),
+    Digest([u8; 32]),
+}
 
 /// Requests of the last minutes.
 #[derive(Debug, Default)]
-pub struct Recent(Mutex<HashMap<Known, (ResponseId, Instant)>>);
+pub struct Recent(Mutex<Remembered>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    turns: HashMap<Arc<Known>, (ResponseId, Instant)>,
+    /// In the order they came. One that came again stands here twice; its first time then says nothing.
+    order: VecDeque<(Arc<Known>, Instant)>,
+}
 
 fn known(owner: &str, call: &Call) -> Known {
-    use std::fmt::Write;
-    let name = call.idempotency_key.clone().unwrap_or_else(|| {
-        let mut hex = String::with_capacity(64);
-        for byte in call.digest {
-            // Writing to a String cannot fail.
-            write!(hex, "{byte:02x}").unwrap_or_default();
-        }
-        hex
-    });
+    let name = call.idempotency_key.clone().map_or(Name::Digest(call.digest), Name::Key);
     (owner.to_owned(), name)
 }
 
@@ -107,22 +112,23 @@ impl Recent {
             return None;
         }
         let recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.get(&known(owner, call)).filter(|(_, at)| at.elapsed() < KEPT).map(|(id, _)| *id)
+        recent.turns.get(&known(owner, call)).filter(|(_, at)| at.elapsed() < KEPT).map(|(id, _)| *id)
     }
 
     /// Remembers which turn a request began.
     pub fn remember(&self, owner: &str, call: &Call, id: ResponseId) {
+        let (known, now) = (Arc::new(known(owner, call)), Instant::now());
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if recent.len() >= MOST {
-            recent.retain(|_, (_, at)| at.elapsed() < KEPT);
-            if recent.len() >= MOST
-                && let Some(oldest) =
-                    recent.iter().min_by_key(|(_, (_, at))| *at).map(|(known, _)| known.clone())
-            {
-                recent.remove(&oldest);
+        recent.turns.insert(Arc::clone(&known), (id, now));
+        recent.order.push_back((known, now));
+        while recent.order.len() > MOST
+            || recent.order.front().is_some_and(|(_, at)| now.saturating_duration_since(*at) >= KEPT)
+        {
+            let Some((oldest, then)) = recent.order.pop_front() else { break };
+            if recent.turns.get(&oldest).is_some_and(|(_, at)| *at == then) {
+                recent.turns.remove(&oldest);
             }
         }
-        recent.insert(known(owner, call), (id, Instant::now()));
     }
 }
 
@@ -138,6 +144,7 @@ mod tests {
             is_retry,
             digest: [body; 32],
             local: None,
+            job: None,
         }
     }
 
@@ -152,5 +159,22 @@ mod tests {
         assert_eq!(recent.find("bob", &call(1, None, true)), None, "another's request");
         recent.remember("ann", &call(3, Some("key"), false), id);
         assert_eq!(recent.find("ann", &call(3, Some("key"), false)), Some(id));
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten_and_what_came_again_is_not_old() {
+        let recent = Recent::default();
+        let (id, again) = (ResponseId::new(), ResponseId::new());
+        recent.remember("ann", &call(0, Some("first"), false), id);
+        recent.remember("ann", &call(0, Some("second"), false), id);
+        recent.remember("ann", &call(0, Some("first"), false), again);
+        for nth in 0..MOST - 2 {
+            recent.remember("ann", &call(0, Some(&nth.to_string()), false), id);
+        }
+        let find = |key| recent.find("ann", &call(0, Some(key), false));
+        assert_eq!((find("first"), find("second")), (Some(again), Some(id)));
+        recent.remember("ann", &call(0, Some("one more"), false), id);
+        assert_eq!((find("first"), find("second"), find("one more")), (Some(again), None, Some(id)));
+        assert!(recent.0.lock().unwrap().turns.len() <= MOST);
     }
 }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tracing::{Instrument, Span};
 
 use super::input::OwnItem;
+use super::jobs::whole_or_failed;
 use super::paying::Paying;
 use super::scrub::scrub_log;
 use super::turn::{StopReason, Turn};
@@ -21,6 +22,7 @@ use crate::llm::{
     Alias, Chunk, Finish as Stop, LlmError, ModelRequest, OpenStream, TokenUsage, Upstream, estimate_item,
 };
 use crate::openresponses::{InputTokensDetails, OutputTokensDetails, ResponseError, ResponseStatus, Usage};
+use crate::respond::TIME_LIMIT;
 use crate::telemetry::{metrics, trace};
 
 /// How long a caller waits for the end of a failed turn to be stored before it is told of the failure.
@@ -82,7 +84,8 @@ impl Engine {
         paying: &mut Paying,
     ) -> Outcome {
         let mut stop = std::pin::pin!(self.stop(turn));
-        let limits = paying.limits(&self.0.spend);
+        let mut limits = paying.limits(&self.0.spend);
+        limits.deadline = turn.until.map(Into::into);
         let cancel = limits.cancel.clone();
         let mut opening = std::pin::pin!(self.0.router.open(alias, request, limits));
         let opened = tokio::select! {
@@ -175,6 +178,7 @@ impl Engine {
             return;
         }
         let (end, reason) = describe(turn, &outcome, paying.usage);
+        let end = if turn.job.is_some() { whole_or_failed(end) } else { end };
         let why = why(&outcome);
         if let Outcome::Failed(error) = &outcome {
             tracing::warn!(code = error.code, response_id = %turn.id, %error, "a turn failed");
@@ -197,6 +201,7 @@ impl Engine {
             }
         };
         turn.tell(end.status, reason, end.usage.as_ref().map(|usage| usage.output_tokens));
+        self.wake_job(turn).await;
         let (response, _) = self.assemble(turn).finish(&end, &mut NoSink);
         turn.live.end(end, response);
     }
@@ -369,7 +374,9 @@ fn why(outcome: &Outcome) -> Reason {
         Outcome::Failed(_) => Reason::Failed,
         Outcome::Stopped(StopReason::Cancelled) => Reason::Cancelled,
         Outcome::Stopped(StopReason::Disconnected) => Reason::Disconnected,
-        Outcome::Stopped(StopReason::Draining | StopReason::LostLease) => Reason::Interrupted,
+        Outcome::Stopped(StopReason::Overdue | StopReason::Draining | StopReason::LostLease) => {
+            Reason::Interrupted
+        }
     }
 }
 
@@ -403,6 +410,9 @@ fn describe(turn: &Turn, outcome: &Outcome, usage: Option<TokenUsage>) -> (End, 
         }
         Outcome::Stopped(StopReason::Cancelled) => (end(ResponseStatus::Cancelled, None), "cancelled"),
         Outcome::Stopped(StopReason::Disconnected) => (end(ResponseStatus::Cancelled, None), "disconnected"),
+        Outcome::Stopped(StopReason::Overdue) => {
+            (end(ResponseStatus::Incomplete, Some(TIME_LIMIT)), TIME_LIMIT)
+        }
         Outcome::Stopped(StopReason::Draining | StopReason::LostLease) => {
             debug_assert!(turn.stop_reason().is_some());
             (end(ResponseStatus::Incomplete, Some(turn.why_cut_short())), "draining")

@@ -1,7 +1,9 @@
 //! Turns that come to this process from the database: their holder fell silent, or they were queued and nobody's.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use super::jobs::whole_or_failed;
 use super::past::fitting;
 use super::paying::Paying;
 use super::read::request_of;
@@ -60,7 +62,7 @@ impl Engine {
     pub(super) async fn carry_on(&self, taken: Taken) -> bool {
         let id = taken.held.response;
         let done = match taken.next {
-            Next::Run => self.run_again(taken).await,
+            Next::Run => self.run_again(taken, None).await,
             Next::Cancel => self.end_as(taken, ended(ResponseStatus::Cancelled)).await,
             Next::Interrupt => self.end_as(taken, End::cut_short("interrupted")).await,
             Next::GiveUp => {
@@ -102,6 +104,8 @@ impl Engine {
             title: None,
             context: Vec::new(),
             waits: taken.waits,
+            job: taken.job,
+            until: None,
         }))
     }
 
@@ -127,7 +131,10 @@ impl Engine {
     }
 
     /// Ends a turn with what its log says.
-    async fn end_as(&self, taken: Taken, mut end: End) -> Result<(), ApiError> {
+    pub(super) async fn end_as(&self, taken: Taken, mut end: End) -> Result<(), ApiError> {
+        if taken.job.is_some() {
+            end = whole_or_failed(end);
+        }
         let turn = Arc::new(self.adopted(&taken)?);
         self.read_whole_log(&turn).await?;
         if let Some(reason) = &mut end.incomplete_reason {
@@ -137,13 +144,16 @@ impl Engine {
         let (end, lost) = self.store_end(&turn, end, &[]).await;
         if !lost {
             metrics::turn_ended(end.status.as_str(), "taken_over");
+            self.wake_job(&turn).await;
         }
         Ok(())
     }
 
     /// Runs a turn from its start. Nobody has seen any of it.
-    async fn run_again(&self, taken: Taken) -> Result<(), ApiError> {
-        let turn = Arc::new(self.adopted(&taken)?);
+    pub(super) async fn run_again(&self, taken: Taken, until: Option<Instant>) -> Result<(), ApiError> {
+        let mut turn = self.adopted(&taken)?;
+        turn.until = until;
+        let turn = Arc::new(turn);
         match self.prepare(&taken).await {
             Ok(Some((alias, request, paying))) => {
                 self.0.spend.open(&paying.first);
@@ -160,6 +170,7 @@ impl Engine {
             // Nothing gets better by trying again.
             Err(error) => {
                 self.store_end(&turn, failed(error.code, &error.message), &[]).await;
+                self.wake_job(&turn).await;
                 Ok(())
             }
         }
@@ -188,7 +199,7 @@ impl Engine {
     }
 }
 
-fn ended(status: ResponseStatus) -> End {
+pub(super) fn ended(status: ResponseStatus) -> End {
     End { status, incomplete_reason: None, error: None, usage: None, completed_at: None }
 }
 

@@ -12,7 +12,7 @@ use tracing::field::Empty;
 use crate::conversation::log::LogParts;
 use crate::conversation::{Assembler, Live, Viewer};
 use crate::database::turns::Held;
-use crate::ids::{ConversationId, ResponseId};
+use crate::ids::{ConversationId, JobId, ResponseId};
 use crate::openresponses::{ApiError, Form, Item, Response, ResponseStatus};
 use crate::telemetry::metrics::{self, ServedTurn};
 
@@ -23,6 +23,8 @@ pub enum StopReason {
     Disconnected,
     /// Somebody said so.
     Cancelled,
+    /// It has had its time.
+    Overdue,
     /// This process stops.
     Draining,
     /// Another process has it: nothing may be written any more.
@@ -53,6 +55,10 @@ pub struct Turn {
     pub show_encrypted: bool,
     pub on_disconnect: OnDisconnect,
     pub background: bool,
+    /// The job it answers to.
+    pub job: Option<JobId>,
+    /// When it is stopped at the latest.
+    pub(super) until: Option<Instant>,
     pub(super) started: Instant,
     /// When it was asked for, if that was here.
     asked: OnceLock<Instant>,
@@ -104,6 +110,8 @@ pub(super) struct NewTurn {
     pub title: Option<String>,
     /// What the model is shown, if only the connection remembers it.
     pub context: Vec<Arc<Item>>,
+    pub job: Option<JobId>,
+    pub until: Option<Instant>,
     /// How often it was put off because its provider was out. `None`: it does not wait for one.
     pub waits: Option<i16>,
 }
@@ -121,6 +129,8 @@ impl Turn {
             on_disconnect,
             title,
             context,
+            job,
+            until,
             waits,
         } = new;
         Self {
@@ -134,6 +144,8 @@ impl Turn {
             begun,
             show_encrypted,
             on_disconnect,
+            job,
+            until,
             started: Instant::now(),
             asked: OnceLock::new(),
             first_shown: OnceLock::new(),

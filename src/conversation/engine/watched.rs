@@ -26,11 +26,19 @@ impl Engine {
         Arc::clone(&self.0.unwatched).try_acquire_owned().map(Some).map_err(|_| no_place())
     }
 
-    /// Completes when the turn is to stop: because it was told to, or because nobody has watched it for the grace.
+    /// Completes when the turn is to stop: because it was told to, because its time is over, or because nobody has
+    /// watched it for the grace.
     pub(super) async fn stop(&self, turn: &Turn) -> StopReason {
+        let overdue = async {
+            match turn.until {
+                Some(until) => tokio::time::sleep_until(until.into()).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             reason = turn.stopped() => reason,
+            () = overdue => StopReason::Overdue,
             () = self.left_alone(turn) => StopReason::Disconnected,
         }
     }

@@ -57,6 +57,7 @@ pub fn new_turn<'a>(place: Place, input: &'a [NewItem<'a>]) -> NewTurn<'a> {
         input,
         idempotency: None,
         attempt: None,
+        job: None,
         callback: None,
         patience: None,
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::*;
+use crate::ids::JobId;
 use crate::llm::spend::Attempt;
 
 /// A turn that is to begin, under epoch 1.
@@ -37,6 +38,15 @@ pub struct NewTurn<'a> {
     pub callback: Option<&'a Callback>,
     /// How long it waits, from now, for a provider that is out. `None`: it fails at once.
     pub patience: Option<Duration>,
+    /// The job it answers to.
+    pub job: Option<OfJob>,
+}
+
+/// Which turn of which job, from 1 on. There is one of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfJob {
+    pub job: JobId,
+    pub number: i32,
 }
 
 /// Who runs a new turn.
@@ -191,6 +201,10 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
         }
         None => "",
     };
+    let (job_columns, job_values) = match turn.job {
+        Some(OfJob { job, number }) => (", job_id, job_turn", format!(", '{}'::uuid, {number}", job.0)),
+        None => ("", String::new()),
+    };
     let sql = format!(
         "WITH taken AS (
             SELECT id, request_hash FROM responses WHERE owner = $2 AND idempotency_key = $14
@@ -204,11 +218,11 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
             INSERT INTO responses (id, owner, caller, api_key, thread_id, conversation_id, previous_response_id, state,
                                    lease_until, holder, model, request, background, stream_requested, on_disconnect,
                                    input_from, input_to, started_at, idempotency_key, request_hash, due_at,
-                                   callback_target, callback_url, wait_until)
+                                   callback_target, callback_url, wait_until{job_columns})
             SELECT $1, $2, $32, $3, thread.id, $18, $4, $5,
                    CASE WHEN $5 = 'queued' THEN 'infinity' ELSE now() + make_interval(secs => $6) END,
                    $7, $8, $9::json, $10, $11, $12, $13, $16, CASE WHEN $5 = 'in_progress' THEN now() END, $14, $15,
-                   CASE WHEN $5 = 'queued' THEN now() END, $29, $30, now() + make_interval(secs => $31)
+                   CASE WHEN $5 = 'queued' THEN now() END, $29, $30, now() + make_interval(secs => $31){job_values}
             FROM thread
             RETURNING id, created_at
         ), stored AS (

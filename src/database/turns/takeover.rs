@@ -1,6 +1,7 @@
 //! Turns that change hands: those whose holder fell silent, and what their new holder is to do.
 
 use super::*;
+use crate::ids::JobId;
 
 /// A turn that ran in a background and that nobody saw is run again this often at most.
 pub const MAX_RESTARTS: i16 = 3;
@@ -28,6 +29,8 @@ pub struct Taken {
     /// How often it was put off because its provider was out. `None`: it does not wait for one.
     pub waits: Option<i16>,
     pub next: Next,
+    /// The job that asked for it.
+    pub job: Option<JobId>,
 }
 
 /// What is to be done with a turn that was taken over.
@@ -45,9 +48,10 @@ pub enum Next {
 }
 
 /// What [`taken`] reads of `responses r` and of an expression called `next`.
-pub(super) const COLUMNS: &str = "r.id, r.epoch, r.owner, r.caller, r.api_key, r.thread_id, r.conversation_id,
+pub(in crate::database) const COLUMNS: &str = "r.id, r.epoch, r.owner, r.caller, r.api_key, r.thread_id, r.conversation_id,
     r.previous_response_id, r.model, r.request::text AS request, r.background, r.stream_requested, r.on_disconnect,
-    r.created_at, r.restarts, CASE WHEN r.wait_until IS NOT NULL THEN r.waits END AS waits";
+    r.created_at, r.restarts, r.job_id,
+    CASE WHEN r.wait_until IS NOT NULL THEN r.waits END AS waits";
 
 /// Takes over turns whose lease has run out. Any number of sweeps may run. A turn is to be run again if it is a
 /// background turn that nobody has viewed, that nobody asked to stop, and that was run again fewer than
@@ -69,6 +73,8 @@ pub async fn lapsed(
                             ELSE 'give_up' END AS next
             FROM responses
             WHERE state IN ('queued', 'in_progress') AND lease_until < now()
+              -- What runs inside a job is that job's alone.
+              AND (job_id IS NULL OR background)
             ORDER BY id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
         ), emptied AS (
             DELETE FROM response_events e USING silent WHERE e.response_id = silent.id AND silent.next = 'run'
@@ -89,7 +95,7 @@ pub async fn lapsed(
     client.query("turns.lapsed", &sql, &params).await?.iter().map(taken).collect()
 }
 
-pub(super) fn taken(row: &Row) -> Result<Taken, DatabaseError> {
+pub(in crate::database) fn taken(row: &Row) -> Result<Taken, DatabaseError> {
     Ok(Taken {
         held: Held { response: ResponseId(row.column("id")?), epoch: row.column("epoch")? },
         owner: row.column("owner")?,
@@ -112,5 +118,6 @@ pub(super) fn taken(row: &Row) -> Result<Taken, DatabaseError> {
             "give_up" => Next::GiveUp,
             _ => Next::Interrupt,
         },
+        job: row.column::<Option<Uuid>>("job_id")?.map(JobId),
     })
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::compare::RETRY_IS_OURS;
 use super::{Findings, member, read_json};
 use crate::functions::app::{App, Trigger};
+use crate::functions::deadline::budget;
 use crate::functions::timespan;
 
 const FILE: &str = "host.json";
@@ -48,6 +49,13 @@ impl Default for HostFile {
             initialization_timeout: Duration::from_secs(30),
             route_prefix: "api".to_owned(),
         }
+    }
+}
+
+impl HostFile {
+    /// The time that every handler has, also in a process that has just started.
+    pub fn least_time(&self) -> Duration {
+        budget(self.function_timeout, self.initialization_timeout, Duration::ZERO)
     }
 }
 

@@ -1,5 +1,6 @@
 mod bodies;
 mod chunking;
+mod events;
 mod streams;
 
 use uuid::Uuid;
@@ -8,6 +9,7 @@ use super::super::error::LlmError;
 use super::super::{Chunk, Finish, TokenUsage, Upstream};
 use super::*;
 
+const RESPONSES: ProviderKind = ProviderKind::Responses;
 const ATTEMPT: Uuid = Uuid::from_u128(7);
 
 /// What a parser makes of a whole stream, cut as given.

@@ -160,6 +160,7 @@ impl Keeper {
         }
         self.reached(asked);
         self.beat_at = Some(asked);
+        self.spend.inner.enrolled.send_replace(true);
         Ok(())
     }
 

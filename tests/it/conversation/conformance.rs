@@ -2,7 +2,6 @@
 //! what the public compliance suite asks, as tests of ours.
 
 mod contract;
-mod schema;
 mod suite;
 
 use serde_json::{Value, json};
@@ -114,7 +113,8 @@ async fn what_a_model_can_say_fits_the_contract() {
     let filled = fixture.everywhere(json!({ "input": "Ada is 36.", "text": { "format": format } })).await;
     let json = filled["output"][0]["content"][0]["text"].as_str().expect("text");
     let person: Value = serde_json::from_str(json).expect("JSON");
-    assert_eq!(schema::errors(&schema, &schema, &person), [""; 0], "what was asked for");
+    let schema = colloquy::schema::Schema::new(schema).expect("a schema");
+    assert_eq!(schema.misfits(&person, 9), [], "what was asked for");
 
     let request = json!({ "input": "Say hello.", "instructions": "Be brief.", "metadata": { "a": "b" }, "temperature": 0.5,
         "top_p": 0.9, "max_output_tokens": 500, "truncation": "auto", "parallel_tool_calls": false, "max_tool_calls": 3,

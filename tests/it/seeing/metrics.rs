@@ -122,7 +122,7 @@ async fn the_conversation_server_emits_what_it_alerts_on() {
     let price = "price = { input = \"1\", output = \"1\" }";
     let config = format!(
         "{}{}[models.good]\ndeployments = [\"good\"]\n[models.bad]\ndeployments = [\"bad\"]\n\
-         [budgets]\ntotal = 1\neach_owner = \"0.01\"\n",
+         [budgets]\ntotal = 1\neach_owner = \"0.05\"\n",
         good.deployment("good", price),
         bad.deployment("bad", price)
     );
@@ -149,7 +149,7 @@ async fn the_conversation_server_emits_what_it_alerts_on() {
     }
     // More than its owner's budget of the day.
     let (status, refused) =
-        server.post("/v1/responses", json!({ "model": "good", "input": "x ".repeat(20_000) })).await;
+        server.post("/v1/responses", json!({ "model": "good", "input": "x ".repeat(140_000) })).await;
     assert_eq!((status, &refused["error"]["code"]), (429, &json!("budget_spent")), "{refused}");
     assert_eq!(server.call(http::Method::GET, "/v1/usage", None, "no such key").await.0, 401);
     server.read("/health/ready").await;

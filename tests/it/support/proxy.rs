@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 /// What the network does to what passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,18 +98,29 @@ async fn copy(
     delay: Duration,
     mut mood: watch::Receiver<Mood>,
 ) -> std::io::Result<()> {
-    let mut chunk = vec![0; 64 * 1024];
-    loop {
-        let length = from.read(&mut chunk).await?;
-        if length == 0 {
-            return Ok(());
+    // What follows at once is on its way meanwhile: a long way delays, it does not make a queue.
+    let (sender, mut way) = mpsc::channel::<(Instant, Vec<u8>)>(64);
+    let read = async move {
+        loop {
+            let mut chunk = vec![0; 64 * 1024];
+            let length = from.read(&mut chunk).await?;
+            chunk.truncate(length);
+            if length == 0 || sender.send((Instant::now() + delay, chunk)).await.is_err() {
+                return Ok(());
+            }
         }
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
+    };
+    let write = async move {
+        while let Some((due, chunk)) = way.recv().await {
+            if !delay.is_zero() {
+                tokio::time::sleep_until(due).await;
+            }
+            if mood.wait_for(|mood| *mood != Mood::Silent).await.is_err() {
+                return Ok(());
+            }
+            to.write_all(&chunk).await?;
         }
-        if mood.wait_for(|mood| *mood != Mood::Silent).await.is_err() {
-            return Ok(());
-        }
-        to.write_all(&chunk[..length]).await?;
-    }
+        Ok(())
+    };
+    tokio::try_join!(read, write).map(drop)
 }

@@ -140,7 +140,7 @@ impl Server {
     pub async fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.signal("TERM");
-            assert!(process.end(std::time::Duration::from_secs(20)).await.success(), "an orderly end");
+            assert!(process.end(std::time::Duration::from_secs(30)).await.success(), "an orderly end");
         }
     }
 

@@ -5,7 +5,8 @@ use serde_json::json;
 use super::super::shape::{AUTH, EVENT, HMAC, Key, ROUTE, SAILPOINT, SOURCE, SOURCE_KINDS, TARGET};
 use super::super::walk::distance;
 use super::super::{
-    AuthConfig, EventLocation, HmacConfig, SailpointConfig, SourceConfig, SourceKind, Stop, TargetConfig,
+    AuthConfig, EventLocation, HmacConfig, RespondConfig, SailpointConfig, SourceConfig, SourceKind, Stop,
+    TargetConfig,
 };
 use super::*;
 use crate::config::fixed;
@@ -177,7 +178,7 @@ fn rules_between_keys() {
     assert!(one("[targets.a]\nurl = \"https://user:pw@a.example/\"").contains("without user"));
     assert!(one("[targets.a]\nurl = \"http://a.example/\"\nallow_http = true").contains("allow_networks"));
     assert!(one("[targets.a]\nurl = \"https://a.example/?x\"\nprefix = true").contains("without a query"));
-    assert!(one("[[routes]]\nsource = \"x\"\naction = \"respond\"").contains("record, forward, job"));
+    assert!(one("[[routes]]\nsource = \"x\"\naction = \"react\"").contains("record, forward, job"));
     assert!(one("sources = 5").contains("tables by name"));
     assert!(one("[sources.a]\nkind = \"github\"\nmax_body_bytes = -1").contains("whole number"));
 }
@@ -238,7 +239,10 @@ fn shapes_and_structs_agree() {
     assert_eq!(names(HMAC), keys_of::<HmacConfig>(json!({"header": "x"})));
     assert_eq!(names(EVENT), keys_of::<EventLocation>(json!({})));
     assert_eq!(names(SAILPOINT), keys_of::<SailpointConfig>(json!({})));
-    assert_eq!(names(ROUTE), keys_of::<RouteConfig>(json!({"source": "a", "action": "record"})));
+    let mut route = keys_of::<RespondConfig>(json!({}));
+    route.extend(["name", "source", "type", "action", "target", "job"].map(str::to_owned));
+    route.sort_unstable();
+    assert_eq!(names(ROUTE), route);
     assert_eq!(names(TARGET), keys_of::<TargetConfig>(json!({"url": "u"})));
     for kind in SOURCE_KINDS {
         serde_json::from_value::<SourceKind>(json!(kind)).unwrap();

@@ -8,8 +8,8 @@ fn fixture() -> impl Strategy<Value = (ProviderKind, String)> {
     prop_oneof![
         Just((ProviderKind::Azure, streams::azure())),
         Just((ProviderKind::Openai, streams::calls())),
-        Just((ProviderKind::Anthropic, streams::claude())),
-        Just((ProviderKind::Responses, streams::responses())),
+        Just((ProviderKind::Anthropic, events::claude())),
+        Just((ProviderKind::Responses, events::responses())),
     ]
 }
 

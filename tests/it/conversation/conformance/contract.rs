@@ -1,10 +1,10 @@
 //! The published schema, and the rules of a stream that a schema cannot say.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use colloquy::schema::Schema;
 use serde_json::{Value, json};
-
-use super::schema;
 
 const SCHEMA: &str = include_str!("../../../fixtures/openresponses/openapi.json");
 
@@ -12,7 +12,7 @@ const SCHEMA: &str = include_str!("../../../fixtures/openresponses/openapi.json"
 pub struct Contract {
     /// The name of the schema by the event's `type`.
     events: BTreeMap<String, String>,
-    document: Value,
+    document: Arc<Value>,
 }
 
 impl Contract {
@@ -32,12 +32,12 @@ impl Contract {
                 (kind.to_owned(), name.clone())
             })
             .collect();
-        Self { events, document }
+        Self { events, document: Arc::new(document) }
     }
 
     fn fits(&self, name: &str, value: &Value) {
-        let schema = &self.document["components"]["schemas"][name];
-        let errors = schema::errors(&self.document, schema, value);
+        let schema = Schema::within(&self.document, &format!("/components/schemas/{name}"));
+        let errors = schema.unwrap_or_else(|error| panic!("{name}: {error}")).misfits(value, 20);
         assert!(errors.is_empty(), "{name}: {errors:#?}\n{value:#}");
     }
 

@@ -37,9 +37,9 @@ impl Plan {
         StdRng::seed_from_u64(hasher.finish())
     }
 
-    /// Turns at the same time: more of them where there are more in all.
+    /// Turns at the same time: more of them where there are more in all, and few enough for many faults to happen.
     pub fn at_once(self) -> usize {
-        (self.turns / 10).clamp(12, 60)
+        (self.turns / 10).clamp(12, 24)
     }
 }
 

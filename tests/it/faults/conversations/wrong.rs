@@ -16,6 +16,10 @@ use crate::support::{PrivatePostgres, PrivateRedis};
 const FREEZE: Duration = Duration::from_secs(4);
 /// Longer than `SPEND_LEASE` too.
 const LONG_FREEZE: Duration = Duration::from_secs(9);
+/// Longer than a lease: nobody can renew, so nobody has lost anything.
+const AWAY: Duration = Duration::from_secs(4);
+/// PostgreSQL has on disk by then what nobody waited for.
+const ON_DISK: Duration = Duration::from_secs(1);
 /// Within this a server writes again what PostgreSQL lost in a crash. If it dies before, that is lost indeed.
 const WRITTEN_AGAIN: Duration = Duration::from_secs(4);
 /// A row that opens an attempt is written within this.
@@ -23,28 +27,27 @@ const WRITTEN: Duration = Duration::from_secs(1);
 /// The same after an outage, when whoever writes may be waiting before it tries again.
 const WRITTEN_AFTER_OUTAGE: Duration = Duration::from_secs(6);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     ServerKilled,
     ServerFrozen,
     ServerFrozenLong,
     ServerDrained,
     DatabaseRestarted,
-    DatabaseKilled,
-    DatabaseAwayAndServerKilled,
+    DatabaseAway,
     PoolerKilled,
     RedisKilled,
     RedisFrozen,
+    DatabaseKilled,
 }
 
-const FAULTS: [Fault; 10] = [
-    Fault::ServerKilled,
-    Fault::ServerFrozen,
-    Fault::ServerFrozenLong,
-    Fault::ServerDrained,
+/// What happens to a server.
+const OF_SERVERS: [Fault; 4] =
+    [Fault::ServerKilled, Fault::ServerFrozen, Fault::ServerFrozenLong, Fault::ServerDrained];
+/// What happens to what servers stand on, at any time.
+const OF_SERVICES: [Fault; 5] = [
     Fault::DatabaseRestarted,
-    Fault::DatabaseKilled,
-    Fault::DatabaseAwayAndServerKilled,
+    Fault::DatabaseAway,
     Fault::PoolerKilled,
     Fault::RedisKilled,
     Fault::RedisFrozen,
@@ -60,7 +63,8 @@ pub struct Parts {
 /// What happened.
 #[derive(Default)]
 pub struct Told {
-    faults: Vec<Fault>,
+    /// What happened at once.
+    steps: Vec<Vec<Fault>>,
     /// SIGKILL to a server.
     kills: Vec<Instant>,
     /// The database away, from and until.
@@ -71,11 +75,12 @@ impl Told {
     /// How often each fault happened.
     pub fn counts(&self) -> String {
         let mut text = String::new();
-        for fault in FAULTS {
-            let count = self.faults.iter().filter(|told| **told == fault).count();
-            write!(text, "{}{fault:?} {count}", if text.is_empty() { "" } else { ", " }).expect("text");
+        for fault in OF_SERVERS.into_iter().chain(OF_SERVICES).chain([Fault::DatabaseKilled]) {
+            let count = self.steps.iter().flatten().filter(|told| **told == fault).count();
+            write!(text, "{fault:?} {count}, ").expect("text");
         }
-        text
+        let pairs = self.steps.iter().filter(|step| step.len() > 1).count();
+        text + &format!("{pairs} times two at once")
     }
 
     /// Whether the row of a call to a provider at this time may never have been written: its process was killed a moment
@@ -94,90 +99,120 @@ impl Told {
 pub async fn go_wrong(plan: Plan, parts: &mut Parts, mut ended: watch::Receiver<bool>) -> Told {
     let mut told = Told::default();
     for round in 0.. {
-        let mut faults = FAULTS;
-        faults.shuffle(&mut plan.dice("round", round));
-        for fault in faults {
-            if *ended.borrow_and_update() && told.faults.len() >= FAULTS.len() {
+        for step in steps(plan, round) {
+            if round > 0 && *ended.borrow_and_update() {
                 return told;
             }
-            let mut dice = plan.dice("fault", told.faults.len());
-            moment(&mut dice).await;
-            happen(fault, parts, &mut dice, &mut told).await;
-            told.faults.push(fault);
+            let number = told.steps.len();
+            moment(&mut plan.dice("step", number)).await;
+            let find = |of: &[Fault]| step.iter().copied().find(|fault| of.contains(fault));
+            let Parts { servers, postgres, redis } = &mut *parts;
+            let mut dice = plan.dice("server", number);
+            let which = dice.random_range(0..servers.len());
+            let (kill, outage) = tokio::join!(
+                of_server(find(&OF_SERVERS), &mut servers[which], dice),
+                of_service(
+                    find(&OF_SERVICES).or_else(|| find(&[Fault::DatabaseKilled])),
+                    postgres,
+                    redis,
+                    plan.dice("service", number)
+                ),
+            );
+            told.kills.extend(kill);
+            told.outages.extend(outage);
+            told.steps.push(step);
         }
     }
     told
 }
 
-async fn happen(fault: Fault, parts: &mut Parts, dice: &mut StdRng, told: &mut Told) {
-    let Parts { servers, postgres, redis } = parts;
-    let which = dice.random_range(0..servers.len());
-    let server = &mut servers[which];
+/// By turns: two faults at once, then one after another. A crash of PostgreSQL has no other beside it: what it loses of a
+/// log is with the log's holder alone.
+fn steps(plan: Plan, round: usize) -> Vec<Vec<Fault>> {
+    let mut dice = plan.dice("round", round);
+    let (mut servers, mut services) = (OF_SERVERS, OF_SERVICES);
+    servers.shuffle(&mut dice);
+    services.shuffle(&mut dice);
+    let mut steps: Vec<Vec<Fault>> = if round % 2 == 0 {
+        services.iter().zip(servers.iter().cycle()).map(|(one, other)| vec![*one, *other]).collect()
+    } else {
+        services.iter().chain(&servers).map(|one| vec![*one]).collect()
+    };
+    steps.push(vec![Fault::DatabaseKilled]);
+    steps.shuffle(&mut dice);
+    steps
+}
+
+/// When it was killed.
+async fn of_server(fault: Option<Fault>, server: &mut Server, mut dice: StdRng) -> Option<Instant> {
+    let fault = fault?;
+    moment(&mut dice).await;
     match fault {
         Fault::ServerKilled => {
-            kill(server, told);
-            moment(dice).await;
+            server.kill();
+            let killed = Instant::now();
+            moment(&mut dice).await;
             server.start_again().await;
+            return Some(killed);
         }
-        Fault::ServerFrozen => freeze(server, FREEZE).await,
-        Fault::ServerFrozenLong => freeze(server, LONG_FREEZE).await,
         Fault::ServerDrained => {
             server.stop().await;
             server.start_again().await;
         }
-        Fault::DatabaseRestarted => {
-            let from = Instant::now();
-            postgres.stop().await;
-            moment(dice).await;
-            postgres.start_again().await;
-            told.outages.push((from, Instant::now()));
+        _ => {
+            let time = if fault == Fault::ServerFrozen { FREEZE } else { LONG_FREEZE };
+            server.process().signal("STOP");
+            tokio::time::sleep(time).await;
+            server.process().signal("CONT");
         }
-        Fault::DatabaseKilled => {
-            let from = Instant::now();
-            postgres.kill().await;
-            moment(dice).await;
-            postgres.start_again().await;
-            told.outages.push((from, Instant::now()));
-            tokio::time::sleep(WRITTEN_AGAIN).await;
-        }
-        Fault::DatabaseAwayAndServerKilled => {
-            let from = Instant::now();
-            postgres.stop().await;
-            moment(dice).await;
-            kill(server, told);
-            // Longer than a lease: nobody could renew, so nobody has lost anything.
-            tokio::time::sleep(FREEZE).await;
-            postgres.start_again().await;
-            told.outages.push((from, Instant::now()));
-            server.start_again().await;
-        }
-        Fault::PoolerKilled => {
-            let from = Instant::now();
-            postgres.kill_pooler();
-            moment(dice).await;
-            postgres.start_pooler().await;
-            told.outages.push((from, Instant::now()));
-        }
+    }
+    None
+}
+
+/// From when until when the database was away.
+async fn of_service(
+    fault: Option<Fault>,
+    postgres: &mut PrivatePostgres,
+    redis: &mut PrivateRedis,
+    mut dice: StdRng,
+) -> Option<(Instant, Instant)> {
+    let fault = fault?;
+    moment(&mut dice).await;
+    let mut from = Instant::now();
+    match fault {
         Fault::RedisKilled => {
             redis.kill();
-            moment(dice).await;
+            moment(&mut dice).await;
             redis.start_again().await;
+            return None;
         }
         Fault::RedisFrozen => {
             redis.freeze();
-            moment(dice).await;
+            moment(&mut dice).await;
             redis.thaw();
+            return None;
+        }
+        Fault::PoolerKilled => {
+            postgres.kill_pooler();
+            moment(&mut dice).await;
+            postgres.start_pooler().await;
+        }
+        Fault::DatabaseKilled => {
+            tokio::time::sleep(ON_DISK).await;
+            from = Instant::now();
+            postgres.kill().await;
+            moment(&mut dice).await;
+            postgres.start_again().await;
+            tokio::time::sleep(WRITTEN_AGAIN).await;
+        }
+        fault => {
+            postgres.stop().await;
+            match fault {
+                Fault::DatabaseAway => tokio::time::sleep(AWAY).await,
+                _ => moment(&mut dice).await,
+            }
+            postgres.start_again().await;
         }
     }
-}
-
-fn kill(server: &mut Server, told: &mut Told) {
-    server.kill();
-    told.kills.push(Instant::now());
-}
-
-async fn freeze(server: &mut Server, time: Duration) {
-    server.process().signal("STOP");
-    tokio::time::sleep(time).await;
-    server.process().signal("CONT");
+    Some((from, Instant::now()))
 }

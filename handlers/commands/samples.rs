@@ -1,0 +1,27 @@
+//! A sample of what each kind of sender sends: the files of `tests/fixtures/events`, compiled in.
+
+use colloquy::config::app::{SourceConfig, SourceKind};
+
+/// The body of a sample, and where its id stands.
+pub fn of(config: &SourceConfig) -> (&'static str, &str) {
+    macro_rules! fixture {
+        ($name:literal) => {
+            include_str!(concat!("../../tests/fixtures/events/", $name, ".json"))
+        };
+    }
+    match config.kind {
+        SourceKind::Stripe => (fixture!("stripe"), "/id"),
+        SourceKind::StandardWebhooks => (fixture!("standard-webhooks"), "/data/id"),
+        SourceKind::Github => (fixture!("github"), "/after"),
+        SourceKind::Espocrm => (fixture!("espocrm"), "/0/id"),
+        SourceKind::EventGrid => (fixture!("event-grid"), "/0/id"),
+        SourceKind::AzureMonitor => (fixture!("azure-monitor"), "/data/essentials/alertId"),
+        SourceKind::AzureDevops => (fixture!("azure-devops"), "/id"),
+        SourceKind::Sailpoint => (fixture!("sailpoint"), "/accessRequestId"),
+        SourceKind::Runpod => (fixture!("runpod"), "/id"),
+        SourceKind::Hmac | SourceKind::Bearer | SourceKind::Basic => {
+            let pointer = config.event.as_ref().and_then(|event| event.key_pointer.as_deref());
+            (fixture!("generic"), pointer.unwrap_or("/id"))
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! A `respond` route, ready to be used: from an event to a request.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::event::EventData;
+use super::framing;
+use super::template::{Limits, Template, TemplateError};
+use crate::config::app::{ActionKind, RouteConfig, RunsOn};
+use crate::jobs::state::Failure;
+use crate::openresponses::{CreateResponse, Input, TextFormat, TextParams, Tool, Truncation};
+use crate::schema::Schema;
+
+/// Longest key of a conversation, in characters.
+const LONGEST_KEY: usize = 256;
+
+/// A route with `action = "respond"`. Made from configuration that was checked.
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub name: String,
+    /// Alias.
+    pub model: String,
+    pub owner: String,
+    pub callback: Option<String>,
+    pub runs_on: RunsOn,
+    pub time_limit_seconds: Option<u32>,
+    instructions: Template,
+    input: Template,
+    conversation: Option<Template>,
+    payload_in_instructions: bool,
+    format: Option<TextFormat>,
+    pub(super) schema: Option<Schema>,
+    tools: Vec<Tool>,
+    /// By the tool's name.
+    pub(super) arguments: BTreeMap<String, Option<Schema>>,
+    max_output_tokens: Option<u32>,
+    metadata: BTreeMap<String, String>,
+}
+
+/// What an event asks of a model.
+#[derive(Debug)]
+pub struct Asking {
+    /// Without what goes before.
+    pub request: CreateResponse,
+    /// Under which key its conversation is found.
+    pub conversation: Option<String>,
+}
+
+/// An answer that did not fit, and why.
+#[derive(Debug)]
+pub struct Repair<'a> {
+    pub answer: &'a str,
+    pub problems: &'a [String],
+}
+
+/// A route of `colloquy.toml` that cannot be used: which key, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("route `{route}`: {key}: {problem}")]
+pub struct Unusable {
+    pub route: String,
+    pub key: &'static str,
+    pub problem: String,
+}
+
+impl Route {
+    /// `None` for a route with another action.
+    pub fn new(config: &RouteConfig) -> Result<Option<Self>, Unusable> {
+        if config.action != ActionKind::Respond {
+            return Ok(None);
+        }
+        let respond = &config.respond;
+        let refuse = |key, problem: String| Unusable { route: config.name.clone(), key, problem };
+        let template =
+            |key, source: &str| Template::new(source).map_err(|error| refuse(key, error.to_string()));
+        let (format, schema) = respond.format().map_err(|problem| refuse("text.format", problem))?;
+        let tools = respond.tools().map_err(|(_, problem)| refuse("tools", problem))?;
+        let arguments = tools.iter().map(|(tool, schema)| (tool.name().to_owned(), schema.clone())).collect();
+        Ok(Some(Self {
+            name: config.name.clone(),
+            model: respond.model.clone(),
+            owner: config.owner(),
+            callback: respond.callback.clone(),
+            runs_on: respond.runs_on,
+            time_limit_seconds: respond.time_limit_seconds,
+            instructions: template("instructions", &respond.instructions)?,
+            input: template("input", &respond.input)?,
+            conversation: respond
+                .conversation
+                .as_deref()
+                .map(|key| template("conversation", key))
+                .transpose()?,
+            payload_in_instructions: respond.payload_in_instructions,
+            format,
+            schema,
+            tools: tools.into_iter().map(|(tool, _)| tool).collect(),
+            arguments,
+            max_output_tokens: respond.max_output_tokens,
+            metadata: respond.metadata.clone(),
+        }))
+    }
+
+    /// The key under which the turns of this route are counted and budgeted, beside its owner.
+    pub fn account(&self) -> String {
+        format!("route:{}", self.name)
+    }
+
+    /// What an event asks. `repair`: instead of the event, that an answer be given again.
+    pub fn ask(
+        &self,
+        event: &EventData,
+        job: Uuid,
+        limits: Limits,
+        repair: Option<&Repair<'_>>,
+    ) -> Result<Asking, Failure> {
+        let failed = |(key, error): (&'static str, TemplateError)| {
+            Failure::new("template_failed", format!("route `{}`: {key}: {error}", self.name))
+        };
+        let (instructions, input, conversation) = self.rendered(event, limits).map_err(failed)?;
+        let conversation = conversation.map(|key| self.key(&key)).transpose()?;
+        let text = match repair {
+            None => framing::as_data(job, &input),
+            Some(repair) => framing::repair(job, repair.answer, repair.problems),
+        };
+        let mut metadata = self.metadata.clone();
+        metadata.insert("event".to_owned(), event.id.to_string());
+        metadata.insert("route".to_owned(), self.name.clone());
+        let request = CreateResponse {
+            model: Some(self.model.clone()),
+            input: Some(Input::Text(text)),
+            instructions: Some(framing::with_rule(&instructions)),
+            text: self.format.clone().map(|format| TextParams { format: Some(format), verbosity: None }),
+            tools: (!self.tools.is_empty()).then(|| self.tools.clone()),
+            max_output_tokens: self.max_output_tokens,
+            metadata: Some(metadata),
+            // What was said long ago in a conversation must not keep the newest event from being answered.
+            truncation: Some(Truncation::Auto),
+            store: Some(true),
+            ..CreateResponse::default()
+        };
+        Ok(Asking { request, conversation })
+    }
+
+    /// Instructions, input and the conversation's key. The error names the key of the route.
+    pub fn rendered(
+        &self,
+        event: &EventData,
+        limits: Limits,
+    ) -> Result<(String, String, Option<String>), (&'static str, TemplateError)> {
+        let all = event.context();
+        let instructions = if self.payload_in_instructions {
+            self.instructions.render(&all, limits)
+        } else {
+            self.instructions.render(&event.trusted_context(), limits)
+        };
+        let conversation = self.conversation.as_ref().map(|key| key.render(&all, limits)).transpose();
+        Ok((
+            instructions.map_err(|error| ("instructions", error))?,
+            self.input.render(&all, limits).map_err(|error| ("input", error))?,
+            conversation.map_err(|error| ("conversation", error))?,
+        ))
+    }
+
+    fn key(&self, rendered: &str) -> Result<String, Failure> {
+        let key = rendered.trim();
+        let fits = !key.is_empty() && key.chars().count() <= LONGEST_KEY && !key.contains(char::is_control);
+        fits.then(|| key.to_owned()).ok_or_else(|| {
+            let problem = format!(
+                "route `{}`: conversation: gives no key of 1 to {LONGEST_KEY} characters on one line",
+                self.name
+            );
+            Failure::new("conversation_key_invalid", problem)
+        })
+    }
+}

@@ -1,0 +1,134 @@
+//! What becomes of events when models or their answers fail.
+
+use super::*;
+
+const FAILED: &str = "SELECT count(*) FROM responses WHERE state = 'failed'";
+
+#[tokio::test]
+async fn an_answer_that_does_not_fit_is_repaired_once() {
+    let crm = Crm::open().await;
+    crm.provider.next([Script::says(r#"{"mood": "so so", "reply": ""}"#), good()]);
+    crm.post("feedback.create", &[record("r1", "Fine.")]).await;
+    let told = crm.told(1).await;
+    assert_eq!(told[0]["data"]["mood"], "good");
+    assert_eq!(crm.provider.seen().len(), 2);
+    let repair = crm.asked(1).pop().unwrap().1;
+    assert!(
+        repair.contains("so so") && repair.contains("/mood: must be one of") && repair.contains("/reply"),
+        "{repair}"
+    );
+    assert_eq!(
+        crm.count("SELECT count(*) FROM jobs WHERE attempts = 1").await,
+        1,
+        "a repair costs no attempt"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_never_fits_is_a_dead_letter_and_its_replay_asks_anew() {
+    let crm = Crm::open().await;
+    crm.provider.always(Script::says("I feel good about it."));
+    crm.post("feedback.create", &[record("r1", "My s3cr3t.")]).await;
+    let letters = crm.dead_letters(1).await;
+    assert_eq!(letters[0]["reason_code"], "answer_invalid");
+    assert_eq!(crm.provider.seen().len(), 2);
+    assert_eq!(crm.consumer.callbacks().len(), 0, "nothing acts on what does not fit");
+    let log = crm.app.log().join("\n");
+    assert!(!log.contains("s3cr3t") && !log.contains("I feel good"), "neither event nor answer is logged");
+
+    crm.provider.always(good());
+    let id = letters[0]["id"].as_str().unwrap();
+    assert!(crm.app.command(&["dead-letters", "replay", id]).await.status.success());
+    crm.told(1).await;
+    assert_eq!(crm.provider.seen().len(), 3);
+    assert!(crm.asked(2).last().unwrap().1.contains("My s3cr3t."), "the event itself, not its repair");
+}
+
+#[tokio::test]
+async fn a_provider_that_is_away_costs_no_attempt_and_loses_nothing() {
+    let crm =
+        Crm::open_with("", |builder| builder.set("LLM_RETRIES", "0").set("JOB_MAX_ATTEMPTS", "2")).await;
+    crm.provider.always(Script::fails(503, "overloaded"));
+    crm.post("feedback.create", &[record("r1", "One."), record("r2", "Two.")]).await;
+    eventually("several failures each", PATIENCE, async || {
+        crm.count("SELECT coalesce(min(outages), 0)::int8 FROM jobs").await >= 4
+    })
+    .await;
+    assert_eq!(
+        crm.count("SELECT coalesce(max(attempts), 0)::int8 FROM jobs WHERE state = 'pending'").await,
+        0
+    );
+    let waits =
+        "SELECT count(*) FROM jobs WHERE error_code IN ('provider_overloaded', 'provider_unavailable')";
+    assert_eq!(crm.count(waits).await, 2);
+    crm.provider.always(good());
+    crm.told(2).await;
+    assert_eq!(crm.count("SELECT count(*) FROM dead_letters").await, 0);
+    // What failed is not in the conversation.
+    assert_eq!(crm.asked(crm.provider.seen().len() - 1).len(), 2);
+    assert!(crm.count(FAILED).await >= 8);
+}
+
+#[tokio::test]
+async fn what_the_provider_refuses_for_good_is_a_dead_letter_at_once() {
+    let crm = Crm::open().await;
+    crm.provider.next([Script::fails(400, "no such parameter")]);
+    crm.post("feedback.create", &[record("r1", "One.")]).await;
+    assert_eq!(crm.dead_letters(1).await[0]["reason_code"], "provider_refused_request");
+    assert_eq!(crm.provider.seen().len(), 1);
+
+    crm.provider.next([good().finish("length")]);
+    crm.post("feedback.create", &[record("r2", "Two.")]).await;
+    let letters = crm.dead_letters(2).await;
+    assert!(letters.iter().any(|letter| letter["reason_code"] == "max_output_tokens"), "{letters:?}");
+}
+
+#[tokio::test]
+async fn a_spent_budget_makes_events_wait_under_its_own_reason() {
+    let crm = Crm::open_with("\n[budgets.owners.\"source:crm\"]\nper_day = \"0.001\"", |builder| {
+        builder.set("SPEND_HEARTBEAT", "200ms")
+    })
+    .await;
+    let records: Vec<Value> = (0..3).map(|n| record(&format!("r{n}"), "Fine.")).collect();
+    crm.post("feedback.create", &records).await;
+    let waits =
+        "SELECT count(*) FROM jobs WHERE error_code = 'budget_spent' AND state = 'pending' AND attempts = 0
+                 AND due_at > now() + interval '30 minutes'";
+    eventually("events that wait for their budget", PATIENCE, async || crm.count(waits).await >= 2).await;
+    assert_eq!(crm.count("SELECT count(*) FROM dead_letters").await, 0);
+}
+
+#[tokio::test]
+async fn events_of_one_conversation_queue() {
+    let crm = Crm::open().await;
+    crm.provider.always(good().pace(Duration::from_millis(150)));
+    let records: Vec<Value> = (0..4).map(|n| record("r1", &format!("Number {n}."))).collect();
+    crm.post("feedback.create", &records).await;
+    crm.told(4).await;
+    assert_eq!(crm.count("SELECT count(*) FROM conversations").await, 1);
+    assert_eq!(crm.provider.seen().len(), 4, "none was refused or said twice");
+    let longest = (0..4).map(|request| crm.asked(request).len()).max().unwrap();
+    assert_eq!(longest, 2 + 2 * 3, "the last saw all others");
+}
+
+#[tokio::test]
+async fn an_answer_that_takes_too_long_is_stopped_and_paid_for_so_many_times_only() {
+    let crm =
+        Crm::open_with("time_limit_seconds = 5", |builder| builder.set("RESPOND_ANSWERS_MAX", "2")).await;
+    crm.provider.always(good().pace(Duration::from_secs(3)));
+    crm.post("feedback.create", &[record("r1", "Fine.")]).await;
+    let letters = crm.dead_letters(1).await;
+    assert_eq!(letters[0]["reason_code"], "answers_exhausted");
+    assert_eq!(crm.provider.seen().len(), 2);
+    assert_eq!(crm.count("SELECT count(*) FROM usage WHERE reason = 'interrupted' AND estimated").await, 2);
+}
+
+#[tokio::test]
+async fn an_event_that_a_template_cannot_be_filled_with_is_a_dead_letter() {
+    let crm = Crm::open().await;
+    crm.post("feedback.create", &[json!({ "id": "r1", "name": "Ada" })]).await;
+    let letters = crm.dead_letters(1).await;
+    assert_eq!(letters[0]["reason_code"], "template_failed");
+    assert!(letters[0]["reason"].as_str().unwrap().contains("event.payload.rating"), "{}", letters[0]);
+    assert_eq!(crm.provider.seen().len(), 0);
+}
