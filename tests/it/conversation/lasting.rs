@@ -24,7 +24,7 @@ fn config(provider: &FakeProvider) -> String {
 #[tokio::test]
 async fn silence_is_filled_in_every_form_of_answer() {
     let provider = FakeProvider::start(Wire::Chat);
-    provider.always(Script::says("Hello there").first_after(Duration::from_millis(2_500)));
+    provider.always(Script::says("Hello there").first_after(Duration::from_millis(4_500)));
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
     let server = Server::of(&database, &storage).set("HEARTBEAT", "1s").set("JSON_KEEP_ALIVE", "1s");
     let server = server.config(config(&provider)).start().await;
