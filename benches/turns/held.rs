@@ -153,8 +153,7 @@ async fn idle_streams(database: &Database, url: &str, streams: usize) -> anyhow:
             each(one, many, streams - 1)
         );
     }
-    let (server, address) =
-        parts::server(url, &[SILENT], &database.pooled, &database.direct, &[]).await?;
+    let (server, address) = parts::server(url, &[SILENT], &database.pooled, &database.direct, &[]).await?;
     let (ask, client) = (Ask::server(&address, true, SILENT), load::client()?);
     let (_turn, id) = begun(&ask, &client).await?;
     let viewer = client.get(format!("{}/{id}?stream=true", ask.url)).bearer_auth(KEY);

@@ -156,7 +156,8 @@ impl Spread {
     pub fn of(times: impl IntoIterator<Item = Duration>) -> Self {
         let mut times: Vec<_> = times.into_iter().collect();
         times.sort_unstable();
-        let at = |thousandths: usize| times.get(times.len() * thousandths / 1_000).copied().unwrap_or_default();
+        let at =
+            |thousandths: usize| times.get(times.len() * thousandths / 1_000).copied().unwrap_or_default();
         Self { p50: at(500), p99: at(990), p999: at(999) }
     }
 }

@@ -78,7 +78,9 @@ async fn answer(request: Request<Incoming>, connections: usize) -> Result<Respon
 
 const PIECE: &[u8] = b"data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\
     \"choices\":[{\"index\":0,\"delta\":{\"content\":\"word \"},\"finish_reason\":null,\"logprobs\":null}]}\n\n";
-const FINISH: &[u8] = b"data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\
+const FINISH: &[u8] =
+    b"data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\
     \"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\",\"logprobs\":null}]}\n\n";
-const END: &[u8] = b"data: {\"id\":\"chatcmpl-1\",\"choices\":[],\"usage\":{\"prompt_tokens\":250,\"completion_tokens\":50,\
+const END: &[u8] =
+    b"data: {\"id\":\"chatcmpl-1\",\"choices\":[],\"usage\":{\"prompt_tokens\":250,\"completion_tokens\":50,\
     \"total_tokens\":300}}\n\ndata: [DONE]\n\n";

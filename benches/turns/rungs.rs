@@ -8,13 +8,8 @@ use crate::parts::{self, Database, Part};
 use crate::proxy::Proxy;
 
 /// What each rung is asked for. The provider sends all pieces at once but in the last, where each comes by itself.
-const SHAPES: [Shape; 5] = [
-    Shape::json(1),
-    Shape::stream(1, 0),
-    Shape::stream(8, 0),
-    Shape::stream(50, 0),
-    Shape::stream(50, 2),
-];
+const SHAPES: [Shape; 5] =
+    [Shape::json(1), Shape::stream(1, 0), Shape::stream(8, 0), Shape::stream(50, 0), Shape::stream(50, 2)];
 const AT_ONCE: [usize; 3] = [1, 32, 64];
 /// Each way to a database that is not on this machine; timers make three of two.
 const DELAY: Duration = Duration::from_millis(1);
@@ -72,13 +67,7 @@ impl Rungs<'_> {
     ) -> anyhow::Result<()> {
         println!(
             "\n{name:<30}{:>24} {:>3} {:>9} {:>8} {:>21} {:>21} {:>21}",
-            "turn",
-            "at",
-            "CPU µs",
-            "turns/s",
-            "whole p50/99/99.9",
-            "added p50/99/99.9",
-            "first added"
+            "turn", "at", "CPU µs", "turns/s", "whole p50/99/99.9", "added p50/99/99.9", "first added"
         );
         for at_once in AT_ONCE {
             let mut costs = Vec::new();
@@ -107,7 +96,12 @@ impl Rungs<'_> {
                 if let Some(before) = before {
                     let after = self.database.counts().await?;
                     let each = |which: usize| (after[which] - before[which]) as f64 / self.turns as f64;
-                    println!("{:>58} {:.2} transactions, {:.2} syncs of the log a turn", "", each(0), each(1));
+                    println!(
+                        "{:>58} {:.2} transactions, {:.2} syncs of the log a turn",
+                        "",
+                        each(0),
+                        each(1)
+                    );
                 }
                 costs.push((shape, cost));
             }
