@@ -38,6 +38,8 @@ pub enum Upstream {
     Chunk(Chunk),
     /// Tokens so far; a later count replaces an earlier one.
     Usage(TokenUsage),
+    /// The same in the provider's own words: a JSON object.
+    RawUsage(Arc<str>),
     /// Why the model stopped. Usage may still follow; the end of the stream is the end.
     Finish(Finish),
 }

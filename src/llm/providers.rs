@@ -7,6 +7,8 @@ mod responses;
 #[cfg(test)]
 mod tests;
 
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -145,6 +147,27 @@ fn text(delta: &str, logprobs: Option<&RawValue>) -> Option<Upstream> {
         (_, false) => Chunk::TextLogProbs { delta: delta.into(), logprobs: logprobs.into() },
     };
     Some(Upstream::Chunk(chunk))
+}
+
+/// What a provider told of its usage: as it said it, and read.
+#[derive(Debug)]
+struct Told<'a, U> {
+    raw: &'a RawValue,
+    usage: U,
+}
+
+impl<U> Told<'_, U> {
+    fn raw(&self) -> Upstream {
+        Upstream::RawUsage(self.raw.get().into())
+    }
+}
+
+impl<'de: 'a, 'a, U: DeserializeOwned> Deserialize<'de> for Told<'a, U> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        let usage = serde_json::from_str(raw.get()).map_err(D::Error::custom)?;
+        Ok(Self { raw, usage })
+    }
 }
 
 /// A finish without tool calls, corrected where tools were called: some servers say `stop` then.

@@ -237,6 +237,7 @@ impl OpenStream {
                 }
             }
             Upstream::Usage(usage) => self.usage = Some(*usage),
+            Upstream::RawUsage(_) => {}
             Upstream::Finish(reason) => {
                 if let Some(Telling { span }) = &self.telling {
                     span.record("gen_ai.response.finish_reasons", reason.as_str());

@@ -79,6 +79,7 @@ async fn heard(mut stream: OpenStream) -> Heard {
                 heard.chunks.push(chunk);
             }
             Ok(Upstream::Usage(usage)) => heard.usage = Some(usage),
+            Ok(Upstream::RawUsage(_)) => {}
             Ok(Upstream::Finish(finish)) => heard.finish = Some(finish),
             Err(error) => heard.error = Some(error),
         }

@@ -209,6 +209,7 @@ impl Engine {
                             summary.truncate(beginning(&summary, keep).len());
                         }
                         Some(Ok(Upstream::Usage(tokens))) => paying.usage = Some(tokens),
+                        Some(Ok(Upstream::RawUsage(raw))) => paying.raw = Some(raw),
                         Some(Ok(_)) => {}
                         Some(Err(error)) => {
                             result = Err(error.to_api());

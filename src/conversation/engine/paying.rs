@@ -17,6 +17,8 @@ use crate::telemetry::metrics;
 
 /// Tokens an answer is taken to have where the caller sets no limit: what is set aside, not what it may use.
 const USUAL_ANSWER: u64 = 4_096;
+/// Bytes of a provider's own words on usage that are kept; longer ones are not.
+const LONGEST_RAW: usize = 4_096;
 
 /// The account of a turn.
 pub(super) struct Paying {
@@ -30,6 +32,8 @@ pub(super) struct Paying {
     begun: Option<Answering>,
     /// As the provider told, so far.
     pub usage: Option<TokenUsage>,
+    /// In the provider's own words.
+    pub raw: Option<Arc<str>>,
     /// The provider came to its end, so what it told is the whole.
     pub whole: bool,
     /// Tokens counted of what was said before some of it was taken back: they were paid for all the same.
@@ -109,6 +113,7 @@ impl Engine {
             failed: Vec::new(),
             begun: None,
             usage: None,
+            raw: None,
             whole: false,
             retracted: 0,
             admitted: None,
@@ -187,7 +192,11 @@ impl Paying {
                 usage,
                 cost: cost(&usage, &answering.price),
                 estimated: !(self.whole && self.usage.is_some()),
-                raw: None,
+                raw: self
+                    .raw
+                    .as_deref()
+                    .filter(|raw| raw.len() <= LONGEST_RAW)
+                    .and_then(|raw| serde_json::from_str(raw).ok()),
             });
         }
         // The row that was opened is settled in any case, or it would count as a crash.

@@ -128,6 +128,7 @@ impl Engine {
                         chunks.push(chunk);
                     }
                     Some(Ok(Upstream::Usage(tokens))) => paying.usage = Some(tokens),
+                    Some(Ok(Upstream::RawUsage(raw))) => paying.raw = Some(raw),
                     Some(Ok(Upstream::Finish(reason))) => finish = Some(reason),
                     Some(Err(error)) => end = Some(Outcome::Failed(error)),
                     None => {

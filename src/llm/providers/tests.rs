@@ -14,6 +14,13 @@ const ATTEMPT: Uuid = Uuid::from_u128(7);
 
 /// What a parser makes of a whole stream, cut as given.
 fn read(provider: ProviderKind, chunks: &[&[u8]]) -> (Vec<Upstream>, Result<(), LlmError>) {
+    let (mut found, end) = read_all(provider, chunks);
+    found.retain(|upstream| !matches!(upstream, Upstream::RawUsage(_)));
+    (found, end)
+}
+
+/// With its usage in the provider's own words too.
+fn read_all(provider: ProviderKind, chunks: &[&[u8]]) -> (Vec<Upstream>, Result<(), LlmError>) {
     let mut parser = Parser::new(provider, "dep", ATTEMPT, 1 << 20);
     let mut found = Vec::new();
     for chunk in chunks {

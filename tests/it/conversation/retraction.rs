@@ -91,6 +91,9 @@ async fn viewers_are_told_and_nothing_keeps_it() {
         // It was paid for: as the provider counts or, if it does not, with everything that was said.
         let tokens = scene.database.count("SELECT output_tokens FROM usage ORDER BY id DESC LIMIT 1").await;
         assert!(if late { tokens == 7 } else { tokens >= 12 }, "{tokens}");
+        let own_words =
+            "SELECT coalesce((raw->>'completion_tokens')::int8, 0) FROM usage ORDER BY id DESC LIMIT 1";
+        assert_eq!(scene.database.count(own_words).await, if late { 7 } else { 0 });
         // The next turn is shown what stayed.
         scene.provider.next([Script::says("Yes")]);
         let next = json!({ "model": "it", "input": "and?", "previous_response_id": id });

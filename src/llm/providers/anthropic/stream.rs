@@ -4,12 +4,12 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::super::super::error::{ErrorClass, LlmError, from_event};
 use super::super::super::{Chunk, Finish, TokenUsage, Upstream};
-use super::super::{Next, finish_of, malformed, sealed_for, text};
+use super::super::{Next, Told, finish_of, malformed, sealed_for, text};
 
 /// How far a stream has come.
 #[derive(Debug)]
@@ -18,6 +18,7 @@ pub(in crate::llm) struct Stream {
     blocks: Vec<(u64, Block)>,
     calls: u16,
     usage: Usage,
+    raw: Map<String, Value>,
     finished: bool,
 }
 
@@ -40,17 +41,20 @@ struct Frame<'a> {
     kind: Cow<'a, str>,
     #[serde(default)]
     index: u64,
-    message: Option<Message>,
+    #[serde(borrow)]
+    message: Option<Message<'a>>,
     #[serde(borrow)]
     content_block: Option<ContentBlock<'a>>,
     #[serde(borrow)]
     delta: Option<Delta<'a>>,
-    usage: Option<Usage>,
+    #[serde(borrow)]
+    usage: Option<Told<'a, Usage>>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Message {
-    usage: Option<Usage>,
+struct Message<'a> {
+    #[serde(borrow)]
+    usage: Option<Told<'a, Usage>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -109,6 +113,7 @@ impl Stream {
             blocks: Vec::new(),
             calls: 0,
             usage: Usage::default(),
+            raw: Map::new(),
             finished: false,
         }
     }
@@ -121,8 +126,8 @@ impl Stream {
         let frame: Frame<'_> = serde_json::from_str(data).map_err(malformed)?;
         match frame.kind.as_ref() {
             "message_start" => {
-                if let Some(usage) = frame.message.and_then(|message| message.usage) {
-                    self.count(usage, out);
+                if let Some(told) = frame.message.and_then(|message| message.usage) {
+                    self.count(&told, out);
                 }
             }
             "content_block_start" => {
@@ -137,8 +142,8 @@ impl Stream {
             }
             "content_block_stop" => self.stop(frame.index, out),
             "message_delta" => {
-                if let Some(usage) = frame.usage {
-                    self.count(usage, out);
+                if let Some(told) = frame.usage {
+                    self.count(&told, out);
                 }
                 let reason = frame.delta.and_then(|delta| delta.stop_reason);
                 if let Some(Text(reason)) = reason.filter(|_| !self.finished) {
@@ -169,8 +174,10 @@ impl Stream {
         Ok(Next::More)
     }
 
-    fn count(&mut self, usage: Usage, out: &mut impl FnMut(Upstream)) {
-        let known = self.usage;
+    fn count(&mut self, told: &Told<'_, Usage>, out: &mut impl FnMut(Upstream)) {
+        self.raw.extend(serde_json::from_str::<Map<_, _>>(told.raw.get()).unwrap_or_default());
+        out(Upstream::RawUsage(Value::Object(self.raw.clone()).to_string().into()));
+        let (usage, known) = (told.usage, self.usage);
         self.usage = Usage {
             input_tokens: usage.input_tokens.or(known.input_tokens),
             cache_read_input_tokens: usage.cache_read_input_tokens.or(known.cache_read_input_tokens),

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::super::super::error::{ErrorClass, LlmError, from_event};
 use super::super::super::{Chunk, Finish, TokenUsage, Upstream};
 use super::super::arguments::{Calls, Piece};
-use super::super::{Next, finish_of, malformed, text};
+use super::super::{Next, Told, finish_of, malformed, text};
 use super::annotations::Annotations;
 
 /// How far a stream has come.
@@ -32,7 +32,8 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 struct Frame<'a> {
     #[serde(borrow)]
     choices: Option<Vec<Choice<'a>>>,
-    usage: Option<Usage>,
+    #[serde(borrow)]
+    usage: Option<Told<'a, Usage>>,
     #[serde(borrow)]
     error: Option<&'a RawValue>,
 }
@@ -144,8 +145,9 @@ impl Stream {
                 self.choice(choice, out)?;
             }
         }
-        if let Some(usage) = frame.usage {
-            out(Upstream::Usage(usage.normalised()));
+        if let Some(told) = frame.usage {
+            out(told.raw());
+            out(Upstream::Usage(told.usage.normalised()));
         }
         Ok(Next::More)
     }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::super::super::error::{ErrorClass, LlmError, from_event};
 use super::super::super::retraction::units;
 use super::super::super::{Chunk, Finish, TokenUsage, Upstream};
-use super::super::{Next, finish_of, malformed, sealed_for, text};
+use super::super::{Next, Told, finish_of, malformed, sealed_for, text};
 
 /// How far a stream has come.
 #[derive(Debug)]
@@ -58,7 +58,8 @@ struct Frame<'a> {
     arguments: Option<Text<'a>>,
     #[serde(borrow)]
     item: Option<Item<'a>>,
-    response: Option<Response>,
+    #[serde(borrow)]
+    response: Option<Response<'a>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,8 +81,9 @@ struct Item<'a> {
 }
 
 #[derive(Debug, Deserialize)]
-struct Response {
-    usage: Option<Usage>,
+struct Response<'a> {
+    #[serde(borrow)]
+    usage: Option<Told<'a, Usage>>,
     incomplete_details: Option<Details>,
     error: Option<Value>,
 }
@@ -174,8 +176,9 @@ impl Stream {
             "response.failed" | "response.cancelled" => {
                 let response =
                     frame.response.unwrap_or(Response { usage: None, incomplete_details: None, error: None });
-                if let Some(usage) = &response.usage {
-                    out(Upstream::Usage(usage.normalised()));
+                if let Some(told) = &response.usage {
+                    out(told.raw());
+                    out(Upstream::Usage(told.usage.normalised()));
                 }
                 let error = serde_json::json!({ "error": response.error });
                 return Err(from_event(&error, Timestamp::now()));
@@ -272,8 +275,9 @@ impl Stream {
 
     fn end(&mut self, frame: &Frame<'_>, out: &mut impl FnMut(Upstream)) -> Result<Next, LlmError> {
         let response = frame.response.as_ref();
-        if let Some(usage) = response.and_then(|response| response.usage.as_ref()) {
-            out(Upstream::Usage(usage.normalised()));
+        if let Some(told) = response.and_then(|response| response.usage.as_ref()) {
+            out(told.raw());
+            out(Upstream::Usage(told.usage.normalised()));
         }
         let reason = response
             .and_then(|response| response.incomplete_details.as_ref()?.reason.as_deref())

@@ -157,3 +157,28 @@ fn an_upstream_response_ends_in_four_ways() {
     ]);
     assert_eq!(whole(RESPONSES, &text), [said("Whole"), finish(Finish::Stop)]);
 }
+
+#[test]
+fn usage_is_told_in_the_providers_own_words_too() {
+    let raw = |provider, text: &str| {
+        let told = read_all(provider, &[text.as_bytes()]).0;
+        let told = told.into_iter().filter_map(|upstream| match upstream {
+            Upstream::RawUsage(raw) => Some(raw),
+            _ => None,
+        });
+        let last = told.last().expect("the usage");
+        serde_json::from_str::<serde_json::Value>(&last).unwrap()
+    };
+    let chat = data(&[
+        r#"{"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}],"usage":null}"#,
+        r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":3,"queue_time":0.5,"prompt_tokens_details":{"audio_tokens":0}}}"#,
+    ]);
+    let wanted = serde_json::json!({"prompt_tokens": 9, "completion_tokens": 3, "queue_time": 0.5,
+                                    "prompt_tokens_details": {"audio_tokens": 0}});
+    assert_eq!(raw(ProviderKind::Openai, &chat), wanted);
+    // The last word on everything.
+    let wanted = serde_json::json!({"input_tokens": 6, "cache_read_input_tokens": 100,
+                                    "cache_creation_input_tokens": 10, "output_tokens": 42});
+    assert_eq!(raw(CLAUDE, &claude()), wanted);
+    assert_eq!(raw(RESPONSES, &responses())["total_tokens"], 12);
+}
