@@ -260,9 +260,9 @@ fn open_invocations(app: &AppConfig) -> Vec<String> {
         if sailpoint.async_output.is_none() && sailpoint.output.is_none() {
             found.push(format!("{place} neither `async_output` nor `output` says what completes them"));
         }
-        let job = Some(JobKind::CompleteInvocation.as_str());
-        if !app.routes.iter().any(|route| route.source == *name && route.job.as_deref() == job) {
-            found.push(format!("{place} no route gives them to the job {}", job.unwrap_or_default()));
+        let job = JobKind::CompleteInvocation.as_str();
+        if !app.routes.iter().any(|route| route.source == *name && route.job.as_deref() == Some(job)) {
+            found.push(format!("{place} no route gives them to the job {job}"));
         }
     }
     found

@@ -66,7 +66,9 @@ pub struct OpenLimits {
 /// Told of a failed attempt and the id and deployment of the one that follows, before that is made: so that a process
 /// that dies in it leaves a row for each.
 #[derive(Clone)]
-pub struct NextAttempt(Arc<dyn Fn(&AttemptReport, &AttemptReport) + Send + Sync>);
+pub struct NextAttempt(Arc<Told>);
+
+type Told = dyn Fn(&AttemptReport, &AttemptReport) + Send + Sync;
 
 impl NextAttempt {
     pub fn new(tell: impl Fn(&AttemptReport, &AttemptReport) + Send + Sync + 'static) -> Self {

@@ -161,7 +161,9 @@ impl Check<'_> {
     fn number(&mut self, rules: &Map<String, Value>, value: &Value, place: &str) {
         let Some(number) = value.as_f64() else { return };
         let rule = |keyword: &str| rules.get(keyword).and_then(Value::as_f64);
-        let bounds: [(&'static str, Option<f64>, fn(f64, f64) -> bool, &str); 4] = [
+        type Holds = fn(f64, f64) -> bool;
+        type Bound = (&'static str, Option<f64>, Holds, &'static str);
+        let bounds: [Bound; 4] = [
             ("minimum", rule("minimum"), |n, bound| n >= bound, "at least"),
             ("maximum", rule("maximum"), |n, bound| n <= bound, "at most"),
             ("exclusiveMinimum", rule("exclusiveMinimum"), |n, bound| n > bound, "more than"),

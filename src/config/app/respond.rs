@@ -88,6 +88,9 @@ impl RouteConfig {
     }
 }
 
+/// A function that a model may call, and the schema of its arguments, if it has one.
+pub type OfferedTool = (Tool, Option<Schema>);
+
 impl RespondConfig {
     /// The form the answer must have, and the schema it is checked against.
     pub fn format(&self) -> Result<(Option<TextFormat>, Option<Schema>), String> {
@@ -111,7 +114,7 @@ impl RespondConfig {
     }
 
     /// The functions the model may call, and the schema of each one's arguments.
-    pub fn tools(&self) -> Result<Vec<(Tool, Option<Schema>)>, (usize, String)> {
+    pub fn tools(&self) -> Result<Vec<OfferedTool>, (usize, String)> {
         let each = self.tools.iter().enumerate();
         each.map(|(at, value)| {
             let tool: Tool =
