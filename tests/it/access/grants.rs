@@ -97,7 +97,7 @@ async fn a_reader_looks_and_forks_until_the_grant_is_taken_back() {
         let (_, page) = shared.get(&format!("/v1/conversations{query}"), key).await;
         page["data"].as_array().unwrap().iter().map(id).collect::<Vec<_>>()
     };
-    assert_eq!(listed("?shared=true", reader).await, [shared.conversation.clone()]);
+    assert_eq!(listed("?shared=true", reader).await, std::slice::from_ref(&shared.conversation));
     assert!(listed("", reader).await.is_empty() && listed("?shared=true", &shared.ada).await.is_empty());
     assert!(listed("?shared=true&search=nothing", reader).await.is_empty());
 

@@ -133,7 +133,7 @@ fn steps(plan: Plan, round: usize) -> Vec<Vec<Fault>> {
     let (mut servers, mut services) = (OF_SERVERS, OF_SERVICES);
     servers.shuffle(&mut dice);
     services.shuffle(&mut dice);
-    let mut steps: Vec<Vec<Fault>> = if round % 2 == 0 {
+    let mut steps: Vec<Vec<Fault>> = if round.is_multiple_of(2) {
         services.iter().zip(servers.iter().cycle()).map(|(one, other)| vec![*one, *other]).collect()
     } else {
         services.iter().chain(&servers).map(|one| vec![*one]).collect()
