@@ -3,7 +3,7 @@
 //! Known are `type`, `enum`, `const`, `anyOf`, `oneOf`, `allOf`, `properties`, `required`, `additionalProperties`,
 //! `minProperties`, `maxProperties`, `items`, `minItems`, `maxItems`, `uniqueItems`, `minLength`, `maxLength`, `format`
 //! (`date`, `date-time`, `uuid`, `uri`), `minimum`, `maximum`, `exclusiveMinimum`, `exclusiveMaximum`, `multipleOf` and
-//! `$ref` within the schema; of words that only explain, those in [`SILENT`]. Any other keyword is refused when the
+//! `$ref` within the schema; of words that only explain, those in `SILENT`. Any other keyword is refused when the
 //! schema is read, so that nothing is passed over in silence when a value is checked. A validator of everything would
 //! bring some thirty crates.
 
