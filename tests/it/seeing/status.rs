@@ -53,7 +53,7 @@ async fn a_server_shows_its_turns_breakers_budgets_and_what_they_await() {
         told["connections"]["open"].as_u64() >= Some(1) && told["connections"]["limit"].as_u64() > Some(1)
     );
     assert_eq!(told["budgets"]["slices"][0]["scope"], "total");
-    assert!(told["budgets"]["slices"][0]["reserved"].as_i64() > Some(0), "{told}");
+    assert!(told["budgets"]["slices"][0]["reserved_micros"].as_i64() > Some(0), "{told}");
     assert_eq!((&told["budgets"]["tracked"], &told["stopping"]), (&json!(true), &json!(false)));
     assert!(told["database_pool"]["max_size"].is_u64() && told["instance"].is_string());
     assert!(!told.to_string().contains("s3cret"), "{told}");
