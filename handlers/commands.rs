@@ -5,6 +5,7 @@ mod callbacks;
 mod check;
 mod dead_letters;
 mod events;
+mod jobs;
 mod migrate;
 mod rehearse;
 mod samples;
@@ -44,6 +45,9 @@ pub enum Command {
     /// Look at events, follow them, run them again.
     #[command(subcommand)]
     Events(events::Events),
+    /// Look at jobs: what is done, waits or runs.
+    #[command(subcommand)]
+    Jobs(jobs::Jobs),
     /// Look at work that was given up; replay or discard it.
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
@@ -68,6 +72,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Migrate(migrate) => migrate::run(&*services()?, &migrate).await,
         Command::Webhooks(webhooks) => webhooks::run(webhooks).await,
         Command::Events(events) => events::run(&*services()?, events).await,
+        Command::Jobs(jobs) => jobs::run(&*services()?, jobs).await,
         Command::DeadLetters(letters) => dead_letters::run(&*services()?, letters).await,
         Command::Callbacks(callbacks) => callbacks::run(&*services()?, callbacks).await,
         Command::Sources(sources) => sources::run(&*services()?, sources).await,

@@ -17,6 +17,7 @@ use colloquy::jobs::callback::Signer;
 use colloquy::jobs::kinds::JobKind;
 use colloquy::jobs::retry::{Backoff, Schedule};
 use colloquy::jobs::sender::{Destination, Sender, SenderLimits};
+use colloquy::operations::Operations;
 use colloquy::respond::Route;
 use colloquy::telemetry::metrics::RuntimeLoad;
 use colloquy::webhooks::Source;
@@ -36,6 +37,7 @@ pub struct Services {
     pub routes: Routes,
     pub targets: HashMap<String, Target>,
     pub switches: SwitchCache,
+    pub operations: Operations,
     pub entra_keys: JwksCache,
     pub sealer: Option<Sealer>,
     pub api_keys: ApiKeys,
@@ -90,6 +92,7 @@ impl Services {
             room: Room::new(usize::try_from(work.ingress_max_bytes).unwrap_or(usize::MAX)),
             routes: Routes::new(&config.app.routes),
             switches: SwitchCache::new(work.switch_cache),
+            operations: Operations::new(&config, database.clone(), Some(storage.clone())),
             entra_keys: JwksCache::new(config.storage.timeout),
             sealer,
             api_keys: ApiKeys::new(&config.access),

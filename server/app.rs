@@ -11,6 +11,7 @@ use colloquy::database::{Client, Database, DatabaseError, TokenProvider};
 use colloquy::jobs::retry::Backoff;
 use colloquy::llm::spend::{Spend, system_clock};
 use colloquy::openresponses::{ApiError, ErrorType};
+use colloquy::operations::Operations;
 use colloquy::tasks::Tasks;
 use colloquy::telemetry::metrics::{self, RuntimeLoad};
 use colloquy::wiring;
@@ -25,6 +26,7 @@ pub struct App {
     pub config: Config,
     pub database: Database,
     pub engine: Engine,
+    pub operations: Operations,
     pub connections: Arc<Connections>,
     /// What serves connections; ends with them.
     pub tasks: Tasks,
@@ -93,6 +95,7 @@ impl App {
             limits,
             auditor: Auditor::start(database.clone(), background),
             engine: Engine::new(parts, turns, background.clone()),
+            operations: Operations::new(&config, database.clone(), storage),
             config,
             database,
             connections,

@@ -26,6 +26,7 @@ pub mod ids;
 pub mod jobs;
 pub mod llm;
 pub mod openresponses;
+pub mod operations;
 pub mod request_id;
 pub mod respond;
 pub mod schema;

@@ -76,7 +76,13 @@ async fn a_crm_is_answered_through_an_outage_and_its_operator_sees_and_mends_wha
     let letter = crm.dead_letters(1).await.remove(0);
     assert_eq!((&letter["kind"], &letter["source"]), (&json!("job"), &json!("crm")));
     let id = letter["id"].as_str().unwrap();
-    assert!(crm.app.command(&["dead-letters", "replay", id, "--reason", "mended"]).await.status.success());
+    assert!(
+        crm.app
+            .command(&["dead-letters", "replay", "--yes", id, "--reason", "mended"])
+            .await
+            .status
+            .success()
+    );
     crm.told(6).await;
 
     assert!(crm.app.command(&["sources", "stop", "crm", "--reason", "import"]).await.status.success());
@@ -110,7 +116,7 @@ async fn a_replayed_event_is_answered_anew_under_an_id_of_its_own() {
     crm.post("feedback.create", &[record("r1", "One.")]).await;
     let first = crm.told(1).await.remove(0);
     let event = first["event"]["id"].as_str().unwrap();
-    crm.app.json(&["events", "replay", event, "--json"]).await;
+    crm.app.json(&["events", "replay", "--yes", event, "--json"]).await;
     let second = crm.told(2).await.remove(1);
     assert_eq!((&first["event"]["run"], &second["event"]["run"]), (&json!(1), &json!(2)));
     assert_ne!(first["id"], second["id"]);
