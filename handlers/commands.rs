@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use colloquy::commands::{actor, duration, output};
+use colloquy::commands::{actor, duration, output, switches};
 use colloquy::config::ProcessEnvironment;
 
 use crate::services::Services;
@@ -57,6 +57,9 @@ pub enum Command {
     /// Stop and start sources without a deployment.
     #[command(subcommand)]
     Sources(sources::Sources),
+    /// Stop sources, routes, models, owners, callbacks or features without a deployment.
+    #[command(subcommand)]
+    Switches(switches::Commands),
     /// Begin a backfill: a job that changes many rows in steps and goes on where it was cut.
     Backfill(backfill::Backfill),
     /// Every setting there is, with its default.
@@ -76,6 +79,10 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::DeadLetters(letters) => dead_letters::run(&*services()?, letters).await,
         Command::Callbacks(callbacks) => callbacks::run(&*services()?, callbacks).await,
         Command::Sources(sources) => sources::run(&*services()?, sources).await,
+        Command::Switches(command) => {
+            let services = services()?;
+            switches::run(&services.config, &services.operations, command).await
+        }
         Command::Backfill(backfill) => backfill::run(&*services()?, backfill).await,
         Command::Settings(settings) => Ok(settings::run(&settings)),
         Command::Signals(signals) => signals::run(&signals),

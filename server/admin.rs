@@ -4,6 +4,7 @@ mod dead_letters;
 mod events;
 mod grants;
 mod keys;
+mod switches;
 mod work;
 
 use std::str::FromStr;
@@ -42,6 +43,7 @@ pub async fn dispatch(
         ["callbacks", rest @ ..] => work::callbacks(app, request, rest).await,
         ["targets", rest @ ..] => work::targets(app, &operator, request, rest).await,
         ["dead-letters", rest @ ..] => dead_letters::dispatch(app, &operator, request, rest).await,
+        ["switches", rest @ ..] => switches::dispatch(app, &operator, request, rest).await,
         ["grants", rest @ ..] => grants::dispatch(app, &operator, request, rest).await,
         ["keys", rest @ ..] => keys::dispatch(app, &operator, request, rest).await,
         _ => ("unknown", Err(unknown(&request.method, &format!("/admin/{}", rest.join("/"))))),
@@ -79,6 +81,11 @@ struct Because {
     reason: Option<String>,
 }
 
+/// 400 without a reason, where it is all that will be left to say.
+fn needed(reason: Option<&str>) -> Result<(), ApiError> {
+    reason.filter(|reason| !reason.trim().is_empty()).map(drop).ok_or_else(|| ApiError::missing("reason"))
+}
+
 /// What an operator is told of something that was not done.
 fn failed(error: OperationError) -> ApiError {
     let (code, message) = (error.code(), error.to_string());
@@ -89,7 +96,12 @@ fn failed(error: OperationError) -> ApiError {
             tracing::warn!(code = "storage_unavailable", %error, "an operator's request needs storage");
             ApiError::unavailable("storage_unavailable", message)
         }
-        OperationError::NotFound { .. } | OperationError::PayloadGone => {
+        OperationError::Switches(error) => {
+            tracing::warn!(code, %error, "switches could not be reached");
+            ApiError::unavailable("switches_unavailable", message)
+        }
+        OperationError::OnlyFeatures => refused(StatusCode::BAD_REQUEST, ErrorType::InvalidRequestError),
+        OperationError::NotFound { .. } | OperationError::PayloadGone | OperationError::Unknown { .. } => {
             refused(StatusCode::NOT_FOUND, ErrorType::InvalidRequestError)
         }
         _ => refused(StatusCode::CONFLICT, ErrorType::ConflictError),

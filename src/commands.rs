@@ -1,6 +1,7 @@
 //! What the commands of both programs share: how they print, who types them, what they ask before they change something.
 
 pub mod output;
+pub mod switches;
 
 use std::io::{self, BufRead, IsTerminal};
 use std::process::ExitCode;

@@ -30,6 +30,7 @@ pub mod operations;
 pub mod request_id;
 pub mod respond;
 pub mod schema;
+pub mod switches;
 pub mod tasks;
 pub mod telemetry;
 #[cfg(test)]

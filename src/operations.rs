@@ -7,17 +7,23 @@ mod dead_letters;
 mod error;
 mod events;
 mod hints;
+mod switches;
+
+use std::sync::Arc;
 
 use crate::azure::{Container, Storage};
+use crate::config::app::AppConfig;
 use crate::config::{Config, QueueNames};
 use crate::database::{Client, Database, DatabaseError};
 use crate::events::routes::Routes;
+use crate::switches::Switchboard;
 
 pub use callbacks::{Target, TargetState};
 pub use dead_letters::{Batch, Found, LetterDetail, Look, MOST_AT_ONCE, MOST_PER_SECOND, Replay, Unreadable};
 pub use error::OperationError;
 pub use events::{EventReplay, EventReplayed};
 pub use hints::put_hint;
+pub use switches::{Changed, NewSwitch, SwitchLine};
 
 /// What operators' doings need.
 #[derive(Clone)]
@@ -28,19 +34,21 @@ pub struct Operations {
     container: String,
     queues: QueueNames,
     routes: Routes,
-    targets: Vec<String>,
+    app: Arc<AppConfig>,
+    switches: Switchboard,
 }
 
 impl Operations {
     /// Connects to nothing.
-    pub fn new(config: &Config, database: Database, storage: Option<Storage>) -> Self {
+    pub fn new(config: &Config, database: Database, storage: Option<Storage>, switches: Switchboard) -> Self {
         Self {
             database,
             storage,
             container: config.storage.container.clone(),
             queues: config.queues.clone(),
             routes: Routes::new(&config.app.routes),
-            targets: config.app.targets.keys().cloned().collect(),
+            app: Arc::new(config.app.clone()),
+            switches,
         }
     }
 

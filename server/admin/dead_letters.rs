@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use warp::reply::Response;
 
-use super::{Because, Operator, body_or_default, failed, id, instant, page_of};
+use super::{Because, Operator, body_or_default, failed, id, instant, needed, page_of};
 use crate::app::App;
 use crate::http::{Request, list};
 use crate::responses::{Page, unknown_parameter};
@@ -107,11 +107,6 @@ async fn discard(
     let id = id("Dead letter", text)?;
     app.operations.discard(id, operator.because(wanted.reason.as_deref())).await.map_err(failed)?;
     get(app, text).await
-}
-
-/// 400 without a reason: it is all that will be left of the work.
-fn needed(reason: Option<&str>) -> Result<(), ApiError> {
-    reason.filter(|reason| !reason.trim().is_empty()).map(drop).ok_or_else(|| ApiError::missing("reason"))
 }
 
 /// Which dead letters, as they are asked for.

@@ -40,7 +40,7 @@ impl Operations {
                 reason: Some(reason),
             })
             .collect();
-        for name in &self.targets {
+        for name in self.app.targets.keys() {
             if !targets.iter().any(|target| target.target == *name) {
                 let target = name.clone();
                 targets.push(Target { target, state: TargetState::Enabled, at: None, reason: None });
@@ -52,7 +52,7 @@ impl Operations {
 
     /// Enables a target that answered 410: what waited goes out with the next sweep. Says whether it was disabled.
     pub async fn enable_target(&self, name: &str, actor: Actor<'_>) -> Result<bool, OperationError> {
-        if !self.targets.iter().any(|known| known == name) {
+        if !self.app.targets.contains_key(name) {
             return Err(OperationError::NotFound { what: "target of colloquy.toml", id: name.to_owned() });
         }
         let client = self.client().await?;

@@ -3,6 +3,7 @@
 use crate::azure::StorageError;
 use crate::database::DatabaseError;
 use crate::ids::{DeadLetterId, EventId};
+use crate::switches::{BoardError, SwitchKind};
 
 /// Why it was not done. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,12 @@ pub enum OperationError {
     Conflict(EventId),
     #[error("somebody else replayed {0} at the same time; look at it again")]
     ReplayedMeanwhile(EventId),
+    #[error(transparent)]
+    Switches(#[from] BoardError),
+    #[error("there is no {kind} `{name}`; there is {known}")]
+    Unknown { kind: SwitchKind, name: String, known: String },
+    #[error("only a feature can be set on by a switch; clear the switch instead")]
+    OnlyFeatures,
     #[error("its payload is gone")]
     PayloadGone,
 }
@@ -45,6 +52,9 @@ impl OperationError {
             Self::Conflict(_) => "event_conflict",
             Self::ReplayedMeanwhile(_) => "event_replayed",
             Self::PayloadGone => "payload_gone",
+            Self::Switches(_) => "switches_unavailable",
+            Self::Unknown { .. } => "switch_unknown",
+            Self::OnlyFeatures => "switch_invalid",
         }
     }
 }

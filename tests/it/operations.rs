@@ -1,5 +1,6 @@
 //! What operators do by request and by command: always the function app and servers on one database and storage.
 
+mod switches;
 mod work;
 
 use http::Method;

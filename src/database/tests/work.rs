@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::support::{Incoming, TestDatabase, count, value};
 use crate::database::dead_letters::Actor;
-use crate::database::work::{self, Claim, ClaimLimits, ClaimedWork, Lease, Ticket};
+use crate::database::work::{self, Claim, ClaimLimits, ClaimedWork, Held, Lease, Ticket};
 use crate::database::{Client, Database, callbacks};
 use crate::events::state::EventState;
 use crate::ids::DeadLetterId;
@@ -36,7 +36,7 @@ impl Fixture {
     }
 
     async fn claim(&self, kind: WorkKind, id: Uuid, abandoned: &[Uuid]) -> (Uuid, Claim) {
-        let ticket = Ticket { claim: Uuid::now_v7(), abandoned };
+        let ticket = Ticket { claim: Uuid::now_v7(), abandoned, ..Ticket::default() };
         (ticket.claim, work::claim(&self.client, kind, id, &LIMITS, ticket).await.expect("an answer"))
     }
 
@@ -81,7 +81,7 @@ async fn of_twenty_claims_at_once_one_wins() {
             let database = fixture.database.clone();
             calls.spawn(async move {
                 let client = database.client().await.expect("a client");
-                let ticket = Ticket { claim: Uuid::now_v7(), abandoned: &[] };
+                let ticket = Ticket { claim: Uuid::now_v7(), abandoned: &[], ..Ticket::default() };
                 work::claim(&client, kind, id, &LIMITS, ticket).await.expect("an answer")
             });
         }
@@ -206,7 +206,7 @@ async fn exhausted_work_is_not_run_and_has_exactly_one_dead_letter() {
         let (database, job) = (fixture.database.clone(), fixture.job);
         calls.spawn(async move {
             let client = database.client().await.expect("a client");
-            let ticket = Ticket { claim: Uuid::now_v7(), abandoned: &[] };
+            let ticket = Ticket { claim: Uuid::now_v7(), abandoned: &[], ..Ticket::default() };
             work::claim(&client, WorkKind::Job, job, &LIMITS, ticket).await.expect("an answer")
         });
     }
@@ -233,7 +233,7 @@ async fn work_that_is_too_old_is_given_up_even_if_only_outages_kept_it() {
     let fixture = Fixture::new().await;
     fixture.run("UPDATE callbacks SET started_at = now() - interval '2 days', outages = 99").await;
     let aged = ClaimLimits { max_age: Some(Duration::from_secs(86_400)), ..LIMITS };
-    let ticket = Ticket { claim: Uuid::now_v7(), abandoned: &[] };
+    let ticket = Ticket { claim: Uuid::now_v7(), abandoned: &[], ..Ticket::default() };
     let claim = work::claim(&fixture.client, WorkKind::Callback, fixture.callback, &aged, ticket).await;
     let Ok(Claim::Exhausted { reason }) = claim else { panic!("{claim:?}") };
     assert!(reason.starts_with("too old: "), "{reason}");
@@ -307,8 +307,9 @@ async fn lapsed_leases_are_freed_once_by_any_number_of_sweeps_and_count() {
 async fn hints_are_given_again_for_due_rows_nobody_heard_of() {
     let fixture = Fixture::new().await;
     let minute = Duration::from_secs(60);
-    let due =
-        async |kind| work::due_without_hint(&fixture.client, kind, minute, 10).await.expect("an answer");
+    let due = async |kind| {
+        work::due_without_hint(&fixture.client, kind, minute, Held::default(), 10).await.expect("an answer")
+    };
     assert!(due(WorkKind::Job).await.is_empty(), "hinted at just now");
     let hour_ago = "SET due_at = now() - interval '1 hour', hinted_at = now() - interval '1 hour'";
     fixture.run(&format!("UPDATE jobs {hour_ago}; UPDATE callbacks {hour_ago}")).await;
