@@ -4,7 +4,9 @@ mod dead_letters;
 mod events;
 mod grants;
 mod keys;
+mod money;
 mod switches;
+mod turns;
 mod work;
 
 use std::str::FromStr;
@@ -43,6 +45,9 @@ pub async fn dispatch(
         ["callbacks", rest @ ..] => work::callbacks(app, request, rest).await,
         ["targets", rest @ ..] => work::targets(app, &operator, request, rest).await,
         ["dead-letters", rest @ ..] => dead_letters::dispatch(app, &operator, request, rest).await,
+        ["turns", rest @ ..] => turns::dispatch(app, &operator, request, rest).await,
+        ["budgets", rest @ ..] => money::budgets(app, request, rest).await,
+        ["usage", rest @ ..] => money::all_usage(app, request, rest).await,
         ["switches", rest @ ..] => switches::dispatch(app, &operator, request, rest).await,
         ["grants", rest @ ..] => grants::dispatch(app, &operator, request, rest).await,
         ["keys", rest @ ..] => keys::dispatch(app, &operator, request, rest).await,

@@ -3,6 +3,8 @@
 
 mod grants;
 mod keys;
+mod money;
+mod turns;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -33,6 +35,14 @@ pub enum Command {
     /// API keys made at run time.
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Stored turns that run or wait.
+    #[command(subcommand)]
+    Turns(turns::Turns),
+    /// How the day's budgets stand.
+    #[command(subcommand)]
+    Budgets(money::Budgets),
+    /// What was used, by UTC day, of everybody or of one owner, key, model.
+    Usage(money::Usage),
     /// Stop sources, routes, models, owners, callbacks or features without a deployment.
     #[command(subcommand)]
     Switches(switches::Commands),
@@ -47,6 +57,9 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         // What `main` does itself.
         Command::Serve => Ok(ExitCode::SUCCESS),
         Command::Keys(keys) => keys::run(&Operator::new()?, keys).await,
+        Command::Turns(turns) => turns::run(&Operator::new()?, turns).await,
+        Command::Budgets(budgets) => money::budgets(&Operator::new()?, budgets).await,
+        Command::Usage(usage) => money::usage(&Operator::new()?, usage).await,
         Command::Switches(command) => {
             let operator = Operator::new()?;
             switches::run(&operator.config, &operator.operations, command).await

@@ -52,7 +52,7 @@ pub use create::{Call, Local};
 pub use input::{Entry, OwnItem, entries, item_uuid};
 pub use jobs::ForJob;
 pub use read::{Followed, InputItems, stored};
-pub use turn::{OnDisconnect, StopReason, Turn};
+pub use turn::{OnDisconnect, Snapshot, StopReason, Turn};
 
 use writer::Writer;
 

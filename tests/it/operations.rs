@@ -1,6 +1,8 @@
 //! What operators do by request and by command: always the function app and servers on one database and storage.
 
+mod openapi;
 mod switches;
+mod turns;
 mod work;
 
 use http::Method;
