@@ -71,7 +71,8 @@ async fn serve<B: Buf>(
         if request.method == Method::OPTIONS {
             return ("preflight", browser::preflight(&limits.cors, &request.headers));
         }
-        match dispatch(&app, request).await {
+        // Boxed: a connection keeps room for what answers it, also while an answer streams or nothing is asked.
+        match Box::pin(dispatch(&app, request)).await {
             (route, Ok(response)) => (route, response),
             (route, Err(error)) => {
                 if error.status.is_server_error() {

@@ -189,7 +189,8 @@ impl Session {
         loop {
             match self.wait(socket).await {
                 Event::Text(text) => {
-                    if let Err(close) = self.turn(socket, text).await {
+                    // Boxed, so that a connection is as large as a turn only while it has one.
+                    if let Err(close) = Box::pin(self.turn(socket, text)).await {
                         return close;
                     }
                 }
