@@ -13,6 +13,7 @@ use crate::database::turns::{self, Begun, Callback, Ended, Held, NewTurn, Next, 
 use crate::database::{Client, Database};
 use crate::ids::ResponseId;
 use crate::openresponses::ResponseStatus;
+use crate::switches::TurnsHeld;
 
 const PATIENT: Duration = Duration::from_secs(3_600);
 
@@ -32,7 +33,7 @@ async fn queue(client: &Client) -> ResponseId {
 }
 
 async fn due(client: &Client, only: Option<ResponseId>) -> Vec<turns::Taken> {
-    turns::due(client, 9, only, Uuid::now_v7(), LEASE).await.expect("a list")
+    turns::due(client, 9, only, &TurnsHeld::default(), Uuid::now_v7(), LEASE).await.expect("a list")
 }
 
 #[tokio::test]
@@ -46,11 +47,13 @@ async fn a_queued_turn_goes_to_one_of_those_who_ask_and_never_counts_as_lapsed()
     assert!(turns::lapsed(&client, 99, Uuid::now_v7(), LEASE).await.expect("a list").is_empty());
     let taken = join_all((0..5).map(async |_| {
         let client = database.client().await.expect("a client");
-        turns::due(&client, 7, None, Uuid::now_v7(), LEASE).await.expect("a list")
+        turns::due(&client, 7, None, &TurnsHeld::default(), Uuid::now_v7(), LEASE).await.expect("a list")
     }))
     .await;
     let mut taken: Vec<_> = taken.into_iter().flatten().collect();
-    taken.extend(turns::due(&client, 99, None, Uuid::now_v7(), LEASE).await.expect("the rest"));
+    taken.extend(
+        turns::due(&client, 99, None, &TurnsHeld::default(), Uuid::now_v7(), LEASE).await.expect("the rest"),
+    );
     assert!(taken.iter().all(|taken| taken.held.epoch == 2 && taken.next == Next::Run));
     let mut ids: Vec<ResponseId> = taken.iter().map(|taken| taken.held.response).collect();
     ids.sort();
