@@ -215,11 +215,10 @@ impl Services {
     fn refused(&self, kind: WorkKind, claimed: &ClaimedWork) -> Option<Failure> {
         let (switches, now) = (self.switches.known()?, Timestamp::now());
         let (app, environment) = (&self.config.app, self.config.environment);
-        let route = switches.refused_route(&claimed.route, app, environment, now);
-        let stopped = route.or_else(|| match kind {
-            WorkKind::Job => None,
-            WorkKind::Callback => switches.refused_target(&claimed.object, now),
-        })?;
+        let stopped = match kind {
+            WorkKind::Job => switches.refused_job(&claimed.route, app, environment, now),
+            WorkKind::Callback => switches.refused_callback(&claimed.route, &claimed.object, now),
+        }?;
         let message = format!(
             "an operator has switched {} `{}` off; clear the switch and replay",
             stopped.kind, stopped.name

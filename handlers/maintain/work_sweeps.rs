@@ -37,7 +37,7 @@ pub async fn hint_again(services: &Services, kind: WorkKind) -> anyhow::Result<u
         if kind == WorkKind::Job {
             // Long before they would be too old.
             let age = limits.job_max_age / 4;
-            work::keep_young(&client, &held.routes, age, limits.maintain_batch.into()).await?;
+            work::keep_young(&client, &held.job_routes, age, limits.maintain_batch.into()).await?;
         }
         let held = Held::of(kind, &held);
         work::due_without_hint(&client, kind, unheard_for, held, limits.maintain_batch.into()).await?

@@ -50,9 +50,9 @@ impl<'a> Held<'a> {
     /// What of the held work is of a kind.
     pub fn of(kind: WorkKind, held: &'a HeldWork) -> Self {
         match kind {
-            WorkKind::Job => Self { routes: &held.routes, ..Self::default() },
+            WorkKind::Job => Self { routes: &held.job_routes, ..Self::default() },
             WorkKind::Callback => {
-                Self { routes: &held.routes, objects: &held.targets, all: held.all_targets }
+                Self { routes: &held.callback_routes, objects: &held.targets, all: held.all_targets }
             }
         }
     }

@@ -94,21 +94,23 @@ fn work_waits_for_what_its_route_needs() {
     ] {
         let mut switches = Switches::default();
         set(&mut switches, kind, name, Some(Stop::Hold), Some(SOON));
-        assert_eq!(held(&switches).routes, ["answer"], "{kind}");
-        assert_eq!(switches.refused_route("answer", &app, AppEnvironment::Dev, now()), None);
+        assert_eq!(held(&switches).job_routes, ["answer"], "{kind}");
+        let told = if kind == SwitchKind::Route { vec!["answer"] } else { vec![] };
+        assert_eq!(held(&switches).callback_routes, told, "{kind}: an answer that was given is told");
+        assert_eq!(switches.refused_job("answer", &app, AppEnvironment::Dev, now()), None);
         assert_eq!(switches.held_work(&app, AppEnvironment::Dev, later()), HeldWork::default());
         set(&mut switches, kind, name, Some(Stop::Refuse), None);
         assert_eq!(held(&switches), HeldWork::default(), "{kind}: refused is not held");
-        let refused = switches.refused_route("answer", &app, AppEnvironment::Dev, now()).unwrap();
+        let refused = switches.refused_job("answer", &app, AppEnvironment::Dev, now()).unwrap();
         assert!(refused.code().ends_with("_refused"), "{kind}");
-        assert_eq!(switches.refused_route("tell", &app, AppEnvironment::Dev, now()), None);
+        assert_eq!(switches.refused_job("tell", &app, AppEnvironment::Dev, now()), None);
     }
     let mut switches = Switches::default();
     set(&mut switches, SwitchKind::Target, ALL, Some(Stop::Hold), None);
     assert!(held(&switches).all_targets);
     set(&mut switches, SwitchKind::Target, "desk", Some(Stop::Refuse), None);
-    assert_eq!(switches.refused_target("desk", now()).unwrap().code(), "target_refused");
-    assert_eq!(switches.refused_target("other", now()), None);
+    assert_eq!(switches.refused_callback("tell", "desk", now()).unwrap().code(), "target_refused");
+    assert_eq!(switches.refused_callback("tell", "other", now()), None);
 }
 
 #[test]

@@ -9,8 +9,10 @@ use crate::config::app::{ActionKind, AppConfig, RouteConfig, Stop};
 /// Work that waits for an operator: its rows are not due, whatever their time says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeldWork {
-    /// Routes whose work waits.
-    pub routes: Vec<String>,
+    /// Routes whose jobs wait.
+    pub job_routes: Vec<String>,
+    /// Routes whose callbacks wait: an answer that was given is told although its model was stopped since.
+    pub callback_routes: Vec<String>,
     /// Targets whose callbacks wait.
     pub targets: Vec<String>,
     /// All callbacks wait.
@@ -39,22 +41,23 @@ impl Switches {
                 .collect()
         };
         // Also routes that are gone from the file: their rows may still be there.
-        let mut routes = held(SwitchKind::Route);
+        let callback_routes = held(SwitchKind::Route);
+        let mut job_routes = callback_routes.clone();
         for route in &app.routes {
             let by_what_it_needs = self.needs(route, app, environment, now);
             if by_what_it_needs.is_some_and(|stopped| stopped.stop == Stop::Hold)
-                && !routes.contains(&route.name)
+                && !job_routes.contains(&route.name)
             {
-                routes.push(route.name.clone());
+                job_routes.push(route.name.clone());
             }
         }
         let targets = held(SwitchKind::Target);
         let all_targets = targets.iter().any(|target| target == ALL);
-        HeldWork { routes, targets, all_targets }
+        HeldWork { job_routes, callback_routes, targets, all_targets }
     }
 
-    /// What keeps a route's work from being done at all, if anything does.
-    pub fn refused_route(
+    /// What keeps a route's jobs from being done at all, if anything does.
+    pub fn refused_job(
         &self,
         name: &str,
         app: &AppConfig,
@@ -67,11 +70,11 @@ impl Switches {
         own.into_iter().chain(needed).find(|stopped| stopped.stop == Stop::Refuse)
     }
 
-    /// Whether callbacks to a target are refused.
-    pub fn refused_target(&self, name: &str, now: Timestamp) -> Option<Stopped> {
-        [name, ALL]
+    /// Whether callbacks of a route to a target are refused.
+    pub fn refused_callback(&self, route: &str, target: &str, now: Timestamp) -> Option<Stopped> {
+        [(SwitchKind::Route, route), (SwitchKind::Target, target), (SwitchKind::Target, ALL)]
             .into_iter()
-            .filter_map(|name| self.stopped(SwitchKind::Target, name, now))
+            .filter_map(|(kind, name)| self.stopped(kind, name, now))
             .find(|stopped| stopped.stop == Stop::Refuse)
     }
 

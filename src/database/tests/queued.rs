@@ -244,3 +244,35 @@ async fn callbacks_of_turns_go_when_they_are_old_and_settled() {
     assert_eq!(count(&session, "callback_attempts").await, 3);
     assert_eq!(count(&session, "dead_letters").await, 1);
 }
+
+#[tokio::test]
+async fn what_an_operator_holds_stays_in_the_queue_and_can_still_be_cancelled() {
+    let (test, database) = TestDatabase::migrated().await;
+    let client = database.client().await.expect("a client");
+    let (first, second) = (queue(&client).await, queue(&client).await);
+    let held = [
+        TurnsHeld { models: vec!["demo".to_owned()], owners: Vec::new() },
+        TurnsHeld { models: Vec::new(), owners: vec![OWNER.to_owned()] },
+    ];
+    let model = "UPDATE responses SET model = 'demo'";
+    test.session().await.execute(model, &[]).await.expect("one model");
+    let none = TurnsHeld::default();
+    let ask = async |held: &TurnsHeld| {
+        let taken = turns::due(&client, 9, None, held, Uuid::now_v7(), LEASE).await.expect("a list");
+        taken.into_iter().map(|taken| (taken.held, taken.next)).collect::<Vec<_>>()
+    };
+    for held in &held {
+        assert!(ask(held).await.is_empty(), "{held:?}");
+    }
+    responses::request_cancel(&client, OWNER, first).await.expect("an answer").expect("a turn");
+    let cancelled = ask(&held[0]).await;
+    assert_eq!((cancelled.len(), cancelled[0].0.response, cancelled[0].1), (1, first, Next::Cancel));
+
+    // One that was taken up goes back, and is nobody's again.
+    let taken = ask(&none).await;
+    assert_eq!((taken.len(), taken[0].0.response), (1, second));
+    assert!(turns::set_aside(&client, taken[0].0).await.expect("an answer"));
+    assert!(!turns::set_aside(&client, taken[0].0).await.expect("an answer"), "it is lost");
+    assert!(ask(&held[1]).await.is_empty());
+    assert_eq!(ask(&none).await.len(), 1);
+}

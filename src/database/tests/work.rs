@@ -12,6 +12,7 @@ use crate::ids::DeadLetterId;
 use crate::jobs::state::{DeadLetterState, Failure, WorkKind, WorkState};
 
 mod cut;
+mod held;
 mod letters;
 
 const LIMITS: ClaimLimits = ClaimLimits { lease: Duration::from_secs(60), max_attempts: 3, max_age: None };

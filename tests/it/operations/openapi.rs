@@ -23,13 +23,14 @@ impl Document {
         Self(Arc::new(answer.json().await.expect("JSON")))
     }
 
-    /// Path, method and operation of each.
+    /// Path, method and operation of each that is the server's.
     fn operations(&self) -> Vec<(String, String, Value)> {
         let paths = self.0["paths"].as_object().expect("paths");
-        let each = paths.iter().flat_map(|(path, operations)| {
-            let operations = operations.as_object().expect("operations");
-            operations.iter().map(move |(method, of)| (path.clone(), method.to_uppercase(), of.clone()))
-        });
+        let each =
+            paths.iter().filter(|(path, _)| !path.starts_with("/api/")).flat_map(|(path, operations)| {
+                let operations = operations.as_object().expect("operations");
+                operations.iter().map(move |(method, of)| (path.clone(), method.to_uppercase(), of.clone()))
+            });
         each.collect()
     }
 
@@ -291,4 +292,35 @@ async fn questions_and_answers_are_as_the_document_says() {
     // No JSON, and a model that gives embeddings.
     let others = ["health.metrics", "responses.connect", "embeddings"].map(str::to_owned);
     assert_eq!(unasked, BTreeSet::from(others));
+}
+
+#[tokio::test]
+async fn what_the_function_app_answers_is_described_too() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let server = Server::of(&database, &storage).start().await;
+    let app = FunctionApp::of(&database, &storage).start().await;
+    let document = Document::of(&server).await;
+    // An optional part of a route is two paths.
+    let mut routes = BTreeSet::new();
+    for entry in std::fs::read_dir(env!("CARGO_MANIFEST_DIR")).expect("the repository").flatten() {
+        let Ok(text) = std::fs::read_to_string(entry.path().join("function.json")) else { continue };
+        let function: Value = serde_json::from_str(&text).expect("JSON");
+        let Some(route) = function["bindings"][0]["route"].as_str() else { continue };
+        let (short, part) = route.rsplit_once('/').expect("two parts");
+        routes.extend([format!("/api/{short}"), format!("/api/{short}/{}", part.replace('?', ""))]);
+    }
+    let paths = document.0["paths"].as_object().expect("paths");
+    let described: BTreeSet<String> =
+        paths.keys().filter(|path| path.starts_with("/api/")).cloned().collect();
+    assert_eq!(described, routes);
+    for path in ["/api/health", "/api/health/live"] {
+        let answer = app.client().get(app.url(path)).send().await.expect("an answer");
+        assert_eq!(answer.status(), 200, "{path}");
+        document.fits(path, "/components/schemas/Health", &answer.json().await.expect("JSON"));
+    }
+    for path in ["/api/webhooks/stripe", "/api/webhooks/crm/feedback.create"] {
+        let answer = app.client().post(app.url(path)).body("{}").send().await.expect("an answer");
+        assert!(answer.status().is_client_error() && answer.status() != 404, "{path}: {}", answer.status());
+        document.fits(path, "/components/schemas/Problem", &answer.json().await.expect("JSON"));
+    }
 }
