@@ -118,6 +118,7 @@ async fn dispatch(app: &Arc<App>, mut request: Request) -> (&'static str, Result
         ["v1", "responses", "compact"] if at(&[M::POST]) => {
             ("responses.compact", responses::compact(app, request).await)
         }
+        ["v1", "responses", "compact"] => ("responses", Err(not_allowed("POST"))),
         ["v1", "responses", id] if at(&[M::GET]) => ("responses.get", responses::get(app, request, id).await),
         ["v1", "responses", id] if at(&[M::DELETE]) => {
             ("responses.delete", responses::delete(app, request, id).await)
