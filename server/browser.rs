@@ -24,7 +24,7 @@ pub fn preflight(origins: &Origins, headers: &HeaderMap) -> Response {
     *response.status_mut() = StatusCode::NO_CONTENT;
     if headers.get(ORIGIN).is_some_and(|origin| allows(origins, origin)) {
         let answer = response.headers_mut();
-        answer.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE"));
+        answer.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE"));
         // Tokens are sent by the page's own code, never by the browser itself, so any header may come.
         if let Some(asked) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
             answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
