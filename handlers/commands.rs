@@ -7,6 +7,8 @@ mod dead_letters;
 mod events;
 mod migrate;
 mod rehearse;
+mod retention;
+mod rotations;
 mod samples;
 mod settings;
 mod signals;
@@ -55,6 +57,11 @@ pub enum Command {
     Sources(sources::Sources),
     /// Begin a backfill: a job that changes many rows in steps and goes on where it was cut.
     Backfill(backfill::Backfill),
+    /// Delete what is past its time, or look at what that would be.
+    Retention(retention::Retention),
+    /// Secrets that have to be replaced, and who still uses the old ones.
+    #[command(subcommand)]
+    Rotations(rotations::Rotations),
     /// Every setting there is, with its default.
     Settings(settings::Settings),
     /// What is watched: metrics, the levels at which somebody is told, and the panels that show them.
@@ -72,6 +79,8 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Callbacks(callbacks) => callbacks::run(&*services()?, callbacks).await,
         Command::Sources(sources) => sources::run(&*services()?, sources).await,
         Command::Backfill(backfill) => backfill::run(&*services()?, backfill).await,
+        Command::Retention(retention) => retention::run(&*services()?, retention).await,
+        Command::Rotations(rotations) => rotations::run(&*services()?, rotations).await,
         Command::Settings(settings) => Ok(settings::run(&settings)),
         Command::Signals(signals) => signals::run(&signals),
     }?;

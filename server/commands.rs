@@ -3,11 +3,13 @@
 
 mod grants;
 mod keys;
+mod owners;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+use colloquy::azure::Storage;
 use colloquy::commands::output;
 use colloquy::config::{Config, ProcessEnvironment};
 use colloquy::database::{Client, Database, TokenProvider};
@@ -33,6 +35,9 @@ pub enum Command {
     /// What owners let others do with their conversations.
     #[command(subcommand)]
     Grants(grants::Grants),
+    /// What is somebody's: counted, exported, deleted.
+    #[command(subcommand)]
+    Owners(owners::Owners),
 }
 
 /// Runs a command.
@@ -42,6 +47,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Serve => Ok(ExitCode::SUCCESS),
         Command::Keys(keys) => keys::run(&Operator::new()?, keys).await,
         Command::Grants(grants) => grants::run(&Operator::new()?, grants).await,
+        Command::Owners(owners) => owners::run(&Operator::new()?, owners).await,
     }?;
     output::finish()?;
     Ok(code)
@@ -65,6 +71,17 @@ impl Operator {
             .map(|tokens| Arc::new(wiring::DatabaseTokens(tokens)) as Arc<dyn TokenProvider>);
         let database = Database::new(wiring::database_settings(&config), tokens)?;
         Ok(Self { config, database })
+    }
+
+    /// The pool itself.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Where bodies lie. `None`: no storage is set.
+    pub fn storage(&self) -> anyhow::Result<Option<Storage>> {
+        let tokens = wiring::token_source(&self.config);
+        wiring::storage(&self.config, tokens.as_ref()).map_err(|error| anyhow::anyhow!(error))
     }
 
     pub async fn client(&self) -> anyhow::Result<Client> {

@@ -15,6 +15,7 @@ mod checks;
 mod models;
 mod parse;
 mod respond;
+mod retention;
 mod shape;
 mod substitute;
 mod targets;
@@ -25,6 +26,7 @@ pub use models::{
     DeploymentAuth, DeploymentConfig, MaxTokensField, ModelConfig, PriceConfig, ProviderKind, ThinkingStyle,
 };
 pub use respond::{OWN_METADATA, RespondConfig, RunsOn, TextConfig};
+pub use retention::{OwnerRetention, RetentionConfig};
 pub use targets::TargetConfig;
 
 /// Everything `colloquy.toml` says.
@@ -42,6 +44,8 @@ pub struct AppConfig {
     pub models: BTreeMap<String, ModelConfig>,
     /// What may be spent in a day.
     pub budgets: BudgetsConfig,
+    /// How long conversations and turns are kept.
+    pub retention: RetentionConfig,
     /// What `${ENV_NAME}` in the three tables above names and is not set; see [`AppConfig::models_refused_in`].
     unset_for_models: Vec<Mistake>,
 }
