@@ -22,11 +22,11 @@ mod run_job;
 mod send_callback;
 mod services;
 mod settlement;
-mod switches;
 mod work;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anyhow::Context;
 use clap::Parser;
@@ -39,6 +39,7 @@ use colloquy::wiring;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::commands::Cli;
+use crate::memory::Trimmer;
 use crate::services::{Services, contradictions};
 use crate::settlement::QueueSettlement;
 
@@ -129,6 +130,8 @@ async fn serve() -> Result<(), Fatal> {
     let options = ServeOptions::new(&manifest, &host).stop_when(stopped());
     let (tasks, measured) = (Tasks::new(), Arc::clone(&services));
     tasks.repeat("measures", metrics::EVERY, move || measured.measure());
+    let (trimmer, calls) = (Trimmer::default(), Arc::clone(&options.calls));
+    tasks.repeat("memory", memory::EVERY, move || trimmer.look(calls.load(Ordering::Relaxed)));
     tracing::info!(code = "serving", functions = manifest.bindings.len(), "the function handlers serve");
     let served = app.serve(listener, options).await.map_err(fatal("serving_failed"));
     services.models.close().await;

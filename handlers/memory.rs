@@ -3,10 +3,13 @@
 //! glibc keeps what was freed: an arena for every thread, and after the first large block that is freed a threshold
 //! raised so far that neither later blocks nor the heap's end go back. It can be told otherwise, but only by the
 //! environment and only before the program starts; so the program that the host starts replaces itself once, which
-//! costs two milliseconds and keeps its process id. `scripts/measure` shows what it brings.
+//! costs two milliseconds and keeps its process id. What is free in the middle of the heap goes back only when asked
+//! for, and we ask when a burst of work is over. `scripts/measure` shows what both bring.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use colloquy::config::Environment;
 
@@ -32,3 +35,38 @@ pub fn keep_small(environment: &dyn Environment) {
     // Comes back only with an error: the program is gone from its place.
     drop(command.args(arguments).env(TUNABLES, SMALL).exec());
 }
+
+/// How often it is asked whether a burst of work is over.
+pub const EVERY: Duration = Duration::from_secs(5);
+
+/// Calls in that time with which it is over: the timers of all, and a few deliveries. Giving back takes about a
+/// millisecond, in which nobody else can allocate.
+const STILL: u64 = 25;
+
+/// How many calls there had been when memory was last given back, and when that was last asked.
+#[derive(Debug, Default)]
+pub struct Trimmer {
+    given_back_at: AtomicU64,
+    asked_at: AtomicU64,
+}
+
+impl Trimmer {
+    /// Gives free pages back to the system after every burst: if hardly any of the `calls` came since the last look, but one
+    /// since memory was last given back.
+    pub fn look(&self, calls: u64) {
+        let still = calls - self.asked_at.swap(calls, Ordering::Relaxed) <= STILL;
+        if still && self.given_back_at.swap(calls, Ordering::Relaxed) != calls {
+            trim();
+        }
+    }
+}
+
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "only the allocator can give back what is free between what is used")]
+fn trim() {
+    // SAFETY: malloc_trim takes no pointer, locks what it needs, and touches free memory only.
+    unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn trim() {}

@@ -92,11 +92,11 @@ where
             tasks.spawn("refuse connection", refuse(stream, counted));
             continue;
         }
-        let stream = Stalling::new(stream, limits.write_patience);
+        let stream = Stalling::new(stream, limits.write_patience, counted);
         let connection = http1.serve_connection(TokioIo::new(stream), service.clone()).with_upgrades();
+        let mut connection = Box::pin(connection);
         let (stopping, cutting) = (stopping.clone(), cutting.clone());
         tasks.spawn("connection", async move {
-            let mut connection = std::pin::pin!(connection);
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
                 () = stopping.cancelled() => {
@@ -111,7 +111,6 @@ where
                 // A caller that left, or a port scan: nothing to act on.
                 tracing::debug!(code = "connection.broken", %error, "a connection ended early");
             }
-            drop(counted);
         });
     }
 }
@@ -137,11 +136,13 @@ struct Stalling {
     stream: TcpStream,
     patience: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
+    /// It counts as open until it is closed, also when it has become a WebSocket.
+    _counted: Counted,
 }
 
 impl Stalling {
-    fn new(stream: TcpStream, patience: Duration) -> Self {
-        Self { stream, patience, stalled: None }
+    fn new(stream: TcpStream, patience: Duration, counted: Counted) -> Self {
+        Self { stream, patience, stalled: None, _counted: counted }
     }
 
     fn judge<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {

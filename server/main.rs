@@ -15,6 +15,7 @@ mod grants;
 mod health;
 mod http;
 mod models;
+mod openapi;
 mod responses;
 mod routes;
 mod socket;
@@ -89,7 +90,7 @@ async fn serve() -> anyhow::Result<()> {
         let (routes, app) = (routes.clone(), Arc::clone(&sockets));
         async move {
             if socket::is_upgrade(&request) {
-                Ok::<_, Infallible>(socket::accept(app, request).await)
+                Ok::<_, Infallible>(Box::pin(socket::accept(app, request)).await)
             } else {
                 routes.call(request).await
             }

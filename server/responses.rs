@@ -34,7 +34,7 @@ pub async fn create(app: &Arc<App>, mut request: Request) -> Result<Response, Ap
         refused_early(app, &turn).await?;
         stream::sse(viewer, &app.config.server)
     } else if background {
-        crate::http::json(&app.engine.get(&who, &turn.id.to_string(), false).await?)
+        crate::http::json(&app.engine.accepted(&who, &turn).await?)
     } else {
         let watching = turn.live.watch();
         refused_early(app, &turn).await?;

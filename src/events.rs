@@ -7,5 +7,4 @@
 pub mod message;
 pub mod routes;
 pub mod state;
-pub mod switches;
 pub mod vault;

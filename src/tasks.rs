@@ -50,12 +50,13 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let guarded = async move {
+        // Adapters, not an async block: that would have room for the task twice, before and after its first poll.
+        let guarded = AssertUnwindSafe(task).catch_unwind().map(move |ended| {
             // What it said may quote a payload; where it stood is logged by the panic hook.
-            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+            if ended.is_err() {
                 tracing::error!(code = "tasks.panicked", task = name, "a background task panicked");
             }
-        };
+        });
         self.tracker.spawn(guarded.instrument(span));
     }
 
@@ -64,7 +65,7 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let stopping = self.stopping();
+        let (stopping, task) = (self.stopping(), Box::pin(task));
         self.spawn(name, async move {
             stopping.run_until_cancelled(task).await;
         });

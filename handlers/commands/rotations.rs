@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
+use colloquy::commands::Consent;
 use colloquy::database::audit::Actor;
 use colloquy::database::rotations::{self, LabelUse, Rotation};
 use colloquy::ids::RotationId;
@@ -59,6 +60,8 @@ pub struct Close {
     /// Why; kept in the audit trail.
     #[arg(long)]
     reason: Option<String>,
+    #[command(flatten)]
+    consent: Consent,
     #[command(flatten)]
     output: Output,
 }
@@ -161,10 +164,18 @@ fn table(uses: &[LabelUse], empty: &str) {
 
 async fn close(services: &Services, close: Close) -> anyhow::Result<ExitCode> {
     let client = services.database.client().await?;
+    let row = rotations::get(&client, close.id).await?;
+    let row = row.with_context(|| format!("there is no rotation {}", close.id))?;
+    if !close
+        .consent
+        .to(&format!("Closes the rotation of `{}`; nobody looks after it any more.", row.secret))?
+    {
+        return Ok(ExitCode::FAILURE);
+    }
     let name = super::actor();
     let actor = Actor { name: &name, reason: close.reason.as_deref() };
     let closed = rotations::close(&client, close.id, actor).await?;
-    ensure!(closed, "{} is closed already, or there is none", close.id);
+    ensure!(closed, "{} is closed already", close.id);
     if close.output.json {
         output::json(&serde_json::json!({ "rotation": close.id, "state": "closed" }))?;
     } else {

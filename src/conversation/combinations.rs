@@ -143,7 +143,7 @@ pub fn markdown() -> String {
         let answer = match (combination.refused(), combination.background, combination.stream) {
             (Some(rule), _, _) => format!("400 `{}` on `{}`", rule.code, rule.param),
             (None, true, true) => "stream; goes on when the client leaves".to_owned(),
-            (None, true, false) => "at once, `queued` or `in_progress`; fetched later".to_owned(),
+            (None, true, false) => "at once, `queued`; fetched later".to_owned(),
             (None, false, true) => "stream".to_owned(),
             (None, false, false) => "the whole response".to_owned(),
         };

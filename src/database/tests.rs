@@ -18,6 +18,7 @@ mod talk;
 mod talk_model;
 mod threads;
 mod tls;
+mod turn_ends;
 mod turn_log;
 mod turn_retries;
 mod turn_states;

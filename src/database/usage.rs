@@ -91,39 +91,67 @@ pub async fn settle(
     settlements: &[Settlement],
     budgeted: bool,
 ) -> Result<u64, DatabaseError> {
-    let settlements = each_once(settlements);
-    if settlements.is_empty() {
+    let rows = Settled::of(settlements);
+    if rows.is_empty() {
         return Ok(0);
     }
-    let attempts = Attempts::of(settlements.iter().map(|settlement| &settlement.attempt));
-    let tokens = |of: fn(&TokenUsage) -> u64| -> Vec<i64> {
-        settlements.iter().map(|one| i64::try_from(of(&one.usage)).unwrap_or(i64::MAX)).collect()
-    };
-    let reasons: Vec<&str> = settlements.iter().map(|one| one.reason.as_str()).collect();
-    let [input, cached, cache_written, output, reasoning] = [
-        tokens(|u| u.input),
-        tokens(|u| u.cached),
-        tokens(|u| u.cache_written),
-        tokens(|u| u.output),
-        tokens(|u| u.reasoning),
-    ];
-    let costs: Vec<Micros> = settlements.iter().map(|one| one.cost.max(0)).collect();
-    let estimated: Vec<bool> = settlements.iter().map(|one| one.estimated).collect();
-    let raw: Vec<Option<&serde_json::Value>> = settlements.iter().map(|one| one.raw.as_ref()).collect();
-    let mut params = attempts.params();
-    params.extend::<[Param<'_>; 9]>([
-        (&reasons, Type::TEXT_ARRAY),
-        (&input, Type::INT8_ARRAY),
-        (&cached, Type::INT8_ARRAY),
-        (&cache_written, Type::INT8_ARRAY),
-        (&output, Type::INT8_ARRAY),
-        (&reasoning, Type::INT8_ARRAY),
-        (&costs, Type::INT8_ARRAY),
-        (&estimated, Type::BOOL_ARRAY),
-        (&raw, Type::JSON_ARRAY),
-    ]);
-    let sql = if budgeted { SETTLE_BUDGETED } else { SETTLE };
-    client.query_one("usage.settle", sql, &params).await?.column::<i64>("written").map(i64::unsigned_abs)
+    let sql = format!("WITH {} SELECT count(*) AS written FROM written", settling(1, budgeted, "true"));
+    client
+        .query_one("usage.settle", &sql, &rows.params())
+        .await?
+        .column::<i64>("written")
+        .map(i64::unsigned_abs)
+}
+
+/// Settlements as columns, for the `unnest` of [`settling`].
+pub(super) struct Settled<'a> {
+    attempts: Attempts<'a>,
+    reasons: Vec<&'a str>,
+    /// Input, cached, cache written, output, reasoning.
+    tokens: [Vec<i64>; 5],
+    costs: Vec<Micros>,
+    estimated: Vec<bool>,
+    raw: Vec<Option<&'a serde_json::Value>>,
+}
+
+impl<'a> Settled<'a> {
+    pub fn of(settlements: &'a [Settlement]) -> Self {
+        let once = each_once(settlements);
+        let tokens = |of: fn(&TokenUsage) -> u64| -> Vec<i64> {
+            once.iter().map(|one| i64::try_from(of(&one.usage)).unwrap_or(i64::MAX)).collect()
+        };
+        Self {
+            attempts: Attempts::of(once.iter().map(|settlement| &settlement.attempt)),
+            reasons: once.iter().map(|one| one.reason.as_str()).collect(),
+            tokens: [
+                tokens(|u| u.input),
+                tokens(|u| u.cached),
+                tokens(|u| u.cache_written),
+                tokens(|u| u.output),
+                tokens(|u| u.reasoning),
+            ],
+            costs: once.iter().map(|one| one.cost.max(0)).collect(),
+            estimated: once.iter().map(|one| one.estimated).collect(),
+            raw: once.iter().map(|one| one.raw.as_ref()).collect(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.reasons.is_empty()
+    }
+
+    /// As many as [`TYPES`], in their order.
+    pub fn params(&self) -> Vec<Param<'_>> {
+        let mut params = self.attempts.params();
+        params.push((&self.reasons, Type::TEXT_ARRAY));
+        params.extend(self.tokens.iter().map(|tokens| (tokens as _, Type::INT8_ARRAY)));
+        params.extend::<[Param<'_>; 3]>([
+            (&self.costs, Type::INT8_ARRAY),
+            (&self.estimated, Type::BOOL_ARRAY),
+            (&self.raw, Type::JSON_ARRAY),
+        ]);
+        params
+    }
 }
 
 /// One settlement of each attempt, since no statement writes a row twice: the first, or one that knows better.
@@ -147,37 +175,102 @@ fn each_once(settlements: &[Settlement]) -> Vec<&Settlement> {
     once
 }
 
-macro_rules! given {
-    () => {
+/// Of the parameters of a settlement.
+const TYPES: [&str; 20] = [
+    "uuid",
+    "uuid",
+    "text",
+    "text",
+    "text",
+    "text",
+    "text",
+    "int8",
+    "uuid",
+    "date",
+    "timestamptz",
+    "text",
+    "int8",
+    "int8",
+    "int8",
+    "int8",
+    "int8",
+    "int8",
+    "bool",
+    "json",
+];
+
+/// The common table expressions that settle, the last of them `written`, with parameters from `$first` on. They change
+/// and lock nothing unless `condition` holds, which may refer to expressions before them.
+///
+/// Settled at the clock's time, not the transaction's beginning: it is compared with the time at which a slice was opened.
+pub(super) fn settling(first: usize, budgeted: bool, condition: &str) -> String {
+    let arrays: Vec<String> = (first..).zip(TYPES).map(|(nth, kind)| format!("${nth}::{kind}[]")).collect();
+    let arrays = arrays.join(", ");
+    let given = format!(
         "given AS (
-            SELECT * FROM unnest(
-                $1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int8[],
-                $9::uuid[], $10::date[], $11::timestamptz[], $12::text[], $13::int8[], $14::int8[], $15::int8[],
-                $16::int8[], $17::int8[], $18::int8[], $19::bool[], $20::json[])
+            SELECT * FROM unnest({arrays})
             AS row (id, response_id, owner, api_key, model, deployment, provider, reserved_micros, holder, day,
                     created_at, reason, input_tokens, cached_tokens, cache_written_tokens, output_tokens,
                     reasoning_tokens, cost_micros, estimated, raw)
+            WHERE {condition}
         )"
-    };
+    );
+    if !budgeted {
+        return format!("{given}, {}", written("holder", "given"));
+    }
+    let written = written("CASE WHEN id NOT IN (SELECT id FROM uncarried) THEN holder END", "fresh");
+    format!(
+        "{given}, known AS (
+            SELECT id, state, reason, cost_micros, holder FROM usage
+            WHERE id = ANY(${first}) AND {condition}
+            ORDER BY id FOR UPDATE
+        ), fresh AS (
+            SELECT given.*, CASE known.state WHEN 'settled' THEN known.cost_micros ELSE 0 END AS counted,
+                   -- Its cost is in the budgets already; a slice that carried it too would count it twice.
+                   coalesce(known.state = 'settled' AND known.holder IS NULL, false) AS direct
+            FROM given LEFT JOIN known ON known.id = given.id
+            WHERE known.id IS NULL OR known.state = 'open'
+               OR (known.reason = 'crashed' AND given.reason <> 'crashed')
+        ), carrying AS (
+            SELECT fresh.id, slices.scope
+            FROM fresh
+            CROSS JOIN LATERAL (VALUES ('owner', fresh.owner), ('key', fresh.api_key), ('total', ''))
+                AS of (scope, subject)
+            JOIN budget_slices slices ON slices.scope = of.scope AND slices.subject = of.subject
+                 AND slices.day = fresh.day AND slices.holder = fresh.holder AND NOT fresh.direct
+            FOR KEY SHARE OF slices
+        ), due AS (
+            SELECT fresh.id, budgets.scope, budgets.subject, budgets.day, fresh.cost_micros - fresh.counted AS cost,
+                   carrying.id IS NOT NULL AS carried
+            FROM fresh
+            CROSS JOIN LATERAL (VALUES ('owner', fresh.owner), ('key', fresh.api_key), ('total', ''))
+                AS of (scope, subject)
+            JOIN budgets ON budgets.scope = of.scope AND budgets.subject = of.subject AND budgets.day = fresh.day
+            LEFT JOIN carrying ON carrying.id = fresh.id AND carrying.scope = budgets.scope
+        ), uncarried AS (
+            SELECT DISTINCT id FROM due WHERE NOT carried
+        ), {written}, paid AS (
+            UPDATE budgets SET spent_micros = budgets.spent_micros + added.cost
+            FROM (SELECT due.scope, due.subject, due.day, sum(due.cost)::bigint AS cost
+                  FROM due JOIN uncarried ON uncarried.id = due.id JOIN written ON written.id = due.id
+                  GROUP BY due.scope, due.subject, due.day) AS added
+            WHERE budgets.scope = added.scope AND budgets.subject = added.subject AND budgets.day = added.day
+        )"
+    )
 }
 
-/// `$holder` is the row's holder, `$from` where the rows come from. Settled at the clock's time, not the transaction's
-/// beginning: it is compared with the time at which a slice was opened.
-macro_rules! written {
-    ($holder:literal, $from:literal) => {
-        concat!(
-            "written AS (
+/// `holder` is the row's holder, `from` where the rows come from.
+fn written(holder: &str, from: &str) -> String {
+    format!(
+        "written AS (
             INSERT INTO usage AS old (
                 id, response_id, owner, api_key, model, deployment, provider, reserved_micros, holder, day,
                 created_at, reason, input_tokens, cached_tokens, cache_written_tokens, output_tokens,
                 reasoning_tokens, cost_micros, estimated, raw, state, settled_at)
-            SELECT id, response_id, owner, api_key, model, deployment, provider, reserved_micros, ",
-            $holder,
-            ", day, created_at, reason, input_tokens, cached_tokens, cache_written_tokens, output_tokens,
+            SELECT id, response_id, owner, api_key, model, deployment, provider, reserved_micros, {holder}, day,
+                created_at, reason, input_tokens, cached_tokens, cache_written_tokens, output_tokens,
                 reasoning_tokens, cost_micros, estimated, raw, 'settled', clock_timestamp()
-            FROM ",
-            $from,
-            "
+            FROM {from}
             ON CONFLICT (id) DO UPDATE SET
                 holder = excluded.holder, deployment = excluded.deployment, provider = excluded.provider,
                 reason = excluded.reason, input_tokens = excluded.input_tokens,
@@ -188,51 +281,8 @@ macro_rules! written {
             WHERE old.state = 'open' OR (old.reason = 'crashed' AND excluded.reason <> 'crashed')
             RETURNING id
         )"
-        )
-    };
-}
-
-const SETTLE: &str =
-    concat!("WITH ", given!(), ", ", written!("holder", "given"), " SELECT count(*) AS written FROM written");
-
-const SETTLE_BUDGETED: &str = concat!(
-    "WITH ",
-    given!(),
-    ", known AS (
-        SELECT id, state, reason, cost_micros, holder FROM usage WHERE id = ANY($1) ORDER BY id FOR UPDATE
-    ), fresh AS (
-        SELECT given.*, CASE known.state WHEN 'settled' THEN known.cost_micros ELSE 0 END AS counted,
-               -- Its cost is in the budgets already; a slice that carried it too would count it twice.
-               coalesce(known.state = 'settled' AND known.holder IS NULL, false) AS direct
-        FROM given LEFT JOIN known ON known.id = given.id
-        WHERE known.id IS NULL OR known.state = 'open' OR (known.reason = 'crashed' AND given.reason <> 'crashed')
-    ), carrying AS (
-        SELECT fresh.id, slices.scope
-        FROM fresh
-        CROSS JOIN LATERAL (VALUES ('owner', fresh.owner), ('key', fresh.api_key), ('total', '')) AS of (scope, subject)
-        JOIN budget_slices slices ON slices.scope = of.scope AND slices.subject = of.subject
-             AND slices.day = fresh.day AND slices.holder = fresh.holder AND NOT fresh.direct
-        FOR KEY SHARE OF slices
-    ), due AS (
-        SELECT fresh.id, budgets.scope, budgets.subject, budgets.day, fresh.cost_micros - fresh.counted AS cost,
-               carrying.id IS NOT NULL AS carried
-        FROM fresh
-        CROSS JOIN LATERAL (VALUES ('owner', fresh.owner), ('key', fresh.api_key), ('total', '')) AS of (scope, subject)
-        JOIN budgets ON budgets.scope = of.scope AND budgets.subject = of.subject AND budgets.day = fresh.day
-        LEFT JOIN carrying ON carrying.id = fresh.id AND carrying.scope = budgets.scope
-    ), uncarried AS (
-        SELECT DISTINCT id FROM due WHERE NOT carried
-    ), ",
-    written!("CASE WHEN id NOT IN (SELECT id FROM uncarried) THEN holder END", "fresh"),
-    ", paid AS (
-        UPDATE budgets SET spent_micros = budgets.spent_micros + added.cost
-        FROM (SELECT due.scope, due.subject, due.day, sum(due.cost)::bigint AS cost
-              FROM due JOIN uncarried ON uncarried.id = due.id JOIN written ON written.id = due.id
-              GROUP BY due.scope, due.subject, due.day) AS added
-        WHERE budgets.scope = added.scope AND budgets.subject = added.subject AND budgets.day = added.day
     )
-    SELECT count(*) AS written FROM written"
-);
+}
 
 /// Open rows of processes that are no more, as settlements of what was set aside for them.
 pub async fn abandoned(

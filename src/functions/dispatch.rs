@@ -6,6 +6,7 @@ mod requests;
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
@@ -41,6 +42,7 @@ pub(super) struct Dispatch {
     started: Instant,
     request_body_limit: u64,
     discard_limit: Duration,
+    calls: Arc<AtomicU64>,
 }
 
 /// A request without its body.
@@ -121,12 +123,14 @@ impl Dispatch {
             started: options.started,
             request_body_limit: options.request_body_limit,
             discard_limit: options.discard_limit,
+            calls: Arc::clone(&options.calls),
         }
     }
 
     /// Envelope or request? The host posts envelopes to `/<function>`, without prefix; a caller's request can
     /// have that path too, and then the headers tell them apart.
     async fn call(&self, head: Head, body: BodyStream) -> Response {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         let named = head.path.strip_prefix('/').and_then(|name| self.functions.get(name));
         let posted = head.method == Method::POST && head.query.is_none();
         match named.map(|function| (function, &function.trigger)) {

@@ -1,4 +1,4 @@
-//! Dying with the host. The one place with `unsafe`.
+//! Dying with the host.
 //!
 //! The host is often killed without a chance to stop its handler, which would then keep the port and go on
 //! working under a host that has already started another.

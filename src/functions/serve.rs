@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -53,6 +54,8 @@ pub struct ServeOptions {
     pub discard_limit: Duration,
     /// How long running invocations get to finish once stopped. Default 10 s.
     pub drain: Duration,
+    /// Counts what was called, the host's pings left out; share it to see whether a burst of work is over.
+    pub calls: Arc<AtomicU64>,
     stop: BoxFuture<'static, ()>,
 }
 
@@ -73,6 +76,7 @@ impl ServeOptions {
             connection_limit: 4096,
             discard_limit: Duration::from_secs(5),
             drain: Duration::from_secs(10),
+            calls: Arc::default(),
             stop: std::future::pending().boxed(),
         }
     }

@@ -10,7 +10,7 @@
 //! let attempt = reservation.attempt(NewAttempt { .. });
 //! spend.open(&attempt);                                             // grouped, not awaited
 //! // … the provider answers …
-//! spend.settlement_statement(&transaction, &[settlement]).await?;   // a stored turn: with its finish
+//! turns::finish_and_settle(&client, &finish, &[settlement], …).await?; // a stored turn: with its finish
 //! reservation.charge(cost);                                         // what is left of it returns when it is dropped
 //! spend.settle(settlement);                                         // everything else: grouped, not awaited
 //! ```
@@ -223,17 +223,11 @@ impl Spend {
         }
     }
 
-    /// Writes the ends of attempts in the caller's transaction: one statement, none without tracking. Settling the same
-    /// attempt twice is settling it once.
-    pub async fn settlement_statement(
-        &self,
-        client: &impl Statements,
-        settlements: &[Settlement],
-    ) -> Result<(), DatabaseError> {
-        if self.inner.database.is_none() {
-            return Ok(());
-        }
-        crate::database::usage::settle(client, settlements, self.budgeted()).await.map(drop)
+    /// What of these ends of attempts is written with a stored turn's finish, see
+    /// [`finish_and_settle`](crate::database::turns::finish_and_settle): all, or none without tracking. And whether
+    /// budgets may apply.
+    pub fn settled_with_turn<'s>(&self, settlements: &'s [Settlement]) -> (&'s [Settlement], bool) {
+        if self.is_tracking() { (settlements, self.budgeted()) } else { (&[], false) }
     }
 
     /// Settles what a turn's former process left open as what was set aside for it, for whoever took the turn over. That

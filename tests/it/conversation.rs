@@ -5,6 +5,7 @@ mod background;
 mod chat;
 mod compaction;
 mod conformance;
+mod held;
 mod lasting;
 mod logprobs;
 mod retraction;

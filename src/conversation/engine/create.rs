@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::input::{OwnItem, check_outputs, entries, title};
+use super::input::{OwnItem, check_outputs, conversation_id, entries, title};
 use super::jobs::ForJob;
 use super::past::fitting;
 use super::paying::Paying;
@@ -82,6 +82,7 @@ impl Engine {
         if let Some(turn) = self.first_try(who, &request, &call).await? {
             return Ok(turn);
         }
+        self.permit_turn(who, &alias, &request, &call).await?;
         let unwatched = self.unwatched(&request)?;
         let input = entries(request.input.take())?;
         let request = Arc::new(request);
@@ -217,10 +218,7 @@ impl Engine {
             }
             Anchor::Response(parsed.ok_or_else(|| no_previous(id))?)
         } else if let Some(conversation) = &request.conversation {
-            let id = conversation.id();
-            Anchor::Conversation(
-                id.parse().map_err(|_| ApiError::not_found("Conversation", id).on("conversation"))?,
-            )
+            Anchor::Conversation(conversation_id(conversation.id())?)
         } else {
             return Ok(Before { window: None, items: Vec::new() });
         };

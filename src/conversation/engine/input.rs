@@ -8,6 +8,7 @@ use super::past::parse_item;
 use super::{Engine, away};
 use crate::access::Principal;
 use crate::database::threads::{self, NewItem};
+use crate::ids::ConversationId;
 use crate::openresponses::{
     ApiError, ContentPart, Input, Item, ItemStatus, Message, Resolved, Role, excerpt,
 };
@@ -182,4 +183,16 @@ pub(super) fn title(own: &[OwnItem]) -> Option<String> {
     let short: String = line.chars().take(LONGEST).collect();
     let whole_words = short.rsplit_once(' ').map_or(short.as_str(), |(words, _)| words);
     Some(format!("{whole_words} …"))
+}
+
+/// What is no id at all is the request's mistake, as OpenAI has it; what is one of nothing is not found.
+pub(super) fn conversation_id(id: &str) -> Result<ConversationId, ApiError> {
+    id.parse().map_err(|_| {
+        if id.starts_with(ConversationId::PREFIX) {
+            return ApiError::not_found("Conversation", id).on("conversation");
+        }
+        let (id, prefix) = (excerpt(id), ConversationId::PREFIX);
+        let message = format!("Invalid 'conversation': '{id}'. Expected an ID that begins with '{prefix}_'.");
+        ApiError::invalid_value("conversation", message)
+    })
 }

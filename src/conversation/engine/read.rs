@@ -33,6 +33,15 @@ pub struct Followed {
 }
 
 impl Engine {
+    /// What is answered at once to whoever asked for a turn in the background: that it is queued, however far it has come
+    /// by then; or how it stands, if an earlier try of the same request began it.
+    pub async fn accepted(&self, who: &Principal, turn: &Turn) -> Result<Response, ApiError> {
+        if turn.take_unanswered() {
+            return Ok(Response { status: ResponseStatus::Queued, ..turn.begun.clone() });
+        }
+        self.get(who, &turn.id.to_string(), false).await
+    }
+
     /// The response as it stands.
     pub async fn get(&self, who: &Principal, id: &str, show_encrypted: bool) -> Result<Response, ApiError> {
         let parsed = parse_id(id)?;

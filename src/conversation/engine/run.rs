@@ -51,7 +51,7 @@ impl Engine {
                     Outcome::Failed(error) => Some(error.to_api()),
                     _ => None,
                 };
-                let mut end = std::pin::pin!(engine.end(&turn, outcome, paying));
+                let mut end = Box::pin(engine.end(&turn, outcome, paying));
                 let mut stored = false;
                 if let Some(error) = failure.clone() {
                     turn.set_failure(error);
@@ -87,7 +87,8 @@ impl Engine {
         let mut limits = paying.limits(&self.0.spend);
         limits.deadline = turn.until.map(Into::into);
         let cancel = limits.cancel.clone();
-        let mut opening = std::pin::pin!(self.0.router.open(alias, request, limits));
+        // Boxed like the end: a turn that streams has no room for how it began.
+        let mut opening = Box::pin(self.0.router.open(alias, request, limits));
         let opened = tokio::select! {
             biased;
             reason = stop.as_mut() => {
@@ -98,6 +99,7 @@ impl Engine {
             }
             opened = opening.as_mut() => opened,
         };
+        drop(opening);
         let mut stream = match opened.result {
             Ok(stream) => stream,
             Err(error) => {
@@ -274,17 +276,13 @@ impl Engine {
         loop {
             let stored = async {
                 let mut client = self.0.database.client().await?;
-                let settles = !rows.is_empty() && self.0.spend.is_tracking();
-                let retracted = turn.live.is_retracted();
-                if !settles && !retracted {
-                    return turns::finish(&client, &finish).await;
+                let (rows, budgeted) = self.0.spend.settled_with_turn(rows);
+                if !turn.live.is_retracted() {
+                    return turns::finish_and_settle(&client, &finish, rows, budgeted).await;
                 }
                 let transaction = client.transaction().await?;
-                let ended = turns::finish(&transaction, &finish).await?;
-                if settles && !matches!(ended, Ended::Lost | Ended::LogShort) {
-                    self.0.spend.settlement_statement(&transaction, rows).await?;
-                }
-                if retracted && matches!(ended, Ended::As { .. }) {
+                let ended = turns::finish_and_settle(&transaction, &finish, rows, budgeted).await?;
+                if matches!(ended, Ended::As { .. }) {
                     scrub_log(&transaction, turn).await?;
                 }
                 transaction.commit().await?;

@@ -73,6 +73,8 @@ pub struct Turn {
     /// The log refuses the turn for another reason than an outage; nobody waits for it any more.
     pub(super) unloggable: AtomicBool,
     viewed: AtomicBool,
+    /// It was begun by a request that has not been answered yet.
+    unanswered: AtomicBool,
     failure: OnceLock<ApiError>,
     /// For its conversation, should that have none yet.
     pub(super) title: Option<String>,
@@ -156,6 +158,7 @@ impl Turn {
             unlogged: AtomicBool::new(false),
             unloggable: AtomicBool::new(false),
             viewed: AtomicBool::new(false),
+            unanswered: AtomicBool::new(false),
             failure: OnceLock::new(),
             title,
             context,
@@ -195,6 +198,12 @@ impl Turn {
     /// Says when the turn was asked for, a little before it began.
     pub(super) fn set_asked(&self, at: Instant) {
         self.asked.get_or_init(|| at);
+        self.unanswered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this answers the request that began the turn: once, and not where the turn was only found again.
+    pub(super) fn take_unanswered(&self) -> bool {
+        self.unanswered.swap(false, Ordering::Relaxed)
     }
 
     /// Says that a piece of the answer is shown.

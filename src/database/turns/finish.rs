@@ -1,7 +1,9 @@
 //! The last commit of a turn.
 
 use super::*;
+use crate::database::usage;
 use crate::ids::CallbackId;
+use crate::llm::spend::Settlement;
 
 /// How a turn ended.
 #[derive(Clone, Debug)]
@@ -29,6 +31,9 @@ pub struct Finish<'a> {
     pub parts: i32,
 }
 
+/// Parameters of a finish, without settlements.
+const PARAMS: usize = 19;
+
 /// What finishing came to. `callback`: the row that tells of it, if somebody is to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -47,6 +52,17 @@ pub enum Ended {
 /// tells of it. One statement, which may stand in a [`Transaction`](crate::database::Transaction) with others. Output of
 /// a turn that was deleted meanwhile is not kept.
 pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<Ended, DatabaseError> {
+    finish_and_settle(client, finish, &[], false).await
+}
+
+/// The same together with the ends of the turn's attempts, see [`usage::settle`]: both last or neither, in the one
+/// statement. Nothing is settled of a turn that is lost or not ended.
+pub async fn finish_and_settle(
+    client: &impl Statements,
+    finish: &Finish<'_>,
+    settlements: &[Settlement],
+    budgeted: bool,
+) -> Result<Ended, DatabaseError> {
     let drop_input = if finish.drop_failed_input && finish.state == ResponseStatus::Failed {
         ", dropped AS (
             DELETE FROM items i USING turn
@@ -72,6 +88,21 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
         "deleted_at IS NULL"
     } else {
         "deleted_at IS NULL AND cancel_requested_at IS NOT NULL"
+    };
+    let settled = usage::Settled::of(settlements);
+    let settling = if settled.is_empty() {
+        String::new()
+    } else {
+        // The turn's row is locked before any of the account, as by whoever takes it over. What had ended before is
+        // settled again, which changes nothing unless it was not.
+        let settling = usage::settling(PARAMS + 1, budgeted, "EXISTS (SELECT FROM ended)");
+        format!(
+            ", ended AS MATERIALIZED (
+                SELECT id FROM turn
+                UNION ALL
+                SELECT id FROM responses WHERE id = $1 AND epoch = $2 AND state NOT IN ('queued', 'in_progress')
+            ), {settling}"
+        )
     };
     let sql = format!(
         "WITH turn AS (
@@ -112,7 +143,7 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
             FROM turn, grown, unnest($10::uuid[], $11::text[], $12::text[], $13::int4[], $14::int8[], $15::text[])
                 WITH ORDINALITY AS i (id, kind, role, tokens, tokens_before, data, nth)
             WHERE turn.output_to >= turn.output_from
-        ){drop_input}
+        ){drop_input}{settling}
         SELECT state, completed_at, true AS now, (SELECT id FROM told) AS callback FROM turn
         UNION ALL
         SELECT state, completed_at, false, (SELECT id FROM callbacks WHERE response_id = $1) FROM responses
@@ -125,7 +156,7 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
     // PostgreSQL takes no NUL in text.
     let title = finish.title.map(|title| title.replace('\0', "\u{fffd}"));
     let callback = Uuid::now_v7();
-    let params: [Param<'_>; 19] = [
+    let own: [Param<'_>; PARAMS] = [
         (&finish.held.response.0, Type::UUID),
         (&finish.held.epoch, Type::INT8),
         (&state, Type::TEXT),
@@ -146,6 +177,10 @@ pub async fn finish(client: &impl Statements, finish: &Finish<'_>) -> Result<End
         (&finish.trace_parent, Type::TEXT),
         (&finish.parts, Type::INT4),
     ];
+    let mut params = Vec::from(own);
+    if !settled.is_empty() {
+        params.extend(settled.params());
+    }
     let Some(row) = client.query_opt("turns.finish", &sql, &params).await? else { return Ok(Ended::Lost) };
     let state = status(row.column("state")?)?;
     if !state.is_final() {

@@ -190,7 +190,7 @@ async fn background_and_cancelled_turns_fit_the_contract() {
     let ask = json!({ "model": "demo", "input": "Say hello.", "background": true });
     let (status, begun) = fixture.server.post("/v1/responses", ask).await;
     fixture.contract.resource(&begun);
-    assert_eq!((status, &begun["background"]), (200, &json!(true)));
+    assert_eq!((status, &begun["background"], &begun["status"]), (200, &json!(true), &json!("queued")));
     let path = format!("/v1/responses/{}", begun["id"].as_str().expect("an id"));
     let mut ended = Value::Null;
     eventually("its end", SOON, async || {
@@ -210,6 +210,42 @@ async fn background_and_cancelled_turns_fit_the_contract() {
     let replay = fixture.server.client().get(fixture.server.url(&format!("{path}?stream=true")));
     let replay = replay.bearer_auth(API_KEY).send().await.expect("an answer").text().await.expect("a stream");
     assert_eq!(fixture.contract.stream(&events(&replay)), cancelled);
+
+    let ask = json!({ "model": "demo", "input": "Say hello.", "background": true, "stream": true });
+    let url = fixture.server.url("/v1/responses");
+    let streamed =
+        fixture.server.client().post(url).bearer_auth(API_KEY).json(&ask).send().await.expect("an answer");
+    let streamed = events(&streamed.text().await.expect("a stream"));
+    assert_eq!(fixture.contract.stream(&streamed)["status"], "completed");
+    let first: Vec<_> =
+        streamed[..3].iter().map(|event| (&event["type"], &event["response"]["status"])).collect();
+    let lifecycle = [
+        (&json!("response.created"), &json!("queued")),
+        (&json!("response.queued"), &json!("queued")),
+        (&json!("response.in_progress"), &json!("in_progress")),
+    ];
+    assert_eq!(first, lifecycle);
+}
+
+/// However far the turn is when its caller is answered: it is told what every caller is told. Only who asks again, or for
+/// the same once more, learns how it stands.
+#[tokio::test]
+async fn a_background_turn_is_queued_when_it_is_accepted() {
+    let fixture = Fixture::start().await;
+    let begin = async |key: String| {
+        let url = fixture.server.url("/v1/responses");
+        let ask = json!({ "model": "demo", "input": "Hi", "background": true });
+        let asking = fixture.server.client().post(url).bearer_auth(API_KEY).header("idempotency-key", key);
+        asking.json(&ask).send().await.expect("an answer").json::<Value>().await.expect("a response")
+    };
+    for nth in 0..20 {
+        assert_eq!(begin(format!("key-{nth}")).await["status"], "queued");
+    }
+    let first = begin("again".to_owned()).await;
+    let path = format!("/v1/responses/{}", first["id"].as_str().expect("an id"));
+    eventually("its end", SOON, async || fixture.server.read(&path).await.1["status"] == "completed").await;
+    let again = begin("again".to_owned()).await;
+    assert_eq!((&again["id"], &again["status"]), (&first["id"], &json!("completed")), "{again}");
 }
 
 /// What failed in a conversation leaves no items there, and the next turn takes their places: the failed one must not
@@ -237,4 +273,16 @@ async fn a_turn_that_failed_in_a_conversation_keeps_what_it_said() {
         Some(2),
         "one question, one answer"
     );
+}
+
+/// What cannot be an id is the request's mistake; what could be one and is nobody's is not found.
+#[tokio::test]
+async fn a_conversation_that_is_none_is_refused_as_openai_refuses_it() {
+    let fixture = Fixture::start().await;
+    let nobodys = "conv_01890a5d-ac96-774b-bcce-b302099a8057";
+    for (id, status) in [("my conversation", 400), ("conv_x", 404), (nobodys, 404)] {
+        let ask = json!({ "model": "demo", "input": "Hi", "conversation": id });
+        let (refused, error) = fixture.server.post("/v1/responses", ask).await;
+        assert_eq!((refused, &error["error"]["param"]), (status, &json!("conversation")), "{id}: {error}");
+    }
 }

@@ -8,7 +8,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::support::server::{API_KEY, Server};
-use crate::support::{SOON, TestDatabase, TestStorage};
+use crate::support::{SOON, TestDatabase, TestStorage, eventually};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -24,7 +24,7 @@ async fn connect(server: &Server, headers: &[(&'static str, &str)]) -> Result<So
     }
 }
 
-async fn open(server: &Server) -> Socket {
+pub async fn open(server: &Server) -> Socket {
     connect(server, &[("authorization", &format!("Bearer {API_KEY}"))]).await.unwrap()
 }
 
@@ -202,4 +202,24 @@ async fn idle_connections_are_pinged() {
     let mut socket = open(&server).await;
     let message = tokio::time::timeout(SOON, socket.next()).await.unwrap();
     assert!(matches!(message, Some(Ok(Message::Ping(_)))), "{message:?}");
+}
+
+/// Upgraded connections are the server's own from the handshake on; they must not be free of its limit.
+#[tokio::test]
+async fn a_socket_counts_as_a_connection_until_it_is_closed() {
+    let (_database, server) = server().await;
+    let open_now = async || {
+        let (status, told) = server.read("/health/status").await;
+        assert_eq!(status, 200, "{told}");
+        told["connections"]["open"].as_u64().expect("a number")
+    };
+    let before = open_now().await;
+    let mut sockets = Vec::new();
+    for _ in 0..10 {
+        sockets.push(open(&server).await);
+    }
+    let with_sockets = open_now().await;
+    assert!(with_sockets >= before + 9, "{before}, then {with_sockets}");
+    drop(sockets);
+    eventually("the sockets to be gone", SOON, async || open_now().await <= before + 1).await;
 }

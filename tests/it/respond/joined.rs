@@ -99,7 +99,7 @@ async fn letter_is_replayed(crm: &Crm) {
     let id = letter["id"].as_str().unwrap();
     let shown = crm.app.json(&["dead-letters", "show", id, "--json"]).await;
     assert_eq!(shown["reason_code"], "provider_refused_request");
-    let replay = crm.app.command(&["dead-letters", "replay", id, "--reason", "mended"]).await;
+    let replay = crm.app.command(&["dead-letters", "replay", "--yes", id, "--reason", "mended"]).await;
     assert!(replay.status.success(), "{}", String::from_utf8_lossy(&replay.stderr));
     crm.told(8).await;
     assert!(crm.dead_letters(0).await.is_empty());

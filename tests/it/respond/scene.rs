@@ -55,7 +55,7 @@ async fn a_replayed_event_is_answered_anew_under_an_id_of_its_own() {
     crm.post("feedback.create", &[record("r1", "One.")]).await;
     let first = crm.told(1).await.remove(0);
     let event = first["event"]["id"].as_str().unwrap();
-    crm.app.json(&["events", "replay", event, "--json"]).await;
+    crm.app.json(&["events", "replay", "--yes", event, "--json"]).await;
     let second = crm.told(2).await.remove(1);
     assert_eq!((&first["event"]["run"], &second["event"]["run"]), (&json!(1), &json!(2)));
     assert_ne!(first["id"], second["id"]);
