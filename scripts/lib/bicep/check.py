@@ -29,8 +29,9 @@ def types(root: Path) -> schema.Types:
     raise Missing(f"no resource types at {places[0]} (COLLOQUY_BICEP_TYPES): types, versions, properties and values are not checked")
 
 
-def check(folder: Path, root: Path, known: schema.Types | None, ours: bool = True) -> list[Finding]:
-    """Everything wrong with the templates in `folder`; `root` has the project's docs and sources."""
+def check(folder: Path, root: Path, known: schema.Types | None, only: set[str] | None = None) -> list[Finding]:
+    """Everything wrong with the templates in `folder`; `root` has the project's docs and sources. `only`: the environments to
+    work out, all if there is none."""
     parse = syntax.parser()
     paths = sorted([*folder.rglob("*.bicep"), *folder.rglob("*.bicepparam")])
     files = {}
@@ -55,11 +56,10 @@ def check(folder: Path, root: Path, known: schema.Types | None, ours: bool = Tru
             found += walk.findings
     if any(finding.rule in ("names", "modules") for finding in found):
         return unique(found)
-    settings = rules.Settings(folder, root) if ours else None
-    if settings is not None:
-        found += settings.findings() + table(folder, root)
+    settings = rules.Settings(folder, root)
+    found += settings.findings() + table(folder, root)
     for path, file in files.items():
-        if path.suffix != ".bicepparam":
+        if path.suffix != ".bicepparam" or (only is not None and path.stem not in only):
             continue
         world = evaluate.world(files, file)
         found += world.findings
@@ -67,9 +67,7 @@ def check(folder: Path, root: Path, known: schema.Types | None, ours: bool = Tru
             for made in world.resources:
                 schema.body(known, made, lambda at, rule, message, made=made: found.append(
                     Finding(made.file.name, rules.line_of(made, at.partition(".")[2].replace("[]", "")), rule, f"[{path.stem}] {message}")))
-        if settings is not None:
-            found += rules.Rules(world, file, settings).check()
-            found += alerts(world, root)
+        found += rules.Rules(world, file, settings).check() + alerts(world, root)
     return unique(found)
 
 

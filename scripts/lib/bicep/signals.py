@@ -1,6 +1,7 @@
 """The table of signals (src/telemetry/metrics/signals/rows.rs) as `function-handlers signals --json` prints it, read from the
 source: infrastructure is checked without building anything."""
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -23,6 +24,7 @@ def number(text: str):
     return int(value) if value.is_integer() else value
 
 
+@functools.cache
 def read(root: Path) -> dict:
     """`{"metrics": […], "signals": […]}` of the sources below `root`."""
     folder = root / "src" / "telemetry" / "metrics"

@@ -333,5 +333,14 @@ def line(node) -> int:
     return node.start_point[0] + 1
 
 
+# What was read already, by path and text: the tests change one file of many, and read them all again each time.
+_READ: dict[tuple[Path, str, str], File] = {}
+
+
 def read(parse, path: Path, name: str) -> File:
-    return Reader(parse, path, name).read()
+    key = (path, name, path.read_text())
+    if key not in _READ:
+        _READ[key] = Reader(parse, path, name).read()
+    for declaration in _READ[key].declarations.values():
+        declaration.used = False
+    return _READ[key]
