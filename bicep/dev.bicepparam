@@ -1,0 +1,64 @@
+// Small and open: no network of its own, one of everything. What differs between subscriptions comes from the environment.
+using 'main.bicep'
+
+param environmentName = 'dev'
+param project = 'colloquy'
+param location = readEnvironmentVariable('AZURE_LOCATION', 'westeurope')
+param owner = readEnvironmentVariable('COLLOQUY_OWNER')
+param pipelinePrincipalId = readEnvironmentVariable('COLLOQUY_PIPELINE_PRINCIPAL_ID', '')
+param breakGlassGroupId = readEnvironmentVariable('COLLOQUY_BREAK_GLASS_GROUP_ID', '')
+param databaseAdministratorId = readEnvironmentVariable('COLLOQUY_DATABASE_ADMINISTRATOR_ID')
+param databaseAdministratorName = readEnvironmentVariable('COLLOQUY_DATABASE_ADMINISTRATOR_NAME')
+param mailAddresses = split(readEnvironmentVariable('COLLOQUY_MAIL_ADDRESSES'), ',')
+param chatWebhook = readEnvironmentVariable('COLLOQUY_CHAT_WEBHOOK', '')
+param pageWebhook = readEnvironmentVariable('COLLOQUY_PAGE_WEBHOOK', '')
+param developersGroupId = readEnvironmentVariable('COLLOQUY_DEVELOPERS_GROUP_ID', '')
+
+param privateNetwork = false
+param telemetryDailyGb = 1
+param purgeProtection = false
+
+// Burstable: no PgBouncer. max_connections 859, 15 of them reserved.
+param databaseSku = 'Standard_B2ms'
+param databaseTier = 'Burstable'
+param databaseConnections = 844
+param databaseBackupDays = 7
+
+param storageSku = 'Standard_LRS'
+param redis = false
+param models = false
+
+param serverSku = 'B1'
+param serverPoolSize = 10
+param corsOrigins = [
+  '*'
+]
+param handlersSecrets = {
+  AUTH_API_KEYS: 'auth-api-keys'
+  ENCRYPTION_KEY: 'encryption-key'
+  CALLBACK_SECRET_CONSUMER: 'callback-consumer'
+  WEBHOOK_SECRET_STRIPE: 'webhook-stripe'
+  WEBHOOK_SECRET_CLERK: 'webhook-clerk'
+  WEBHOOK_SECRET_GITHUB: 'webhook-github'
+  WEBHOOK_SECRET_CRM: 'webhook-crm'
+  WEBHOOK_SECRET_EVENT_GRID: 'webhook-event-grid'
+  WEBHOOK_SECRET_AZURE_MONITOR: 'webhook-azure-monitor'
+  WEBHOOK_SECRET_AZURE_DEVOPS: 'webhook-azure-devops'
+  WEBHOOK_SECRET_SAILPOINT: 'webhook-sailpoint'
+  WEBHOOK_SECRET_RUNPOD: 'webhook-runpod'
+  WEBHOOK_SECRET_INTERNAL: 'webhook-internal'
+  WEBHOOK_SECRET_PIPELINE: 'webhook-pipeline'
+  WEBHOOK_SECRET_LEGACY: 'webhook-legacy'
+}
+param serverSecrets = {
+  AUTH_API_KEYS: 'auth-api-keys'
+}
+// What colloquy.toml asks for as ${NAME}.
+param structureSettings = {
+  CONSUMER_URL: readEnvironmentVariable('COLLOQUY_CONSUMER_URL')
+}
+param logLevel = 'info,colloquy=debug'
+
+param alerts = false
+param budgetAmount = 150
+param budgetStart = '2026-12-01'

@@ -1,0 +1,1 @@
+"""What scripts/check-bicep does: see check.py."""

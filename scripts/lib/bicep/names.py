@@ -1,0 +1,171 @@
+"""Names: what is used is declared, what is declared is used, and files agree about parameters and outputs."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .evaluate import FUNCTIONS, FURTHER
+from .schema import basic, declared, near
+from .syntax import Declaration, File, Finding, Node
+
+FUNCTION_NAMES = set(FUNCTIONS) | FURTHER
+KEPT = {"parent", "scope", "dependsOn", "name", "params", "identity"}
+
+
+@dataclass
+class Names:
+    files: dict[Path, File]
+    file: File
+    findings: list[Finding] = field(default_factory=list)
+
+    def find(self, rule: str, line: int, message: str) -> None:
+        self.findings.append(Finding(self.file.name, line, rule, message))
+
+    def check(self) -> None:
+        for name, (path, _, line) in self.file.imports.items():
+            other = self.files.get((self.file.path.parent / path).resolve())
+            found = other.declarations.get(name) if other else None
+            if found is None or "export" not in found.decorators:
+                self.find("names", line, f"{path} exports no {name}")
+        everything = [*self.file.declarations.values(), *self.file.outputs.values()]
+        for declaration in everything:
+            self.described(declaration)
+            if declaration.type is not None:
+                self.types(declaration)
+            for node in filter(None, (declaration.value, declaration.condition)):
+                local = set(declaration.loop.value) if declaration.loop else set()
+                if declaration.kind == "func":
+                    local = set(declaration.parameters)
+                self.walk(node, local)
+            if declaration.loop is not None:
+                self.walk(declaration.loop.parts[0], set())
+            if declaration.kind == "module":
+                self.module(declaration)
+        for declaration in self.file.declarations.values():
+            if declaration.kind in ("param", "var") and not declaration.used and not self.file.using:
+                self.find("unused", declaration.line, f"nothing uses the {declaration.kind} {declaration.name}")
+
+    def described(self, declaration: Declaration) -> None:
+        if declaration.kind in ("param", "output", "type") and not self.file.using:
+            call = declaration.decorators.get("description")
+            text = call.parts[1].value if call is not None and len(call.parts) > 1 else ""
+            if not text or not str(text).strip():
+                self.find("described", declaration.line, f"the {declaration.kind} {declaration.name} has no @description")
+        if declaration.kind == "output" and declaration.type is None:
+            self.find("described", declaration.line, f"the output {declaration.name} has no type")
+
+    def types(self, declaration: Declaration) -> None:
+        text = str(declaration.type.value).rstrip("?").removesuffix("[]")
+        if text.isidentifier() and text not in ("string", "int", "bool", "object", "array"):
+            known = self.file.declarations.get(text)
+            if text not in self.file.imports and (known is None or known.kind != "type"):
+                self.find("names", declaration.line, f"there is no type {text}")
+        found, wanted = basic(declaration.value) if declaration.value and declaration.kind in ("param", "output") else "", declared(declaration)
+        if found and wanted and found != wanted:
+            self.find("value", declaration.line, f"{declaration.name} is declared {wanted} and is {found}")
+
+    def walk(self, node: Node, local: set[str]) -> None:
+        match node.kind:
+            case "name":
+                if node.value in local:
+                    return
+                known = self.file.declarations.get(str(node.value))
+                if known is None:
+                    self.find("names", node.line, f"there is no {node.value}{near(str(node.value), self.file.declarations)}")
+                else:
+                    known.used = True
+                return
+            case "call":
+                owner, *arguments = node.parts
+                if owner is not None and not (owner.kind == "name" and owner.value in ("az", "sys")):
+                    self.walk(owner, local)
+                elif owner is None and node.value not in FUNCTION_NAMES and not self.is_function(str(node.value)):
+                    self.find("names", node.line, f"there is no function {node.value}{near(str(node.value), FUNCTION_NAMES)}")
+                for argument in arguments:
+                    self.walk(argument, local)
+                return
+            case "lambda":
+                self.walk(node.parts[0], local | set(node.value))
+                return
+            case "for":
+                self.walk(node.parts[0], local)
+                self.walk(node.parts[1], local | set(node.value))
+                return
+            case "object":
+                for item in node.parts:
+                    if isinstance(item.key, Node):
+                        self.walk(item.key, local)
+                    self.walk(item.value, local)
+                return
+            case "member":
+                self.outputs(node)
+        for part in node.parts:
+            if isinstance(part, Node):
+                self.walk(part, local)
+
+    def is_function(self, name: str) -> bool:
+        known = self.file.declarations.get(name)
+        return known is not None and known.kind == "func"
+
+    def outputs(self, node: Node) -> None:
+        """`module.outputs.name`: whether that module has it."""
+        owner = node.parts[0]
+        if not (owner.kind == "member" and owner.value == "outputs"):
+            return
+        base = owner.parts[0]
+        while base.kind == "index":
+            base = base.parts[0]
+        module = self.file.declarations.get(str(base.value)) if base.kind == "name" else None
+        if module is None or module.kind != "module":
+            return
+        other = self.files.get((self.file.path.parent / module.target).resolve())
+        if other is not None and node.value not in other.outputs:
+            self.find("outputs", node.line, f"{module.target} has no output {node.value}{near(str(node.value), other.outputs)}")
+
+    def module(self, declaration: Declaration) -> None:
+        other = self.files.get((self.file.path.parent / declaration.target).resolve())
+        if other is None:
+            self.find("modules", declaration.line, f"there is no {declaration.target}")
+            return
+        stated = {item.key: item for item in declaration.value.parts if isinstance(item.key, str)}
+        for name, item in stated.items():
+            if name not in KEPT:
+                self.find("property", item.line, f"a module has no property {name}{near(name, KEPT)}")
+        if self.file.scope != other.scope and "scope" not in stated:
+            self.find("nesting", declaration.line, f"{declaration.target} is for a {other.scope}: give it a `scope`")
+        given = {}
+        if "params" in stated and stated["params"].value.kind == "object":
+            given = {item.key: item for item in stated["params"].value.parts if isinstance(item.key, str)}
+        parameters = {parameter.name: parameter for parameter in other.of("param")}
+        for name, item in given.items():
+            parameter = parameters.get(name)
+            if parameter is None:
+                self.find("parameters", item.line, f"{declaration.target} has no parameter {name}{near(name, parameters)}")
+                continue
+            found, wanted = self.kind(item.value), declared(parameter)
+            if found and wanted and found != wanted:
+                self.find("parameters", item.line, f"{name} of {declaration.target} is {wanted}, not {found}")
+        for name, parameter in parameters.items():
+            if name not in given and parameter.value is None and not str(parameter.type.value if parameter.type else "").endswith("?"):
+                self.find("parameters", declaration.line, f"{declaration.target} needs the parameter {name}")
+
+    def kind(self, node: Node) -> str:
+        if node.kind == "name":
+            known = self.file.declarations.get(str(node.value))
+            if known is not None:
+                return declared(known) if known.kind == "param" else basic(known.value) if known.kind == "var" else ""
+        return basic(node)
+
+
+def parameter_file(file: File, template: File | None) -> list[Finding]:
+    """Types of what a parameter file states; the evaluator sees to names and limits."""
+    found = []
+    for stated in file.of("var"):
+        parameter = template.declarations.get(stated.name) if template else None
+        if parameter is None or parameter.kind != "param":
+            continue
+        given, wanted = basic(stated.value), declared(parameter)
+        if given and wanted and given != wanted:
+            found.append(Finding(file.name, stated.line, "parameters", f"{stated.name} is {wanted}, not {given}"))
+    return found
+
+

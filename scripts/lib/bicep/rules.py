@@ -1,0 +1,373 @@
+"""Our own rules, about what each parameter file makes of the templates (ARCHITECTURE.md, requirements K1 to K9)."""
+
+import json
+import re
+from pathlib import Path
+
+from .evaluate import Deployed, World
+from .syntax import File, Finding, Node
+
+# Built-in roles that may be given, by what Azure calls them. Whatever else stands in a role assignment is a mistake, or
+# is to be thought about and added here.
+ROLES = {
+    "b7e6dc6d-f1e8-4753-8033-0f276bb0955b": "Storage Blob Data Owner",
+    "ba92f5b4-2d11-453d-a403-e96b0029c9fe": "Storage Blob Data Contributor",
+    "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1": "Storage Blob Data Reader",
+    "974c5e8b-45b9-4653-ba55-5f855dd0fb88": "Storage Queue Data Contributor",
+    "8a0f0c08-91a1-4084-bc3d-661d67233fed": "Storage Queue Data Message Processor",
+    "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a": "Storage Queue Data Message Sender",
+    "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3": "Storage Table Data Contributor",
+    "4633458b-17de-408a-b874-0445c86b69e6": "Key Vault Secrets User",
+    "00482a5a-887f-4fb3-b363-3b7fe8e74483": "Key Vault Administrator",
+    "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd": "Cognitive Services OpenAI User",
+    "3913510d-42f4-4e42-8a64-420c390055eb": "Monitoring Metrics Publisher",
+}
+OFFICER = "b86a8fe4-44ce-4948-aee5-eccb2c155cd7"
+ADMINISTRATOR = "00482a5a-887f-4fb3-b363-3b7fe8e74483"
+
+# Types without tags of their own: parts of something that has them, or nothing that costs.
+UNTAGGED = {"Microsoft.Authorization/roleAssignments", "Microsoft.Insights/diagnosticSettings", "Microsoft.Consumption/budgets"}
+TAGS = ("owner", "environment", "project")
+TAGGED_CHILDREN = {"Microsoft.Web/sites/slots", "Microsoft.Cdn/profiles/afdEndpoints"}
+# Types that Azure takes diagnostics of, and that must send them.
+DIAGNOSED = {
+    "Microsoft.KeyVault/vaults", "Microsoft.Storage/storageAccounts", "Microsoft.Storage/storageAccounts/blobServices",
+    "Microsoft.Storage/storageAccounts/queueServices", "Microsoft.DBforPostgreSQL/flexibleServers", "Microsoft.Cache/redisEnterprise",
+    "Microsoft.Cache/redisEnterprise/databases", "Microsoft.CognitiveServices/accounts", "Microsoft.Web/sites", "Microsoft.Web/sites/slots",
+    "Microsoft.Cdn/profiles", "Microsoft.Network/virtualNetworks", "Microsoft.OperationalInsights/workspaces",
+}  # fmt: skip
+# Types that hold data: closed to the internet, and which part of each an endpoint leads to.
+CLOSED = {
+    "Microsoft.KeyVault/vaults": ["vault"],
+    "Microsoft.Storage/storageAccounts": ["blob"],
+    "Microsoft.Cache/redisEnterprise": ["redisEnterprise"],
+    "Microsoft.CognitiveServices/accounts": ["account"],
+}
+# What App Service and Functions themselves read.
+PLATFORM_SETTINGS = re.compile(r"WEBSITES?_\w+|SCM_\w+|AzureWebJobsStorage__tableServiceUri")
+CLIENTS_OF_THE_POOLER = 5000
+SECRET_WORDS = re.compile(r"password|secret|accesskey|primarykey|secondarykey|connectionstring|token|sas$", re.I)
+LISTS = re.compile(r"^list[A-Z]|^getSecret$")
+
+# By the path below `properties` and the value that it must have (K2, K4).
+SITE = {"httpsOnly": True, "siteConfig.minTlsVersion": ("1.2", "1.3"), "siteConfig.ftpsState": "Disabled", "siteConfig.remoteDebuggingEnabled": False}
+SERVER = SITE | {
+    "clientAffinityEnabled": False, "siteConfig.alwaysOn": True, "siteConfig.webSocketsEnabled": True, "siteConfig.use32BitWorkerProcess": False,
+    "siteConfig.healthCheckPath": "/health/ready",
+}  # fmt: skip
+SERVER_SETTINGS = {"WEBSITES_CONTAINER_STOP_TIME_LIMIT": "120", "WEBSITE_PROACTIVE_AUTOHEAL_ENABLED": "false"}
+STICKY = {"APP_ENV", "DATABASE_URL", "APPLICATIONINSIGHTS_CONNECTION_STRING", "QUEUE_EVENTS", "QUEUE_JOBS", "QUEUE_CALLBACKS", "QUEUE_USAGE"}
+VAULT = {"enableRbacAuthorization": True, "enableSoftDelete": True, "softDeleteRetentionInDays": 90}
+VAULT_IN_PROD = {"enablePurgeProtection": True}
+STORAGE = {"allowSharedKeyAccess": False, "allowBlobPublicAccess": False, "supportsHttpsTrafficOnly": True, "minimumTlsVersion": "TLS1_2"}
+DATABASE = {"authConfig.activeDirectoryAuth": "Enabled", "authConfig.passwordAuth": "Disabled", "storage.autoGrow": "Enabled"}
+DATABASE_IN_PROD = {
+    "version": "17", "storage.storageSizeGB": 128, "backup.backupRetentionDays": 35, "backup.geoRedundantBackup": "Enabled",
+    "highAvailability.mode": "ZoneRedundant",
+}  # fmt: skip
+REDIS = {"port": 10000, "clientProtocol": "Encrypted", "accessKeysAuthentication": "Disabled"}
+MODELS = {"disableLocalAuth": True}
+TELEMETRY = {"DisableLocalAuth": True, "RetentionInDays": 90}
+HANDLERS = {"functionAppConfig.runtime.name": "custom", "functionAppConfig.deployment.storage.authentication.type": "UserAssignedIdentity"}
+
+
+def at(body: dict, path: str):
+    for step in path.split("."):
+        body = body.get(step) if isinstance(body, dict) else None
+    return body
+
+
+class Rules:
+    """One environment's resources against the rules."""
+
+    def __init__(self, world: World, parameters: File, settings: "Settings"):
+        self.world, self.parameters, self.settings = world, parameters, settings
+        self.name = world.parameters.get("environmentName", parameters.path.stem)
+        self.prod = self.name == "prod"
+        self.findings: list[Finding] = []
+
+    def find(self, rule: str, made: Deployed, message: str, path: str = "") -> None:
+        self.findings.append(Finding(made.file.name, line_of(made, path), rule, f"[{self.name}] {made.declaration.name}: {message}"))
+
+    def wrong(self, rule: str, message: str, parameter: str = "") -> None:
+        stated = self.parameters.declarations.get(parameter)
+        self.findings.append(Finding(self.parameters.name, stated.line if stated else 1, rule, f"[{self.name}] {message}"))
+
+    def of(self, *types: str) -> list[Deployed]:
+        return [made for made in self.world.resources if made.type in types]
+
+    def check(self) -> list[Finding]:
+        if self.parameters.path.stem != self.name:
+            self.wrong("environment", f"environmentName is {self.name}, and the file is called {self.parameters.path.stem}", "environmentName")
+        self.tagged()
+        self.diagnosed()
+        self.roles()
+        self.demanded()
+        self.network()
+        self.connections()
+        self.app_settings()
+        return self.findings
+
+    def tagged(self) -> None:
+        for made in self.world.resources:
+            if made.type in UNTAGGED or (made.type.count("/") > 1 and made.type not in TAGGED_CHILDREN and not made.type.startswith("Microsoft.Network/private")):
+                continue
+            if made.type.endswith("privateDnsZoneGroups"):
+                continue
+            missing = [tag for tag in TAGS if not (made.body.get("tags") or {}).get(tag)]
+            if missing:
+                self.find("tags", made, f"without {', '.join(missing)}")
+
+    def diagnosed(self) -> None:
+        targets = {made.scope for made in self.of("Microsoft.Insights/diagnosticSettings") if at(made.body, "properties.workspaceId")}
+        for made in self.world.resources:
+            if made.type in DIAGNOSED and made.id not in targets:
+                self.find("diagnostics", made, "no diagnostic settings send its logs to the workspace")
+
+    def roles(self) -> None:
+        for made in self.of("Microsoft.Authorization/roleAssignments"):
+            role = str(at(made.body, "properties.roleDefinitionId")).rsplit("/", 1)[-1]
+            principal = str(at(made.body, "properties.principalId"))
+            if role == OFFICER:
+                self.find("roles", made, "nobody is given Key Vault Secrets Officer: it deletes and purges", "properties.roleDefinitionId")
+            elif role not in ROLES:
+                self.find("roles", made, f"{role} is no role that scripts/lib/bicep/rules.py knows", "properties.roleDefinitionId")
+            if role == ADMINISTRATOR and at(made.body, "properties.principalType") != "Group":
+                self.find("roles", made, "only the break-glass group administers the vault", "properties.principalType")
+            if not at(made.body, "properties.principalType"):
+                self.find("roles", made, "principalType is missing: a new identity is not found without it")
+            developers = self.world.parameters.get("developersGroupId")
+            if self.prod and developers and principal == developers:
+                self.find("roles", made, "developers have no role in prod")
+        users = [str(made.body.get("name", "")) for made in self.of("Microsoft.ManagedIdentity/userAssignedIdentities")]
+        if len(set(users)) < 2:
+            self.wrong("roles", "each of the two apps has an identity of its own")
+
+    def demanded(self) -> None:
+        self.demand("vault", self.of("Microsoft.KeyVault/vaults"), VAULT | (VAULT_IN_PROD if self.prod else {}))
+        self.demand("storage", self.of("Microsoft.Storage/storageAccounts"), STORAGE)
+        self.demand("database", self.of("Microsoft.DBforPostgreSQL/flexibleServers"), DATABASE | (DATABASE_IN_PROD if self.prod else {}))
+        self.demand("redis", self.of("Microsoft.Cache/redisEnterprise/databases"), REDIS)
+        self.demand("models", self.of("Microsoft.CognitiveServices/accounts"), MODELS)
+        self.demand("telemetry", self.of("Microsoft.Insights/components"), TELEMETRY)
+        for made in self.of("Microsoft.Web/sites", "Microsoft.Web/sites/slots"):
+            functions = str(made.body.get("kind", "")).startswith("functionapp")
+            self.demand("server" if not functions else "handlers", [made], SITE | HANDLERS if functions else SERVER)
+            if functions:
+                if (at(made.body, "properties.functionAppConfig.scaleAndConcurrency.maximumInstanceCount") or 0) < 40:
+                    self.find("handlers", made, "Flex Consumption has at least 40 as its most instances")
+                continue
+            settings = app_settings(made)
+            for name, value in SERVER_SETTINGS.items():
+                if settings.get(name) != value:
+                    self.find("server", made, f"{name} is {settings.get(name)!r}, and must be {value!r}", "properties.siteConfig")
+            if "exec " not in str(at(made.body, "properties.siteConfig.appCommandLine")):
+                self.find("server", made, "appCommandLine must `exec` the program, so that SIGTERM reaches it", "properties.siteConfig")
+        slots = self.of("Microsoft.Web/sites/slots")
+        if slots and not self.prod:
+            self.find("server", slots[0], "slots are for prod only")
+        if self.prod and not slots:
+            self.wrong("server", "prod has a slot to swap from", "serverSlot")
+        if slots:
+            sticky = [made for made in self.of("Microsoft.Web/sites/config") if made.body.get("name") == "slotConfigNames"]
+            names = set(at(sticky[0].body, "properties.appSettingNames") or []) if sticky else set()
+            for missing in sorted(STICKY - names):
+                self.find("server", sticky[0] if sticky else slots[0], f"{missing} must stay where it is in a swap")
+            app = next(made for made in self.of("Microsoft.Web/sites") if not str(made.body.get("kind")).startswith("functionapp"))
+            own, theirs = app_settings(app), app_settings(slots[0])
+            for name in sorted(STICKY - {"APPLICATIONINSIGHTS_CONNECTION_STRING"}):
+                if own.get(name) == theirs.get(name):
+                    self.find("server", slots[0], f"{name} is the same in the slot: it would take work of production")
+        plans = [made for made in self.of("Microsoft.Web/serverfarms") if at(made.body, "sku.tier") != "FlexConsumption"]
+        for plan in plans:
+            if self.prod and not re.fullmatch(r"P\d+m?v[3-9]", str(at(plan.body, "sku.name"))):
+                self.find("server", plan, f"prod has Premium v3 or newer, not {at(plan.body, 'sku.name')}")
+        if self.prod and not self.of("Microsoft.Insights/autoscalesettings"):
+            self.wrong("server", "prod scales by load", "serverAutoscale")
+        if not self.of("Microsoft.Consumption/budgets"):
+            self.wrong("budget", "there is no budget")
+        for budget in self.of("Microsoft.Consumption/budgets"):
+            told = {item.get("threshold") for item in (at(budget.body, "properties.notifications") or {}).values() if item.get("enabled")}
+            if not {80, 100} <= told:
+                self.find("budget", budget, "it tells at 80 % and at 100 %")
+
+    def demand(self, rule: str, resources: list[Deployed], wanted: dict) -> None:
+        for made in resources:
+            for path, value in wanted.items():
+                given = at(made.body, f"properties.{path}")
+                if given not in (value if isinstance(value, tuple) else (value,)) or isinstance(given, bool) != isinstance(value, bool):
+                    self.find(rule, made, f"{path} is {given!r}, and must be {value!r}", f"properties.{path}")
+
+    def network(self) -> None:
+        private = self.world.parameters.get("privateNetwork")
+        if self.prod and not private:
+            self.wrong("private", "prod is in a private network", "privateNetwork")
+        if not (self.prod or private):
+            return
+        reached = set()
+        for made in self.of("Microsoft.Network/privateEndpoints"):
+            for connection in at(made.body, "properties.privateLinkServiceConnections") or []:
+                for group in at(connection, "properties.groupIds") or []:
+                    reached.add((at(connection, "properties.privateLinkServiceId"), group))
+        used_queues = {made.id.rsplit("/queueServices/", 1)[0] for made in self.of("Microsoft.Storage/storageAccounts/queueServices")}
+        for made in self.of(*CLOSED):
+            if at(made.body, "properties.publicNetworkAccess") != "Disabled":
+                self.find("private", made, "publicNetworkAccess must be Disabled", "properties.publicNetworkAccess")
+            for group in CLOSED[made.type] + (["queue"] if made.id in used_queues else []):
+                if (made.id, group) not in reached:
+                    self.find("private", made, f"no private endpoint leads to its {group}")
+        for made in self.of("Microsoft.DBforPostgreSQL/flexibleServers"):
+            if at(made.body, "properties.network.publicNetworkAccess") != "Disabled" or not at(made.body, "properties.network.delegatedSubnetResourceId"):
+                self.find("private", made, "PostgreSQL stands in a subnet of its own, without public access", "properties.network")
+        for made in self.of("Microsoft.Web/sites", "Microsoft.Web/sites/slots"):
+            if not at(made.body, "properties.virtualNetworkSubnetId"):
+                self.find("private", made, "it must go out through the network", "properties.virtualNetworkSubnetId")
+            routed = at(made.body, "properties.outboundVnetRouting.allTraffic") or at(made.body, "properties.siteConfig.vnetRouteAllEnabled")
+            if not routed:
+                self.find("private", made, "all of its outbound traffic goes through the network", "properties")
+            fenced = at(made.body, "properties.siteConfig.ipSecurityRestrictionsDefaultAction") == "Deny"
+            if self.of("Microsoft.Cdn/profiles") and not fenced:
+                self.find("private", made, "with Front Door, it takes requests from nobody else", "properties.siteConfig.ipSecurityRestrictionsDefaultAction")
+
+    def connections(self) -> None:
+        """Instances × pool against what the server, or its pooler, takes."""
+        given = self.world.parameters
+        limit = given.get("databaseConnections")
+        if not isinstance(limit, int):
+            return
+        asked, users = 0, 0
+        for made in self.of("Microsoft.Web/sites", "Microsoft.Web/sites/slots"):
+            pool = int(app_settings(made).get("DB_POOL_SIZE", "4"))
+            functions = str(made.body.get("kind", "")).startswith("functionapp")
+            if functions:
+                instances = at(made.body, "properties.functionAppConfig.scaleAndConcurrency.maximumInstanceCount") or 100
+            elif made.type.endswith("slots"):
+                instances = 1
+            else:
+                scaling = [int(at(one, "capacity.maximum")) for rule in self.of("Microsoft.Insights/autoscalesettings") for one in at(rule.body, "properties.profiles")]
+                plans = [at(plan.body, "sku.capacity") for plan in self.of("Microsoft.Web/serverfarms") if at(plan.body, "sku.tier") != "FlexConsumption"]
+                instances = max([*scaling, *[plan or 1 for plan in plans]])
+            asked, users = asked + instances * pool, users + 1
+        pooled = next((made for made in self.of("Microsoft.DBforPostgreSQL/flexibleServers/configurations") if made.body.get("name") == "pgbouncer.enabled"), None)
+        size = next((made for made in self.of("Microsoft.DBforPostgreSQL/flexibleServers/configurations") if made.body.get("name") == "pgbouncer.default_pool_size"), None)
+        if pooled is None:
+            if asked > limit:
+                self.wrong("connections", f"instances × pool is {asked}, and the server takes {limit}", "databaseConnections")
+            return
+        if asked > CLIENTS_OF_THE_POOLER:
+            self.wrong("connections", f"instances × pool is {asked}, and PgBouncer takes {CLIENTS_OF_THE_POOLER}", "handlersMaximumInstances")
+        opened = users * int(at(size.body, "properties.value") if size else 50)
+        if opened > limit:
+            self.wrong("connections", f"PgBouncer opens up to {opened} connections, and the server takes {limit}", "databasePoolSize")
+
+    def app_settings(self) -> None:
+        set_by_us = set()
+        for made in self.of("Microsoft.Web/sites", "Microsoft.Web/sites/slots"):
+            settings = app_settings(made)
+            set_by_us |= set(settings)
+            for name, value in sorted(settings.items()):
+                if not self.settings.knows(name) and not PLATFORM_SETTINGS.fullmatch(name):
+                    self.find("settings", made, f"{name} is no setting of docs/settings.md, of the platform, or of colloquy.toml")
+                reference = str(value).startswith("@Microsoft.KeyVault(")
+                if self.settings.secret(name) and value and not reference and not name.startswith(("DATABASE_", "REDIS_URL", "APPLICATIONINSIGHTS_")):
+                    self.find("settings", made, f"{name} is a secret: it comes from the vault")
+                if reference and not re.fullmatch(r"@Microsoft\.KeyVault\(SecretUri=https://[^/]+/secrets/[a-z0-9-]+/\)", str(value)):
+                    self.find("settings", made, f"{name}: a reference is `@Microsoft.KeyVault(SecretUri=…/secrets/{{app}}-{{component}}-{{purpose}}/)`, with its slash")
+            functions = str(made.body.get("kind", "")).startswith("functionapp")
+            for name in self.settings.structure() if functions else []:
+                if name not in settings:
+                    self.find("settings", made, f"{name} is missing: colloquy.toml needs it")
+        for name in self.settings.decided():
+            if name not in set_by_us and name not in self.settings.left:
+                self.wrong("settings", f"{name} of docs/settings.md is neither set nor left to its default in bicep/settings.json")
+
+
+class Settings:
+    """What the binaries read: the generated table docs/settings.md, beside bicep/settings.json, which names those that no
+    template sets."""
+
+    ROW = re.compile(r"^\| `([^`]+)` \|(.*)\|$")
+
+    def __init__(self, folder: Path, root: Path):
+        self.rows = {}
+        for line in (root / "docs" / "settings.md").read_text().splitlines():
+            if found := self.ROW.match(line):
+                self.rows[found[1].replace("\\", "")] = found[2]
+        content = json.loads((folder / "settings.json").read_text())
+        self.left = {name for group in content.values() for name in group}
+        self.patterns = [re.compile(re.sub(r"<\w+>", "[A-Z0-9_]+", name)) for name in self.rows if "<" in name]
+        self.toml = (root / "colloquy.toml").read_text()
+
+    def findings(self) -> list[Finding]:
+        return [Finding("bicep/settings.json", 1, "settings", f"{name} is no setting of docs/settings.md") for name in sorted(self.left - set(self.rows))]
+
+    def knows(self, name: str) -> bool:
+        return name in self.rows or any(pattern.fullmatch(name) for pattern in self.patterns) or "${" + name + "}" in self.toml
+
+    def secret(self, name: str) -> bool:
+        row = self.rows.get(name) or next((row for key, row in self.rows.items() if "<" in key and re.fullmatch(re.sub(r"<\w+>", "[A-Z0-9_]+", key), name)), "")
+        return "*Secret.*" in row
+
+    def decided(self) -> list[str]:
+        return [name for name in self.rows if "<" not in name]
+
+    def structure(self) -> list[str]:
+        """What colloquy.toml, as it is shipped, makes required."""
+        import tomllib
+
+        config = tomllib.loads(self.toml)
+        names = re.findall(r"\$\{(\w+)\}", re.sub(r"(?m)^\s*#.*$", "", self.toml))
+        for name, source in config.get("sources", {}).items():
+            if "entra" not in source.get("auth", {}):
+                names.append("WEBHOOK_SECRET_" + name.upper().replace("-", "_"))
+            if source.get("kind") == "sailpoint":
+                names.append("ENCRYPTION_KEY")
+        names += ["CALLBACK_SECRET_" + name.upper().replace("-", "_") for name in config.get("targets", {})]
+        return sorted(set(names))
+
+
+def app_settings(made: Deployed) -> dict:
+    return {item["name"]: item["value"] for item in at(made.body, "properties.siteConfig.appSettings") or []}
+
+
+def line_of(made: Deployed, path: str) -> int:
+    """The line that states a property, as far as it stands in the open."""
+    line, node = made.declaration.line, made.declaration.value
+    for step in filter(None, path.split(".")):
+        while node is not None and node.kind in ("name", "call"):
+            if node.kind == "name":
+                known = made.file.declarations.get(str(node.value))
+                node = known.value if known and known.kind == "var" else None
+            else:
+                node = next((part for part in node.parts[1:] if part.kind in ("object", "name")), None)
+        if node is None or node.kind != "object":
+            break
+        item = next((item for item in node.parts if item.key == step), None)
+        if item is None:
+            line = node.line if node.line > line else line
+            break
+        line, node = item.line, item.value
+    return line
+
+
+def secrets_in_outputs(file: File) -> list[Finding]:
+    """Outputs stand in the deployment's history, for everybody who may read it."""
+    found = []
+    secure = {parameter.name for parameter in file.of("param") if "secure" in parameter.decorators}
+
+    def walk(node: Node, output) -> None:
+        if node.kind == "name" and node.value in secure:
+            found.append(Finding(file.name, output.line, "secret-output", f"{output.name} gives away {node.value}, which is @secure"))
+        if node.kind == "call" and LISTS.match(str(node.value)):
+            found.append(Finding(file.name, output.line, "secret-output", f"{output.name} gives away what {node.value}() lists"))
+        if node.kind == "member" and SECRET_WORDS.search(str(node.value)):
+            found.append(Finding(file.name, output.line, "secret-output", f"{output.name} gives away {node.value}"))
+        for part in node.parts:
+            if isinstance(part, Node):
+                walk(part, output)
+            elif hasattr(part, "value") and isinstance(part.value, Node):
+                walk(part.value, output)
+
+    for output in file.outputs.values():
+        walk(output.value, output)
+    return found
