@@ -1,14 +1,14 @@
 // Chromium against a real conversation server, as scripts/console starts it. One check after the other, each with a name.
 import { strict as assert } from "node:assert";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync } from "node:fs";
+import { createServer as createHttpServer } from "node:http";
 import { createRequire } from "node:module";
 import { connect, createServer } from "node:net";
 import { chromium } from "playwright-core";
 import { preview } from "vite";
 
 const reports = process.env.CONSOLE_REPORTS;
-const command = JSON.parse(process.env.CONSOLE_SERVER);
 const key = process.env.COLLOQUY_DEV_API_KEY;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 mkdirSync(reports, { recursive: true });
@@ -21,13 +21,17 @@ const freePort = () =>
     });
   });
 
-class Server {
+/** One of ours as a process: the conversation server, or the function app. */
+class Running {
+  constructor(command, live, withPort) {
+    Object.assign(this, { command, live, withPort });
+  }
   async start() {
     this.port ??= await freePort();
-    const [program, ...args] = command;
-    const environment = { ...process.env, PORT: String(this.port), BIND_ADDRESS: "127.0.0.1", LOG_LEVEL: "warn" };
-    this.child = spawn(program, args, { cwd: new URL("../..", import.meta.url), env: environment, stdio: ["ignore", "ignore", "inherit"] });
-    await until("the server answers", async () => (await fetch(`http://127.0.0.1:${this.port}/health/live`)).ok, 30_000);
+    const [program, ...args] = [...this.command, ...this.withPort(this.port)];
+    const environment = { ...process.env, PORT: String(this.port), BIND_ADDRESS: "127.0.0.1" };
+    this.child = spawn(program, args, { cwd: new URL("../..", import.meta.url), env: environment, stdio: ["ignore", "ignore", "ignore"] });
+    await until(`${program} answers`, async () => (await fetch(`http://127.0.0.1:${this.port}${this.live}`)).ok, 60_000);
   }
   stop(signal) {
     return new Promise((resolve) => {
@@ -51,9 +55,10 @@ async function until(what, holds, patience = 20_000) {
   }
 }
 
-const server = new Server();
-// Whatever ends this, the server ends with it.
-process.on("exit", () => server.child?.kill("SIGKILL"));
+const server = new Running(JSON.parse(process.env.CONSOLE_SERVER), "/health/live", () => []);
+const app = new Running(JSON.parse(process.env.CONSOLE_APP), "/api/health/live", (port) => ["--port", String(port)]);
+// Whatever ends this, they end with it.
+process.on("exit", () => [server, app].forEach(({ child }) => child?.kill("SIGKILL")));
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => process.exit(1));
 await server.start();
 // A server that was built with the console serves it; one that was not is put behind a proxy.
@@ -327,6 +332,41 @@ const checks = {
     await page.context().close();
   },
 
+  async "an event is seen from delivery to callback, and a dead letter replayed"() {
+    let answers = 500;
+    const consumer = createHttpServer((request, response) => {
+      request.resume().on("end", () => response.writeHead(answers).end());
+    });
+    await new Promise((resolve) => consumer.listen(Number(process.env.CONSOLE_CONSUMER), "127.0.0.1", resolve));
+    await app.start();
+    const [program, ...args] = JSON.parse(process.env.CONSOLE_SEND);
+    const sent = spawnSync(program, [...args, "--url", `http://127.0.0.1:${app.port}`], { cwd: new URL("../..", import.meta.url), encoding: "utf8" });
+    assert.equal(sent.status, 0, sent.stdout + sent.stderr);
+
+    const page = await open();
+    await page.goto(`${address}/#/events`);
+    await page.getByRole("cell", { name: "stripe", exact: true }).waitFor();
+    await picture(page, "events");
+    await page.getByRole("row").nth(1).getByRole("link").click();
+    await page.getByText(/consumer \(stripe-forward\): dead/).waitFor({ timeout: 60_000 });
+    await page.getByText(/count-event \(stripe-count\): succeeded/).waitFor();
+    await accessible(page, "event");
+    await picture(page, "event");
+
+    answers = 204;
+    await page.goto(`${address}/#/dead-letters`);
+    await page.getByRole("button", { name: "Replay" }).click();
+    await page.getByRole("dialog").getByRole("button", { name: "Replay" }).click();
+    await page.getByText("There are none").waitFor();
+    await page.goto(`${address}/#/callbacks`);
+    await page.getByText("delivered").last().waitFor({ timeout: 60_000 });
+    await accessible(page, "callbacks");
+    await picture(page, "callbacks");
+    await page.context().close();
+    await app.stop("SIGTERM");
+    consumer.close();
+  },
+
   async "a switch is set and cleared, each confirmed"() {
     const page = await open();
     await page.goto(`${address}/#/switches`);
@@ -370,5 +410,6 @@ for (const [name, check] of Object.entries(checks)) {
 await browser.close();
 await proxy?.close();
 await server.stop("SIGTERM");
+if (app.child) await app.stop("SIGTERM");
 console.log(`${passed} passed, ${failed} failed`);
 process.exit(failed === 0 && passed > 0 ? 0 : 1);
