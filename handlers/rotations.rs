@@ -3,6 +3,7 @@
 use colloquy::config::UNLABELLED;
 use colloquy::database::rotations::{self as stored, Announced};
 use colloquy::database::work::{ClaimedEvent, ClaimedWork};
+use colloquy::database::{Client, DatabaseError};
 use colloquy::events::vault::{Happened, VaultEvent, proves};
 use colloquy::jobs::state::Failure;
 use colloquy::telemetry::metrics;
@@ -84,8 +85,13 @@ pub async fn close_done(services: &Services) -> anyhow::Result<usize> {
             "the old secret is not used any more; take its setting away and disable its version"
         );
     }
-    let (near, over) = stored::open(&client).await?;
+    Ok(closed.len())
+}
+
+/// Sets the gauges.
+pub async fn measure(client: &Client) -> Result<(), DatabaseError> {
+    let (near, over) = stored::open(client).await?;
     metrics::open_rotations("near", near.unsigned_abs());
     metrics::open_rotations("expired", over.unsigned_abs());
-    Ok(closed.len())
+    Ok(())
 }

@@ -76,7 +76,8 @@ pub async fn run(services: &Services, command: Rotations) -> anyhow::Result<Exit
 }
 
 async fn list(services: &Services, list: List) -> anyhow::Result<ExitCode> {
-    let rows = rotations::list(&services.database.client().await?, list.all, list.listing.limit).await?;
+    let rows =
+        rotations::list(&services.database.client().await?, list.all, list.listing.limit.into()).await?;
     list.listing.print(
         &rows,
         ["ROTATION", "SECRET", "SOURCE", "LABEL", "EXPIRES", "STATE", "OPENED"],
