@@ -33,7 +33,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let served = path.extension().is_some_and(|extension| ["html", "js", "css", "svg"].iter().any(|known| extension == *known));
+        let served = path
+            .extension()
+            .is_some_and(|extension| ["html", "js", "css", "svg"].iter().any(|known| extension == *known));
         if path.is_dir() {
             collect(&path, files)?;
         } else if served {

@@ -3,7 +3,9 @@
 
 use bytes::Bytes;
 use colloquy::openresponses::ApiError;
-use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY};
+use http::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY,
+};
 use http::{HeaderMap, HeaderValue, Method};
 use warp::reply::Response;
 
@@ -65,7 +67,8 @@ fn takes_gzip(asked: &HeaderMap) -> bool {
     let listed = asked.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
     listed.split(',').any(|coding| {
         let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
-        name.trim().eq_ignore_ascii_case("gzip") && !matches!(weight.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000")
+        name.trim().eq_ignore_ascii_case("gzip")
+            && !matches!(weight.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000")
     })
 }
 
@@ -98,9 +101,13 @@ mod tests {
 
     #[test]
     fn compressed_only_to_those_who_can_read_it() {
-        for (encoding, compressed) in
-            [("gzip, deflate, br", true), ("br;q=1.0, gzip;q=0.8", true), ("gzip;q=0", false), ("br", false), ("", false)]
-        {
+        for (encoding, compressed) in [
+            ("gzip, deflate, br", true),
+            ("br;q=1.0, gzip;q=0.8", true),
+            ("gzip;q=0", false),
+            ("br", false),
+            ("", false),
+        ] {
             let response = answered("index.html", encoding);
             assert_eq!(response.headers().contains_key(CONTENT_ENCODING), compressed, "{encoding}");
         }

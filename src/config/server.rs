@@ -259,3 +259,23 @@ impl Default for ServerConfig {
         Self::read(&Reader::new(&std::collections::BTreeMap::new()), AppEnvironment::Dev)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn production_has_a_console_only_if_it_says_so() {
+        let console = |environment, set: &[(&str, &str)]| {
+            let set: BTreeMap<String, String> =
+                set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            ServerConfig::read(&Reader::new(&set), environment).console
+        };
+        assert!(console(AppEnvironment::Dev, &[]) && console(AppEnvironment::Staging, &[]));
+        assert!(!console(AppEnvironment::Production, &[]));
+        assert!(console(AppEnvironment::Production, &[("CONSOLE", "true")]));
+        assert!(!console(AppEnvironment::Dev, &[("CONSOLE", "false")]));
+    }
+}

@@ -88,6 +88,11 @@ function Shell({ signed }: { signed: Signed }) {
   const pages = PAGES.filter(({ operator }) => signed.operator || !operator);
   const page = pages.some((known) => known.page === route.page) ? route.page : "talk";
 
+  const title = pages.find((known) => known.page === page)?.name;
+  useEffect(() => {
+    document.title = title ? `${title} · Colloquy` : "Colloquy";
+  }, [title]);
+
   const commands: Command[] = [
     { name: "New conversation", hint: "Alt N", run: () => go("talk") },
     ...pages.map(({ page, name }, at) => ({ name: `Go to ${name}`, hint: `Alt ${at + 1}`, run: () => go(page) })),
@@ -125,11 +130,15 @@ function Shell({ signed }: { signed: Signed }) {
 
   return (
     <div className="shell">
-      <a className="skip" href="#content" onClick={(event) => {
-        // The address behind the # is the place in the console, so the focus is moved by hand.
-        event.preventDefault();
-        document.getElementById("content")?.focus();
-      }}>
+      <a
+        className="skip"
+        href="#content"
+        onClick={(event) => {
+          // The address behind the # is the place in the console, so the focus is moved by hand.
+          event.preventDefault();
+          document.getElementById("content")?.focus();
+        }}
+      >
         To the content
       </a>
       <header>
@@ -154,7 +163,7 @@ function Shell({ signed }: { signed: Signed }) {
         </button>
       </header>
       <main id="content" tabIndex={-1}>
-        {page === "talk" || route.page === "talk" ? (
+        {page === "talk" ? (
           <Talk conversation={route.page === "talk" ? route.conversation : null} live={live} />
         ) : (
           <Suspense fallback={<div className="skeleton" role="status">Loading…</div>}>

@@ -186,6 +186,32 @@ const checks = {
     await page.context().close();
   },
 
+  async "a long answer moves nothing and leaves the page free"() {
+    const page = await open();
+    await page.evaluate(() => {
+      globalThis.seen = { shift: 0, long: 0, frames: 0 };
+      const watch = (type, take) => new PerformanceObserver((list) => list.getEntries().forEach(take)).observe({ type, buffered: false });
+      watch("layout-shift", (entry) => (globalThis.seen.shift += entry.hadRecentInput ? 0 : entry.value));
+      watch("longtask", (entry) => (globalThis.seen.long = Math.max(globalThis.seen.long, entry.duration)));
+      const frame = () => {
+        globalThis.seen.frames += 1;
+        requestAnimationFrame(frame);
+      };
+      requestAnimationFrame(frame);
+    });
+    const began = Date.now();
+    await say(page, "/slow 2000 Hello in 16000 words");
+    await ended(page);
+    const seconds = (Date.now() - began) / 1000;
+    const { shift, long, frames } = await page.evaluate(() => globalThis.seen);
+    const size = (await said(page)).length;
+    console.log(`        ${size} characters in ${seconds.toFixed(1)} s: ${(frames / seconds).toFixed(0)} frames a second, longest task ${long.toFixed(0)} ms, layout shift ${shift.toFixed(4)}`);
+    assert.ok(size > 80_000, `${size} characters`);
+    // 0.1 is what counts as good for a whole visit.
+    assert.ok(shift < 0.05, `layout shift ${shift}`);
+    await page.context().close();
+  },
+
   async "stop ends the turn itself"() {
     const page = await open();
     await say(page, "/slow 5 Hello in 300 words");

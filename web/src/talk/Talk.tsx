@@ -9,7 +9,7 @@ import { Conversations } from "./Conversations";
 import { SettingsPanel } from "./SettingsPanel";
 import { Thread } from "./Thread";
 import { remember } from "./cost";
-import { again as askAgain, before, joined, lastExchange, textOf } from "./items";
+import { before, joined, lastExchange, textOf } from "./items";
 import type { Live, LiveTurns } from "./live";
 import { fields, useSettings } from "./settings";
 
@@ -99,7 +99,7 @@ export function Talk({ conversation, live: turns }: { conversation: string | nul
       const made = until
         ? await api.post<Conversation>(`/conversations/${conversation}/fork`, { item_id: until.id })
         : await api.post<Conversation>("/conversations");
-      write(textOf(askAgain(item)), made.id);
+      write(textOf(item), made.id);
       setVersion((was) => was + 1);
       go("talk", made.id);
     });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Item } from "../api/types";
-import { again, before, joined, lastExchange, openCalls, structured } from "./items";
+import { before, joined, lastExchange, openCalls, structured } from "./items";
 
 const user = (id: string | undefined, text: string): Item => ({ ...(id && { id }), type: "message", role: "user", content: [{ type: "input_text", text }] });
 const assistant = (id: string): Item => ({ id, type: "message", role: "assistant", content: [{ type: "output_text", text: id }] });
@@ -30,11 +30,6 @@ describe("a thread", () => {
     const call = (id: string): Item => ({ type: "function_call", call_id: id, name: "f" });
     const items = [call("1"), { type: "function_call_output", call_id: "1", output: "" }, call("2")];
     expect(openCalls(items)).toEqual([call("2")]);
-  });
-
-  it("asks again without what the server added", () => {
-    const stored = { ...user("msg_1", "hello"), status: "completed" };
-    expect(again(stored)).toEqual(user(undefined, "hello"));
   });
 
   it("takes only whole documents for structured answers", () => {

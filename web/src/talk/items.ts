@@ -58,15 +58,3 @@ export function lastExchange(items: readonly Item[]): { question: Item; from: nu
   const question = items[from];
   return question ? { question, from } : null;
 }
-
-/** A stored question as it can be asked again: without what the server added. */
-export function again(item: Item): Item {
-  const content = Array.isArray(item.content)
-    ? item.content.map(({ type, text, image_url }) => ({
-        type,
-        ...(text !== undefined && { text }),
-        ...(image_url !== undefined && { image_url }),
-      }))
-    : (item.content ?? "");
-  return { type: "message", role: "user", content };
-}

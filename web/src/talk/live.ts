@@ -73,11 +73,6 @@ export class LiveTurns {
     this.#run(conversation, { key: crypto.randomUUID(), ask }, null);
   }
 
-  /** Follows a turn that runs already. */
-  resume(conversation: string, id: string): void {
-    if (!this.#ends.has(conversation)) this.#run(conversation, null, id);
-  }
-
   /** Cancels the turn itself, not only the watching. */
   async stop(conversation: string): Promise<void> {
     const live = this.#live.get(conversation);

@@ -1,4 +1,4 @@
-import { useEffect, useState } from "react";
+import { useLayoutEffect, useState } from "react";
 
 export type Theme = "system" | "light" | "dark";
 const KEY = "colloquy.theme";
@@ -8,7 +8,8 @@ export function useTheme(): [Theme, () => void] {
     const stored = localStorage.getItem(KEY);
     return stored === "light" || stored === "dark" ? stored : "system";
   });
-  useEffect(() => {
+  // Before anything is painted: a page must not flash in the other theme.
+  useLayoutEffect(() => {
     if (theme === "system") delete document.documentElement.dataset["theme"];
     else document.documentElement.dataset["theme"] = theme;
     localStorage.setItem(KEY, theme);
