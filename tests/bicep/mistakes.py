@@ -83,7 +83,7 @@ MISTAKES = [
     Mistake("a reference without its slash", "bicep/main.bicep", "var serverReferences = toObject(items(serverSecrets), item => item.key, item => '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/${project}-${item.value}/)')", "var serverReferences = toObject(items(serverSecrets), item => item.key, item => '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/${project}-${item.value})')", "settings", "resource app", M + "server.bicep"),
     Mistake("a threshold that is not the table's", "bicep/signals.json", '"at": 1000,', '"at": 1001,', "signals", "{"),
     Mistake("an alert left out", M + "alerts.bicep", "var ours = filter(levels, item => contains(item.signal.source, 'only'))", "var ours = filter(levels, item => contains(item.signal.source, 'only') && item.name != 'pool-critical')", "alerts", "resource queries"),
-    Mistake("an alert of another severity", M + "alerts.bicep", "    severity: item.level.severity\n    scopes: [\n      insightsId", "    severity: 3\n    scopes: [\n      insightsId", "alerts", "resource queries"),
+    Mistake("an alert of another severity", M + "alerts.bicep", "    severity: item.level.severity\n    scopes: [\n      workspaceId", "    severity: 3\n    scopes: [\n      workspaceId", "alerts", "resource queries"),
     Mistake("a budget that tells too late", M + "budget.bicep", "threshold: 80", "threshold: 95", "budget", "resource budget"),
     Mistake("a parameter file of another environment", "bicep/staging.bicepparam", "param environmentName = 'staging'", "param environmentName = 'dev'", "environment", "environmentName = 'dev'"),
 ]  # fmt: skip
