@@ -34,7 +34,8 @@ DIAGNOSED = {
     "Microsoft.KeyVault/vaults", "Microsoft.Storage/storageAccounts", "Microsoft.Storage/storageAccounts/blobServices",
     "Microsoft.Storage/storageAccounts/queueServices", "Microsoft.DBforPostgreSQL/flexibleServers", "Microsoft.Cache/redisEnterprise",
     "Microsoft.Cache/redisEnterprise/databases", "Microsoft.CognitiveServices/accounts", "Microsoft.Web/sites", "Microsoft.Web/sites/slots",
-    "Microsoft.Cdn/profiles", "Microsoft.Network/virtualNetworks", "Microsoft.OperationalInsights/workspaces",
+    "Microsoft.Cdn/profiles", "Microsoft.Network/virtualNetworks", "Microsoft.Network/networkSecurityGroups", "Microsoft.Network/bastionHosts",
+    "Microsoft.OperationalInsights/workspaces",
 }  # fmt: skip
 # Types that hold data: closed to the internet, and which part of each an endpoint leads to.
 CLOSED = {
@@ -46,6 +47,7 @@ CLOSED = {
 # What App Service and Functions themselves read.
 PLATFORM_SETTINGS = re.compile(r"WEBSITES?_\w+|SCM_\w+|AzureWebJobsStorage__tableServiceUri")
 CLIENTS_OF_THE_POOLER = 5000
+DELEGATED = {"Microsoft.Web/serverFarms", "Microsoft.App/environments", "Microsoft.DBforPostgreSQL/flexibleServers"}
 SECRET_WORDS = re.compile(r"password|secret|accesskey|primarykey|secondarykey|connectionstring|token|sas$", re.I)
 LISTS = re.compile(r"^list[A-Z]|^getSecret$")
 
@@ -103,7 +105,9 @@ class Rules:
         self.diagnosed()
         self.roles()
         self.demanded()
+        self.private()
         self.network()
+        self.scaling()
         self.connections()
         self.app_settings()
         return self.findings
@@ -198,7 +202,7 @@ class Rules:
                 if given not in (value if isinstance(value, tuple) else (value,)) or isinstance(given, bool) != isinstance(value, bool):
                     self.find(rule, made, f"{path} is {given!r}, and must be {value!r}", f"properties.{path}")
 
-    def network(self) -> None:
+    def private(self) -> None:
         private = self.world.parameters.get("privateNetwork")
         if self.prod and not private:
             self.wrong("private", "prod is in a private network", "privateNetwork")
@@ -228,6 +232,46 @@ class Rules:
             fenced = at(made.body, "properties.siteConfig.ipSecurityRestrictionsDefaultAction") == "Deny"
             if self.of("Microsoft.Cdn/profiles") and not fenced:
                 self.find("private", made, "with Front Door, it takes requests from nobody else", "properties.siteConfig.ipSecurityRestrictionsDefaultAction")
+
+    def network(self) -> None:
+        for made in self.of("Microsoft.Network/virtualNetworks"):
+            delegated = set()
+            for subnet in at(made.body, "properties.subnets") or []:
+                if subnet["name"] != "AzureBastionSubnet" and not at(subnet, "properties.networkSecurityGroup.id"):
+                    self.find("network", made, f"the subnet {subnet['name']} has no network security group", "properties.subnets")
+                delegated |= {at(one, "properties.serviceName") for one in at(subnet, "properties.delegations") or []}
+            for service in sorted(DELEGATED - delegated):
+                self.find("network", made, f"no subnet is delegated to {service}", "properties.subnets")
+        for made in self.of("Microsoft.Network/networkSecurityGroups"):
+            rules = [rule["properties"] for rule in at(made.body, "properties.securityRules") or []]
+            if not any(rule["access"] == "Deny" and rule["destinationPortRange"] == "*" for rule in rules):
+                self.find("network", made, "what no rule allows must be denied by the last", "properties.securityRules")
+            open_to_all = [rule for rule in rules if rule["access"] == "Allow" and rule["direction"] == "Inbound" and rule.get("sourceAddressPrefix") in ("*", "Internet")]
+            if open_to_all:
+                self.find("network", made, "nothing comes in from everywhere", "properties.securityRules")
+            for rule in rules:
+                ports = set(rule.get("destinationPortRanges", []))
+                if rule["access"] == "Allow" and ports & {"5432", "6432"} and not {"5432", "6432"} <= ports:
+                    self.find("network", made, "PostgreSQL and PgBouncer: 5432 and 6432 go together", "properties.securityRules")
+
+    def scaling(self) -> None:
+        for made in self.of("Microsoft.Insights/autoscalesettings"):
+            for profile in at(made.body, "properties.profiles") or []:
+                bounds = profile["capacity"]
+                if self.prod and not (2 <= int(bounds["minimum"]) <= int(bounds["maximum"]) <= 6):
+                    self.find("scaling", made, "prod has 2 to 6 instances", "properties.profiles")
+                thresholds: dict = {}
+                for rule in profile["rules"]:
+                    trigger, action = rule["metricTrigger"], rule["scaleAction"]
+                    thresholds[trigger["metricName"], action["direction"]] = trigger["threshold"]
+                    minutes = int(re.sub(r"\D", "", action["cooldown"]))
+                    if action["direction"] == "Decrease" and minutes < 10:
+                        self.find("scaling", made, "scaling in waits ten minutes: instances drain first", "properties.profiles")
+                for (metric, direction), value in thresholds.items():
+                    if direction == "Increase" and not thresholds.get((metric, "Decrease"), value) < value:
+                        self.find("scaling", made, f"{metric} scales in where it scales out, or never", "properties.profiles")
+                if (thresholds.get(("CpuPercentage", "Increase")), thresholds.get(("CpuPercentage", "Decrease"))) != (70, 30):
+                    self.find("scaling", made, "processors: 70 % out, 30 % in", "properties.profiles")
 
     def connections(self) -> None:
         """Instances × pool against what the server, or its pooler, takes."""
