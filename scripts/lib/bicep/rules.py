@@ -45,7 +45,12 @@ CLOSED = {
     "Microsoft.CognitiveServices/accounts": ["account"],
 }
 # What App Service and Functions themselves read.
-PLATFORM_SETTINGS = re.compile(r"WEBSITES?_\w+|SCM_\w+|AzureWebJobsStorage__tableServiceUri")
+PLATFORM_SETTINGS = {
+    "AzureWebJobsStorage__tableServiceUri", "SCM_DO_BUILD_DURING_DEPLOYMENT", "WEBSITES_CONTAINER_START_TIME_LIMIT",
+    "WEBSITES_CONTAINER_STOP_TIME_LIMIT", "WEBSITE_HEALTHCHECK_MAXPINGFAILURES", "WEBSITE_PROACTIVE_AUTOHEAL_ENABLED",
+    "WEBSITE_RUN_FROM_PACKAGE", "WEBSITE_SWAP_WARMUP_PING_PATH", "WEBSITE_SWAP_WARMUP_PING_STATUSES", "WEBSITE_WARMUP_PATH",
+    "WEBSITE_WARMUP_STATUSES",
+}  # fmt: skip
 CLIENTS_OF_THE_POOLER = 5000
 DELEGATED = {"Microsoft.Web/serverFarms", "Microsoft.App/environments", "Microsoft.DBforPostgreSQL/flexibleServers"}
 SECRET_WORDS = re.compile(r"password|secret|accesskey|primarykey|secondarykey|connectionstring|token|sas$", re.I)
@@ -101,15 +106,12 @@ class Rules:
     def check(self) -> list[Finding]:
         if self.parameters.path.stem != self.name:
             self.wrong("environment", f"environmentName is {self.name}, and the file is called {self.parameters.path.stem}", "environmentName")
-        self.tagged()
-        self.diagnosed()
-        self.roles()
-        self.demanded()
-        self.private()
-        self.network()
-        self.scaling()
-        self.connections()
-        self.app_settings()
+        for rule in (self.tagged, self.diagnosed, self.roles, self.demanded, self.private, self.network, self.scaling, self.connections, self.app_settings):
+            try:
+                rule()
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                # A body without what its type requires; that has its own finding. Should it have none, this is one.
+                self.wrong("evaluate", f"the rule {rule.__name__} could not be applied: {type(error).__name__}: {error}")
         return self.findings
 
     def tagged(self) -> None:
@@ -310,7 +312,7 @@ class Rules:
             settings = app_settings(made)
             set_by_us |= set(settings)
             for name, value in sorted(settings.items()):
-                if not self.settings.knows(name) and not PLATFORM_SETTINGS.fullmatch(name):
+                if not self.settings.knows(name) and name not in PLATFORM_SETTINGS:
                     self.find("settings", made, f"{name} is no setting of docs/settings.md, of the platform, or of colloquy.toml")
                 reference = str(value).startswith("@Microsoft.KeyVault(")
                 if self.settings.secret(name) and value and not reference and not name.startswith(("DATABASE_", "REDIS_URL", "APPLICATIONINSIGHTS_")):
