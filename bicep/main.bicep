@@ -29,7 +29,7 @@ param suffix string = take(uniqueString(subscription().id, project, environmentN
 param privateNetwork bool
 @description('Address space of the network.')
 param networkPrefix string = '10.0.0.0/16'
-@description('Addresses (CIDR) from which people may reach the management subnet.')
+@description('Addresses (CIDR) from which people and pipelines may reach the management subnet, and the apps past Front Door.')
 param managementAddresses string[] = []
 @description('Whether traffic to the internet leaves by a NAT gateway, with an address of its own.')
 param natGateway bool = privateNetwork
@@ -440,6 +440,7 @@ module handlers 'modules/function-app.bicep' = {
     instanceMemoryMb: handlersMemoryMb
     alwaysReadyHttp: handlersAlwaysReady
     frontDoorId: frontDoor ? edge!.outputs.frontDoorId : ''
+    managementAddresses: managementAddresses
   }
   // References to secrets are read when the app starts.
   dependsOn: [
@@ -485,11 +486,13 @@ module server 'modules/server.bicep' = {
       QUEUE_CALLBACKS: 'callbacks-slot'
       QUEUE_USAGE: 'usage-slot'
       BLOB_CONTAINER: '${containerName}-slot'
-      // One instance shares with nobody.
-      REDIS_URL: null
-      REDIS_AUTH_MODE: null
-      REDIS_USERNAME: null
     }
+    // One instance shares with nobody.
+    slotWithout: [
+      'REDIS_URL'
+      'REDIS_AUTH_MODE'
+      'REDIS_USERNAME'
+    ]
     stickySettings: [
       'APP_ENV'
       'APPLICATIONINSIGHTS_CONNECTION_STRING'
@@ -509,14 +512,11 @@ module server 'modules/server.bicep' = {
     minimumInstances: serverInstances
     maximumInstances: serverMaximumInstances
     frontDoorId: frontDoor ? edge!.outputs.frontDoorId : ''
+    managementAddresses: managementAddresses
     customDomain: serverDomain
     certificateVaultId: serverCertificateFromVault ? vault.outputs.id : ''
     certificateSecretName: '${project}-server-certificate'
   }
-  // References to secrets are read when the app starts.
-  dependsOn: [
-    vault
-  ]
 }
 
 module console 'modules/static-web.bicep' = if (staticWeb) {
@@ -536,7 +536,7 @@ module alerting 'modules/alerts.bicep' = {
     prefix: prefix
     location: location
     tags: tags
-    insightsId: telemetry.outputs.insightsId
+    workspaceId: telemetry.outputs.workspaceId
     siteId: server.outputs.id
     planId: server.outputs.planId
     databaseId: database.outputs.id
@@ -556,7 +556,7 @@ module dashboards 'modules/dashboards.bicep' = {
     prefix: prefix
     location: location
     tags: tags
-    insightsId: telemetry.outputs.insightsId
+    workspaceId: telemetry.outputs.workspaceId
     targets: union({
       'Microsoft.Web/sites': server.outputs.id
       'Microsoft.Web/serverfarms': server.outputs.planId

@@ -6,8 +6,8 @@ param prefix string
 param location string
 @description('Tags of every resource.')
 param tags object
-@description('Application Insights, whose metrics are asked.')
-param insightsId string
+@description('Workspace of Application Insights, whose metrics are asked.')
+param workspaceId string
 @description('Resource id of the web app.')
 param siteId string
 @description('Resource id of its plan.')
@@ -32,7 +32,10 @@ param chatWebhook string
 @secure()
 param pageWebhook string
 
-var signals = loadJsonContent('../signals.json').signals
+// Rows differ in what they have; any() keeps the compiler from giving them one type.
+var table = any(loadJsonContent('../signals.json'))
+var signals = table.signals
+var kinds = toObject(table.metrics, metric => metric.name, metric => metric.kind)
 var targets = {
   'Microsoft.Web/sites': siteId
   'Microsoft.Web/serverfarms': planId
@@ -87,10 +90,10 @@ func matching(attributes object) string => join(map(items(attributes), pair => e
 
 // What a metric's samples of a window come to. One sample is a minute's sum, count, least and most of one process.
 var values = {
-  highest: 'summarize value = max(Max)'
-  throughout: 'summarize least = min(Min) by AppRoleInstance | summarize value = max(least)'
-  average: 'summarize all = sum(Sum), count = sum(ItemCount) by AppRoleInstance | summarize value = max(all / count)'
-  lowest: 'summarize value = min(Min)'
+  highest: 'summarize value = max(coalesce(Max, Sum))'
+  throughout: 'summarize least = min(coalesce(Min, Sum)) by AppRoleInstance | summarize value = max(least)'
+  average: 'summarize sums = sum(Sum), samples = sum(ItemCount) by AppRoleInstance | summarize value = max(sums / samples)'
+  lowest: 'summarize value = min(coalesce(Min, Sum))'
   total: 'summarize value = sum(Sum)'
   // Of minutes' means, weighted: what there is of a histogram in Application Insights.
   p95: 'extend mean = Sum / ItemCount | summarize value = percentilew(mean, ItemCount, 95)'
@@ -167,7 +170,7 @@ resource queries 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [for item
     enabled: enabled
     severity: item.level.severity
     scopes: [
-      insightsId
+      workspaceId
     ]
     evaluationFrequency: item.level.minutes == 1 ? 'PT1M' : 'PT5M'
     windowSize: queryWindows[string(item.level.minutes)]
@@ -183,9 +186,10 @@ resource queries 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [for item
           ], empty(item.signal.source.only) ? [] : [
             'where ${matching(item.signal.source.only)}'
           ], item.signal.measure == 'share' ? [
-            'extend weight = iff(ItemCount > 1, toreal(ItemCount), Sum)'
-            'summarize hits = sumif(weight, ${matching(item.signal.matching)}), all = sum(weight)'
-            'extend value = 100.0 * hits / all'
+            // A counter's sample adds its value, a histogram's the number of what it saw.
+            'extend weight = ${kinds[item.signal.source.metric] == 'histogram' ? 'toreal(ItemCount)' : 'Sum'}'
+            'summarize hits = sumif(weight, ${matching(item.signal.matching)}), whole = sum(weight)'
+            'extend value = 100.0 * hits / whole'
           ] : [
             values[item.signal.measure]
           ], item.signal.measure != 'share' && item.signal.unit == 'percent' ? [
@@ -235,7 +239,8 @@ resource metrics 'Microsoft.Insights/metricAlerts@2018-03-01' = [for item in pla
           name: item.name
           metricName: item.signal.source.metric
           metricNamespace: item.signal.source.resource
-          timeAggregation: aggregations[item.signal.measure]
+          // 0 is the least there is: it counts when the whole window has it, not when one probe of a swap does.
+          timeAggregation: item.signal.measure == 'lowest' && item.level.at == 0 ? 'Maximum' : aggregations[item.signal.measure]
           operator: item.signal.measure == 'lowest' ? 'LessThanOrEqual' : 'GreaterThanOrEqual'
           // Azure's alerts know no share of another metric: the whole is the size of the server.
           threshold: item.signal.source.of == null ? item.level.at : item.level.at * databaseConnections / 100

@@ -6,21 +6,22 @@ param prefix string
 param location string
 @description('Tags of every resource.')
 param tags object
-@description('Application Insights, whose metrics are shown.')
-param insightsId string
+@description('Workspace of Application Insights, whose metrics are shown.')
+param workspaceId string
 @description('Resource ids of what the platform measures, by resource type.')
 param targets object
 
-var signals = loadJsonContent('../signals.json').signals
+// Rows differ in what they have; any() keeps the compiler from giving them one type.
+var signals = any(loadJsonContent('../signals.json')).signals
 var ours = filter(signals, signal => contains(signal.source, 'only'))
 var platform = filter(signals, signal => !contains(signal.source, 'only') && contains(targets, signal.source.resource))
 var panels = union(map(signals, signal => signal.panel), [])
 // One point a minute and role, as the alerts see it.
 var series = {
-  highest: 'max(Max)'
-  throughout: 'min(Min)'
+  highest: 'max(coalesce(Max, Sum))'
+  throughout: 'min(coalesce(Min, Sum))'
   average: 'sum(Sum) / sum(ItemCount)'
-  lowest: 'min(Min)'
+  lowest: 'min(coalesce(Min, Sum))'
   total: 'sum(Sum)'
   share: 'sum(Sum)'
   p95: 'percentilew(Sum / ItemCount, ItemCount, 95)'
@@ -34,7 +35,7 @@ var aggregations = {
 var content = {
   version: 'Notebook/1.0'
   fallbackResourceIds: [
-    insightsId
+    workspaceId
   ]
   items: concat([
     {
@@ -71,7 +72,10 @@ var content = {
           title: '${signal.name}: ${signal.source.metric}'
           noDataMessage: 'No samples.'
           queryType: 0
-          resourceType: 'microsoft.insights/components'
+          resourceType: 'microsoft.operationalinsights/workspaces'
+          crossComponentResources: [
+            workspaceId
+          ]
           timeContextFromParameter: 'TimeRange'
           visualization: 'linechart'
           query: 'AppMetrics | where Name == "${signal.source.metric}" | summarize ${series[signal.measure]} by bin(TimeGenerated, 1m), AppRoleName'
@@ -111,7 +115,7 @@ resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
   properties: {
     category: 'workbook'
     displayName: '${prefix} signals'
-    sourceId: insightsId
+    sourceId: workspaceId
     version: '1.0'
     serializedData: string(content)
   }

@@ -85,7 +85,7 @@ var parameters = concat([
   // An advisory lock goes with its connection; this makes a dead client's connection end while a statement runs.
   {
     name: 'client_connection_check_interval'
-    value: '10000'
+    value: '5000'
   }
   {
     name: 'require_secure_transport'

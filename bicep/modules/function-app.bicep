@@ -36,6 +36,8 @@ param instanceMemoryMb int
 param alwaysReadyHttp int
 @description('Id of the Front Door from which alone requests are taken; empty for none.')
 param frontDoorId string
+@description('Addresses (CIDR) that may pass by Front Door: those of people and pipelines.')
+param managementAddresses string[]
 
 // The connection string says where telemetry goes and lets nobody in: local authentication is off.
 resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
@@ -114,7 +116,7 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
       remoteDebuggingEnabled: false
       http20Enabled: true
       ipSecurityRestrictionsDefaultAction: empty(frontDoorId) ? 'Allow' : 'Deny'
-      ipSecurityRestrictions: empty(frontDoorId) ? [] : [
+      ipSecurityRestrictions: empty(frontDoorId) ? [] : concat([
         {
           name: 'front-door'
           priority: 100
@@ -127,7 +129,12 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
             ]
           }
         }
-      ]
+      ], map(range(0, length(managementAddresses)), index => {
+        name: 'management-${index}'
+        priority: 200 + index
+        action: 'Allow'
+        ipAddress: managementAddresses[index]
+      }))
       appSettings: map(items(appSettings), setting => {
         name: setting.key
         value: setting.value

@@ -29,8 +29,10 @@ param linuxFxVersion string
 param settings object
 @description('Whether there is a slot to deploy to and swap from.')
 param slot bool
-@description('Settings of the slot that differ from the app\'s, by name; null for those it must not have.')
+@description('Settings of the slot that differ from the app\'s, by name.')
 param slotSettings object
+@description('Names of settings that the slot must not have.')
+param slotWithout string[]
 @description('Names of settings that stay where they are in a swap.')
 param stickySettings string[]
 @description('Whether the number of instances follows load.')
@@ -43,6 +45,8 @@ param minimumInstances int
 param maximumInstances int
 @description('Id of the Front Door from which alone requests are taken; empty for none.')
 param frontDoorId string
+@description('Addresses (CIDR) that may pass by Front Door: those of people and pipelines.')
+param managementAddresses string[]
 @description('Host name of one\'s own; empty for none. Its CNAME and `asuid` records must be there before.')
 param customDomain string
 @description('Vault with the certificate of that name; empty for one that Azure makes and renews.')
@@ -66,14 +70,14 @@ var platformSettings = {
   WEBSITE_PROACTIVE_AUTOHEAL_ENABLED: 'false'
 }
 // The mount may drop the executable bit; exec, so that SIGTERM reaches the server and not a shell.
-var command = 'sh -c "cp conversation-server /tmp/conversation-server && chmod +x /tmp/conversation-server && exec /tmp/conversation-server"'
+var command = 'sh -c "cd /home/site/wwwroot && cp conversation-server /tmp/conversation-server && chmod +x /tmp/conversation-server && exec /tmp/conversation-server"'
 var appSettings = union(settings, platformSettings, {
   APPLICATIONINSIGHTS_CONNECTION_STRING: insights.properties.ConnectionString
 })
-var slotAppSettings = toObject(filter(items(union(appSettings, slotSettings)), setting => setting.value != null), setting => setting.key, setting => setting.value)
+var slotAppSettings = toObject(filter(items(union(appSettings, slotSettings)), setting => !contains(slotWithout, setting.key)), setting => setting.key, setting => setting.value)
 var siteConfig = {
   linuxFxVersion: linuxFxVersion
-  appCommandLine: 'cd /home/site/wwwroot && ${command}'
+  appCommandLine: command
   alwaysOn: true
   use32BitWorkerProcess: false
   webSocketsEnabled: true
@@ -85,7 +89,7 @@ var siteConfig = {
   healthCheckPath: '/health/ready'
   vnetRouteAllEnabled: !empty(subnetId)
   ipSecurityRestrictionsDefaultAction: empty(frontDoorId) ? 'Allow' : 'Deny'
-  ipSecurityRestrictions: empty(frontDoorId) ? [] : [
+  ipSecurityRestrictions: empty(frontDoorId) ? [] : concat([
     {
       name: 'front-door'
       priority: 100
@@ -98,7 +102,12 @@ var siteConfig = {
         ]
       }
     }
-  ]
+  ], map(range(0, length(managementAddresses)), index => {
+    name: 'management-${index}'
+    priority: 200 + index
+    action: 'Allow'
+    ipAddress: managementAddresses[index]
+  }))
 }
 
 // The connection string says where telemetry goes and lets nobody in: local authentication is off.

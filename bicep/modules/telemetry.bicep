@@ -75,7 +75,5 @@ resource workspaceDiagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-
 
 @description('Resource id of the workspace.')
 output workspaceId string = workspace.id
-@description('Resource id of Application Insights.')
-output insightsId string = insights.id
 @description('Name of Application Insights, whose connection string the apps read for themselves.')
 output insightsName string = insights.name

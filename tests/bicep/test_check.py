@@ -11,7 +11,7 @@ from mistakes import MISTAKES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Found without working anything out.
-STATIC = {"syntax", "names", "unused", "described", "modules", "outputs", "secret-output", "type", "api-version", "read-only", "nesting", "signals"}
+STATIC = {"syntax", "names", "start", "unused", "described", "modules", "outputs", "secret-output", "type", "api-version", "read-only", "nesting", "signals"}
 TYPED = {"type", "api-version", "property", "required", "read-only", "literal", "value", "nesting"}
 
 

@@ -67,7 +67,11 @@ def check(folder: Path, root: Path, known: schema.Types | None, only: set[str] |
             for made in world.resources:
                 schema.body(known, made, lambda at, rule, message, made=made: found.append(
                     Finding(made.file.name, rules.line_of(made, at.partition(".")[2].replace("[]", "")), rule, f"[{path.stem}] {message}")))
-        found += rules.Rules(world, file, settings).check() + alerts(world, root)
+        found += rules.Rules(world, file, settings).check()
+        try:
+            found += alerts(world, root)
+        except (KeyError, TypeError) as error:
+            found.append(Finding("bicep/modules/alerts.bicep", 1, "alerts", f"a rule lacks what it needs: {error}"))
     return unique(found)
 
 

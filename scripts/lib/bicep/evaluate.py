@@ -148,7 +148,7 @@ class Scope:
         if file is None:
             raise Failure(declaration.value, "modules", f"there is no {declaration.target}")
         # null for a parameter stands for its default.
-        parameters = {name: value for name, value in parameters.items() if value is not None}
+        parameters = {name: value for name, value in parameters.items() if value is not None} if isinstance(parameters, dict) else {}
         scope = Scope(self.world, file, parameters, group)
         scope.check_parameters(declaration, self.file)
         return Instance(declaration, scope.run())

@@ -38,6 +38,8 @@ class Names:
                 self.walk(node, local)
             if declaration.loop is not None:
                 self.walk(declaration.loop.parts[0], set())
+            if declaration.kind in ("resource", "module"):
+                self.start(declaration)
             if declaration.kind == "module":
                 self.module(declaration)
         for declaration in self.file.declarations.values():
@@ -101,6 +103,40 @@ class Names:
         for part in node.parts:
             if isinstance(part, Node):
                 self.walk(part, local)
+
+    def start(self, declaration: Declaration) -> None:
+        """Names, conditions, scopes and loops are worked out before anything is deployed."""
+        asked = [("a name", item.value) for item in declaration.value.parts if item.key == "name"]
+        asked += [("a scope", item.value) for item in declaration.value.parts if item.key == "scope"]
+        if declaration.condition is not None:
+            asked.append(("a condition", declaration.condition))
+        if declaration.loop is not None:
+            asked.append(("what is looped over", declaration.loop.parts[0]))
+        for what, node in asked:
+            late = self.late(node, set())
+            if late is not None:
+                self.find("start", node.line, f"{what} must be known before the deployment, and {late} is not")
+
+    def late(self, node: Node, seen: set[str]) -> str | None:
+        """What in an expression is known only once something is deployed."""
+        if node.kind == "member":
+            base = node.parts[0]
+            while base.kind == "index":
+                base = base.parts[0]
+            known = self.file.declarations.get(str(base.value)) if base.kind == "name" else None
+            if known is not None and known.kind == "resource":
+                return None if node.value in ("id", "name", "type", "apiVersion") else f"{known.name}.{node.value}"
+            if known is not None and known.kind == "module" and node.value == "outputs":
+                return f"{known.name}.outputs"
+        if node.kind == "name":
+            known = self.file.declarations.get(str(node.value))
+            if known is not None and known.kind == "var" and known.name not in seen:
+                return self.late(known.value, seen | {known.name})
+        for part in node.parts:
+            inner = part.value if hasattr(part, "key") else part
+            if isinstance(inner, Node) and (found := self.late(inner, seen)):
+                return found
+        return None
 
     def is_function(self, name: str) -> bool:
         known = self.file.declarations.get(name)

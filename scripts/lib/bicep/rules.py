@@ -34,7 +34,8 @@ DIAGNOSED = {
     "Microsoft.KeyVault/vaults", "Microsoft.Storage/storageAccounts", "Microsoft.Storage/storageAccounts/blobServices",
     "Microsoft.Storage/storageAccounts/queueServices", "Microsoft.DBforPostgreSQL/flexibleServers", "Microsoft.Cache/redisEnterprise",
     "Microsoft.Cache/redisEnterprise/databases", "Microsoft.CognitiveServices/accounts", "Microsoft.Web/sites", "Microsoft.Web/sites/slots",
-    "Microsoft.Cdn/profiles", "Microsoft.Network/virtualNetworks", "Microsoft.OperationalInsights/workspaces",
+    "Microsoft.Cdn/profiles", "Microsoft.Network/virtualNetworks", "Microsoft.Network/networkSecurityGroups", "Microsoft.Network/bastionHosts",
+    "Microsoft.OperationalInsights/workspaces",
 }  # fmt: skip
 # Types that hold data: closed to the internet, and which part of each an endpoint leads to.
 CLOSED = {
@@ -44,8 +45,14 @@ CLOSED = {
     "Microsoft.CognitiveServices/accounts": ["account"],
 }
 # What App Service and Functions themselves read.
-PLATFORM_SETTINGS = re.compile(r"WEBSITES?_\w+|SCM_\w+|AzureWebJobsStorage__tableServiceUri")
+PLATFORM_SETTINGS = {
+    "AzureWebJobsStorage__tableServiceUri", "SCM_DO_BUILD_DURING_DEPLOYMENT", "WEBSITES_CONTAINER_START_TIME_LIMIT",
+    "WEBSITES_CONTAINER_STOP_TIME_LIMIT", "WEBSITE_HEALTHCHECK_MAXPINGFAILURES", "WEBSITE_PROACTIVE_AUTOHEAL_ENABLED",
+    "WEBSITE_RUN_FROM_PACKAGE", "WEBSITE_SWAP_WARMUP_PING_PATH", "WEBSITE_SWAP_WARMUP_PING_STATUSES", "WEBSITE_WARMUP_PATH",
+    "WEBSITE_WARMUP_STATUSES",
+}  # fmt: skip
 CLIENTS_OF_THE_POOLER = 5000
+DELEGATED = {"Microsoft.Web/serverFarms", "Microsoft.App/environments", "Microsoft.DBforPostgreSQL/flexibleServers"}
 SECRET_WORDS = re.compile(r"password|secret|accesskey|primarykey|secondarykey|connectionstring|token|sas$", re.I)
 LISTS = re.compile(r"^list[A-Z]|^getSecret$")
 
@@ -99,13 +106,12 @@ class Rules:
     def check(self) -> list[Finding]:
         if self.parameters.path.stem != self.name:
             self.wrong("environment", f"environmentName is {self.name}, and the file is called {self.parameters.path.stem}", "environmentName")
-        self.tagged()
-        self.diagnosed()
-        self.roles()
-        self.demanded()
-        self.network()
-        self.connections()
-        self.app_settings()
+        for rule in (self.tagged, self.diagnosed, self.roles, self.demanded, self.private, self.network, self.scaling, self.connections, self.app_settings):
+            try:
+                rule()
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                # A body without what its type requires; that has its own finding. Should it have none, this is one.
+                self.wrong("evaluate", f"the rule {rule.__name__} could not be applied: {type(error).__name__}: {error}")
         return self.findings
 
     def tagged(self) -> None:
@@ -198,7 +204,7 @@ class Rules:
                 if given not in (value if isinstance(value, tuple) else (value,)) or isinstance(given, bool) != isinstance(value, bool):
                     self.find(rule, made, f"{path} is {given!r}, and must be {value!r}", f"properties.{path}")
 
-    def network(self) -> None:
+    def private(self) -> None:
         private = self.world.parameters.get("privateNetwork")
         if self.prod and not private:
             self.wrong("private", "prod is in a private network", "privateNetwork")
@@ -228,6 +234,46 @@ class Rules:
             fenced = at(made.body, "properties.siteConfig.ipSecurityRestrictionsDefaultAction") == "Deny"
             if self.of("Microsoft.Cdn/profiles") and not fenced:
                 self.find("private", made, "with Front Door, it takes requests from nobody else", "properties.siteConfig.ipSecurityRestrictionsDefaultAction")
+
+    def network(self) -> None:
+        for made in self.of("Microsoft.Network/virtualNetworks"):
+            delegated = set()
+            for subnet in at(made.body, "properties.subnets") or []:
+                if subnet["name"] != "AzureBastionSubnet" and not at(subnet, "properties.networkSecurityGroup.id"):
+                    self.find("network", made, f"the subnet {subnet['name']} has no network security group", "properties.subnets")
+                delegated |= {at(one, "properties.serviceName") for one in at(subnet, "properties.delegations") or []}
+            for service in sorted(DELEGATED - delegated):
+                self.find("network", made, f"no subnet is delegated to {service}", "properties.subnets")
+        for made in self.of("Microsoft.Network/networkSecurityGroups"):
+            rules = [rule["properties"] for rule in at(made.body, "properties.securityRules") or []]
+            if not any(rule["access"] == "Deny" and rule["destinationPortRange"] == "*" for rule in rules):
+                self.find("network", made, "what no rule allows must be denied by the last", "properties.securityRules")
+            open_to_all = [rule for rule in rules if rule["access"] == "Allow" and rule["direction"] == "Inbound" and rule.get("sourceAddressPrefix") in ("*", "Internet")]
+            if open_to_all:
+                self.find("network", made, "nothing comes in from everywhere", "properties.securityRules")
+            for rule in rules:
+                ports = set(rule.get("destinationPortRanges", []))
+                if rule["access"] == "Allow" and ports & {"5432", "6432"} and not {"5432", "6432"} <= ports:
+                    self.find("network", made, "PostgreSQL and PgBouncer: 5432 and 6432 go together", "properties.securityRules")
+
+    def scaling(self) -> None:
+        for made in self.of("Microsoft.Insights/autoscalesettings"):
+            for profile in at(made.body, "properties.profiles") or []:
+                bounds = profile["capacity"]
+                if self.prod and not (2 <= int(bounds["minimum"]) <= int(bounds["maximum"]) <= 6):
+                    self.find("scaling", made, "prod has 2 to 6 instances", "properties.profiles")
+                thresholds: dict = {}
+                for rule in profile["rules"]:
+                    trigger, action = rule["metricTrigger"], rule["scaleAction"]
+                    thresholds[trigger["metricName"], action["direction"]] = trigger["threshold"]
+                    minutes = int(re.sub(r"\D", "", action["cooldown"]))
+                    if action["direction"] == "Decrease" and minutes < 10:
+                        self.find("scaling", made, "scaling in waits ten minutes: instances drain first", "properties.profiles")
+                for (metric, direction), value in thresholds.items():
+                    if direction == "Increase" and not thresholds.get((metric, "Decrease"), value) < value:
+                        self.find("scaling", made, f"{metric} scales in where it scales out, or never", "properties.profiles")
+                if (thresholds.get(("CpuPercentage", "Increase")), thresholds.get(("CpuPercentage", "Decrease"))) != (70, 30):
+                    self.find("scaling", made, "processors: 70 % out, 30 % in", "properties.profiles")
 
     def connections(self) -> None:
         """Instances × pool against what the server, or its pooler, takes."""
@@ -266,7 +312,7 @@ class Rules:
             settings = app_settings(made)
             set_by_us |= set(settings)
             for name, value in sorted(settings.items()):
-                if not self.settings.knows(name) and not PLATFORM_SETTINGS.fullmatch(name):
+                if not self.settings.knows(name) and name not in PLATFORM_SETTINGS:
                     self.find("settings", made, f"{name} is no setting of docs/settings.md, of the platform, or of colloquy.toml")
                 reference = str(value).startswith("@Microsoft.KeyVault(")
                 if self.settings.secret(name) and value and not reference and not name.startswith(("DATABASE_", "REDIS_URL", "APPLICATIONINSIGHTS_")):

@@ -178,6 +178,8 @@ class Check:
             if known is None:
                 if not open_ended and name not in properties:
                     self.find("property", item.line, f"{path} has no property {name}{near(name, properties)}")
+                elif "additionalProperties" in kind:
+                    self.value(item.value, self.types.at(kind["additionalProperties"]), f"{path}.{name}")
                 continue
             if known["flags"] & READ_ONLY and not known["flags"] & REQUIRED:
                 self.find("read-only", item.line, f"{path}.{name} is set by Azure and cannot be stated")
@@ -291,6 +293,8 @@ def _value(types: Types, value, kind: dict, path: str, finding) -> None:
             if known is None:
                 if not open_ended and name not in properties:
                     finding(path, "property", f"{path} has no property {name}{near(name, properties)}")
+                elif "additionalProperties" in kind:
+                    _value(types, item, types.at(kind["additionalProperties"]), f"{path}.{name}", finding)
             elif not known["flags"] & READ_ONLY or known["flags"] & REQUIRED:
                 _value(types, item, types.at(known["type"]), f"{path}.{name}", finding)
         for name, known in properties.items():

@@ -253,11 +253,23 @@ class Reader:
         # Inside an array the grammar reads `x[i]` as two items, `x` and `[i]`; where nothing lies between, it is one.
         made: list = []
         for child, before in zip(named, [None, *named]):
+            self.apart(before, child)
             value = self.expression(child)
             if before is not None and child.type == "array" and before.end_byte == child.start_byte and len(value.parts) == 1:
                 value = Node("index", value.line, None, [made.pop(), value.parts[0]])
             made.append(value)
         return made
+
+    def apart(self, before, node) -> None:
+        # To the grammar a line's end is nothing; to the language it, or a comma, parts two items.
+        if before is None or before.end_point[0] != node.start_point[0] or before.end_byte == node.start_byte:
+            return
+        between = before.next_sibling
+        while between is not None and between.start_byte < node.start_byte:
+            if between.type == ",":
+                return
+            between = between.next_sibling
+        self.find("syntax", line(node), "a comma or a new line is missing before this")
 
     def text(self, node) -> Node:
         parts: list = []
@@ -277,7 +289,11 @@ class Reader:
         properties = []
         seen = set()
         decorators: dict = {}
+        before = None
         for child in node.named_children:
+            if child.type == "object_property":
+                self.apart(before, child)
+                before = child
             if child.type == "decorators":
                 decorators = self.decorators(child)
             if child.type != "object_property":
