@@ -8,6 +8,7 @@ use std::{env, fs, io};
 /// Built without Node, the folder holds nothing else; then the server has no console.
 const CONSOLE: &str = "web/dist";
 
+#[expect(clippy::disallowed_methods, reason = "a build script is told by its environment alone")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=migrations");
     println!("cargo::rerun-if-changed={CONSOLE}");
