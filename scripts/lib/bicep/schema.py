@@ -74,6 +74,7 @@ class Check:
     file: File
     findings: list[Finding] = field(default_factory=list)
     following: set = field(default_factory=set)
+    told: list = field(default_factory=list)
 
     def find(self, rule: str, line: int, message: str) -> None:
         self.findings.append(Finding(self.file.name, line, rule, message))
@@ -98,6 +99,45 @@ class Check:
                     self.find("property", item.line, f"an existing resource takes no {item.key}")
             return
         self.value(declaration.value, self.types.at(kind["body"]), declaration.name, top=True)
+
+    def accesses(self) -> None:
+        """Properties that are asked of resources: `server.properties.fullyQualifiedDomainName`."""
+        for declaration in [*self.file.declarations.values(), *self.file.outputs.values()]:
+            for node in (declaration.value, declaration.condition):
+                if node is not None:
+                    self.access(node)
+
+    def access(self, node: Node) -> None:
+        if node.kind == "member":
+            self.asked(node)
+        for part in node.parts:
+            inner = part.value if hasattr(part, "key") else part
+            if isinstance(inner, Node):
+                self.access(inner)
+
+    def asked(self, node: Node) -> dict | None:
+        """The type of what a chain of members comes to, if it begins with a resource."""
+        base = node.parts[0]
+        if base.kind == "index":
+            base = base.parts[0]
+        if base.kind == "name":
+            known = self.file.declarations.get(str(base.value))
+            kind = self.types.resource(known.target) if known is not None and known.kind == "resource" else None
+            if kind is None or node.value in ("id", "name", "type", "apiVersion"):
+                return None
+            owner = self.types.at(kind["body"])
+        elif base.kind == "member":
+            owner = self.asked(base)
+        else:
+            return None
+        if owner is None or not owner["$type"].endswith("ObjectType"):
+            return None
+        properties, open_ended = self.types.properties(owner, None)
+        known = properties.get(node.value)
+        if known is None and not open_ended and node not in self.told:
+            self.told.append(node)
+            self.find("property", node.line, f"there is no property {node.value} to ask for{near(str(node.value), properties)}")
+        return self.types.at(known["type"]) if known else None
 
     def nesting(self, declaration: Declaration, type_name: str, kind: dict) -> None:
         depth = type_name.count("/")
