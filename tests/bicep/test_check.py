@@ -1,6 +1,8 @@
 """scripts/check-bicep finds each class of mistake, and says where. Run by `scripts/check-bicep --self-test`."""
 
+import os
 import shutil
+import subprocess
 import tempfile
 import unittest
 from pathlib import Path
@@ -70,6 +72,35 @@ class Found(unittest.TestCase):
         hit = {finding.line for finding in found if (finding.file, finding.rule) == (named, mistake.rule)}
         self.assertTrue(hit, f"not found in {named} by {mistake.rule}; found:\n{told}")
         self.assertTrue(hit & lines, f"told for line {hit}, and it is {lines}:\n{told}")
+
+
+class Script(unittest.TestCase):
+    """The script around it, with a stand-in for the compiler."""
+
+    def run_with(self, said: str | None, **environment: str) -> subprocess.CompletedProcess:
+        with tempfile.TemporaryDirectory() as place:
+            if said is not None:
+                compiler = Path(place) / "bicep"
+                compiler.write_text(f"#!/bin/sh\n[ \"$1\" = --version ] && echo stand-in && exit 0\nprintf '%s' '{said}' >&2\n")
+                compiler.chmod(0o755)
+            path = {"PATH": f"{place}:{os.environ['PATH']}"}
+            return subprocess.run([ROOT / "scripts" / "check-bicep"], env=os.environ | path | environment, capture_output=True, text=True, check=False)
+
+    def test_a_warning_of_the_compiler_is_an_error(self) -> None:
+        done = self.run_with("main.bicep(1,1) : Warning no-unused-params: …")
+        self.assertEqual(1, done.returncode)
+        self.assertIn("no-unused-params", done.stdout)
+
+    def test_a_silent_compiler_is_believed_and_our_rules_still_run(self) -> None:
+        done = self.run_with("", COLLOQUY_BICEP_TYPES="/nowhere")
+        self.assertEqual(3, done.returncode, done.stdout + done.stderr)
+        self.assertIn("stand-in", done.stderr)
+        self.assertIn("not done: no resource types at /nowhere", done.stderr)
+
+    def test_without_a_compiler_it_says_what_it_is(self) -> None:
+        if shutil.which("bicep"):
+            self.skipTest("there is a compiler here")
+        self.assertIn("not the compiler", self.run_with(None).stderr)
 
 
 def environments(mistake) -> set[str]:

@@ -288,6 +288,9 @@ class Rules:
                 self.find("network", made, f"{made.body.get('name')} is no zone that anything of ours is found in")
         for made in self.of("Microsoft.Network/networkSecurityGroups"):
             rules = [rule["properties"] for rule in at(made.body, "properties.securityRules") or []]
+            orders = [(rule["direction"], rule["priority"]) for rule in rules]
+            if len(set(orders)) != len(orders):
+                self.find("network", made, "two rules of one direction have one priority", "properties.securityRules")
             if not any(rule["access"] == "Deny" and rule["destinationPortRange"] == "*" for rule in rules):
                 self.find("network", made, "what no rule allows must be denied by the last", "properties.securityRules")
             open_to_all = [rule for rule in rules if rule["access"] == "Allow" and rule["direction"] == "Inbound" and rule.get("sourceAddressPrefix") in ("*", "Internet")]

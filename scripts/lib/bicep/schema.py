@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -311,6 +312,19 @@ def body(types: Types, made: Deployed, finding) -> None:
         _value(types, made.body, types.at(kind["body"]), made.declaration.name, finding)
 
 
+def limits(kind: dict, value) -> str:
+    """Lengths, patterns and ranges that a type states."""
+    if kind["$type"] == "StringType" and isinstance(value, str):
+        if not kind.get("minLength", 0) <= len(value) <= kind.get("maxLength", len(value)):
+            return f"it has {len(value)} characters, and must have {kind.get('minLength', 0)} to {kind.get('maxLength', 'any number')}"
+        if "pattern" in kind and not re.search(kind["pattern"], value):
+            return f"it must match {kind['pattern']}"
+    if kind["$type"] == "IntegerType" and isinstance(value, int):
+        if not kind.get("minValue", value) <= value <= kind.get("maxValue", value):
+            return f"it must be from {kind.get('minValue', 'anything')} to {kind.get('maxValue', 'anything')}"
+    return ""
+
+
 def _value(types: Types, value, kind: dict, path: str, finding) -> None:
     if value is None or isinstance(value, Runtime) or (isinstance(value, str) and "‹" in value):
         return
@@ -318,6 +332,9 @@ def _value(types: Types, value, kind: dict, path: str, finding) -> None:
     if found and found not in types.basics(kind):
         finding(path, "value", f"{path} takes {' or '.join(sorted(types.basics(kind)))}, not {found} ({value!r})")
         return
+    problem = limits(kind, value)
+    if problem:
+        finding(path, "value", f"{path} is {value!r}: {problem}")
     if isinstance(value, str):
         literals = types.literals(kind)
         if literals and value not in literals:
