@@ -134,7 +134,7 @@ param serverSecrets object
 param corsOrigins string[] = []
 @description('Host name of the server of one\'s own; empty for none.')
 param serverDomain string = ''
-@description('Whether its certificate lies in the vault, as `{project}-server-certificate`; else Azure makes one.')
+@description('Without Front Door: whether its certificate lies in the vault, as `{project}-server-certificate`; else Azure makes one.')
 param serverCertificateFromVault bool = false
 
 @description('Values that colloquy.toml takes from the environment, by name.')
@@ -381,6 +381,7 @@ module edge 'modules/edge.bicep' = if (frontDoor) {
     skuName: frontDoorSku
     functionHost: '${handlersName}.azurewebsites.net'
     serverHost: '${serverName}.azurewebsites.net'
+    customDomain: serverDomain
     requestsPerMinute: frontDoorRequestsPerMinute
     deniedAddresses: deniedAddresses
   }
@@ -513,7 +514,8 @@ module server 'modules/server.bicep' = {
     maximumInstances: serverMaximumInstances
     frontDoorId: frontDoor ? edge!.outputs.frontDoorId : ''
     managementAddresses: managementAddresses
-    customDomain: serverDomain
+    // Where there is a Front Door, the name is its.
+    customDomain: frontDoor ? '' : serverDomain
     certificateVaultId: serverCertificateFromVault ? vault.outputs.id : ''
     certificateSecretName: '${project}-server-certificate'
   }
@@ -592,8 +594,8 @@ output HANDLERS_URL string = 'https://${handlers.outputs.host}'
 output SERVER_NAME string = server.outputs.name
 @description('Address of the server.')
 output SERVER_URL string = empty(serverDomain) ? 'https://${server.outputs.host}' : 'https://${serverDomain}'
-@description('Host name of the server that its own name must lead to.')
-output SERVER_HOST string = server.outputs.host
+@description('Host name that the server\'s own name must lead to (CNAME).')
+output SERVER_HOST string = frontDoor ? edge!.outputs.host : server.outputs.host
 @description('Address of Front Door; empty without one.')
 output EDGE_URL string = frontDoor ? 'https://${edge!.outputs.host}' : ''
 @description('Name of the console; empty without Static Web Apps.')

@@ -16,6 +16,8 @@ param skuName string
 param functionHost string
 @description('Host name of the conversation server: takes everything else.')
 param serverHost string
+@description('Host name of one\'s own; empty for none. Azure makes and renews its certificate, once its `_dnsauth` record is there.')
+param customDomain string
 @description('Requests a minute from one address beyond which it is blocked.')
 @minValue(100)
 param requestsPerMinute int
@@ -93,6 +95,24 @@ resource functionOrigin 'Microsoft.Cdn/profiles/originGroups/origins@2025-12-01'
   }
 }
 
+resource domain 'Microsoft.Cdn/profiles/customDomains@2025-12-01' = if (!empty(customDomain)) {
+  parent: profile
+  name: empty(customDomain) ? 'none' : replace(customDomain, '.', '-')
+  properties: {
+    hostName: customDomain
+    tlsSettings: {
+      certificateType: 'ManagedCertificate'
+      minimumTlsVersion: 'TLS12'
+    }
+  }
+}
+
+var domains = empty(customDomain) ? [] : [
+  {
+    id: domain.id
+  }
+]
+
 resource webhooks 'Microsoft.Cdn/profiles/afdEndpoints/routes@2025-12-01' = {
   parent: endpoint
   name: 'webhooks'
@@ -110,6 +130,7 @@ resource webhooks 'Microsoft.Cdn/profiles/afdEndpoints/routes@2025-12-01' = {
     forwardingProtocol: 'HttpsOnly'
     httpsRedirect: 'Disabled'
     linkToDefaultDomain: 'Enabled'
+    customDomains: domains
   }
   dependsOn: [
     functionOrigin
@@ -132,6 +153,7 @@ resource rest 'Microsoft.Cdn/profiles/afdEndpoints/routes@2025-12-01' = {
     forwardingProtocol: 'HttpsOnly'
     httpsRedirect: 'Disabled'
     linkToDefaultDomain: 'Enabled'
+    customDomains: domains
   }
   dependsOn: [
     serverOrigin
@@ -208,11 +230,11 @@ resource guard 'Microsoft.Cdn/profiles/securityPolicies@2025-12-01' = {
       }
       associations: [
         {
-          domains: [
+          domains: concat([
             {
               id: endpoint.id
             }
-          ]
+          ], domains)
           patternsToMatch: [
             '/*'
           ]

@@ -61,7 +61,8 @@ var platformSettings = {
   // SIGTERM, then this long, then SIGKILL. The server drains in DRAIN and hands the rest over.
   WEBSITES_CONTAINER_STOP_TIME_LIMIT: '120'
   WEBSITES_CONTAINER_START_TIME_LIMIT: '120'
-  WEBSITE_WARMUP_PATH: '/health/ready'
+  // It starts without its database; a swap waits until it has it.
+  WEBSITE_WARMUP_PATH: '/health/live'
   WEBSITE_WARMUP_STATUSES: '200'
   WEBSITE_SWAP_WARMUP_PING_PATH: '/health/ready'
   WEBSITE_SWAP_WARMUP_PING_STATUSES: '200'

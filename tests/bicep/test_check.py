@@ -1,6 +1,8 @@
 """scripts/check-bicep finds each class of mistake, and says where. Run by `scripts/check-bicep --self-test`."""
 
+import os
 import shutil
+import subprocess
 import tempfile
 import unittest
 from pathlib import Path
@@ -11,7 +13,7 @@ from mistakes import MISTAKES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Found without working anything out.
-STATIC = {"syntax", "names", "start", "unused", "described", "modules", "outputs", "secret-output", "type", "api-version", "read-only", "nesting", "signals"}
+STATIC = {"syntax", "names", "start", "unused", "described", "modules", "secret-output", "type", "api-version", "read-only", "nesting", "signals"}
 TYPED = {"type", "api-version", "property", "required", "read-only", "literal", "value", "nesting"}
 
 
@@ -28,6 +30,25 @@ class Found(unittest.TestCase):
 
     def test_the_templates_are_clean(self) -> None:
         self.assertEqual([], [str(finding) for finding in check.check(ROOT / "bicep", ROOT, self.types)])
+
+    def test_the_switches_that_no_environment_uses_are_clean_too(self) -> None:
+        for switches in (
+            ["bastion = true", "managementAddresses = ['203.0.113.0/24']", "serverDomain = 'api.example.com'", "frontDoorSku = 'Premium_AzureFrontDoor'",
+             "deniedAddresses = ['198.51.100.7/32']", "staticWebDomain = 'chat.example.com'", "breakGlassGroupId = 'b'", "pipelinePrincipalId = 'p'"],
+            ["frontDoor = false", "staticWeb = false", "serverDomain = 'api.example.com'", "serverCertificateFromVault = true", "natGateway = false"],
+            ["redis = false", "models = false", "serverDomain = 'api.example.com'", "frontDoor = false"],
+        ):  # fmt: skip
+            with self.subTest(switches[0]):
+                changed = Path(self.place.name) / "bicep" / "prod.bicepparam"
+                text = changed.read_text()
+                names = [switch.split(" ")[0] for switch in switches]
+                kept = [line for line in text.splitlines() if line.split(" ")[1:2] not in [[name] for name in names]]
+                changed.write_text("\n".join(kept + [f"param {switch}" for switch in switches]) + "\n")
+                try:
+                    found = check.check(Path(self.place.name) / "bicep", ROOT, self.types, {"prod"})
+                finally:
+                    changed.write_text(text)
+                self.assertEqual([], [str(finding) for finding in found])
 
     def test_each_mistake_is_found_with_file_line_and_rule(self) -> None:
         for mistake in MISTAKES:
@@ -51,6 +72,35 @@ class Found(unittest.TestCase):
         hit = {finding.line for finding in found if (finding.file, finding.rule) == (named, mistake.rule)}
         self.assertTrue(hit, f"not found in {named} by {mistake.rule}; found:\n{told}")
         self.assertTrue(hit & lines, f"told for line {hit}, and it is {lines}:\n{told}")
+
+
+class Script(unittest.TestCase):
+    """The script around it, with a stand-in for the compiler."""
+
+    def run_with(self, said: str | None, **environment: str) -> subprocess.CompletedProcess:
+        with tempfile.TemporaryDirectory() as place:
+            if said is not None:
+                compiler = Path(place) / "bicep"
+                compiler.write_text(f"#!/bin/sh\n[ \"$1\" = --version ] && echo stand-in && exit 0\nprintf '%s' '{said}' >&2\n")
+                compiler.chmod(0o755)
+            path = {"PATH": f"{place}:{os.environ['PATH']}"}
+            return subprocess.run([ROOT / "scripts" / "check-bicep"], env=os.environ | path | environment, capture_output=True, text=True, check=False)
+
+    def test_a_warning_of_the_compiler_is_an_error(self) -> None:
+        done = self.run_with("main.bicep(1,1) : Warning no-unused-params: …")
+        self.assertEqual(1, done.returncode)
+        self.assertIn("no-unused-params", done.stdout)
+
+    def test_a_silent_compiler_is_believed_and_our_rules_still_run(self) -> None:
+        done = self.run_with("", COLLOQUY_BICEP_TYPES="/nowhere")
+        self.assertEqual(3, done.returncode, done.stdout + done.stderr)
+        self.assertIn("stand-in", done.stderr)
+        self.assertIn("not done: no resource types at /nowhere", done.stderr)
+
+    def test_without_a_compiler_it_says_what_it_is(self) -> None:
+        if shutil.which("bicep"):
+            self.skipTest("there is a compiler here")
+        self.assertIn("not the compiler", self.run_with(None).stderr)
 
 
 def environments(mistake) -> set[str]:

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import evaluate, names, rules, schema, signals, syntax
+from . import declared, evaluate, names, rules, schema, signals, syntax
 from .syntax import Finding
 
 # Exit codes.
@@ -53,6 +53,7 @@ def check(folder: Path, root: Path, known: schema.Types | None, only: set[str] |
             walk = schema.Check(known, file)
             for resource in file.of("resource"):
                 walk.resource(resource)
+            walk.accesses()
             found += walk.findings
     if any(finding.rule in ("names", "modules") for finding in found):
         return unique(found)
@@ -62,7 +63,7 @@ def check(folder: Path, root: Path, known: schema.Types | None, only: set[str] |
         if path.suffix != ".bicepparam" or (only is not None and path.stem not in only):
             continue
         world = evaluate.world(files, file)
-        found += world.findings
+        found += world.findings + held(world, file, files)
         if known is not None:
             for made in world.resources:
                 schema.body(known, made, lambda at, rule, message, made=made: found.append(
@@ -73,6 +74,19 @@ def check(folder: Path, root: Path, known: schema.Types | None, only: set[str] |
         except (KeyError, TypeError) as error:
             found.append(Finding("bicep/modules/alerts.bicep", 1, "alerts", f"a rule lacks what it needs: {error}"))
     return unique(found)
+
+
+def held(world: evaluate.World, parameters: syntax.File, files: dict) -> list[Finding]:
+    """Parameters and outputs against the types they are declared with."""
+    found = []
+    for file, name, value, line in world.held:
+        declaration = file.declarations.get(name) if line is None else file.outputs.get(name)
+        stated = parameters.declarations.get(name) if file.scope == "subscription" and line is None else None
+        kind = declared.kind_of(declaration.type, file, files)
+        where = (parameters.name, stated.line) if stated else (file.name, declaration.line)
+        rule = "parameters" if line is None else "outputs"
+        found += [Finding(*where, rule, f"[{parameters.path.stem}] {problem}") for problem in declared.problems(kind, value, name)]
+    return found
 
 
 def table(folder: Path, root: Path) -> list[Finding]:

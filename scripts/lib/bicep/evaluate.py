@@ -157,6 +157,7 @@ class Scope:
         """Limits that decorators state, for values that come from outside."""
         for parameter in self.file.of("param"):
             if parameter.name in self.parameters:
+                self.world.held.append((self.file, parameter.name, self.parameters[parameter.name], None))
                 self.limits(parameter, self.parameters[parameter.name], caller, at.line)
 
     def limits(self, parameter: Declaration, value, file: File, line: int) -> None:
@@ -181,7 +182,9 @@ class Scope:
         for declaration in self.file.declarations.values():
             if declaration.kind in ("resource", "module"):
                 self.guarded(lambda d=declaration: self.value(d.name, d.value), declaration.line)
-        return {name: self.guarded(lambda o=output: self.evaluate(o.value, {}), output.line) for name, output in self.file.outputs.items()}
+        made = {name: self.guarded(lambda o=output: self.evaluate(o.value, {}), output.line) for name, output in self.file.outputs.items()}
+        self.world.held += [(self.file, name, value, self.file.outputs[name].line) for name, value in made.items()]
+        return made
 
     def guarded(self, work, line: int):
         try:
@@ -419,6 +422,8 @@ class World:
     findings: list[Finding] = field(default_factory=list)
     parameters: dict = field(default_factory=dict)
     outputs: dict = field(default_factory=dict)
+    # What parameters and outputs came to: file, name, value, and the line of an output (None of a parameter).
+    held: list[tuple[File, str, object, int | None]] = field(default_factory=list)
 
 
 def world(files: dict[Path, File], parameter_file: File) -> World:
@@ -437,6 +442,7 @@ def world(files: dict[Path, File], parameter_file: File) -> World:
         if parameter is None or parameter.kind != "param":
             made.findings.append(Finding(parameter_file.name, declaration.line, "parameters", f"{template.name} has no parameter {name}"))
         else:
+            made.held.append((template, name, value, None))
             scope.limits(parameter, value, parameter_file, declaration.line)
     for parameter in template.of("param"):
         if parameter.value is None and parameter.name not in given and not nullable(parameter):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .declared import kind_of, unknown
 from .evaluate import FUNCTIONS, FURTHER
 from .schema import basic, declared, near
 from .syntax import Declaration, File, Finding, Node
@@ -56,11 +57,8 @@ class Names:
             self.find("described", declaration.line, f"the output {declaration.name} has no type")
 
     def types(self, declaration: Declaration) -> None:
-        text = str(declaration.type.value).rstrip("?").removesuffix("[]")
-        if text.isidentifier() and text not in ("string", "int", "bool", "object", "array"):
-            known = self.file.declarations.get(text)
-            if text not in self.file.imports and (known is None or known.kind != "type"):
-                self.find("names", declaration.line, f"there is no type {text}")
+        for name in unknown(kind_of(declaration.type, self.file, self.files)):
+            self.find("names", declaration.line, f"there is no type {name}")
         found, wanted = basic(declaration.value) if declaration.value and declaration.kind in ("param", "output") else "", declared(declaration)
         if found and wanted and found != wanted:
             self.find("value", declaration.line, f"{declaration.name} is declared {wanted} and is {found}")

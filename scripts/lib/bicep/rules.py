@@ -52,6 +52,19 @@ PLATFORM_SETTINGS = {
     "WEBSITE_WARMUP_STATUSES",
 }  # fmt: skip
 CLIENTS_OF_THE_POOLER = 5000
+# Names that Azure's schemas leave open and Azure itself does not.
+LOG_GROUPS = {"allLogs", "audit"}
+LOG_CATEGORIES = {"FunctionAppLogs", "AppServiceConsoleLogs", "AppServicePlatformLogs", "AppServiceIPSecAuditLogs", "AppServiceAuditLogs"}
+METRIC_CATEGORIES = {"AllMetrics", "Transaction"}
+SERVICE_TAGS = {"*", "Internet", "Storage", "AzureActiveDirectory", "VirtualNetwork"}
+ZONES = re.compile(
+    r"privatelink\.(blob|queue|table)\.core\.windows\.net|privatelink\.vaultcore\.azure\.net|privatelink\.redis\.azure\.net|"
+    r"privatelink\.(cognitiveservices|openai)\.azure\.com|privatelink\.services\.ai\.azure\.com|[\w.-]+\.postgres\.database\.azure\.com"
+)
+DATABASE_PARAMETERS = {
+    "client_connection_check_interval": "5000", "require_secure_transport": "ON", "azure.extensions": None, "pgbouncer.enabled": "true",
+    "pgbouncer.pool_mode": "transaction", "pgbouncer.default_pool_size": None, "pgbouncer.min_pool_size": "10", "pgbouncer.server_idle_timeout": "600",
+}  # fmt: skip
 DELEGATED = {"Microsoft.Web/serverFarms", "Microsoft.App/environments", "Microsoft.DBforPostgreSQL/flexibleServers"}
 SECRET_WORDS = re.compile(r"password|secret|accesskey|primarykey|secondarykey|connectionstring|token|sas$", re.I)
 LISTS = re.compile(r"^list[A-Z]|^getSecret$")
@@ -130,6 +143,13 @@ class Rules:
             if made.type in DIAGNOSED and made.id not in targets:
                 self.find("diagnostics", made, "no diagnostic settings send its logs to the workspace")
 
+        for made in self.of("Microsoft.Insights/diagnosticSettings"):
+            logs, metrics = at(made.body, "properties.logs") or [], at(made.body, "properties.metrics") or []
+            stated = [(one.get("categoryGroup"), LOG_GROUPS) for one in logs if one.get("categoryGroup")] + [(one.get("category"), LOG_CATEGORIES) for one in logs if one.get("category")]
+            for name, known in stated + [(one.get("category"), METRIC_CATEGORIES) for one in metrics]:
+                if name not in known:
+                    self.find("diagnostics", made, f"{name} is none of {', '.join(sorted(known))}", "properties")
+
     def roles(self) -> None:
         for made in self.of("Microsoft.Authorization/roleAssignments"):
             role = str(at(made.body, "properties.roleDefinitionId")).rsplit("/", 1)[-1]
@@ -153,6 +173,16 @@ class Rules:
         self.demand("vault", self.of("Microsoft.KeyVault/vaults"), VAULT | (VAULT_IN_PROD if self.prod else {}))
         self.demand("storage", self.of("Microsoft.Storage/storageAccounts"), STORAGE)
         self.demand("database", self.of("Microsoft.DBforPostgreSQL/flexibleServers"), DATABASE | (DATABASE_IN_PROD if self.prod else {}))
+        for made in self.of("Microsoft.DBforPostgreSQL/flexibleServers/configurations"):
+            name, value = made.body.get("name"), at(made.body, "properties.value")
+            if name not in DATABASE_PARAMETERS:
+                self.find("database", made, f"{name} is no server parameter that scripts/lib/bicep/rules.py knows")
+            elif DATABASE_PARAMETERS[name] not in (None, value):
+                self.find("database", made, f"{name} is {value}, and must be {DATABASE_PARAMETERS[name]}")
+        for made in self.world.resources:
+            access = at(made.body, "properties.publicNetworkAccess")
+            if access not in (None, "Enabled", "Disabled"):
+                self.find("private", made, f"publicNetworkAccess is {access!r}", "properties.publicNetworkAccess")
         self.demand("redis", self.of("Microsoft.Cache/redisEnterprise/databases"), REDIS)
         self.demand("models", self.of("Microsoft.CognitiveServices/accounts"), MODELS)
         self.demand("telemetry", self.of("Microsoft.Insights/components"), TELEMETRY)
@@ -179,6 +209,12 @@ class Rules:
             names = set(at(sticky[0].body, "properties.appSettingNames") or []) if sticky else set()
             for missing in sorted(STICKY - names):
                 self.find("server", sticky[0] if sticky else slots[0], f"{missing} must stay where it is in a swap")
+            for name in sorted(names):
+                if not self.settings.knows(name):
+                    self.find("server", sticky[0], f"{name} is to stay in a swap, and is no setting")
+            for name in app_settings(slots[0]):
+                if name.startswith("REDIS_"):
+                    self.find("server", slots[0], f"{name}: the slot is one instance, and shares with nobody")
             app = next(made for made in self.of("Microsoft.Web/sites") if not str(made.body.get("kind")).startswith("functionapp"))
             own, theirs = app_settings(app), app_settings(slots[0])
             for name in sorted(STICKY - {"APPLICATIONINSIGHTS_CONNECTION_STRING"}):
@@ -235,6 +271,9 @@ class Rules:
             if self.of("Microsoft.Cdn/profiles") and not fenced:
                 self.find("private", made, "with Front Door, it takes requests from nobody else", "properties.siteConfig.ipSecurityRestrictionsDefaultAction")
 
+            for binding in self.of("Microsoft.Web/sites/hostNameBindings") if self.of("Microsoft.Cdn/profiles") else []:
+                self.find("private", binding, "with Front Door, one's own name is its: the app would refuse who comes by it")
+
     def network(self) -> None:
         for made in self.of("Microsoft.Network/virtualNetworks"):
             delegated = set()
@@ -244,14 +283,23 @@ class Rules:
                 delegated |= {at(one, "properties.serviceName") for one in at(subnet, "properties.delegations") or []}
             for service in sorted(DELEGATED - delegated):
                 self.find("network", made, f"no subnet is delegated to {service}", "properties.subnets")
+        for made in self.of("Microsoft.Network/privateDnsZones"):
+            if not ZONES.fullmatch(str(made.body.get("name"))):
+                self.find("network", made, f"{made.body.get('name')} is no zone that anything of ours is found in")
         for made in self.of("Microsoft.Network/networkSecurityGroups"):
             rules = [rule["properties"] for rule in at(made.body, "properties.securityRules") or []]
+            orders = [(rule["direction"], rule["priority"]) for rule in rules]
+            if len(set(orders)) != len(orders):
+                self.find("network", made, "two rules of one direction have one priority", "properties.securityRules")
             if not any(rule["access"] == "Deny" and rule["destinationPortRange"] == "*" for rule in rules):
                 self.find("network", made, "what no rule allows must be denied by the last", "properties.securityRules")
             open_to_all = [rule for rule in rules if rule["access"] == "Allow" and rule["direction"] == "Inbound" and rule.get("sourceAddressPrefix") in ("*", "Internet")]
             if open_to_all:
                 self.find("network", made, "nothing comes in from everywhere", "properties.securityRules")
             for rule in rules:
+                for side in ("sourceAddressPrefix", "destinationAddressPrefix"):
+                    if side in rule and rule[side] not in SERVICE_TAGS and not re.fullmatch(r"[\d.]+/\d+", str(rule[side])):
+                        self.find("network", made, f"{rule[side]} is no address and none of {', '.join(sorted(SERVICE_TAGS))}", "properties.securityRules")
                 ports = set(rule.get("destinationPortRanges", []))
                 if rule["access"] == "Allow" and ports & {"5432", "6432"} and not {"5432", "6432"} <= ports:
                     self.find("network", made, "PostgreSQL and PgBouncer: 5432 and 6432 go together", "properties.securityRules")

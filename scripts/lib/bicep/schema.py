@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,6 +75,7 @@ class Check:
     file: File
     findings: list[Finding] = field(default_factory=list)
     following: set = field(default_factory=set)
+    told: list = field(default_factory=list)
 
     def find(self, rule: str, line: int, message: str) -> None:
         self.findings.append(Finding(self.file.name, line, rule, message))
@@ -98,6 +100,45 @@ class Check:
                     self.find("property", item.line, f"an existing resource takes no {item.key}")
             return
         self.value(declaration.value, self.types.at(kind["body"]), declaration.name, top=True)
+
+    def accesses(self) -> None:
+        """Properties that are asked of resources: `server.properties.fullyQualifiedDomainName`."""
+        for declaration in [*self.file.declarations.values(), *self.file.outputs.values()]:
+            for node in (declaration.value, declaration.condition):
+                if node is not None:
+                    self.access(node)
+
+    def access(self, node: Node) -> None:
+        if node.kind == "member":
+            self.asked(node)
+        for part in node.parts:
+            inner = part.value if hasattr(part, "key") else part
+            if isinstance(inner, Node):
+                self.access(inner)
+
+    def asked(self, node: Node) -> dict | None:
+        """The type of what a chain of members comes to, if it begins with a resource."""
+        base = node.parts[0]
+        if base.kind == "index":
+            base = base.parts[0]
+        if base.kind == "name":
+            known = self.file.declarations.get(str(base.value))
+            kind = self.types.resource(known.target) if known is not None and known.kind == "resource" else None
+            if kind is None or node.value in ("id", "name", "type", "apiVersion"):
+                return None
+            owner = self.types.at(kind["body"])
+        elif base.kind == "member":
+            owner = self.asked(base)
+        else:
+            return None
+        if owner is None or not owner["$type"].endswith("ObjectType"):
+            return None
+        properties, open_ended = self.types.properties(owner, None)
+        known = properties.get(node.value)
+        if known is None and not open_ended and node not in self.told:
+            self.told.append(node)
+            self.find("property", node.line, f"there is no property {node.value} to ask for{near(str(node.value), properties)}")
+        return self.types.at(known["type"]) if known else None
 
     def nesting(self, declaration: Declaration, type_name: str, kind: dict) -> None:
         depth = type_name.count("/")
@@ -271,6 +312,19 @@ def body(types: Types, made: Deployed, finding) -> None:
         _value(types, made.body, types.at(kind["body"]), made.declaration.name, finding)
 
 
+def limits(kind: dict, value) -> str:
+    """Lengths, patterns and ranges that a type states."""
+    if kind["$type"] == "StringType" and isinstance(value, str):
+        if not kind.get("minLength", 0) <= len(value) <= kind.get("maxLength", len(value)):
+            return f"it has {len(value)} characters, and must have {kind.get('minLength', 0)} to {kind.get('maxLength', 'any number')}"
+        if "pattern" in kind and not re.search(kind["pattern"], value):
+            return f"it must match {kind['pattern']}"
+    if kind["$type"] == "IntegerType" and isinstance(value, int):
+        if not kind.get("minValue", value) <= value <= kind.get("maxValue", value):
+            return f"it must be from {kind.get('minValue', 'anything')} to {kind.get('maxValue', 'anything')}"
+    return ""
+
+
 def _value(types: Types, value, kind: dict, path: str, finding) -> None:
     if value is None or isinstance(value, Runtime) or (isinstance(value, str) and "‹" in value):
         return
@@ -278,6 +332,9 @@ def _value(types: Types, value, kind: dict, path: str, finding) -> None:
     if found and found not in types.basics(kind):
         finding(path, "value", f"{path} takes {' or '.join(sorted(types.basics(kind)))}, not {found} ({value!r})")
         return
+    problem = limits(kind, value)
+    if problem:
+        finding(path, "value", f"{path} is {value!r}: {problem}")
     if isinstance(value, str):
         literals = types.literals(kind)
         if literals and value not in literals:
