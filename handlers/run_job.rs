@@ -58,8 +58,12 @@ impl Worker for Jobs {
             (Some(JobKind::CompleteInvocation), Some(event)) => {
                 complete_invocation(services, claimed, event).await
             }
-            (Some(JobKind::NoteRotation), Some(event)) => rotations::note(services, claimed, event).await,
-            (Some(JobKind::Respond), Some(event)) => respond::attempt(services, claimed, event, until).await,
+            (Some(JobKind::NoteRotation), Some(event)) => {
+                Box::pin(rotations::note(services, claimed, event)).await
+            }
+            (Some(JobKind::Respond), Some(event)) => {
+                Box::pin(respond::attempt(services, claimed, event, until)).await
+            }
             (
                 Some(
                     JobKind::CountEvent

@@ -54,7 +54,7 @@ pub async fn expire(services: &Services) -> anyhow::Result<usize> {
     let kept = &services.config.app.retention;
     let owners = kept.conversations();
     let except: Vec<&str> = owners.iter().map(|(owner, _)| *owner).collect();
-    let of_owners = owners.iter().map(|(owner, time)| (Whose::Of(*owner), *time));
+    let of_owners = owners.iter().map(|(owner, time)| (Whose::Of(owner), *time));
     let of_all = kept.all_conversations().map(|time| (Whose::Except(&except), time));
     let mut total = 0;
     for (whose, time) in of_owners.chain(of_all) {
@@ -78,9 +78,8 @@ pub async fn delete_turns(services: &Services) -> anyhow::Result<usize> {
     let mut total = 0;
     let owners = services.config.app.retention.responses();
     let except: Vec<&str> = owners.iter().map(|(owner, _)| *owner).collect();
-    let of_owners = owners
-        .iter()
-        .map(|(owner, kept)| retention::Superfluous::OfOwner { owner: *owner, before: ago(*kept) });
+    let of_owners =
+        owners.iter().map(|(owner, kept)| retention::Superfluous::OfOwner { owner, before: ago(*kept) });
     let of_all = [
         retention::Superfluous::BegunBefore { before: ago(work.response_retention), except: &except },
         retention::Superfluous::Deleted,
