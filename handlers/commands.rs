@@ -5,6 +5,7 @@ mod callbacks;
 mod check;
 mod dead_letters;
 mod events;
+mod jobs;
 mod migrate;
 mod rehearse;
 mod samples;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
-use colloquy::commands::{actor, duration, output};
+use colloquy::commands::{actor, duration, output, switches};
 use colloquy::config::ProcessEnvironment;
 
 use crate::services::Services;
@@ -44,6 +45,9 @@ pub enum Command {
     /// Look at events, follow them, run them again.
     #[command(subcommand)]
     Events(events::Events),
+    /// Look at jobs: what is done, waits or runs.
+    #[command(subcommand)]
+    Jobs(jobs::Jobs),
     /// Look at work that was given up; replay or discard it.
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
@@ -53,6 +57,9 @@ pub enum Command {
     /// Stop and start sources without a deployment.
     #[command(subcommand)]
     Sources(sources::Sources),
+    /// Stop sources, routes, models, owners, callbacks or features without a deployment.
+    #[command(subcommand)]
+    Switches(switches::Commands),
     /// Begin a backfill: a job that changes many rows in steps and goes on where it was cut.
     Backfill(backfill::Backfill),
     /// Every setting there is, with its default.
@@ -68,9 +75,14 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Migrate(migrate) => migrate::run(&*services()?, &migrate).await,
         Command::Webhooks(webhooks) => webhooks::run(webhooks).await,
         Command::Events(events) => events::run(&*services()?, events).await,
+        Command::Jobs(jobs) => jobs::run(&*services()?, jobs).await,
         Command::DeadLetters(letters) => dead_letters::run(&*services()?, letters).await,
         Command::Callbacks(callbacks) => callbacks::run(&*services()?, callbacks).await,
         Command::Sources(sources) => sources::run(&*services()?, sources).await,
+        Command::Switches(command) => {
+            let services = services()?;
+            switches::run(&services.config, &services.operations, command).await
+        }
         Command::Backfill(backfill) => backfill::run(&*services()?, backfill).await,
         Command::Settings(settings) => Ok(settings::run(&settings)),
         Command::Signals(signals) => signals::run(&signals),

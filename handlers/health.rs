@@ -115,7 +115,7 @@ async fn ready(services: &Services) -> HttpResponse {
 
 async fn status(services: &Services) -> HttpResponse {
     let (checks, queues, switches) =
-        futures_util::join!(checks(services), maintain::queues(services), services.read_switches());
+        futures_util::join!(checks(services), maintain::queues(services), services.switches.read());
     let (backlogs, leased) = futures_util::join!(told(maintain::backlogs(services)), told(leased(services)));
     HttpResponse::json(
         StatusCode::OK,
@@ -128,7 +128,7 @@ async fn status(services: &Services) -> HttpResponse {
             "work": backlogs,
             "working": leased,
             "database_pool": services.database.pool_status(),
-            "switches": switches.map_or_else(|error| json!({ "error": format!("{error:#}") }), |s| json!(s)),
+            "switches": switches.map_or_else(|error| json!({ "error": error.to_string() }), |s| json!(s)),
             "sources": services.config.app.sources.keys().collect::<Vec<_>>(),
         }),
     )
@@ -138,7 +138,7 @@ async fn status(services: &Services) -> HttpResponse {
 async fn told<T: Serialize>(question: impl Future<Output = anyhow::Result<T>>) -> serde_json::Value {
     match tokio::time::timeout(PATIENCE, question).await {
         Ok(Ok(answer)) => json!(answer),
-        Ok(Err(error)) => json!({ "error": format!("{error:#}") }),
+        Ok(Err(error)) => json!({ "error": error.to_string() }),
         Err(_) => json!({ "error": format!("no answer within {PATIENCE:?}") }),
     }
 }

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use colloquy::azure::{Queue, StorageError};
 use colloquy::database::events::Stored;
-use colloquy::events::message::{self, EventMessage, Hint};
-use colloquy::ids::{CallbackId, JobId};
+use colloquy::events::message::{self, EventMessage};
 use colloquy::jobs::state::WorkKind;
+pub use colloquy::operations::put_hint;
 use futures_util::{StreamExt, stream};
-use serde::Serialize;
 use uuid::Uuid;
 
 use crate::services::Services;
@@ -54,28 +53,9 @@ impl Services {
     }
 }
 
-/// Hints at one row, after a delay.
-pub async fn put_hint(
-    queue: &Queue,
-    kind: WorkKind,
-    id: Uuid,
-    abandoned: Vec<Uuid>,
-    outages: u32,
-    delay: Duration,
-) -> Result<(), StorageError> {
-    match kind {
-        WorkKind::Job => put(queue, &Hint { id: JobId(id), abandoned, outages }, delay).await,
-        WorkKind::Callback => put(queue, &Hint { id: CallbackId(id), abandoned, outages }, delay).await,
-    }
-}
-
 /// Puts a delivery back, to be processed after a delay.
 pub async fn put_event(queue: &Queue, message: &EventMessage, delay: Duration) -> Result<(), StorageError> {
-    put(queue, message, delay).await
-}
-
-async fn put(queue: &Queue, message: &impl Serialize, delay: Duration) -> Result<(), StorageError> {
-    // Our own types: ids, numbers, strings. They serialise.
+    // Our own type: ids, numbers, strings. It serialises.
     let text = message::encode(message).unwrap_or_default();
     queue.put(&text, delay).await
 }

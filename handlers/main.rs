@@ -21,7 +21,6 @@ mod run_job;
 mod send_callback;
 mod services;
 mod settlement;
-mod switches;
 mod work;
 
 use std::process::ExitCode;

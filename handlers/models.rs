@@ -14,6 +14,7 @@ use colloquy::coordination::Memory;
 use colloquy::database::Database;
 use colloquy::jobs::retry::Backoff;
 use colloquy::llm::spend::{Spend, system_clock};
+use colloquy::switches::Switchboard;
 use colloquy::tasks::Tasks;
 use colloquy::wiring;
 
@@ -27,6 +28,7 @@ pub struct Models {
     /// `None`: no route asks models here.
     llm: Option<LlmConfig>,
     tokens: Option<TokenSource>,
+    switches: Switchboard,
     made: Mutex<Option<Arc<Made>>>,
 }
 
@@ -58,8 +60,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Models {
-    pub fn new(llm: Option<LlmConfig>, tokens: Option<TokenSource>) -> Self {
-        Self { llm, tokens, made: Mutex::default() }
+    pub fn new(llm: Option<LlmConfig>, tokens: Option<TokenSource>, switches: Switchboard) -> Self {
+        Self { llm, tokens, switches, made: Mutex::default() }
     }
 
     /// What asks models. Connects to nothing by itself.
@@ -95,6 +97,9 @@ impl Models {
             coordination: Arc::new(Memory::default()),
             jobs: None,
             callbacks: Callbacks::new(BTreeMap::new(), None),
+            switches: self.switches.clone(),
+            features: config.app.features.clone(),
+            environment: config.environment,
         };
         let server = &config.server;
         let limits = Limits {

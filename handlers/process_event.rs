@@ -112,7 +112,7 @@ async fn process(services: &Services, message: &EventMessage) -> Result<(), Trou
         .map_err(|malformed| Trouble::Hopeless(malformed.to_string()))?;
     // A source may be stopped, and its events must not have effects then: wait until that is known.
     let unknown = || Trouble::Outage("the switches could not be read since this process started".to_owned());
-    let switches = services.switches().await.ok_or_else(unknown)?;
+    let switches = services.switches.current().await.ok_or_else(unknown)?;
     let stopped = switches.source(source.name(), source.stopped(), Timestamp::now());
     let state = if stopped == Some(Stop::Hold) { EventState::Held } else { EventState::Processed };
     let mut client = services.database.client().await.map_err(trouble)?;

@@ -99,7 +99,7 @@ async fn receive(
         return Ok(("handshake", handshake));
     }
     // Unknown switches stop nobody here: what is accepted is only processed once they are known.
-    let switches = services.switches().await.unwrap_or_default();
+    let switches = services.switches.current().await.unwrap_or_default();
     let stopped = switches.source(source.name(), source.stopped(), received_at);
     if stopped == Some(Stop::Refuse) {
         return Err(Problem::source_stopped(services.config.work.retry_after));

@@ -11,13 +11,14 @@ use colloquy::config::app::{AppConfig, TargetConfig};
 use colloquy::config::{AppEnvironment, Config, LlmConfig};
 use colloquy::database::{Database, TokenProvider};
 use colloquy::events::routes::Routes;
-use colloquy::events::switches::SwitchCache;
 use colloquy::jobs::address::AddressRule;
 use colloquy::jobs::callback::Signer;
 use colloquy::jobs::kinds::JobKind;
 use colloquy::jobs::retry::{Backoff, Schedule};
 use colloquy::jobs::sender::{Destination, Sender, SenderLimits};
+use colloquy::operations::Operations;
 use colloquy::respond::Route;
+use colloquy::switches::Switchboard;
 use colloquy::telemetry::metrics::RuntimeLoad;
 use colloquy::webhooks::Source;
 use colloquy::webhooks::sealing::Sealer;
@@ -35,7 +36,8 @@ pub struct Services {
     pub room: Room,
     pub routes: Routes,
     pub targets: HashMap<String, Target>,
-    pub switches: SwitchCache,
+    pub switches: Switchboard,
+    pub operations: Operations,
     pub entra_keys: JwksCache,
     pub sealer: Option<Sealer>,
     pub api_keys: ApiKeys,
@@ -69,7 +71,8 @@ impl Services {
         let tokens = wiring::token_source(&config);
         let storage = wiring::storage(&config, tokens.as_ref()).map_err(|error| anyhow!(error))?;
         let storage = storage.context("AzureWebJobsStorage is not set")?;
-        let models = Arc::new(Models::new(llm, tokens.clone()));
+        let switches = Switchboard::new(Some(&storage), &config.storage.container, config.work.switch_cache);
+        let models = Arc::new(Models::new(llm, tokens.clone(), switches.clone()));
         let provider =
             tokens.map(|tokens| Arc::new(wiring::DatabaseTokens(tokens)) as Arc<dyn TokenProvider>);
         let database = Database::new(wiring::database_settings(&config), provider)?;
@@ -89,7 +92,8 @@ impl Services {
         Ok(Arc::new(Self {
             room: Room::new(usize::try_from(work.ingress_max_bytes).unwrap_or(usize::MAX)),
             routes: Routes::new(&config.app.routes),
-            switches: SwitchCache::new(work.switch_cache),
+            operations: Operations::new(&config, database.clone(), Some(storage.clone()), switches.clone()),
+            switches,
             entra_keys: JwksCache::new(config.storage.timeout),
             sealer,
             api_keys: ApiKeys::new(&config.access),

@@ -4,12 +4,14 @@ use std::time::{Duration, Instant};
 
 use colloquy::database::backfills;
 use colloquy::database::respond::{self, NewCallback};
-use colloquy::database::work::{self, Claim, ClaimLimits, ClaimedWork, Lease, Ticket};
+use colloquy::database::work::{self, Claim, ClaimLimits, ClaimedWork, Held, Lease, Ticket};
 use colloquy::database::{Client, DatabaseError};
 use colloquy::functions::{Invocation, Outcome};
 use colloquy::ids::CallbackId;
 use colloquy::jobs::state::{Failure, WorkKind};
+use colloquy::switches::HeldWork;
 use colloquy::telemetry::{metrics, trace};
+use jiff::Timestamp;
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -77,11 +79,15 @@ pub async fn take<W: Worker>(
 ) -> Outcome {
     let limits = worker.limits(services);
     let claim = Uuid::now_v7();
+    let Some(held) = services.held_work().await else {
+        let unknown = "the switches could not be read since this process started, so anything may be stopped";
+        return put_off::<W>(services, hint, "switches_unknown", unknown).await;
+    };
     let client = match services.database.client().await {
         Ok(client) => client,
-        Err(error) => return put_off::<W>(services, hint, &error).await,
+        Err(error) => return database_away::<W>(services, hint, &error).await,
     };
-    let ticket = Ticket { claim, abandoned: &hint.abandoned };
+    let ticket = Ticket { claim, abandoned: &hint.abandoned, held: Held::of(W::KIND, &held) };
     let claimed = work::claim(&client, W::KIND, hint.id, &limits, ticket).await;
     drop(client);
     match claimed {
@@ -123,7 +129,7 @@ pub async fn take<W: Worker>(
             hint.abandoned.push(claim);
             let forget = hint.abandoned.len().saturating_sub(MOST_ABANDONED);
             hint.abandoned.drain(..forget);
-            put_off::<W>(services, hint, &error).await
+            database_away::<W>(services, hint, &error).await
         }
     }
 }
@@ -135,13 +141,21 @@ pub fn outage(services: &Services, claimed: &ClaimedWork, failure: Failure) -> E
     End::Again { delay, outage: true, failure }
 }
 
-/// The database did not answer: the hint comes back later, and nothing is counted.
-async fn put_off<W: Worker>(services: &Services, hint: Hinted, error: &DatabaseError) -> Outcome {
+async fn database_away<W: Worker>(services: &Services, hint: Hinted, error: &DatabaseError) -> Outcome {
     metrics::database_error(error.code());
+    put_off::<W>(services, hint, error.code(), &error.to_string()).await
+}
+
+/// What a claim needs did not answer: the hint comes back later, and nothing is counted.
+async fn put_off<W: Worker>(services: &Services, hint: Hinted, code: &'static str, problem: &str) -> Outcome {
     let outages = hint.outages.saturating_add(1);
     let delay = services.backoff.delay(outages).min(services.config.work.outage_retry);
     tracing::warn!(
-        code = error.code(), %error, kind = W::KIND.as_str(), id = W::KIND.public_id(hint.id), delay_ms = delay.as_millis(),
+        code,
+        error = problem,
+        kind = W::KIND.as_str(),
+        id = W::KIND.public_id(hint.id),
+        delay_ms = delay.as_millis(),
         "work is claimed later"
     );
     let queue = services.work_queue(W::KIND);
@@ -163,8 +177,14 @@ async fn work_on<W: Worker>(
     let started = Instant::now();
     // Time to write the end down before the SDK cuts the handler.
     let deadline = invocation.deadline - invocation.remaining().min(Duration::from_secs(10)) / 2;
+    let refused = services.refused(W::KIND, &claimed);
     let end = tokio::select! {
-        end = worker.attempt(services, &claimed, deadline) => end,
+        end = async {
+            match refused {
+                Some(failure) => End::GiveUp(failure),
+                None => worker.attempt(services, &claimed, deadline).await,
+            }
+        } => end,
         lost = keep(services, lease, limits.lease) => {
             worker.measure(&claimed.object, "lost_lease", started.elapsed());
             tracing::warn!(code = "lease_lost", ?lost, "the lease was lost while working; work stopped");
@@ -182,6 +202,29 @@ async fn work_on<W: Worker>(
     worker.measure(&claimed.object, end.outcome(), started.elapsed());
     end.log();
     write_end(services, holder, &end, invocation).await
+}
+
+impl Services {
+    /// The work that an operator holds. `None`: this process could not read the switches yet.
+    pub async fn held_work(&self) -> Option<HeldWork> {
+        let switches = self.switches.current().await?;
+        Some(switches.held_work(&self.config.app, self.config.environment, Timestamp::now()))
+    }
+
+    /// Why a claimed row is not to be done at all.
+    fn refused(&self, kind: WorkKind, claimed: &ClaimedWork) -> Option<Failure> {
+        let (switches, now) = (self.switches.known()?, Timestamp::now());
+        let (app, environment) = (&self.config.app, self.config.environment);
+        let stopped = match kind {
+            WorkKind::Job => switches.refused_job(&claimed.route, app, environment, now),
+            WorkKind::Callback => switches.refused_callback(&claimed.route, &claimed.object, now),
+        }?;
+        let message = format!(
+            "an operator has switched {} `{}` off; clear the switch and replay",
+            stopped.kind, stopped.name
+        );
+        Some(Failure::new(stopped.code(), message))
+    }
 }
 
 /// A lease, and the ticket it was claimed with.

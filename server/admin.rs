@@ -1,19 +1,32 @@
 //! `/admin`: what operators see and change; the same is there as commands. One file per group of routes.
 
+mod dead_letters;
+mod events;
 mod grants;
 mod keys;
+mod money;
+mod switches;
+mod turns;
+mod work;
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use colloquy::access::Principal;
 use colloquy::config::Scope;
 use colloquy::database::audit::Actor;
-use colloquy::openresponses::{ApiError, parse};
+use colloquy::database::responses::PageOf;
+use colloquy::openresponses::{ApiError, ErrorType, excerpt, parse};
+use colloquy::operations::OperationError;
+use http::StatusCode;
+use jiff::Timestamp;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use warp::reply::Response;
 
 use crate::app::App;
 use crate::http::Request;
+use crate::responses::Page;
 use crate::routes::unknown;
 
 /// The part of the map under `/admin`. `rest` is what follows it. Who is no operator learns nothing of it but that.
@@ -27,6 +40,15 @@ pub async fn dispatch(
         Err(error) => return ("admin", Err(error)),
     };
     match rest {
+        ["events", rest @ ..] => events::dispatch(app, &operator, request, rest).await,
+        ["jobs", rest @ ..] => work::jobs(app, request, rest).await,
+        ["callbacks", rest @ ..] => work::callbacks(app, request, rest).await,
+        ["targets", rest @ ..] => work::targets(app, &operator, request, rest).await,
+        ["dead-letters", rest @ ..] => dead_letters::dispatch(app, &operator, request, rest).await,
+        ["turns", rest @ ..] => turns::dispatch(app, &operator, request, rest).await,
+        ["budgets", rest @ ..] => money::budgets(app, request, rest).await,
+        ["usage", rest @ ..] => money::all_usage(app, request, rest).await,
+        ["switches", rest @ ..] => switches::dispatch(app, &operator, request, rest).await,
         ["grants", rest @ ..] => grants::dispatch(app, &operator, request, rest).await,
         ["keys", rest @ ..] => keys::dispatch(app, &operator, request, rest).await,
         _ => ("unknown", Err(unknown(&request.method, &format!("/admin/{}", rest.join("/"))))),
@@ -55,4 +77,69 @@ impl Operator {
 async fn body_or_default<T: DeserializeOwned + Default>(request: &mut Request) -> Result<T, ApiError> {
     let body = request.json_bytes().await?;
     if body.is_empty() { Ok(T::default()) } else { parse(&body) }
+}
+
+/// The body of a change that needs no more than a reason.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Because {
+    reason: Option<String>,
+}
+
+/// 400 without a reason, where it is all that will be left to say.
+fn needed(reason: Option<&str>) -> Result<(), ApiError> {
+    reason.filter(|reason| !reason.trim().is_empty()).map(drop).ok_or_else(|| ApiError::missing("reason"))
+}
+
+/// What an operator is told of something that was not done.
+fn failed(error: OperationError) -> ApiError {
+    let (code, message) = (error.code(), error.to_string());
+    let refused = |status, kind| ApiError::new(status, kind, code, message.clone()).should_retry(false);
+    match error {
+        OperationError::Database(error) => App::away(error),
+        OperationError::Storage(_) | OperationError::NoStorage => {
+            tracing::warn!(code = "storage_unavailable", %error, "an operator's request needs storage");
+            ApiError::unavailable("storage_unavailable", message)
+        }
+        OperationError::Switches(error) => {
+            tracing::warn!(code, %error, "switches could not be reached");
+            ApiError::unavailable("switches_unavailable", message)
+        }
+        OperationError::OnlyFeatures => refused(StatusCode::BAD_REQUEST, ErrorType::InvalidRequestError),
+        OperationError::NotFound { .. } | OperationError::PayloadGone | OperationError::Unknown { .. } => {
+            refused(StatusCode::NOT_FOUND, ErrorType::InvalidRequestError)
+        }
+        _ => refused(StatusCode::CONFLICT, ErrorType::ConflictError),
+    }
+}
+
+/// An id out of a path; 404 if it is none.
+fn id<T: FromStr>(what: &str, text: &str) -> Result<T, ApiError> {
+    text.parse().map_err(|_| ApiError::not_found(what, text))
+}
+
+/// An instant out of a query.
+fn instant(name: &str, value: &str) -> Result<Option<Timestamp>, ApiError> {
+    let message = format!(
+        "Invalid '{name}': expected an instant such as 2026-01-31T12:00:00Z, not '{}'.",
+        excerpt(value)
+    );
+    value.parse().map(Some).map_err(|_| ApiError::invalid_value(name, message))
+}
+
+/// A state out of a query, as its type writes it.
+fn state<T: FromStr<Err = String> + ToString>(value: &str) -> Result<Option<String>, ApiError> {
+    value
+        .parse::<T>()
+        .map(|state| Some(state.to_string()))
+        .map_err(|problem| ApiError::invalid_value("state", problem))
+}
+
+/// A page of a list of what has ids.
+fn page_of<T: FromStr>(what: &str, page: &Page) -> Result<PageOf<T>, ApiError> {
+    let after = page.after.as_deref().map(|after| {
+        let message = format!("No {what} with id '{}'.", excerpt(after));
+        after.parse().map_err(|_| ApiError::invalid_value("after", message))
+    });
+    Ok(PageOf { after: after.transpose()?, limit: page.limit, order: page.order })
 }

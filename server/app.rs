@@ -11,6 +11,8 @@ use colloquy::database::{Client, Database, DatabaseError, TokenProvider};
 use colloquy::jobs::retry::Backoff;
 use colloquy::llm::spend::{Spend, system_clock};
 use colloquy::openresponses::{ApiError, ErrorType};
+use colloquy::operations::Operations;
+use colloquy::switches::Switchboard;
 use colloquy::tasks::Tasks;
 use colloquy::telemetry::metrics::{self, RuntimeLoad};
 use colloquy::wiring;
@@ -25,6 +27,7 @@ pub struct App {
     pub config: Config,
     pub database: Database,
     pub engine: Engine,
+    pub operations: Operations,
     pub connections: Arc<Connections>,
     /// What serves connections; ends with them.
     pub tasks: Tasks,
@@ -55,6 +58,9 @@ impl App {
         let queue = |name: &str| storage.as_ref().map(|storage| storage.queue(name));
         let (spool, hints) = (queue(&config.queues.usage), queue(&config.queues.callbacks));
         let jobs = queue(&config.queues.jobs);
+        let switches =
+            Switchboard::new(storage.as_ref(), &config.storage.container, config.work.switch_cache);
+        switches.keep_fresh(background);
         let coordination =
             wiring::coordination(&config, tokens.as_ref(), background).map_err(|error| anyhow!(error))?;
         let sealer = wiring::sealer(&config).map_err(|errors| {
@@ -74,6 +80,9 @@ impl App {
             coordination,
             jobs,
             callbacks: Callbacks::new(config.app.targets.clone(), hints),
+            switches: switches.clone(),
+            features: config.app.features.clone(),
+            environment: config.environment,
         };
         let server = &config.server;
         let turns = Limits {
@@ -93,6 +102,7 @@ impl App {
             limits,
             auditor: Auditor::start(database.clone(), background),
             engine: Engine::new(parts, turns, background.clone()),
+            operations: Operations::new(&config, database.clone(), storage, switches),
             config,
             database,
             connections,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use colloquy::chatcompletions::{Asked, ChatRequest, ChatViewer, Progress, completion};
 use colloquy::conversation::combinations::Transport;
 use colloquy::openresponses::ApiError;
+use colloquy::switches::Feature;
 use http::HeaderMap;
 use warp::reply::Response;
 
@@ -19,6 +20,7 @@ pub async fn create(app: &Arc<App>, mut request: Request) -> Result<Response, Ap
     let body = request.json_bytes().await?;
     let Asked { request: parameters, stream, include_usage, terms } =
         ChatRequest::parse(&body)?.translate()?;
+    app.engine.permit_feature(Feature::Chat).await?;
     let admitted = app.admit(&who, body.len())?;
     let mut rates = HeaderMap::new();
     admitted.describe(&mut rates);

@@ -15,6 +15,7 @@ mod grants;
 mod health;
 mod http;
 mod models;
+mod openapi;
 mod responses;
 mod routes;
 mod socket;

@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::browser;
 use crate::http::{Body, REQUEST_ID, Request, refusal};
 
-use crate::{admin, chat, conversations, embeddings, health, models, responses, usage};
+use crate::{admin, chat, conversations, embeddings, health, models, openapi, responses, usage};
 
 /// All routes as one filter. The match below is the whole map; warp carries it.
 pub fn filter(app: Arc<App>) -> impl Filter<Extract = (Response,), Error = warp::Rejection> + Clone {
@@ -109,6 +109,8 @@ async fn dispatch(app: &Arc<App>, mut request: Request) -> (&'static str, Result
     use Method as M;
     match *segments.as_slice() {
         ["health"] | ["health", "live"] => ("health", Ok(health::live())),
+        ["openapi.json"] if at(&[M::GET]) => ("openapi", Ok(openapi::document())),
+        ["openapi.json"] => ("openapi", Err(not_allowed("GET"))),
         ["health", check] => ("health", health::check(app, check, &request.headers).await),
         ["v1", "responses"] if at(&[M::POST]) => ("responses.create", responses::create(app, request).await),
         ["v1", "responses"] if at(&[M::GET]) => ("responses.connect", Err(upgrade_required())),
@@ -116,6 +118,7 @@ async fn dispatch(app: &Arc<App>, mut request: Request) -> (&'static str, Result
         ["v1", "responses", "compact"] if at(&[M::POST]) => {
             ("responses.compact", responses::compact(app, request).await)
         }
+        ["v1", "responses", "compact"] => ("responses", Err(not_allowed("POST"))),
         ["v1", "responses", id] if at(&[M::GET]) => ("responses.get", responses::get(app, request, id).await),
         ["v1", "responses", id] if at(&[M::DELETE]) => {
             ("responses.delete", responses::delete(app, request, id).await)

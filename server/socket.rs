@@ -10,6 +10,7 @@ use colloquy::conversation::engine::{Call, Local, Turn};
 use colloquy::conversation::live::{Cut, Seen, Viewer};
 use colloquy::openresponses::{ApiError, CreateResponse, Encoded, ErrorType, Form};
 use colloquy::request_id::{self, RequestId};
+use colloquy::switches::Feature;
 use futures_util::{SinkExt, StreamExt};
 use http::header::{
     CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
@@ -87,6 +88,7 @@ async fn handshake(app: Arc<App>, mut request: hyper::Request<Incoming>) -> Resu
     let request_id = request_id::of(headers);
     let presented = access::presented(headers).or(token).map(SecretString::from);
     let who = app.verify(presented.as_ref().map(ExposeSecret::expose_secret)).await?;
+    app.engine.permit_feature(Feature::Websocket).await?;
     let form = form(headers, Encoded::Json);
 
     let mut response = Response::new("".into());

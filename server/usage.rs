@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use colloquy::config::Scope;
-use colloquy::database::spending::{self, UsageDay};
+use colloquy::database::spending::{self, BudgetStatus, UsageDay};
 use colloquy::openresponses::{ApiError, excerpt};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -18,49 +18,90 @@ use crate::responses::unknown_parameter;
 /// Days that are given if none are asked for.
 const USUAL_DAYS: i32 = 30;
 
+/// Whose usage of which days, both included.
+pub struct Wanted {
+    from: Date,
+    to: Date,
+    /// `None`: everybody's.
+    pub owner: Option<String>,
+    pub api_key: Option<String>,
+    pub model: Option<String>,
+}
+
+impl Default for Wanted {
+    /// Everybody's of the last days.
+    fn default() -> Self {
+        let today = today();
+        let from = today.saturating_sub(USUAL_DAYS.days());
+        Self { from, to: today, owner: None, api_key: None, model: None }
+    }
+}
+
+impl Wanted {
+    /// Takes `from` or `to` out of a query.
+    pub fn day(&mut self, name: &str, value: &str) -> Result<(), ApiError> {
+        match name {
+            "from" => self.from = day("from", value)?,
+            "to" => self.to = day("to", value)?,
+            other => return Err(unknown_parameter(other)),
+        }
+        Ok(())
+    }
+}
+
+fn today() -> Date {
+    Timestamp::now().to_zoned(TimeZone::UTC).date()
+}
+
 /// Days `from` and `to` (`2026-01-31`, both included; default the last 30). Operators may ask for `owner=*`.
 pub async fn get(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
     let who = app.authenticate(&request.headers).await?;
-    let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
-    let (mut from, mut to) = (today.saturating_sub(USUAL_DAYS.days()), today);
-    let mut everybody = false;
+    let mut wanted = Wanted { owner: Some(who.owner.clone()), ..Wanted::default() };
     for (name, value) in request.params() {
         match &*name {
-            "from" => from = day("from", &value)?,
-            "to" => to = day("to", &value)?,
-            "owner" if value == "*" => everybody = true,
+            "owner" if value == "*" => wanted.owner = None,
             "owner" => {
                 let message = "Supported values are: '*', for operators. Leave it out for your own usage.";
                 return Err(ApiError::invalid_value("owner", message));
             }
-            other => return Err(unknown_parameter(other)),
+            name => wanted.day(name, &value)?,
         }
     }
-    if everybody {
+    if wanted.owner.is_none() {
         app.require(&who, Scope::Operator)?;
     }
-    let owner = (!everybody).then_some(who.owner.as_str());
+    answer(app, &wanted).await
+}
+
+/// What was used, and how today's budgets stand.
+pub async fn answer(app: &Arc<App>, wanted: &Wanted) -> Result<Response, ApiError> {
+    let Wanted { from, to, owner, api_key, model } = wanted;
     let client = app.client().await?;
-    let days = spending::by_day(&client, owner, from, to).await.map_err(App::away)?;
-    let budgets = spending::budgets(&client, today, owner).await.map_err(App::away)?;
-    let budgets: Vec<Value> = budgets
-        .iter()
-        .map(|status| {
-            json!({
-                "scope": status.budget.scope.as_str(),
-                "subject": &*status.budget.subject,
-                "day": status.budget.day,
-                "limit_micros": status.limit,
-                "spent_micros": status.spent,
-                "held_micros": status.held,
-                "free_micros": status.free,
-            })
-        })
-        .collect();
+    let owner = owner.as_deref();
+    let mut days = spending::by_day(&client, owner, *from, *to).await.map_err(App::away)?;
+    days.retain(|day| {
+        api_key.as_ref().is_none_or(|key| day.api_key.as_ref() == Some(key))
+            && model.as_ref().is_none_or(|model| day.model == *model)
+    });
+    let budgets = spending::budgets(&client, today(), owner).await.map_err(App::away)?;
+    let budgets: Vec<Value> = budgets.iter().map(budget).collect();
     let data: Vec<Value> = days.iter().map(shown).collect();
     Ok(crate::http::json(
         &json!({ "object": "list", "from": from, "to": to, "data": data, "budgets": budgets }),
     ))
+}
+
+/// A budget as it is shown.
+pub fn budget(status: &BudgetStatus) -> Value {
+    json!({
+        "scope": status.budget.scope.as_str(),
+        "subject": &*status.budget.subject,
+        "day": status.budget.day,
+        "limit_micros": status.limit,
+        "spent_micros": status.spent,
+        "held_micros": status.held,
+        "free_micros": status.free,
+    })
 }
 
 fn shown(day: &UsageDay) -> Value {
@@ -84,7 +125,8 @@ fn shown(day: &UsageDay) -> Value {
     })
 }
 
-fn day(name: &str, text: &str) -> Result<Date, ApiError> {
+/// A day out of a query.
+pub fn day(name: &str, text: &str) -> Result<Date, ApiError> {
     let message = format!("Invalid '{name}': expected a day such as 2026-01-31, not '{}'.", excerpt(text));
     text.parse().map_err(|_| ApiError::invalid_value(name, message))
 }

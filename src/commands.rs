@@ -1,6 +1,7 @@
 //! What the commands of both programs share: how they print, who types them, what they ask before they change something.
 
 pub mod output;
+pub mod switches;
 
 use std::io::{self, BufRead, IsTerminal};
 use std::process::ExitCode;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::config::{Environment, ProcessEnvironment};
 
@@ -22,6 +24,11 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     crate::config::duration(text).filter(|time| !time.is_zero()).ok_or_else(|| {
         "expected a number above zero with its unit, at most 36500d: 30s, 90m, 12h, 2d".to_owned()
     })
+}
+
+/// The instant so long ago.
+pub fn instant_before(time: Duration) -> anyhow::Result<Timestamp> {
+    Ok(Timestamp::now().checked_sub(SignedDuration::try_from(time)?)?)
 }
 
 /// Who is at the keyboard, for the audit trail.

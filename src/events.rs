@@ -7,4 +7,3 @@
 pub mod message;
 pub mod routes;
 pub mod state;
-pub mod switches;

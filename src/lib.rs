@@ -26,9 +26,11 @@ pub mod ids;
 pub mod jobs;
 pub mod llm;
 pub mod openresponses;
+pub mod operations;
 pub mod request_id;
 pub mod respond;
 pub mod schema;
+pub mod switches;
 pub mod tasks;
 pub mod telemetry;
 #[cfg(test)]

@@ -4,12 +4,14 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use colloquy::database::callbacks;
-use colloquy::database::dead_letters::{self, Actor};
-use colloquy::database::inspect::{self, CallbackFilter};
+use colloquy::commands::Consent;
+use colloquy::database::dead_letters::Actor;
+use colloquy::database::inspect::{self, WorkFilter};
+use colloquy::database::responses::{Order, PageOf};
 use colloquy::ids::{CallbackId, EventId};
 use colloquy::jobs::callback::{self, CallbackEvent};
-use colloquy::jobs::state::WorkState;
+use colloquy::jobs::state::{WorkKind, WorkState};
+use colloquy::operations::TargetState;
 use jiff::Timestamp;
 
 use super::output::{self, Listing, Output, or_empty};
@@ -61,6 +63,8 @@ pub struct Enable {
     #[arg(long)]
     reason: Option<String>,
     #[command(flatten)]
+    consent: Consent,
+    #[command(flatten)]
     output: Output,
 }
 
@@ -75,14 +79,17 @@ pub async fn run(services: &Services, command: Callbacks) -> anyhow::Result<Exit
 
 async fn list(services: &Services, list: List) -> anyhow::Result<ExitCode> {
     let client = services.database.client().await?;
-    let filter = CallbackFilter { target: list.target, state: list.state.map(|state| state.to_string()) };
-    let rows = inspect::callbacks(&client, &filter, list.listing.limit).await?;
-    let disabled = callbacks::disabled_targets(&client).await?;
+    let filter = WorkFilter {
+        object: list.target,
+        state: list.state.map(|state| state.to_string()),
+        ..WorkFilter::default()
+    };
+    let page = PageOf { after: None, limit: list.listing.limit, order: Order::Descending };
+    let rows = inspect::work(&client, WorkKind::Callback, &filter, page).await?.entries;
+    drop(client);
+    let mut disabled = services.operations.targets().await?;
+    disabled.retain(|target| target.state == TargetState::Disabled);
     if list.listing.is_json() {
-        let disabled: Vec<_> = disabled
-            .iter()
-            .map(|(name, at, reason)| serde_json::json!({ "target": name, "at": at, "reason": reason }))
-            .collect();
         output::json(&serde_json::json!({ "callbacks": rows, "disabled_targets": disabled }))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -101,14 +108,16 @@ async fn list(services: &Services, list: List) -> anyhow::Result<ExitCode> {
         }),
         "No callbacks.",
     );
-    for (name, at, reason) in disabled {
+    for target in disabled {
+        let (name, at) = (&target.target, or_empty(target.at.as_ref()));
+        let reason = target.reason.unwrap_or_default();
         say!("\nTarget `{name}` is disabled since {at}: {reason}. `callbacks enable {name}` resumes.");
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn show(services: &Services, show: Show) -> anyhow::Result<ExitCode> {
-    let work = inspect::work_of(&services.database.client().await?, show.id.0).await?;
+    let work = inspect::work_of(&services.database.client().await?, WorkKind::Callback, show.id.0).await?;
     let work = work.with_context(|| format!("there is no callback {}", show.id))?;
     if show.output.json {
         output::json(&work)?;
@@ -161,13 +170,13 @@ async fn test(services: &Services, test: Test) -> anyhow::Result<ExitCode> {
 
 async fn enable(services: &Services, enable: Enable) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(services.targets.contains_key(&enable.target), unknown(services, &enable.target));
-    let client = services.database.client().await?;
-    let was_disabled = callbacks::enable_target(&client, &enable.target).await?;
-    if was_disabled {
-        let name = super::actor();
-        let actor = Actor { name: &name, reason: enable.reason.as_deref() };
-        dead_letters::audit(&client, actor, "callback_target.enable", &enable.target).await?;
+    let plan = format!("`{}` is enabled if it is disabled, and what waits for it goes out.", enable.target);
+    if !enable.consent.to(&plan)? {
+        return Ok(ExitCode::FAILURE);
     }
+    let name = super::actor();
+    let actor = Actor { name: &name, reason: enable.reason.as_deref() };
+    let was_disabled = services.operations.enable_target(&enable.target, actor).await?;
     if enable.output.json {
         output::json(&serde_json::json!({ "target": enable.target, "enabled": was_disabled }))?;
     } else if was_disabled {

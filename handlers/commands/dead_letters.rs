@@ -3,15 +3,15 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::{Args, Subcommand};
-use colloquy::database::dead_letters::{self, Actor};
+use colloquy::commands::{Consent, instant_before};
+use colloquy::database::dead_letters::Actor;
 use colloquy::database::inspect::{self, DeadLetter, DeadLetterFilter};
-use colloquy::events::message::{self, CallbackHint, EventMessage, JobHint};
-use colloquy::functions::{Payload, PayloadError};
+use colloquy::database::responses::{Order, PageOf};
 use colloquy::ids::DeadLetterId;
 use colloquy::jobs::state::{DeadLetterState, WorkKind};
-use serde::Serialize;
+use colloquy::operations::{Batch, Found, MOST_AT_ONCE, OperationError, Operations, Replay};
 
 use super::output::{self, Listing, Output, ago, or_empty};
 use crate::services::Services;
@@ -33,12 +33,24 @@ struct Filter {
     /// Only this kind: job, callback or message.
     #[arg(long)]
     kind: Option<String>,
+    /// Only messages of this queue.
+    #[arg(long)]
+    queue: Option<String>,
     /// Only this source.
     #[arg(long)]
     source: Option<String>,
+    /// Only jobs and callbacks of this route.
+    #[arg(long)]
+    route: Option<String>,
     /// Only this reason, by its code.
     #[arg(long)]
     code: Option<String>,
+    /// Only what was given up within this time, such as 90m or 2d.
+    #[arg(long, value_parser = super::duration)]
+    since: Option<Duration>,
+    /// Only what was given up longer ago than this time.
+    #[arg(long, value_parser = super::duration)]
+    before: Option<Duration>,
 }
 
 #[derive(Args)]
@@ -68,15 +80,21 @@ pub struct Settle {
     /// Needed when neither an id nor a filter is given.
     #[arg(long)]
     all: bool,
+    /// The oldest so many.
+    #[arg(long, default_value_t = MOST_AT_ONCE, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_AT_ONCE)))]
+    limit: u32,
     /// Why; kept with the letter and in the audit trail. Needed to discard.
     #[arg(long)]
     reason: Option<String>,
-    /// At most so many a second, so that replayed work does not crowd out live work.
+    /// At most so many a second, so that replayed work does not crowd out live work. The pace is written down: the
+    /// command does not stay to keep it.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rate: u32,
     /// Say what would happen and change nothing.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    consent: Consent,
     #[command(flatten)]
     output: Output,
 }
@@ -84,76 +102,64 @@ pub struct Settle {
 pub async fn run(services: &Services, command: DeadLetters) -> anyhow::Result<ExitCode> {
     match command {
         DeadLetters::List(list) => self::list(services, list).await,
-        DeadLetters::Show(show) => self::show(services, show).await,
+        DeadLetters::Show(show) => self::show(&services.operations, show).await,
         DeadLetters::Replay(settle) => self::settle(services, settle, DeadLetterState::Replayed).await,
         DeadLetters::Discard(settle) => self::settle(services, settle, DeadLetterState::Discarded).await,
     }
 }
 
 impl Filter {
-    fn query(&self, state: Option<DeadLetterState>, limit: i64) -> DeadLetterFilter {
-        DeadLetterFilter {
+    fn query(&self) -> anyhow::Result<DeadLetterFilter> {
+        Ok(DeadLetterFilter {
             id: None,
             kind: self.kind.clone(),
+            queue: self.queue.clone(),
             source: self.source.clone(),
+            route: self.route.clone(),
             reason_code: self.code.clone(),
-            state: state.map(|state| state.as_str().to_owned()),
-            newest_first: false,
-            limit,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.kind.is_none() && self.source.is_none() && self.code.is_none()
+            state: None,
+            since: self.since.map(instant_before).transpose()?,
+            before: self.before.map(instant_before).transpose()?,
+        })
     }
 }
 
 async fn list(services: &Services, list: List) -> anyhow::Result<ExitCode> {
-    let state = (!list.all).then_some(DeadLetterState::Open);
-    let filter = DeadLetterFilter { newest_first: true, ..list.filter.query(state, list.listing.limit) };
-    let letters = inspect::dead_letters(&services.database.client().await?, &filter).await?;
-    let headings = ["DEAD LETTER", "WHEN", "KIND", "SOURCE", "CODE", "STATE", "REASON"];
+    let state = (!list.all).then(|| DeadLetterState::Open.as_str().to_owned());
+    let filter = DeadLetterFilter { state, ..list.filter.query()? };
+    let page = PageOf { after: None, limit: list.listing.limit, order: Order::Descending };
+    let letters = inspect::dead_letters(&services.database.client().await?, &filter, page).await?.entries;
+    let headings = ["DEAD LETTER", "WHEN", "KIND", "SOURCE", "ROUTE", "CODE", "STATE", "REASON"];
     list.listing.print(&letters, headings, row, "No dead letters.")?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(letter: &DeadLetter) -> [String; 7] {
+fn row(letter: &DeadLetter) -> [String; 8] {
     [
         letter.id.to_string(),
         ago(letter.created_at),
         letter.kind.clone(),
         or_empty(letter.source.as_ref()),
+        or_empty(letter.route.as_ref()),
         letter.reason_code.clone(),
         letter.state.clone(),
         letter.reason.clone(),
     ]
 }
 
-async fn find(services: &Services, id: DeadLetterId) -> anyhow::Result<DeadLetter> {
-    let filter = DeadLetterFilter { id: Some(id), limit: 1, ..DeadLetterFilter::default() };
-    let letters = inspect::dead_letters(&services.database.client().await?, &filter).await?;
-    letters.into_iter().next().with_context(|| format!("there is no dead letter {id}"))
-}
-
-async fn show(services: &Services, show: Show) -> anyhow::Result<ExitCode> {
-    let letter = find(services, show.id).await?;
-    let work = match WorkKind::of(&letter.kind) {
-        Some(_) => inspect::work_of(&services.database.client().await?, letter.subject_id).await?,
-        None => None,
-    };
-    let message = letter.message.as_deref().map(Look::at);
+async fn show(operations: &Operations, show: Show) -> anyhow::Result<ExitCode> {
+    let detail = operations.dead_letter(show.id).await?;
     if show.output.json {
-        let mut value = serde_json::to_value(&letter)?;
-        value["work"] = serde_json::to_value(&work)?;
-        value["message"] = serde_json::to_value(&message)?;
-        output::json(&value)?;
+        output::json(&detail)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let letter = &detail.letter;
     output::fields([
         ("dead letter", letter.id.to_string()),
-        ("what", subject(&letter)),
+        ("what", subject(letter)),
         ("source", or_empty(letter.source.as_ref())),
         ("event", or_empty(letter.event.as_ref())),
+        ("route", or_empty(letter.route.as_ref())),
         ("queue", or_empty(letter.queue.as_ref())),
         ("code", letter.reason_code.clone()),
         ("reason", letter.reason.clone()),
@@ -163,7 +169,7 @@ async fn show(services: &Services, show: Show) -> anyhow::Result<ExitCode> {
         ("settled", or_empty(letter.resolved_at.as_ref())),
         ("why settled", or_empty(letter.resolution.as_ref())),
     ]);
-    if let Some(message) = &message {
+    if let Some(message) = &detail.message {
         output::fields([
             ("bytes", message.bytes.to_string()),
             ("request id", or_empty(message.request_id.as_ref())),
@@ -171,36 +177,10 @@ async fn show(services: &Services, show: Show) -> anyhow::Result<ExitCode> {
             ("begins", message.begins.clone()),
         ]);
     }
-    if let Some(work) = &work {
+    if let Some(work) = &detail.work {
         output::tries(work);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// What may be shown of a message: enough to find its request, and to tell whose it is. It may hold anything a sender sent.
-#[derive(Serialize)]
-struct Look {
-    bytes: usize,
-    request_id: Option<String>,
-    delivery: Option<String>,
-    /// The version, and of an object the names of its members; of anything else the first few characters.
-    begins: String,
-}
-
-impl Look {
-    fn at(text: &str) -> Self {
-        let plain = message::plain(text);
-        let (version, json) = plain.split_at(plain.find('{').unwrap_or(0));
-        let members: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(json).unwrap_or_default();
-        let text_of = |name: &str| members.get(name).and_then(|value| value.as_str()).map(str::to_owned);
-        let names: Vec<&str> = members.keys().map(String::as_str).collect();
-        let begins = match names[..] {
-            [] => output::shortened_to(&plain, 8),
-            _ => output::shortened_to(&format!("{version}{{{}}}", names.join(", ")), 200),
-        };
-        Self { bytes: text.len(), request_id: text_of("request_id"), delivery: text_of("delivery"), begins }
-    }
 }
 
 fn subject(letter: &DeadLetter) -> String {
@@ -215,132 +195,81 @@ async fn settle(services: &Services, settle: Settle, to: DeadLetterState) -> any
     if discarding && settle.reason.is_none() && !settle.dry_run {
         bail!("say why with --reason: it is all that will be left of this work");
     }
-    let letters = match settle.id {
+    let operations = &services.operations;
+    let mut filter = settle.filter.query()?;
+    match settle.id {
         Some(id) => {
-            let letter = find(services, id).await?;
+            let letter = operations.dead_letter(id).await?.letter;
             if letter.state != DeadLetterState::Open.as_str() {
-                bail!("{id} is {} already", letter.state);
+                return Err(OperationError::Settled { id, state: letter.state }.into());
             }
-            vec![letter]
+            filter.id = Some(id);
         }
-        None if settle.filter.is_empty() && !settle.all => {
-            bail!("name a dead letter, filter with --kind, --source or --code, or say --all")
+        None if filter == DeadLetterFilter::default() && !settle.all => {
+            bail!("name a dead letter, filter with --kind, --source, --route or --code, or say --all")
         }
-        None => {
-            let filter = settle.filter.query(Some(DeadLetterState::Open), i64::MAX);
-            inspect::dead_letters(&services.database.client().await?, &filter).await?
-        }
-    };
-    let verb = if discarding { "discarded" } else { "replayed" };
+        None => {}
+    }
+    let batch = Batch { filter, limit: settle.limit, rate: settle.rate };
+    let found = operations.found(&batch).await?;
+    let plan = plan(&found, discarding, settle.rate);
     if settle.dry_run {
-        say!("{} dead letters would be {verb}.", letters.len());
+        if settle.output.json {
+            output::json(&found)?
+        } else {
+            say!("{plan}")
+        }
         return Ok(ExitCode::SUCCESS);
+    }
+    if !settle.consent.to(&plan)? {
+        return Ok(ExitCode::FAILURE);
     }
     let name = super::actor();
     let actor = Actor { name: &name, reason: settle.reason.as_deref() };
-    let mut pace = tokio::time::interval(Duration::from_secs(1) / settle.rate);
-    let (mut settled, mut unreadable) = (0, 0);
-    for letter in &letters {
-        pace.tick().await;
-        if discarding {
-            let client = services.database.client().await?;
-            settled += usize::from(dead_letters::settle(&client, letter.id, to, actor).await?);
-            continue;
-        }
-        match replay(services, letter, actor).await.with_context(|| letter.id.to_string())? {
-            Replayed::Back => settled += 1,
-            Replayed::SettledBefore => {}
-            Replayed::Unreadable(error) => {
-                unreadable += 1;
-                let remedy = if error.may_mend { "replay it with a version that can" } else { "discard it" };
-                note!("{}: the message cannot be read: {error}; {remedy}", letter.id);
-            }
-        }
+    if discarding {
+        let discarded = operations.discard_all(&batch, actor).await?.len();
+        return told(settle.output, "discarded", discarded, &found, &Replay::default());
     }
-    if settle.output.json {
-        let counts = serde_json::json!({ verb: settled, "found": letters.len(), "unreadable": unreadable });
-        output::json(&counts)?;
+    let replay = operations.replay_all(&batch, actor).await?;
+    for message in &replay.unreadable {
+        note!("{}: the message cannot be read: {}; {}", message.id, message.problem, message.remedy);
+    }
+    told(settle.output, "replayed", replay.replayed.len(), &found, &replay)
+}
+
+/// What is about to be done.
+fn plan(found: &Found, discarding: bool, rate: u32) -> String {
+    let mut lines: Vec<String> =
+        found.by.iter().map(|part| format!("{:>8}  {} {}", part.count, part.kind, part.code)).collect();
+    let what = match (discarding, found.settled) {
+        (true, settled) => format!("{settled} of {} open dead letters are discarded.", found.found),
+        (false, 0 | 1) => format!("{} of {} open dead letters go back at once.", found.settled, found.found),
+        (false, settled) => {
+            let time = Duration::from_secs(found.seconds.unsigned_abs());
+            format!(
+                "{settled} of {} open dead letters go back, {rate} a second: the last in {time:?}.",
+                found.found
+            )
+        }
+    };
+    lines.push(what);
+    lines.join("\n")
+}
+
+fn told(
+    output: Output,
+    verb: &str,
+    settled: usize,
+    found: &Found,
+    replay: &Replay,
+) -> anyhow::Result<ExitCode> {
+    let unreadable = replay.unreadable.len();
+    if output.json {
+        output::json(&serde_json::json!({
+            verb: settled, "found": found.found, "unreadable": unreadable, "last_due_at": replay.last_due_at,
+        }))?;
     } else {
-        say!("{settled} of {} dead letters {verb}.", letters.len());
+        say!("{settled} of {} dead letters {verb}.", found.found);
     }
     Ok(if unreadable == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// What came of replaying one dead letter.
-enum Replayed {
-    Back,
-    /// By somebody else, in between.
-    SettledBefore,
-    /// A message that this version cannot read; it stays open.
-    Unreadable(PayloadError),
-}
-
-async fn replay(services: &Services, letter: &DeadLetter, actor: Actor<'_>) -> anyhow::Result<Replayed> {
-    let Some(kind) = WorkKind::of(&letter.kind) else {
-        return replay_message(services, letter, actor).await;
-    };
-    let client = services.database.client().await?;
-    let Some(id) = dead_letters::replay(&client, kind, letter.id, actor).await? else {
-        return Ok(Replayed::SettledBefore);
-    };
-    drop(client);
-    services.hint_all(kind, vec![id]).await;
-    Ok(Replayed::Back)
-}
-
-/// Puts the message back first and settles the letter after: cut in between, the message is there twice and has its
-/// effect once.
-async fn replay_message(
-    services: &Services,
-    letter: &DeadLetter,
-    actor: Actor<'_>,
-) -> anyhow::Result<Replayed> {
-    let text = message::plain(letter.message.as_deref().context("its message was not kept")?);
-    let queue = letter.queue.as_deref().context("its queue was not kept")?;
-    let text = match fresh(services, queue, &text) {
-        Ok(text) => text,
-        Err(error) => return Ok(Replayed::Unreadable(error)),
-    };
-    services.storage.queue(queue).put(&text, Duration::ZERO).await?;
-    let client = services.database.client().await?;
-    let settled = dead_letters::settle(&client, letter.id, DeadLetterState::Replayed, actor).await?;
-    Ok(if settled { Replayed::Back } else { Replayed::SettledBefore })
-}
-
-/// The text as it goes back to its queue, its failures forgotten. What cannot be read here would only come back as
-/// another dead letter.
-fn fresh(services: &Services, queue: &str, text: &str) -> Result<String, PayloadError> {
-    let queues = &services.config.queues;
-    if queue == queues.jobs {
-        JobHint::decode(text).map(|_| text.to_owned())
-    } else if queue == queues.callbacks {
-        CallbackHint::decode(text).map(|_| text.to_owned())
-    } else {
-        let mut message = EventMessage::decode(text)?;
-        message.deferrals = 0;
-        message.failures = 0;
-        message.given_up = None;
-        // Our own type, of strings and numbers: it serialises.
-        Ok(message::encode(&message).unwrap_or_else(|_| text.to_owned()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_a_message_only_what_names_it_is_shown() {
-        let text = r#"v9 {"request_id":"req-12345678","delivery":"dlv_1","body":{"text":"hunter2"},"token":"s3cr3t"}"#;
-        let look = Look::at(text);
-        assert_eq!(look.bytes, text.len());
-        assert_eq!(look.request_id.as_deref(), Some("req-12345678"));
-        assert_eq!(look.delivery.as_deref(), Some("dlv_1"));
-        for name in ["v9 ", "body", "token"] {
-            assert!(look.begins.contains(name), "{}", look.begins);
-        }
-        assert!(!look.begins.contains("hunter2") && !look.begins.contains("s3cr3t"), "{}", look.begins);
-        assert_eq!(Look::at("a letter to somebody").begins, "a letter…");
-        assert_eq!(Look::at("").begins, "");
-    }
 }

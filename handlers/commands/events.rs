@@ -4,16 +4,15 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use colloquy::database::dead_letters::{self, Actor};
+use colloquy::commands::{Consent, instant_before};
+use colloquy::database::dead_letters::Actor;
 use colloquy::database::inspect::{self, EventDetail, EventFilter, EventLine};
-use colloquy::database::{Client, events as inbox};
-use colloquy::events::routes::Plan;
+use colloquy::database::responses::{Order, PageOf};
 use colloquy::events::state::EventState;
 use colloquy::ids::EventId;
 use colloquy::telemetry::trace;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use super::output::{self, Listing, Output, ago, or_empty, shortened};
 use crate::services::Services;
@@ -88,6 +87,8 @@ pub struct Replay {
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
+    consent: Consent,
+    #[command(flatten)]
     output: Output,
 }
 
@@ -101,25 +102,21 @@ pub async fn run(services: &Services, command: Events) -> anyhow::Result<ExitCod
 }
 
 impl Filter {
-    fn query(&self, limit: i64) -> EventFilter {
+    fn query(&self) -> EventFilter {
         EventFilter {
             source: self.source.clone(),
             event_type: self.event_type.clone(),
             state: self.state.map(|state| state.to_string()),
             key: self.key.clone(),
-            limit,
             ..EventFilter::default()
         }
     }
 }
 
 async fn list(services: &Services, list: List) -> anyhow::Result<ExitCode> {
-    let mut filter = list.filter.query(list.listing.limit);
-    filter.since = match list.since {
-        Some(since) => Some(Timestamp::now().checked_sub(SignedDuration::try_from(since)?)?),
-        None => None,
-    };
-    let events = inspect::events(&services.database.client().await?, &filter).await?;
+    let filter = EventFilter { since: list.since.map(instant_before).transpose()?, ..list.filter.query() };
+    let page = PageOf { after: None, limit: list.listing.limit, order: Order::Descending };
+    let events = inspect::events(&services.database.client().await?, &filter, page).await?.entries;
     let headings = ["EVENT", "RECEIVED", "SOURCE", "TYPE", "KEY", "STATE", "WORK"];
     let empty = "No events. `function-handlers webhooks send <source>` sends one.";
     list.listing.print(&events, headings, row, empty)?;
@@ -143,13 +140,12 @@ fn row(event: &EventLine) -> [String; 7] {
 }
 
 async fn show(services: &Services, show: Show) -> anyhow::Result<ExitCode> {
-    let client = services.database.client().await?;
-    let event = find(&client, show.id).await?;
+    let event = services.operations.event(show.id).await?;
     if show.output.json {
         let mut value = serde_json::to_value(&event)?;
         value["trace_id"] = event.trace_parent.as_deref().and_then(trace::trace_id).into();
         if show.payload {
-            let payload = payload(services, &event).await?;
+            let payload = services.operations.payload(&event).await?;
             value["payload"] = serde_json::from_slice(&payload)
                 .unwrap_or_else(|_| String::from_utf8_lossy(&payload).into_owned().into());
         }
@@ -158,22 +154,9 @@ async fn show(services: &Services, show: Show) -> anyhow::Result<ExitCode> {
     }
     print(&event);
     if show.payload {
-        say!("\n{}", String::from_utf8_lossy(&payload(services, &event).await?));
+        say!("\n{}", String::from_utf8_lossy(&services.operations.payload(&event).await?));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-async fn find(client: &Client, id: EventId) -> anyhow::Result<EventDetail> {
-    inspect::event(client, id).await?.with_context(|| format!("there is no event {id}"))
-}
-
-async fn payload(services: &Services, event: &EventDetail) -> anyhow::Result<Vec<u8>> {
-    if let Some(payload) = &event.payload {
-        return Ok(payload.clone());
-    }
-    let name = event.body_blob.as_deref().context("its payload is gone")?;
-    let body = services.container().get(name).await?;
-    Ok(body.with_context(|| format!("the blob {name} that held its payload is gone"))?.to_vec())
 }
 
 fn print(event: &EventDetail) {
@@ -238,16 +221,16 @@ fn print(event: &EventDetail) {
 async fn tail(services: &Services, tail: Tail) -> anyhow::Result<ExitCode> {
     const PAUSE: Duration = Duration::from_millis(500);
     let mut window = Window::new(EventId::new());
-    let mut filter = tail.filter.query(PAGE);
+    let filter = tail.filter.query();
     while !output::is_closed() {
-        filter.after = Some(window.after());
+        let page = PageOf { after: Some(window.after()), limit: PAGE, order: Order::Ascending };
         let events = match services.database.client().await {
-            Ok(client) => inspect::events(&client, &filter).await,
+            Ok(client) => inspect::events(&client, &filter, page).await,
             Err(error) => Err(error),
         };
         match events {
             Ok(events) => {
-                let full = events.len() as i64 == PAGE;
+                let (events, full) = (events.entries, events.has_more);
                 for event in events.iter().filter(|event| window.is_new(event.id)) {
                     if tail.output.json {
                         output::json_line(event)?;
@@ -270,7 +253,7 @@ async fn tail(services: &Services, tail: Tail) -> anyhow::Result<ExitCode> {
 }
 
 /// Most events of one look.
-const PAGE: i64 = 500;
+const PAGE: u32 = 500;
 
 /// How far `tail` has come.
 ///
@@ -321,40 +304,23 @@ impl Window {
 }
 
 async fn replay(services: &Services, replay: Replay) -> anyhow::Result<ExitCode> {
-    let client = services.database.client().await?;
-    let event = find(&client, replay.id).await?;
-    match event.state.parse() {
-        Ok(EventState::Processed) => {}
-        Ok(EventState::Held) => {
-            bail!(
-                "{} is held: start its source with `function-handlers sources start {}`",
-                event.id,
-                event.source
-            )
-        }
-        _ => bail!("{} has the key of another event, with other content; there is nothing to run", event.id),
-    }
-    let mut plan = Plan::default();
-    services.routes.plan(&event.source, &event.event_type, event.id, &mut plan);
-    let planned = format!("{} jobs and {} callbacks", plan.jobs.len(), plan.callbacks.len());
+    let wanted = services.operations.plan_replay(replay.id).await?;
+    let planned = format!("{} jobs and {} callbacks", wanted.jobs(), wanted.callbacks());
+    let plan = format!("{} runs again, as run {}: {planned}.", wanted.event, wanted.run);
     if replay.dry_run {
-        say!("Would run {} again, as run {}: {planned}.", event.id, event.run + 1);
+        say!("{plan}");
         return Ok(ExitCode::SUCCESS);
     }
-    let stored = inbox::replay(&client, event.id, event.run, &plan, replay.new_ids)
-        .await?
-        .context("somebody else replayed it at the same time; look at it again")?;
+    if !replay.consent.to(&plan)? {
+        return Ok(ExitCode::FAILURE);
+    }
     let actor = super::actor();
     let actor = Actor { name: &actor, reason: replay.reason.as_deref() };
-    dead_letters::audit(&client, actor, "event.replay", &event.id.to_string()).await?;
-    drop(client);
-    services.hint_at(&stored).await;
+    let replayed = services.operations.replay_event(&wanted, replay.new_ids, actor).await?;
     if replay.output.json {
-        output::json(&serde_json::json!({
-            "event": event.id, "run": event.run + 1, "jobs": stored.jobs, "callbacks": stored.callbacks,
-        }))?;
+        output::json(&replayed)?;
     } else {
-        say!("{} runs again, as run {}: {planned}.", event.id, event.run + 1);
+        say!("{} runs again, as run {}: {planned}.", replayed.event, replayed.run);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -381,7 +347,7 @@ mod tests {
         let after = window.after();
         let page: Vec<_> = stored.iter().copied().filter(|id| *id > after).take(PAGE as usize).collect();
         let shown = page.iter().copied().filter(|id| window.is_new(*id)).collect();
-        let full = page.len() as i64 == PAGE;
+        let full = page.len() as u32 == PAGE;
         if let Some(last) = page.last() {
             window.advance(*last, full);
         }

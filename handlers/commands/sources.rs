@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use clap::{Args, Subcommand};
+use colloquy::commands::switches::told;
 use colloquy::config::app::Stop;
-use colloquy::database::dead_letters::{self, Actor};
-use colloquy::events::switches::Switch;
+use colloquy::database::dead_letters::Actor;
+use colloquy::operations::NewSwitch;
+use colloquy::switches::SwitchKind;
 use jiff::{SignedDuration, Timestamp};
 
 use super::output::{self, Output, or_empty};
@@ -58,7 +60,7 @@ pub async fn run(services: &Services, command: Sources) -> anyhow::Result<ExitCo
 }
 
 async fn list(services: &Services, output: Output) -> anyhow::Result<ExitCode> {
-    let switches = services.read_switches().await?;
+    let switches = services.switches.read().await?;
     let now = Timestamp::now();
     let rows: Vec<_> = services
         .config
@@ -113,14 +115,13 @@ async fn stop(services: &Services, stop: StopSource) -> anyhow::Result<ExitCode>
         Some(duration) => Some(now.checked_add(SignedDuration::try_from(duration)?)?),
         None => None,
     };
-    let switch = Switch {
-        stop: if stop.refuse { Stop::Refuse } else { Stop::Hold },
-        by: super::actor(),
-        at: now,
-        reason: stop.reason.clone(),
-        until,
-    };
-    services.change_switches(|switches| switches.sources.insert(stop.source.clone(), switch.clone())).await?;
+    let stopped = if stop.refuse { Stop::Refuse } else { Stop::Hold };
+    let wanted =
+        NewSwitch { kind: SwitchKind::Source, name: stop.source.clone(), stop: Some(stopped), until };
+    let name = super::actor();
+    let actor = Actor { name: &name, reason: stop.reason.as_deref() };
+    let set = services.operations.set_switch(&wanted, actor).await?;
+    let switch = &set.to.switch;
     if stop.output.json {
         output::json(
             &serde_json::json!({ "source": stop.source, "stopped": switch.stop, "switch": switch }),
@@ -129,15 +130,16 @@ async fn stop(services: &Services, stop: StopSource) -> anyhow::Result<ExitCode>
         let what = if stop.refuse { "refused" } else { "held" };
         say!("Deliveries from `{}` are {what} within {:?}.", stop.source, services.config.work.switch_cache);
     }
-    audit(services, if stop.refuse { "source.refuse" } else { "source.hold" }, &stop.source, stop.reason)
-        .await;
+    told(&set.audited);
     Ok(ExitCode::SUCCESS)
 }
 
 async fn start(services: &Services, start: Start) -> anyhow::Result<ExitCode> {
     known(services, &start.source)?;
-    let was_stopped =
-        services.change_switches(|switches| switches.sources.remove(&start.source)).await?.is_some();
+    let name = super::actor();
+    let actor = Actor { name: &name, reason: start.reason.as_deref() };
+    let cleared = services.operations.clear_switch(SwitchKind::Source, &start.source, actor).await?;
+    let was_stopped = cleared.to;
     let configured = services.config.app.sources.get(&start.source).and_then(|source| source.stopped);
     if start.output.json {
         let started =
@@ -152,9 +154,7 @@ async fn start(services: &Services, start: Start) -> anyhow::Result<ExitCode> {
             say!("colloquy.toml stops it still: remove `stopped` there.");
         }
     }
-    if was_stopped {
-        audit(services, "source.start", &start.source, start.reason).await;
-    }
+    told(&cleared.audited);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -166,15 +166,4 @@ fn known(services: &Services, name: &str) -> anyhow::Result<()> {
         names.join(", ")
     );
     Ok(())
-}
-
-/// The switch works without the database; its audit row may have to be missed.
-async fn audit(services: &Services, action: &str, source: &str, reason: Option<String>) {
-    let name = super::actor();
-    let actor = Actor { name: &name, reason: reason.as_deref() };
-    let written =
-        async { dead_letters::audit(&services.database.client().await?, actor, action, source).await };
-    if let Err(error) = written.await {
-        note!("The switch is set, but its audit row could not be written: {error}");
-    }
 }

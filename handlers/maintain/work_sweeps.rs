@@ -2,7 +2,8 @@
 
 use anyhow::Context;
 use colloquy::config::app::Stop;
-use colloquy::database::{events as inbox, work};
+use colloquy::database::events as inbox;
+use colloquy::database::work::{self, Held};
 use colloquy::events::routes::Plan;
 use colloquy::jobs::state::WorkKind;
 use jiff::Timestamp;
@@ -30,9 +31,16 @@ pub async fn hint_again(services: &Services, kind: WorkKind) -> anyhow::Result<u
     let visible = services.work_queue(kind).peek(BUSY).await?.len();
     let unheard_for =
         if visible < usize::from(BUSY) { limits.hint_after } else { limits.hint_after * PATIENCE };
+    let held = services.held_work().await.context("the switches are not known")?;
     let due = {
         let client = services.database.client().await?;
-        work::due_without_hint(&client, kind, unheard_for, limits.maintain_batch.into()).await?
+        if kind == WorkKind::Job {
+            // Long before they would be too old.
+            let age = limits.job_max_age / 4;
+            work::keep_young(&client, &held.job_routes, age, limits.maintain_batch.into()).await?;
+        }
+        let held = Held::of(kind, &held);
+        work::due_without_hint(&client, kind, unheard_for, held, limits.maintain_batch.into()).await?
     };
     Ok(services.hint_all(kind, due).await)
 }
@@ -40,7 +48,7 @@ pub async fn hint_again(services: &Services, kind: WorkKind) -> anyhow::Result<u
 /// Processes held events whose source is no longer stopped.
 pub async fn release_held(services: &Services) -> anyhow::Result<usize> {
     let mut client = services.database.client().await?;
-    let switches = services.switches().await.context("the switches are not known")?;
+    let switches = services.switches.current().await.context("the switches are not known")?;
     let mut released = 0;
     for source in inbox::sources_with_held(&client).await? {
         // Its routes are gone with it: released now, its events would count as processed without any effect.

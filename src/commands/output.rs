@@ -73,8 +73,8 @@ pub struct Output {
 #[derive(Args, Clone, Copy)]
 pub struct Listing {
     /// At most so many.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=10_000))]
-    pub limit: i64,
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
     #[command(flatten)]
     output: Output,
 }

@@ -12,6 +12,7 @@ use super::mistake::Mistake;
 
 mod budgets;
 mod checks;
+mod features;
 mod models;
 mod parse;
 mod respond;
@@ -21,6 +22,7 @@ mod targets;
 mod walk;
 
 pub use budgets::{BudgetConfig, BudgetsConfig};
+pub use features::FeaturesConfig;
 pub use models::{
     DeploymentAuth, DeploymentConfig, MaxTokensField, ModelConfig, PriceConfig, ProviderKind, ThinkingStyle,
 };
@@ -42,6 +44,8 @@ pub struct AppConfig {
     pub models: BTreeMap<String, ModelConfig>,
     /// What may be spent in a day.
     pub budgets: BudgetsConfig,
+    /// What is on or off in which environment.
+    pub features: FeaturesConfig,
     /// What `${ENV_NAME}` in the three tables above names and is not set; see [`AppConfig::models_refused_in`].
     unset_for_models: Vec<Mistake>,
 }

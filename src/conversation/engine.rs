@@ -13,6 +13,7 @@ mod jobs;
 mod leases;
 mod past;
 mod paying;
+mod permitted;
 mod read;
 mod retries;
 mod run;
@@ -34,6 +35,8 @@ use uuid::Uuid;
 
 use super::callbacks::Callbacks;
 use crate::azure::Queue;
+use crate::config::AppEnvironment;
+use crate::config::app::FeaturesConfig;
 use crate::coordination::Coordination;
 use crate::database::{Client, Database, DatabaseError};
 use crate::ids::{CallbackId, ResponseId};
@@ -41,6 +44,7 @@ use crate::jobs::retry::Backoff;
 use crate::llm::Router;
 use crate::llm::spend::Spend;
 use crate::openresponses::ApiError;
+use crate::switches::Switchboard;
 use crate::tasks::Tasks;
 use crate::webhooks::sealing::Sealer;
 
@@ -49,7 +53,7 @@ pub use create::{Call, Local};
 pub use input::{Entry, OwnItem, entries, item_uuid};
 pub use jobs::ForJob;
 pub use read::{Followed, InputItems, stored};
-pub use turn::{OnDisconnect, StopReason, Turn};
+pub use turn::{OnDisconnect, Snapshot, StopReason, Turn};
 
 use writer::Writer;
 
@@ -89,6 +93,9 @@ pub struct Parts {
     /// Where jobs are told that a turn they wait for has ended.
     pub jobs: Option<Queue>,
     pub callbacks: Callbacks,
+    pub switches: Switchboard,
+    pub features: FeaturesConfig,
+    pub environment: AppEnvironment,
 }
 
 /// The turns of this process.
@@ -106,6 +113,10 @@ struct Inner {
     coordination: Arc<dyn Coordination>,
     jobs: Option<Queue>,
     callbacks: Callbacks,
+    /// What operators have stopped.
+    switches: Switchboard,
+    features: FeaturesConfig,
+    environment: AppEnvironment,
     limits: Limits,
     tasks: Tasks,
     writer: Writer,
@@ -125,7 +136,19 @@ struct Inner {
 impl Engine {
     /// An engine without turns. Its background work runs in `tasks` until they are stopped.
     pub fn new(parts: Parts, limits: Limits, tasks: Tasks) -> Self {
-        let Parts { router, database, spend, sealer, coordination, jobs, callbacks } = parts;
+        let Parts {
+            router,
+            database,
+            spend,
+            sealer,
+            coordination,
+            jobs,
+            callbacks,
+            switches,
+            features,
+            environment,
+        } = parts;
+        let router = router.heeding(switches.clone());
         let writer = Writer::start(&database, Arc::clone(&coordination), limits.log_patience, &tasks);
         let foreign = tail::Tailer::start(&database, &coordination, limits.lease, &tasks);
         let inner = Inner {
@@ -137,6 +160,9 @@ impl Engine {
             coordination,
             jobs,
             callbacks,
+            switches,
+            features,
+            environment,
             limits,
             tasks,
             writer,

@@ -20,7 +20,7 @@ mod takeover;
 
 pub use begin::{Begun, Callback, FirstTry, Idempotency, NewTurn, OfJob, Runner, begin, first_try};
 pub use finish::{Ended, Finish, finish, finish_and_settle};
-pub use queued::{due, put_off};
+pub use queued::{due, put_off, set_aside};
 pub(super) use takeover::{COLUMNS, taken};
 pub use takeover::{MAX_RESTARTS, Next, Taken, lapsed};
 

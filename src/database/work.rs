@@ -3,6 +3,10 @@
 //! Every change names the state it expects, and under a lease the epoch: a holder that lost its lease changes nothing
 //! and is told so (`false`).
 
+mod sweeps;
+
+pub use sweeps::{due_without_hint, free_lapsed, keep_young};
+
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -10,6 +14,7 @@ use uuid::Uuid;
 use super::{Columns, DatabaseError, Row, Statements, Type};
 use crate::ids::ResponseId;
 use crate::jobs::state::{Failure, WorkKind, WorkState};
+use crate::switches::HeldWork;
 
 /// Limits on the tries a row of work gets.
 #[derive(Clone, Copy, Debug)]
@@ -21,13 +26,36 @@ pub struct ClaimLimits {
 }
 
 /// What a claimant brings along.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Ticket<'a> {
     /// Names this claim. A claimant that gives up, or never hears whether it got the row, passes it on.
     pub claim: Uuid,
     /// Claims of those who gave up without being able to say so here: their lease is taken over at once, and their
     /// attempt does not count.
     pub abandoned: &'a [Uuid],
+    /// What an operator holds: it is not due.
+    pub held: Held<'a>,
+}
+
+/// Rows that are not due, whatever their time says, since an operator holds them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Held<'a> {
+    pub routes: &'a [String],
+    /// Kinds of jobs, targets of callbacks.
+    pub objects: &'a [String],
+    pub all: bool,
+}
+
+impl<'a> Held<'a> {
+    /// What of the held work is of a kind.
+    pub fn of(kind: WorkKind, held: &'a HeldWork) -> Self {
+        match kind {
+            WorkKind::Job => Self { routes: &held.job_routes, ..Self::default() },
+            WorkKind::Callback => {
+                Self { routes: &held.callback_routes, objects: &held.targets, all: held.all_targets }
+            }
+        }
+    }
 }
 
 /// What asking for a row came to.
@@ -144,6 +172,7 @@ pub async fn claim(
             WHERE id = $1
               AND (state = 'pending' AND due_at <= now() OR state = 'leased' AND claim_id = ANY($2))
               {target_enabled}
+              AND NOT ($8 OR route = ANY($9) OR {object} = ANY($10))
             FOR UPDATE OF {table} SKIP LOCKED
         ), dead AS (
             -- A death has an epoch of its own: a replayed row may grow too old before anyone claims it.
@@ -196,6 +225,9 @@ pub async fn claim(
                 (&max_age, Type::FLOAT8),
                 (&letter_id, Type::UUID),
                 (&ticket.claim, Type::UUID),
+                (&ticket.held.all, Type::BOOL),
+                (&ticket.held.routes, Type::TEXT_ARRAY),
+                (&ticket.held.objects, Type::TEXT_ARRAY),
             ],
         )
         .await?;
@@ -392,59 +424,4 @@ pub async fn give_up(
         )
         .await?;
     Ok(changed == 1)
-}
-
-/// Frees leases whose time has run out, oldest first, and gives the rows freed. Any number of sweeps may run.
-///
-/// Only call this after having reached the database without a break for one lease time: while it was away nobody
-/// could renew.
-pub async fn free_lapsed(
-    client: &impl Statements,
-    kind: WorkKind,
-    limit: i64,
-) -> Result<Vec<Uuid>, DatabaseError> {
-    let sql = format!(
-        "WITH lapsed AS (
-            SELECT id FROM {table} WHERE state = 'leased' AND lease_until < now()
-            ORDER BY lease_until LIMIT $1 FOR UPDATE SKIP LOCKED
-        )
-        UPDATE {table} SET state = 'pending', lease_until = NULL, due_at = now(), hinted_at = now()
-        FROM lapsed WHERE {table}.id = lapsed.id AND {table}.state = 'leased'
-        RETURNING {table}.id",
-        table = table(kind)
-    );
-    ids(client.query("work.free_lapsed", &sql, &[(&limit, Type::INT8)]).await?)
-}
-
-/// Rows that are due, unleased and whose last hint is older than `unheard_for`: marked as hinted now, and given.
-pub async fn due_without_hint(
-    client: &impl Statements,
-    kind: WorkKind,
-    unheard_for: Duration,
-    limit: i64,
-) -> Result<Vec<Uuid>, DatabaseError> {
-    let target_enabled = match kind {
-        WorkKind::Job => "",
-        WorkKind::Callback => {
-            "AND NOT EXISTS (SELECT 1 FROM callback_targets WHERE name = callbacks.target AND disabled_at IS NOT NULL)"
-        }
-    };
-    let sql = format!(
-        "WITH unheard AS (
-            SELECT id FROM {table}
-            WHERE state = 'pending' AND greatest(due_at, hinted_at) < now() - make_interval(secs => $1)
-              AND due_at < now() {target_enabled}
-            ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
-        )
-        UPDATE {table} SET hinted_at = now()
-        FROM unheard WHERE {table}.id = unheard.id AND {table}.state = 'pending'
-        RETURNING {table}.id",
-        table = table(kind)
-    );
-    let params = [(&seconds(unheard_for) as _, Type::FLOAT8), (&limit as _, Type::INT8)];
-    ids(client.query("work.due_without_hint", &sql, &params).await?)
-}
-
-fn ids(rows: Vec<Row>) -> Result<Vec<Uuid>, DatabaseError> {
-    rows.iter().map(|row| row.column("id")).collect()
 }

@@ -26,6 +26,7 @@ use crate::azure::TokenSource;
 use crate::config::LlmConfig;
 use crate::config::app::{AppConfig, ModelConfig};
 use crate::openresponses::{ApiError, CreateResponse, excerpt};
+use crate::switches::Switchboard;
 
 pub(super) use call::tell_error;
 pub use embeddings::{Embedded, Embeddings};
@@ -39,6 +40,8 @@ pub struct Router {
     client: Client,
     tokens: Option<TokenSource>,
     budget: RetryBudget,
+    /// Deployments that an operator has stopped.
+    switches: Switchboard,
 }
 
 /// What callers name as `model`.
@@ -152,7 +155,14 @@ impl Router {
             budget: RetryBudget::new(&config),
             config,
             tokens,
+            switches: Switchboard::empty(),
         })
+    }
+
+    /// The same router, passing over deployments that are stopped.
+    #[must_use]
+    pub fn heeding(self, switches: Switchboard) -> Self {
+        Self { switches, ..self }
     }
 
     pub fn alias(&self, name: &str) -> Option<&Arc<Alias>> {

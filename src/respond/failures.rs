@@ -25,6 +25,8 @@ const FAILED: &str = "turn_failed";
 const AWAY: &str = "the model's provider does not answer at the moment";
 const MENDED: &str = "the model's provider refuses this server; an operator has to mend that";
 const OURS: &str = "a part of this service is away at the moment";
+const STOPPED: &str = "an operator holds its model or its owner";
+const REFUSED: &str = "an operator has switched its model or its owner off";
 const CUT: &str = "the answer did not come to its end";
 
 /// Codes, what follows from them, and what an operator reads: a provider's own words may quote what it was asked.
@@ -48,6 +50,14 @@ const CODES: &[(&str, Follows, &str)] = &[
     ("budget_unavailable", Follows::Wait, OURS),
     ("turns_limit", Follows::Wait, OURS),
     ("turn_lost", Follows::Wait, "its turn is another process's"),
+    // An operator's switch, set while the turn began.
+    ("model_held", Follows::Wait, STOPPED),
+    ("owner_held", Follows::Wait, STOPPED),
+    ("feature_held", Follows::Wait, STOPPED),
+    ("switches_unknown", Follows::Wait, OURS),
+    ("model_refused", Follows::GiveUp, REFUSED),
+    ("owner_refused", Follows::GiveUp, REFUSED),
+    ("feature_refused", Follows::GiveUp, REFUSED),
     ("conversation_locked", Follows::Queue, "another turn of its conversation runs"),
     ("thread_changed", Follows::Queue, "its conversation changed meanwhile"),
     ("budget_spent", Follows::NextDay, "the day's budget of its owner, its route or the service is spent"),

@@ -160,7 +160,7 @@ async fn what_changes_something_tells_programs_what_it_changed() {
     let consumer = Consumer::start().await;
     consumer.always(Answer::Status(410));
     let app = FunctionApp::of(&database, &storage).consumer(&consumer).hurried().start().await;
-    let enable = ["callbacks", "enable", "consumer", "--json"];
+    let enable = ["callbacks", "enable", "consumer", "--yes", "--json"];
     assert_eq!(app.json(&enable).await, json!({ "target": "consumer", "enabled": false }));
     assert_eq!(app.deliver_stripe(r#"{"id":"evt_gone","type":"invoice.paid"}"#).await.status(), 200);
     eventually("a disabled target", SOON, async || {

@@ -3,6 +3,7 @@
 mod away;
 mod combined;
 mod conversations;
+mod joined;
 mod ledger;
 mod outage;
 mod senders;

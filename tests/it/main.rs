@@ -24,6 +24,7 @@ mod health;
 mod ingress;
 mod measured;
 mod models;
+mod operations;
 mod respond;
 mod scene;
 mod scripts;

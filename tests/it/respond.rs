@@ -3,20 +3,27 @@
 mod checked;
 mod exactly_once;
 mod failing;
+mod joined;
 mod on_server;
 mod scene;
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::support::providers::{FakeProvider, Script, Wire};
+use crate::support::server::Server;
 use crate::support::{
-    Consumer, FunctionApp, FunctionAppBuilder, SOON, TestDatabase, TestStorage, eventually, sign_espocrm,
+    CONSUMER_SECRET, Consumer, FunctionApp, FunctionAppBuilder, SOON, TestDatabase, TestStorage, eventually,
+    sign_espocrm,
 };
 
 /// Waits of leases and retries in these tests.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A key of the owner whose turns the route's are.
+const CRM_KEY: &str = "clq_test_key_of_the_crm";
 
 /// What the route of these tests asks for.
 const SCHEMA: &str = r#"{ "type": "object", "additionalProperties": false, "required": ["mood", "reply"],
@@ -93,6 +100,17 @@ impl Crm {
             .set("RESPOND_IDLE", "5m");
         let app = set(builder).start().await;
         Self { database, storage, consumer, provider, app }
+    }
+
+    /// A conversation server beside the app, with the same `colloquy.toml`.
+    async fn server(&self, more: &str) -> Server {
+        let server = Server::of(&self.database, &self.storage).hurried().config(config(&self.provider, more));
+        let server = server.set("CONSUMER_URL", self.consumer.url()).set("SPEND_LEASE", "3s");
+        // The CRM's turns are its owner's: whoever has a key of that owner finds them over the API.
+        let hash: String = Sha256::digest(CRM_KEY).iter().map(|byte| format!("{byte:02x}")).collect();
+        let key = json!([{ "name": "crm", "sha256": hash, "scopes": ["operator"], "owner": "source:crm" }]);
+        let server = server.set("AUTH_API_KEYS", key.to_string());
+        server.set("CALLBACK_SECRET_CRM", CONSUMER_SECRET).start().await
     }
 
     /// Posts records, signed as the CRM signs.

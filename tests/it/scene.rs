@@ -95,12 +95,12 @@ async fn a_replay_is_a_new_run_under_the_same_webhook_id_unless_new_ones_are_ask
     assert_eq!(scene.app.deliver_stripe(&invoice("evt_again", "invoice.paid")).await.status(), 200);
     let id = scene.processed(1).await[0]["id"].as_str().unwrap().to_owned();
 
-    let replay = scene.app.json(&["events", "replay", &id, "--reason", "a test", "--json"]).await;
+    let replay = scene.app.json(&["events", "replay", "--yes", &id, "--reason", "a test", "--json"]).await;
     assert_eq!(replay["run"], 2);
     eventually("the second callback", SOON, async || scene.consumer.accepted().len() == 2).await;
     assert_eq!(scene.consumer.ids().len(), 1, "sent again under the id the consumer knows");
 
-    scene.app.json(&["events", "replay", &id, "--new-ids", "--json"]).await;
+    scene.app.json(&["events", "replay", "--yes", &id, "--new-ids", "--json"]).await;
     eventually("the third callback", SOON, async || scene.consumer.accepted().len() == 3).await;
     assert_eq!(scene.consumer.ids().len(), 2, "the consumer is to take it for a new one");
     assert!(scene.consumer.callbacks().iter().all(|callback| callback.verified.is_ok()));
@@ -154,7 +154,7 @@ async fn another_event_under_a_taken_id_is_kept_and_flagged_and_has_no_effect() 
     let shown = scene.app.json(&["events", "show", id, "--payload", "--json"]).await;
     assert_eq!(shown["conflicts_with"], holder);
     assert_eq!(shown["payload"], serde_json::from_str::<Value>(&second).unwrap(), "it is kept");
-    let replay = scene.app.command(&["events", "replay", id]).await;
+    let replay = scene.app.command(&["events", "replay", "--yes", id]).await;
     assert!(!replay.status.success(), "there is nothing of it to run");
     assert_eq!(scene.consumer.callbacks().len(), 1);
     assert_eq!(scene.database.count("SELECT sum(events)::int8 FROM event_counts").await, 1);

@@ -45,6 +45,9 @@ pub(super) fn parse(
     if let Some(budgets) = file.get("budgets") {
         app.budgets = section(&mut walk, "budgets", budgets).unwrap_or_default();
     }
+    if let Some(features) = file.get("features") {
+        app.features = section(&mut walk, "features", features).unwrap_or_default();
+    }
     let deployments = keys(file.get("deployments"));
     let mut routes_at = Vec::new();
     for (at, value) in file.get("routes").and_then(Value::as_array).into_iter().flatten().enumerate() {

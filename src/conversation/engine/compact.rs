@@ -22,6 +22,7 @@ use crate::openresponses::{
     ApiError, CompactRequest, Compaction, ContentPart, ContextManagement, CreateResponse, Item, ItemStatus,
     Message, Output, Role, Summary, Truncation, Usage,
 };
+use crate::switches::Feature;
 
 /// Tokens a summary may have.
 const LONGEST: u32 = 2_048;
@@ -152,7 +153,9 @@ impl Engine {
             ..CreateResponse::default()
         };
         params.validate()?;
+        self.permit_feature(Feature::Compaction).await?;
         let (alias, items) = self.context(who, params).await?;
+        self.permit(who, &alias).await?;
         let id = Uuid::now_v7();
         let compacted = self
             .summarise((who, &who.owner), id, &alias, &items, instructions.as_deref(), Vec::new())

@@ -82,6 +82,7 @@ impl Engine {
         if let Some(turn) = self.first_try(who, &request, &call).await? {
             return Ok(turn);
         }
+        self.permit_turn(who, &alias, &request, &call).await?;
         let unwatched = self.unwatched(&request)?;
         let input = entries(request.input.take())?;
         let request = Arc::new(request);

@@ -7,6 +7,7 @@ use crate::access::Principal;
 use crate::llm::spend::Reason;
 use crate::llm::{Embeddings, ErrorClass};
 use crate::openresponses::ApiError;
+use crate::switches::Feature;
 
 impl Engine {
     /// The provider's answer to an embeddings request. Whoever drops the future ends the call.
@@ -19,6 +20,8 @@ impl Engine {
             let message = format!("The model '{}' gives no embeddings.", alias.name());
             return Err(ApiError::unsupported("model", message));
         }
+        self.permit_feature(Feature::Embeddings).await?;
+        self.permit(who, &alias).await?;
         self.room()?;
         let mut paying = self.reserve_embeddings(who, &alias, request.estimated_input()).await?;
         self.0.spend.open(&paying.first);

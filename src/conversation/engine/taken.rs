@@ -62,6 +62,7 @@ impl Engine {
     pub(super) async fn carry_on(&self, taken: Taken) -> bool {
         let id = taken.held.response;
         let done = match taken.next {
+            Next::Run if self.is_held(&taken) => self.set_aside(&taken).await,
             Next::Run => self.run_again(taken, None).await,
             Next::Cancel => self.end_as(taken, ended(ResponseStatus::Cancelled)).await,
             Next::Interrupt => self.end_as(taken, End::cut_short("interrupted")).await,
@@ -190,6 +191,7 @@ impl Engine {
             key: taken.api_key.clone().unwrap_or_default(),
             ..Principal::default()
         };
+        self.permit(&who, &alias).await?;
         let all = items.len();
         let items = self.opened(&who, Some(&window), items, all).await?;
         let mut paying = self.reserve_for(&who, taken.held.response.0, &alias, &request, &items).await?;

@@ -58,8 +58,9 @@ impl Engine {
         if limit == 0 {
             return Ok(0);
         }
+        let held = self.held_turns();
         let client = self.0.database.client().await?;
-        let due = turns::due(&client, limit, only, self.0.instance, self.0.limits.lease).await?;
+        let due = turns::due(&client, limit, only, &held, self.0.instance, self.0.limits.lease).await?;
         drop(client);
         let mut count = 0;
         for taken in due {

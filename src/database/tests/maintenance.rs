@@ -25,7 +25,7 @@ async fn old(client: &mut Client, key: &str, days: i64) -> Incoming {
 
 async fn claim(client: &impl Statements, kind: WorkKind, id: Uuid) -> Lease {
     let limits = ClaimLimits { lease: std::time::Duration::from_secs(60), max_attempts: 3, max_age: None };
-    let ticket = Ticket { claim: Uuid::now_v7(), abandoned: &[] };
+    let ticket = Ticket { claim: Uuid::now_v7(), abandoned: &[], ..Ticket::default() };
     match work::claim(client, kind, id, &limits, ticket).await.expect("an answer") {
         Claim::Claimed(work) => Lease { kind, id, epoch: work.epoch },
         other => panic!("not claimed: {other:?}"),

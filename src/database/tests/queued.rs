@@ -13,6 +13,7 @@ use crate::database::turns::{self, Begun, Callback, Ended, Held, NewTurn, Next, 
 use crate::database::{Client, Database};
 use crate::ids::ResponseId;
 use crate::openresponses::ResponseStatus;
+use crate::switches::TurnsHeld;
 
 const PATIENT: Duration = Duration::from_secs(3_600);
 
@@ -32,7 +33,7 @@ async fn queue(client: &Client) -> ResponseId {
 }
 
 async fn due(client: &Client, only: Option<ResponseId>) -> Vec<turns::Taken> {
-    turns::due(client, 9, only, Uuid::now_v7(), LEASE).await.expect("a list")
+    turns::due(client, 9, only, &TurnsHeld::default(), Uuid::now_v7(), LEASE).await.expect("a list")
 }
 
 #[tokio::test]
@@ -46,11 +47,13 @@ async fn a_queued_turn_goes_to_one_of_those_who_ask_and_never_counts_as_lapsed()
     assert!(turns::lapsed(&client, 99, Uuid::now_v7(), LEASE).await.expect("a list").is_empty());
     let taken = join_all((0..5).map(async |_| {
         let client = database.client().await.expect("a client");
-        turns::due(&client, 7, None, Uuid::now_v7(), LEASE).await.expect("a list")
+        turns::due(&client, 7, None, &TurnsHeld::default(), Uuid::now_v7(), LEASE).await.expect("a list")
     }))
     .await;
     let mut taken: Vec<_> = taken.into_iter().flatten().collect();
-    taken.extend(turns::due(&client, 99, None, Uuid::now_v7(), LEASE).await.expect("the rest"));
+    taken.extend(
+        turns::due(&client, 99, None, &TurnsHeld::default(), Uuid::now_v7(), LEASE).await.expect("the rest"),
+    );
     assert!(taken.iter().all(|taken| taken.held.epoch == 2 && taken.next == Next::Run));
     let mut ids: Vec<ResponseId> = taken.iter().map(|taken| taken.held.response).collect();
     ids.sort();
@@ -240,4 +243,36 @@ async fn callbacks_of_turns_go_when_they_are_old_and_settled() {
     assert_eq!(left, [young, buried, waiting]);
     assert_eq!(count(&session, "callback_attempts").await, 3);
     assert_eq!(count(&session, "dead_letters").await, 1);
+}
+
+#[tokio::test]
+async fn what_an_operator_holds_stays_in_the_queue_and_can_still_be_cancelled() {
+    let (test, database) = TestDatabase::migrated().await;
+    let client = database.client().await.expect("a client");
+    let (first, second) = (queue(&client).await, queue(&client).await);
+    let held = [
+        TurnsHeld { models: vec!["demo".to_owned()], owners: Vec::new() },
+        TurnsHeld { models: Vec::new(), owners: vec![OWNER.to_owned()] },
+    ];
+    let model = "UPDATE responses SET model = 'demo'";
+    test.session().await.execute(model, &[]).await.expect("one model");
+    let none = TurnsHeld::default();
+    let ask = async |held: &TurnsHeld| {
+        let taken = turns::due(&client, 9, None, held, Uuid::now_v7(), LEASE).await.expect("a list");
+        taken.into_iter().map(|taken| (taken.held, taken.next)).collect::<Vec<_>>()
+    };
+    for held in &held {
+        assert!(ask(held).await.is_empty(), "{held:?}");
+    }
+    responses::request_cancel(&client, OWNER, first).await.expect("an answer").expect("a turn");
+    let cancelled = ask(&held[0]).await;
+    assert_eq!((cancelled.len(), cancelled[0].0.response, cancelled[0].1), (1, first, Next::Cancel));
+
+    // One that was taken up goes back, and is nobody's again.
+    let taken = ask(&none).await;
+    assert_eq!((taken.len(), taken[0].0.response), (1, second));
+    assert!(turns::set_aside(&client, taken[0].0).await.expect("an answer"));
+    assert!(!turns::set_aside(&client, taken[0].0).await.expect("an answer"), "it is lost");
+    assert!(ask(&held[1]).await.is_empty());
+    assert_eq!(ask(&none).await.len(), 1);
 }

@@ -11,6 +11,7 @@ use crate::database::turn_log::{self, Append};
 use crate::database::turns::{self, Held};
 use crate::database::{Client, responses};
 use crate::openresponses::ResponseStatus;
+use crate::switches::TurnsHeld;
 
 /// What can be done to a turn.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +32,9 @@ async fn take(step: Step, client: &Client, held: Held) {
     let id = held.response;
     match step {
         Step::Due => {
-            turns::due(client, 100, None, Uuid::now_v7(), LEASE).await.expect("an answer");
+            turns::due(client, 100, None, &TurnsHeld::default(), Uuid::now_v7(), LEASE)
+                .await
+                .expect("an answer");
         }
         Step::PutOff => {
             turns::put_off(client, held, LEASE).await.expect("an answer");

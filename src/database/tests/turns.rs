@@ -14,6 +14,7 @@ use crate::database::turns::{self, Begun, Ended, Held, Idempotency, MAX_RESTARTS
 use crate::database::{Database, conversations};
 use crate::ids::{ConversationId, ResponseId};
 use crate::openresponses::ResponseStatus;
+use crate::switches::TurnsHeld;
 
 #[tokio::test]
 async fn a_turn_is_stored_whole_and_shown_to_its_owner_alone() {
@@ -29,7 +30,9 @@ async fn a_turn_is_stored_whole_and_shown_to_its_owner_alone() {
     let get = async || responses::get_with_output(&client, OWNER, new.id).await.expect("an answer");
     let queued = get().await.expect("a turn");
     assert_eq!((queued.state, queued.created_at), (ResponseStatus::Queued, created_at));
-    let held = turns::due(&client, 9, None, Uuid::now_v7(), LEASE).await.expect("a list")[0].held;
+    let held =
+        turns::due(&client, 9, None, &TurnsHeld::default(), Uuid::now_v7(), LEASE).await.expect("a list")[0]
+            .held;
     assert_eq!(held, Held { response: new.id, epoch: 2 });
     let (thought, reply) = (said("hm"), said("four"));
     let output = [thought.item(), reply.item()];

@@ -4,14 +4,16 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::support::{Incoming, TestDatabase, count, value};
-use crate::database::dead_letters::{self, Actor};
-use crate::database::work::{self, Claim, ClaimLimits, ClaimedWork, Lease, Ticket};
+use crate::database::dead_letters::Actor;
+use crate::database::work::{self, Claim, ClaimLimits, ClaimedWork, Held, Lease, Ticket};
 use crate::database::{Client, Database, callbacks};
 use crate::events::state::EventState;
 use crate::ids::DeadLetterId;
 use crate::jobs::state::{DeadLetterState, Failure, WorkKind, WorkState};
 
 mod cut;
+mod held;
+mod letters;
 
 const LIMITS: ClaimLimits = ClaimLimits { lease: Duration::from_secs(60), max_attempts: 3, max_age: None };
 const ACTOR: Actor<'static> = Actor { name: "ada", reason: Some("consumer is back") };
@@ -35,7 +37,7 @@ impl Fixture {
     }
 
     async fn claim(&self, kind: WorkKind, id: Uuid, abandoned: &[Uuid]) -> (Uuid, Claim) {
-        let ticket = Ticket { claim: Uuid::now_v7(), abandoned };
+        let ticket = Ticket { claim: Uuid::now_v7(), abandoned, ..Ticket::default() };
         (ticket.claim, work::claim(&self.client, kind, id, &LIMITS, ticket).await.expect("an answer"))
     }
 
@@ -80,7 +82,7 @@ async fn of_twenty_claims_at_once_one_wins() {
             let database = fixture.database.clone();
             calls.spawn(async move {
                 let client = database.client().await.expect("a client");
-                let ticket = Ticket { claim: Uuid::now_v7(), abandoned: &[] };
+                let ticket = Ticket { claim: Uuid::now_v7(), abandoned: &[], ..Ticket::default() };
                 work::claim(&client, kind, id, &LIMITS, ticket).await.expect("an answer")
             });
         }
@@ -205,7 +207,7 @@ async fn exhausted_work_is_not_run_and_has_exactly_one_dead_letter() {
         let (database, job) = (fixture.database.clone(), fixture.job);
         calls.spawn(async move {
             let client = database.client().await.expect("a client");
-            let ticket = Ticket { claim: Uuid::now_v7(), abandoned: &[] };
+            let ticket = Ticket { claim: Uuid::now_v7(), abandoned: &[], ..Ticket::default() };
             work::claim(&client, WorkKind::Job, job, &LIMITS, ticket).await.expect("an answer")
         });
     }
@@ -232,15 +234,14 @@ async fn work_that_is_too_old_is_given_up_even_if_only_outages_kept_it() {
     let fixture = Fixture::new().await;
     fixture.run("UPDATE callbacks SET started_at = now() - interval '2 days', outages = 99").await;
     let aged = ClaimLimits { max_age: Some(Duration::from_secs(86_400)), ..LIMITS };
-    let ticket = Ticket { claim: Uuid::now_v7(), abandoned: &[] };
+    let ticket = Ticket { claim: Uuid::now_v7(), abandoned: &[], ..Ticket::default() };
     let claim = work::claim(&fixture.client, WorkKind::Callback, fixture.callback, &aged, ticket).await;
     let Ok(Claim::Exhausted { reason }) = claim else { panic!("{claim:?}") };
     assert!(reason.starts_with("too old: "), "{reason}");
 
     // Replayed and left alone, it grows too old a second time: that is another death, with another letter.
     let letter = fixture.letter().await;
-    let replayed = dead_letters::replay(&fixture.client, WorkKind::Callback, letter, ACTOR).await;
-    assert_eq!(replayed.expect("an answer"), Some(fixture.callback));
+    assert_eq!(letters::replayed(&fixture.client, WorkKind::Callback, letter).await, [fixture.callback]);
     fixture.run("UPDATE callbacks SET started_at = now() - interval '2 days'").await;
     let claim = work::claim(&fixture.client, WorkKind::Callback, fixture.callback, &aged, ticket).await;
     assert!(matches!(claim, Ok(Claim::Exhausted { .. })), "{claim:?}");
@@ -307,8 +308,9 @@ async fn lapsed_leases_are_freed_once_by_any_number_of_sweeps_and_count() {
 async fn hints_are_given_again_for_due_rows_nobody_heard_of() {
     let fixture = Fixture::new().await;
     let minute = Duration::from_secs(60);
-    let due =
-        async |kind| work::due_without_hint(&fixture.client, kind, minute, 10).await.expect("an answer");
+    let due = async |kind| {
+        work::due_without_hint(&fixture.client, kind, minute, Held::default(), 10).await.expect("an answer")
+    };
     assert!(due(WorkKind::Job).await.is_empty(), "hinted at just now");
     let hour_ago = "SET due_at = now() - interval '1 hour', hinted_at = now() - interval '1 hour'";
     fixture.run(&format!("UPDATE jobs {hour_ago}; UPDATE callbacks {hour_ago}")).await;
@@ -352,55 +354,6 @@ async fn giving_up_writes_one_letter_and_an_attempt_is_logged_once() {
         (count(&fixture.session, letters).await, count(&fixture.session, "dead_letters").await),
         (1, 1)
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn of_twenty_replays_of_a_dead_letter_one_happens_and_is_audited() {
-    let fixture = Fixture::new().await;
-    for (kind, id) in [(WorkKind::Job, fixture.job), (WorkKind::Callback, fixture.callback)] {
-        let work = claimed(fixture.claim(kind, id, &[]).await.1);
-        let lease = Lease { kind, id, epoch: work.epoch };
-        assert!(work::give_up(&fixture.client, lease, &failure()).await.expect("an answer"));
-        let letter = fixture.letter().await;
-        let mut calls = JoinSet::new();
-        for _ in 0..20 {
-            let database = fixture.database.clone();
-            calls.spawn(async move {
-                let client = database.client().await.expect("a client");
-                dead_letters::replay(&client, kind, letter, ACTOR).await.expect("an answer")
-            });
-        }
-        let replayed: Vec<Uuid> = calls.join_all().await.into_iter().flatten().collect();
-        assert_eq!(replayed, [id]);
-        let audited = format!("api_audit WHERE actor = 'ada' AND subject = 'dl_{}'", letter.0);
-        assert_eq!(count(&fixture.session, &audited).await, 1);
-        let work = claimed(fixture.claim(kind, id, &[]).await.1);
-        assert_eq!((work.attempts, work.epoch), (1, 2), "all its attempts again, under a new epoch");
-    }
-    assert_eq!(count(&fixture.session, "dead_letters WHERE state = 'replayed'").await, 2);
-}
-
-#[tokio::test]
-async fn a_letter_is_settled_once_and_replayed_only_while_its_row_is_dead() {
-    let fixture = Fixture::new().await;
-    let lease = fixture.claim_job().await;
-    assert!(work::give_up(&fixture.client, lease, &failure()).await.expect("an answer"));
-    let letter = fixture.letter().await;
-    let wrong = dead_letters::replay(&fixture.client, WorkKind::Callback, letter, ACTOR).await;
-    assert_eq!(wrong.expect("an answer"), None, "not a callback's letter");
-    let settle =
-        async |state| dead_letters::settle(&fixture.client, letter, state, ACTOR).await.expect("an answer");
-    assert!(settle(DeadLetterState::Discarded).await);
-    assert!(!settle(DeadLetterState::Replayed).await);
-    let replayed = dead_letters::replay(&fixture.client, WorkKind::Job, letter, ACTOR).await;
-    assert_eq!(replayed.expect("an answer"), None);
-    assert_eq!(fixture.job::<String>("state").await, "dead");
-    let audited =
-        "api_audit WHERE action = 'dead_letter.discarded' AND detail->>'reason' = 'consumer is back'";
-    assert_eq!(count(&fixture.session, audited).await, 1);
-    assert_eq!(count(&fixture.session, "api_audit").await, 1);
-    dead_letters::audit(&fixture.client, ACTOR, "target.enable", "ledger").await.expect("audited");
-    assert_eq!(count(&fixture.session, "api_audit").await, 2);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use super::super::deployment::Deployment;
 use super::super::error::{ErrorClass, LlmError};
@@ -11,6 +12,7 @@ use super::super::{ModelRequest, fields};
 use super::attempts::{Journey, Work};
 use crate::config::app::ProviderKind;
 use crate::openresponses::{ContentPart, Item};
+use crate::switches::SwitchKind;
 
 /// One deployment that takes the request, with the body for it once it was needed.
 pub(super) struct Candidate {
@@ -23,7 +25,16 @@ impl Journey<'_> {
     pub(super) fn candidates(&self) -> Result<Vec<Candidate>, LlmError> {
         let mut refusal = None;
         let mut found = Vec::new();
+        let (switches, now) = (self.router.switches.known(), Timestamp::now());
+        let mut stopped = false;
         for deployment in &self.alias.deployments {
+            let switch = switches
+                .as_ref()
+                .and_then(|switches| switches.stopped(SwitchKind::Deployment, &deployment.name, now));
+            if switch.is_some() {
+                stopped = true;
+                continue;
+            }
             match self.check(deployment) {
                 Ok(()) => found.push(Candidate { deployment: Arc::clone(deployment), body: OnceLock::new() }),
                 Err(error) => refusal = refusal.or(Some(error)),
@@ -31,6 +42,7 @@ impl Journey<'_> {
         }
         match refusal {
             Some(refusal) if found.is_empty() => Err(refusal),
+            None if found.is_empty() && stopped => Err(LlmError::new(ErrorClass::Unavailable)),
             None if found.is_empty() => Err(LlmError::new(ErrorClass::NotFound)),
             _ => Ok(found),
         }

@@ -1,11 +1,11 @@
 //! All faults at once, for conversations. `COLLOQUY_FAULT_TURNS` says with how many turns: few in the suite, 1,000 by
 //! hand (`scripts/faults turns`). What is left to chance comes from `COLLOQUY_FAULT_SEED`, which is printed.
 
-mod account;
+pub mod account;
 mod crashed;
 mod frozen;
 mod money;
-mod plan;
+pub mod plan;
 mod upstream;
 mod viewer;
 mod wrong;

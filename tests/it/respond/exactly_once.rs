@@ -97,10 +97,7 @@ mod faults {
 #[tokio::test]
 async fn what_runs_in_a_job_is_not_taken_over_by_a_server() {
     let crm = Crm::open().await;
-    let config = config(&crm.provider, "");
-    let server = crate::support::server::Server::of(&crm.database, &crm.storage).hurried();
-    let server = server.config(config).set("CONSUMER_URL", crm.consumer.url());
-    let server = server.set("CALLBACK_SECRET_CRM", crate::support::CONSUMER_SECRET).start().await;
+    let server = crm.server("").await;
     crm.provider.next([good().pace(Duration::from_millis(1_500))]);
     crm.post("feedback.create", &[record("r1", "Fine.")]).await;
     eventually("an answer that has begun", PATIENCE, async || crm.provider.seen().len() == 1).await;

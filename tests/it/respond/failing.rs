@@ -38,7 +38,7 @@ async fn an_answer_that_never_fits_is_a_dead_letter_and_its_replay_asks_anew() {
 
     crm.provider.always(good());
     let id = letters[0]["id"].as_str().unwrap();
-    assert!(crm.app.command(&["dead-letters", "replay", id]).await.status.success());
+    assert!(crm.app.command(&["dead-letters", "replay", "--yes", id]).await.status.success());
     crm.told(1).await;
     assert_eq!(crm.provider.seen().len(), 3);
     assert!(crm.asked(2).last().unwrap().1.contains("My s3cr3t."), "the event itself, not its repair");

@@ -1,13 +1,6 @@
 //! Turns of events that run on the conversation server.
 
 use super::*;
-use crate::support::server::Server;
-
-async fn server(crm: &Crm, config: &str) -> Server {
-    let server = Server::of(&crm.database, &crm.storage).hurried().config(config);
-    let server = server.set("CONSUMER_URL", crm.consumer.url()).set("SPEND_LEASE", "3s");
-    server.set("CALLBACK_SECRET_CRM", crate::support::CONSUMER_SECRET).start().await
-}
 
 const ON_SERVER: &str = "runs_on = \"server\"";
 
@@ -21,7 +14,7 @@ async fn the_job_waits_without_holding_a_function_and_is_woken_by_the_turns_end(
     assert_eq!(crm.provider.seen().len(), 0, "the function app asks nobody");
     assert_eq!(crm.count("SELECT count(*) FROM responses WHERE state = 'queued' AND background").await, 1);
 
-    let _server = server(&crm, &config(&crm.provider, ON_SERVER)).await;
+    let _server = crm.server(ON_SERVER).await;
     let told = crm.told(1).await;
     assert_eq!(told[0]["data"]["mood"], "good");
     // An answer that does not fit is repaired on the server, too.
@@ -36,7 +29,7 @@ async fn the_job_waits_without_holding_a_function_and_is_woken_by_the_turns_end(
 async fn a_provider_that_is_away_for_the_server_makes_the_event_wait() {
     let crm = Crm::open_with(ON_SERVER, |builder| builder.set("JOB_MAX_ATTEMPTS", "2")).await;
     crm.provider.always(Script::fails(503, "out"));
-    let _server = server(&crm, &config(&crm.provider, ON_SERVER)).await;
+    let _server = crm.server(ON_SERVER).await;
     crm.post("feedback.create", &[record("r1", "One.")]).await;
     let failed = "SELECT count(*) FROM responses WHERE state = 'failed'";
     eventually("several turns in vain", PATIENCE, async || crm.count(failed).await >= 3).await;
@@ -52,13 +45,12 @@ mod faults {
     #[tokio::test]
     async fn a_server_killed_in_the_middle_is_replaced_by_another() {
         let crm = Crm::open_with(ON_SERVER, |builder| builder).await;
-        let text = config(&crm.provider, ON_SERVER);
-        let mut first = server(&crm, &text).await;
+        let mut first = crm.server(ON_SERVER).await;
         crm.provider.next([good().pace(Duration::from_secs(5))]);
         crm.post("feedback.create", &[record("r1", "One.")]).await;
         eventually("the model to be asked", PATIENCE, async || crm.provider.seen().len() == 1).await;
         first.kill();
-        let _second = server(&crm, &text).await;
+        let _second = crm.server(ON_SERVER).await;
         crm.told(1).await;
         assert_eq!(crm.provider.seen().len(), 2);
         assert_eq!(crm.count("SELECT count(*) FROM responses").await, 1, "the same turn, run again");

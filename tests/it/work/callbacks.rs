@@ -76,7 +76,7 @@ async fn a_consumer_that_is_gone_is_left_alone_until_it_is_enabled() {
     assert!(dead_letters(&app).await.is_empty(), "what waits is not dead");
 
     consumer.always(Answer::Status(200));
-    let enabled = app.command(&["callbacks", "enable", "consumer", "--reason", "it is back"]).await;
+    let enabled = app.command(&["callbacks", "enable", "consumer", "--yes", "--reason", "it is back"]).await;
     assert!(enabled.status.success());
     eventually("all three callbacks", SOON, async || consumer.accepted().len() == 3).await;
     eventually("the rows to say so", SOON, async || database.count(STATE).await == 3).await;
@@ -117,13 +117,14 @@ async fn a_callback_given_up_is_a_dead_letter_and_a_replay_delivers_it_under_its
 
     consumer.always(Answer::Status(200));
     let id = letters[0]["id"].as_str().unwrap();
-    let replayed = app.json(&["dead-letters", "replay", id, "--reason", "it is well again", "--json"]).await;
+    let replayed =
+        app.json(&["dead-letters", "replay", "--yes", id, "--reason", "it is well again", "--json"]).await;
     assert_eq!(replayed["replayed"], 1);
     eventually("the callback to be accepted", SOON, async || consumer.accepted().len() == 1).await;
     assert_eq!(consumer.ids().len(), 1, "the same callback, not another");
     eventually("the row to say so", SOON, async || database.count(STATE).await == 1).await;
     assert!(dead_letters(&app).await.is_empty());
-    let again = app.command(&["dead-letters", "replay", id]).await;
+    let again = app.command(&["dead-letters", "replay", "--yes", id]).await;
     assert!(!again.status.success(), "what is settled stays settled");
 }
 

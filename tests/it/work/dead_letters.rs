@@ -41,7 +41,7 @@ async fn a_poisoned_message_comes_home_as_a_dead_letter_and_its_replay_is_proces
     assert_eq!(letters[0]["queue"], storage.events.as_str());
     assert_eq!(database.count(PROCESSED).await, 0);
 
-    let replayed = app.json(&["dead-letters", "replay", "--kind", "message", "--json"]).await;
+    let replayed = app.json(&["dead-letters", "replay", "--yes", "--kind", "message", "--json"]).await;
     assert_eq!(replayed["replayed"], 1);
     eventually("the event", SOON, async || database.count(PROCESSED).await == 1).await;
     eventually("its callback", SOON, async || consumer.accepted().len() == 1).await;
@@ -67,13 +67,14 @@ async fn a_message_nobody_can_read_ends_as_a_dead_letter_and_may_be_discarded() 
     .await;
     assert!(letters.iter().all(|letter| letter["reason_code"] == "message_version_unknown"), "{letters:?}");
 
-    let replay = app.command(&["dead-letters", "replay", "--all"]).await;
+    let replay = app.command(&["dead-letters", "replay", "--yes", "--all"]).await;
     let said = String::from_utf8_lossy(&replay.stderr);
     assert!(!replay.status.success() && said.contains("replay it with a version that can"), "{said}");
     assert_eq!(dead_letters(&app).await.len(), 3, "none goes round in a circle");
-    let without_reason = app.command(&["dead-letters", "discard", "--all"]).await;
+    let without_reason = app.command(&["dead-letters", "discard", "--yes", "--all"]).await;
     assert!(!without_reason.status.success(), "to discard takes a reason");
-    let discarded = app.json(&["dead-letters", "discard", "--all", "--reason", "a test's", "--json"]).await;
+    let discarded =
+        app.json(&["dead-letters", "discard", "--yes", "--all", "--reason", "a test's", "--json"]).await;
     assert_eq!(discarded["discarded"], 3);
     assert!(dead_letters(&app).await.is_empty());
     let all = app.json(&["dead-letters", "list", "--all", "--json"]).await;
@@ -96,7 +97,7 @@ async fn what_is_no_message_at_all_is_a_dead_letter_after_one_try() {
     assert!(tries <= 6, "one try each, and one line of upkeep: {tries}");
 
     let id = letters[0]["id"].as_str().unwrap();
-    let replay = app.command(&["dead-letters", "replay", id]).await;
+    let replay = app.command(&["dead-letters", "replay", "--yes", id]).await;
     let said = String::from_utf8_lossy(&replay.stderr);
     assert!(!replay.status.success() && said.contains("discard it"), "{said}");
     let shown = app.json(&["dead-letters", "show", id, "--json"]).await;
@@ -118,7 +119,8 @@ async fn what_a_binary_binding_spoilt_is_read_and_can_be_replayed() {
     let as_it_came = "UPDATE dead_letters SET reason_code = 'message_malformed',
                              message = translate(encode(convert_to(message, 'UTF8'), 'base64'), E'\\n', '')";
     database.client().await.execute(as_it_came, &[]).await.expect("rewritten");
-    let replayed = app.json(&["dead-letters", "replay", "--code", "message_malformed", "--json"]).await;
+    let replayed =
+        app.json(&["dead-letters", "replay", "--yes", "--code", "message_malformed", "--json"]).await;
     assert_eq!(replayed["replayed"], 1);
     eventually("the other event", SOON, async || database.count(PROCESSED).await == 2).await;
     assert!(dead_letters(&app).await.is_empty());
@@ -155,7 +157,7 @@ async fn deliveries_of_a_source_that_is_no_longer_configured_wait_as_dead_letter
     app.set("WEBHOOK_SECRET_SHOP", "whsec_of_the_shop");
     app.start_again().await;
     let id = letters[0]["id"].as_str().unwrap();
-    assert!(app.command(&["dead-letters", "replay", id]).await.status.success());
+    assert!(app.command(&["dead-letters", "replay", "--yes", id]).await.status.success());
     eventually("the event", SOON, async || database.count(PROCESSED).await == 1).await;
     assert!(dead_letters(&app).await.is_empty());
 }
@@ -172,10 +174,10 @@ async fn many_dead_letters_are_replayed_by_filter_and_a_dry_run_changes_nothing(
     }
     eventually("three dead letters", SOON, async || dead_letters(&app).await.len() == 3).await;
     consumer.always(crate::support::Answer::Status(200));
-    let filter = ["dead-letters", "replay", "--kind", "callback", "--code", "callback_refused"];
+    let filter = ["dead-letters", "replay", "--yes", "--kind", "callback", "--code", "callback_refused"];
     assert!(app.command(&[&filter[..], &["--dry-run"]].concat()).await.status.success());
     assert_eq!(dead_letters(&app).await.len(), 3);
-    let bare = app.command(&["dead-letters", "replay"]).await;
+    let bare = app.command(&["dead-letters", "replay", "--yes"]).await;
     assert!(!bare.status.success(), "everything is replayed only if one says so");
     let replayed = app.json(&[&filter[..], &["--json"]].concat()).await;
     assert_eq!(replayed["replayed"], 3);

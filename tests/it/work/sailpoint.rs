@@ -112,7 +112,7 @@ async fn an_invocation_is_completed_with_its_secret_which_is_then_forgotten() {
 
     // SailPoint takes one completion: a run of later has nothing to send, and is told why.
     let id = app.json(&["events", "list", "--json"]).await[0]["id"].as_str().unwrap().to_owned();
-    assert!(app.command(&["events", "replay", &id]).await.status.success());
+    assert!(app.command(&["events", "replay", "--yes", &id]).await.status.success());
     let done = "SELECT count(*) FROM jobs WHERE state = 'succeeded' AND run = 2";
     eventually("the end of the second run", SOON, async || database.count(done).await == 1).await;
     assert_eq!(sailpoint.callbacks().len(), 2);
@@ -164,7 +164,7 @@ async fn a_completion_that_is_refused_from_the_first_on_is_given_up_with_its_sec
     assert_eq!(letters[0]["reason_code"], "invocation_refused");
     sailpoint.always(Answer::Status(204));
     let id = letters[0]["id"].as_str().unwrap();
-    assert!(app.command(&["dead-letters", "replay", id]).await.status.success());
+    assert!(app.command(&["dead-letters", "replay", "--yes", id]).await.status.success());
     eventually("the end of the job", SOON, async || database.count(DONE).await == 1).await;
 }
 

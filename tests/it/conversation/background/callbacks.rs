@@ -171,7 +171,7 @@ async fn a_callback_given_up_keeps_its_id_and_body_when_it_is_replayed_and_each_
     scene.consumer.trust(&[next]);
     scene.consumer.always(Answer::Status(200));
     let letter = letters[0]["id"].as_str().unwrap();
-    app.json(&["dead-letters", "replay", letter, "--json"]).await;
+    app.json(&["dead-letters", "replay", "--yes", letter, "--json"]).await;
     let told = scene.told(&id).await;
     let tries = scene.consumer.callbacks();
     assert_eq!(tries.len(), 3);

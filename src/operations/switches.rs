@@ -1,0 +1,180 @@
+//! Setting and clearing switches.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{OperationError, Operations};
+use crate::config::app::Stop;
+use crate::database::DatabaseError;
+use crate::database::dead_letters::{self, Actor};
+use crate::switches::{ALL, Feature, Switch, SwitchKind, Switchboard, Switches};
+
+/// A switch that is to be set.
+#[derive(Clone, Debug)]
+pub struct NewSwitch {
+    pub kind: SwitchKind,
+    pub name: String,
+    /// How it stops; `None`: a feature is set going.
+    pub stop: Option<Stop>,
+    pub until: Option<Timestamp>,
+}
+
+/// A switch with what it is over.
+#[derive(Clone, Debug, Serialize)]
+pub struct SwitchLine {
+    pub kind: SwitchKind,
+    pub name: String,
+    #[serde(flatten)]
+    pub switch: Switch,
+    /// It has not ended by itself.
+    pub in_force: bool,
+}
+
+/// What came of a change. A switch works without the database; its audit row may have to be missed.
+#[derive(Clone, Debug)]
+pub struct Changed<T> {
+    pub to: T,
+    pub audited: Result<(), String>,
+}
+
+impl NewSwitch {
+    /// The word in the audit trail.
+    const fn verb(stop: Option<Stop>) -> &'static str {
+        match stop {
+            Some(Stop::Hold) => "hold",
+            Some(Stop::Refuse) => "refuse",
+            None => "on",
+        }
+    }
+
+    /// What it is about to do, for whoever sets it.
+    pub fn plan(&self) -> String {
+        let name = &self.name;
+        let what = match (self.kind, self.stop) {
+            (SwitchKind::Source, Some(Stop::Hold)) => {
+                format!("What `{name}` sends is kept and processed later")
+            }
+            (SwitchKind::Source, Some(Stop::Refuse)) => format!("What `{name}` sends is refused (503)"),
+            (SwitchKind::Route, Some(Stop::Hold)) => format!("The work of the route `{name}` waits"),
+            (SwitchKind::Route, Some(Stop::Refuse)) => {
+                format!("The work of the route `{name}` becomes dead letters")
+            }
+            (SwitchKind::Target, Some(Stop::Hold)) if name == ALL => "All callbacks wait".to_owned(),
+            (SwitchKind::Target, Some(Stop::Hold)) => format!("Callbacks to `{name}` wait"),
+            (SwitchKind::Target, Some(Stop::Refuse)) if name == ALL => {
+                "All callbacks become dead letters".to_owned()
+            }
+            (SwitchKind::Target, Some(Stop::Refuse)) => format!("Callbacks to `{name}` become dead letters"),
+            (kind, Some(Stop::Hold)) => {
+                format!("The {kind} `{name}` is held: callers are told to come later, events wait")
+            }
+            (kind, Some(Stop::Refuse)) => {
+                format!("The {kind} `{name}` is refused: callers get 403, events become dead letters")
+            }
+            (kind, None) => format!("The {kind} `{name}` is on, whatever colloquy.toml says"),
+        };
+        match self.until {
+            Some(until) => format!("{what}, until {until}."),
+            None => format!("{what}, until the switch is cleared."),
+        }
+    }
+}
+
+impl Operations {
+    /// The switches as this process knows them.
+    pub fn switches(&self) -> &Switchboard {
+        &self.switches
+    }
+
+    /// Every switch, those that ended by themselves too.
+    pub fn switch_lines(switches: &Switches, now: Timestamp) -> Vec<SwitchLine> {
+        let of = |kind: SwitchKind| {
+            switches.of(kind).iter().map(move |(name, switch)| SwitchLine {
+                kind,
+                name: name.clone(),
+                switch: switch.clone(),
+                in_force: switch.is_in_force(now),
+            })
+        };
+        SwitchKind::ALL.into_iter().flat_map(of).collect()
+    }
+
+    /// That there is such a thing, and that it can be switched so.
+    pub fn check_switch(&self, wanted: &NewSwitch) -> Result<(), OperationError> {
+        let NewSwitch { kind, name, stop, .. } = wanted;
+        if stop.is_none() && *kind != SwitchKind::Feature {
+            return Err(OperationError::OnlyFeatures);
+        }
+        let app = &self.app;
+        let known: BTreeSet<&str> = match kind {
+            SwitchKind::Owner if name.trim().is_empty() || name.len() > 512 => BTreeSet::new(),
+            // Owners come and go.
+            SwitchKind::Owner => return Ok(()),
+            SwitchKind::Source => app.sources.keys().map(String::as_str).collect(),
+            SwitchKind::Route => app.routes.iter().map(|route| route.name.as_str()).collect(),
+            SwitchKind::Model => app.models.keys().map(String::as_str).collect(),
+            SwitchKind::Deployment => app.deployments.keys().map(String::as_str).collect(),
+            SwitchKind::Target => app.targets.keys().map(String::as_str).chain([ALL]).collect(),
+            SwitchKind::Feature => Feature::ALL.into_iter().map(Feature::as_str).collect(),
+        };
+        if known.contains(name.as_str()) {
+            return Ok(());
+        }
+        let known: Vec<&str> = known.into_iter().collect();
+        Err(OperationError::Unknown { kind: *kind, name: name.clone(), known: known.join(", ") })
+    }
+
+    /// Sets a switch, in the place of one that is there. In force within `SWITCH_CACHE` everywhere.
+    pub async fn set_switch(
+        &self,
+        wanted: &NewSwitch,
+        actor: Actor<'_>,
+    ) -> Result<Changed<SwitchLine>, OperationError> {
+        self.check_switch(wanted)?;
+        let now = Timestamp::now();
+        let switch = Switch {
+            stop: wanted.stop,
+            by: actor.name.to_owned(),
+            at: now,
+            reason: actor.reason.map(str::to_owned),
+            until: wanted.until,
+        };
+        let NewSwitch { kind, name, .. } = wanted;
+        self.switches.change(|switches| switches.of_mut(*kind).insert(name.clone(), switch.clone())).await?;
+        let audited = self.audit_switch(actor, *kind, name, NewSwitch::verb(wanted.stop)).await;
+        let in_force = switch.is_in_force(now);
+        Ok(Changed { to: SwitchLine { kind: *kind, name: name.clone(), switch, in_force }, audited })
+    }
+
+    /// Clears a switch. `false`: there was none.
+    pub async fn clear_switch(
+        &self,
+        kind: SwitchKind,
+        name: &str,
+        actor: Actor<'_>,
+    ) -> Result<Changed<bool>, OperationError> {
+        let cleared = self.switches.change(|switches| switches.of_mut(kind).remove(name)).await?.is_some();
+        let audited = if cleared { self.audit_switch(actor, kind, name, "start").await } else { Ok(()) };
+        Ok(Changed { to: cleared, audited })
+    }
+
+    async fn audit_switch(
+        &self,
+        actor: Actor<'_>,
+        kind: SwitchKind,
+        name: &str,
+        verb: &str,
+    ) -> Result<(), String> {
+        let action = format!("{kind}.{verb}");
+        let written = async { dead_letters::audit(&self.client().await?, actor, &action, name).await };
+        written.await.map_err(|error: DatabaseError| {
+            tracing::error!(
+                code = "audit_missed", %error, action, subject = name,
+                "a switch was changed, but its audit row could not be written"
+            );
+            error.to_string()
+        })
+    }
+}

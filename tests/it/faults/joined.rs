@@ -1,0 +1,192 @@
+//! Both halves under everything at once: events over ten routes are answered by models, in jobs and on servers, while the
+//! provider fails three of ten calls, all processes are killed again and again, and PostgreSQL restarts twice.
+//!
+//! `COLLOQUY_FAULT_JOINED` says with how many events: few in the suite, 5,000 by hand (`scripts/faults joined`). What is
+//! left to chance comes from `COLLOQUY_FAULT_SEED`, which is printed.
+
+mod account;
+mod crm;
+mod provider;
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio::sync::watch;
+
+use super::conversations::plan::Plan;
+use crate::support::providers::FakeProvider;
+use crate::support::server::{Server, ServerBuilder};
+use crate::support::{
+    Answer, CONSUMER_SECRET, Consumer, FunctionApp, FunctionAppBuilder, PrivatePostgres, TestDatabase,
+    TestStorage, report,
+};
+use account::Account;
+use crm::Crm;
+
+/// So many events at most are a matter of seconds, with kills in quick succession and then an end to them.
+const FEW: usize = 1_000;
+/// Between two rounds of kills.
+const BETWEEN_KILLS: Duration = Duration::from_secs(20);
+const BETWEEN_KILLS_OF_FEW: Duration = Duration::from_secs(4);
+const ROUNDS_OF_FEW: usize = 2;
+/// How long PostgreSQL is down each time: long enough for everybody to notice.
+const DOWN: Duration = Duration::from_secs(2);
+
+/// Everything that can die.
+struct Parts {
+    hosts: Vec<FunctionApp>,
+    servers: Vec<Server>,
+    postgres: PrivatePostgres,
+}
+
+/// What died, and when.
+#[derive(Default)]
+pub struct Deaths {
+    /// SIGKILL to all handlers and all servers.
+    kills: Vec<Instant>,
+    /// PostgreSQL, from and until.
+    restarts: Vec<(Instant, Instant)>,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_kills_and_failures_every_event_is_delivered_or_a_dead_letter_and_paid_for_once() {
+    let events = std::env::var("COLLOQUY_FAULT_JOINED").map_or(60, |text| text.parse().expect("a number"));
+    let plan = Plan::read();
+    let start = Instant::now();
+    let postgres = PrivatePostgres::start().await;
+    let (database, storage) = (TestDatabase::within(&postgres).await, TestStorage::create());
+    let (provider, consumer) = (provider::start(plan, events), Consumer::start().await);
+    consumer.next(provider::consumer_answers(plan, events));
+    consumer.always(Answer::Status(200));
+    let (host, server) = (
+        || host(events, &database, &storage, &provider, &consumer).start(),
+        || server(events, &database, &storage, &provider, &consumer).start(),
+    );
+    let hosts = join_all([host(), host()]).await;
+    let servers = join_all([server(), server()]).await;
+
+    let crm = Crm::new(&hosts, plan, events);
+    let mut parts = Parts { hosts, servers, postgres };
+    let (over, ended) = watch::channel(false);
+    let account =
+        Account { database: &database, storage: &storage, provider: &provider, consumer: &consumer };
+    let patience = Duration::from_secs(90 + events as u64 / 5);
+    let sending = async {
+        let sent = crm.post_all().await;
+        let took = account.all_ended(&sent, patience).await;
+        over.send_replace(true);
+        (sent, took)
+    };
+    let progress = async || consumer.accepted().len();
+    let ((sent, took), deaths) = tokio::join!(sending, die(&mut parts, events, progress, ended));
+    let (balanced, told) = account.balance(&sent, &deaths).await;
+    let text = format!(
+        "{events} events in {:.1?}, all ended {took:.1?} after the last post; seed {}\n\
+         killed: all handlers and servers, {} times; PostgreSQL restarted {} times\n{told}",
+        start.elapsed(),
+        plan.seed,
+        deaths.kills.len(),
+        deaths.restarts.len(),
+    );
+    report("fault-joined", &text);
+    assert!(balanced, "{text}");
+    drop(parts);
+}
+
+/// Of many, leases that no busy machine lets lapse by itself: what is paid twice for that is nobody's death.
+fn lease(events: usize) -> &'static str {
+    if events <= FEW { "3s" } else { "6s" }
+}
+
+fn host(
+    events: usize,
+    database: &TestDatabase,
+    storage: &TestStorage,
+    provider: &FakeProvider,
+    consumer: &Consumer,
+) -> FunctionAppBuilder {
+    FunctionApp::of(database, storage)
+        .config(&provider::config(provider))
+        .hurried()
+        .consumer(consumer)
+        .set("WORK_LEASE", lease(events))
+        .set("TURN_LEASE", lease(events))
+        .set("SPEND_LEASE", lease(events))
+        .set("DB_CONNECT_TIMEOUT", "3s")
+        .set("DB_STATEMENT_TIMEOUT", "5s")
+        .set("DB_POOL_WAIT", "5s")
+        .set("LLM_RETRIES", "1")
+        .set("LLM_RETRY_BASE", "50ms")
+        .set("LLM_BREAKER_PAUSE", "500ms")
+        .set("RESPOND_IDLE", "5m")
+        .set("CALLBACK_SCHEDULE", "0s,500ms,500ms,500ms,500ms,500ms,500ms,500ms")
+}
+
+fn server(
+    events: usize,
+    database: &TestDatabase,
+    storage: &TestStorage,
+    provider: &FakeProvider,
+    consumer: &Consumer,
+) -> ServerBuilder {
+    Server::of(database, storage)
+        .hurried()
+        .config(provider::config(provider))
+        .set("CONSUMER_URL", consumer.url())
+        .set("CALLBACK_SECRET_CRM", CONSUMER_SECRET)
+        .set("TURN_LEASE", lease(events))
+        .set("SPEND_LEASE", lease(events))
+        .set("DB_CONNECT_TIMEOUT", "3s")
+        .set("DB_STATEMENT_TIMEOUT", "5s")
+        .set("DB_POOL_WAIT", "5s")
+        .set("LLM_RETRIES", "1")
+        .set("LLM_RETRY_BASE", "50ms")
+        .set("LLM_BREAKER_PAUSE", "500ms")
+}
+
+/// Kills everything round after round until `ended`; in between PostgreSQL restarts twice, at a third and at two thirds
+/// of what is to be told.
+async fn die(
+    parts: &mut Parts,
+    events: usize,
+    progress: impl AsyncFn() -> usize,
+    mut ended: watch::Receiver<bool>,
+) -> Deaths {
+    let (between, most) = match events {
+        ..=FEW => (BETWEEN_KILLS_OF_FEW, ROUNDS_OF_FEW),
+        _ => (BETWEEN_KILLS, usize::MAX),
+    };
+    let mut deaths = Deaths::default();
+    let mut next = Instant::now() + between;
+    loop {
+        let restarts = deaths.restarts.len();
+        // A third of few is soon there; then a round of kills comes before the first and between both.
+        let due = restarts < 2 && progress().await * 3 >= events * (restarts + 1);
+        if due && (events > FEW || deaths.kills.len() > restarts) {
+            let from = Instant::now();
+            parts.postgres.stop().await;
+            tokio::time::sleep(DOWN).await;
+            parts.postgres.start_again().await;
+            deaths.restarts.push((from, Instant::now()));
+        }
+        if Instant::now() >= next && deaths.kills.len() < most {
+            deaths.kills.push(Instant::now());
+            kill_all(parts).await;
+            next = Instant::now() + between;
+        }
+        let done = *ended.borrow_and_update() && deaths.restarts.len() == 2 && !deaths.kills.is_empty();
+        if done {
+            return deaths;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn kill_all(parts: &mut Parts) {
+    let handlers = join_all(parts.hosts.iter().map(FunctionApp::kill_handler));
+    let servers = parts.servers.iter_mut().map(|server| async {
+        server.kill();
+        server.start_again().await;
+    });
+    tokio::join!(handlers, join_all(servers));
+}

@@ -1,0 +1,118 @@
+//! Turns that run or wait, budgets and usage: as requests and as commands.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::{audited, delete, id, list, put};
+use crate::support::server::{API_KEY, OTHER_KEY, Server};
+use crate::support::{SOON, TestDatabase, TestStorage, eventually};
+
+async fn begin(server: &Server, key: &str) -> String {
+    let request = json!({ "model": "demo", "input": "/slow 3 Tell me a story.", "background": true });
+    let (status, turn) = server.call(Method::POST, "/v1/responses", Some(request), key).await;
+    assert_eq!(status, 200, "{turn}");
+    id(&turn).to_owned()
+}
+
+#[tokio::test]
+async fn live_turns_are_seen_on_every_instance_and_stopped_by_request_or_command() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let server = || Server::of(&database, &storage).hurried().set("SWITCH_CACHE", "200ms").start();
+    let (first, second) = (server().await, server().await);
+    let (one, other) = (begin(&first, API_KEY).await, begin(&first, OTHER_KEY).await);
+    assert_eq!(first.call(Method::GET, "/admin/turns", None, OTHER_KEY).await.0, 403);
+    let mut seen = Vec::new();
+    eventually("both turns to have said something", SOON, async || {
+        seen = list(&second, "/admin/turns?order=asc").await;
+        seen.len() == 2 && seen.iter().all(|turn| turn["logged_bytes"].as_i64() > Some(0))
+    })
+    .await;
+    assert_eq!((id(&seen[0]), &seen[0]["owner"]), (&*one, &json!("tester")));
+    assert_eq!(seen[0]["here"], Value::Null, "it runs elsewhere");
+    assert!(seen[0]["holder"].is_string() && seen[0]["lease_until"].is_string(), "{}", seen[0]);
+    let (_, there) = first.read("/admin/turns?owner=somebody-else").await;
+    let turn = &there["data"][0];
+    assert_eq!(
+        (id(turn), &turn["holder"], there["data"].as_array().unwrap().len()),
+        (&*other, &there["instance"], 1)
+    );
+    assert_eq!(turn["here"]["awaits"], "model", "{turn}");
+
+    let (status, cancelled) =
+        second.post(&format!("/admin/turns/{other}/cancel"), json!({ "reason": "too long" })).await;
+    assert_eq!((status, &cancelled["state"]), (200, &json!("cancelled")), "{cancelled}");
+    assert_eq!(audited(&database, "response.cancel").await, 1);
+    assert_eq!(second.post("/admin/turns/resp_1/cancel", json!({})).await.0, 404);
+    let listed = second.json(&["turns", "list", "--json"]);
+    assert_eq!(listed.as_array().unwrap().iter().map(id).collect::<Vec<_>>(), [&*one]);
+    assert!(!second.command(&["turns", "cancel", &one]).status.success(), "nobody can be asked");
+    second.json(&["turns", "cancel", &one, "--yes", "--reason", "too long", "--json"]);
+    eventually("no turn to be left", SOON, async || list(&second, "/admin/turns").await.is_empty()).await;
+    let (_, ended) = first.read(&format!("/v1/responses/{one}")).await;
+    assert_eq!(ended["status"], "cancelled", "{ended}");
+    assert!(!second.command(&["turns", "cancel", &one, "--yes"]).status.success(), "it has ended");
+
+    // What waits for an operator waits in the queue, and a cancel ends it all the same.
+    let waiting = json!({ "stop": "hold", "reason": "a test" });
+    let held = begin(&first, API_KEY).await;
+    let put_off = format!(
+        "UPDATE responses SET state = 'queued', epoch = epoch + 1, holder = '{}', lease_until = 'infinity', \
+         due_at = now() WHERE id = '{}'",
+        uuid::Uuid::nil(),
+        held.trim_start_matches("resp_")
+    );
+    assert_eq!(put(&first, "/admin/switches/model/demo", waiting).await.0, 200);
+    for server in [&first, &second] {
+        eventually("the switch to be in force", SOON, async || {
+            let asked = json!({ "model": "demo", "input": "Hello.", "store": false });
+            server.post("/v1/responses", asked).await.0 == 503
+        })
+        .await;
+    }
+    database.client().await.execute(&put_off, &[]).await.expect("put off");
+    eventually("its process to let go", SOON, async || {
+        let turn = &list(&first, "/admin/turns").await[0];
+        turn["state"] == "queued" && turn["here"] == Value::Null
+    })
+    .await;
+    let (_, cancelled) = second.post(&format!("/admin/turns/{held}/cancel"), json!({})).await;
+    assert_eq!(cancelled["state"], "cancelled", "{cancelled}");
+    assert_eq!(delete(&first, "/admin/switches/model/demo", json!({})).await.0, 200);
+}
+
+#[tokio::test]
+async fn budgets_and_usage_are_told_of_everybody() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let config = "[deployments.demo]\nprovider = \"demo\"\nprice = { input = \"1\", output = \"2\" }\n\
+                  [models.demo]\ndeployments = [\"demo\"]\n\
+                  [budgets]\neach_owner = 5\n[budgets.owners.tester]\nper_day = \"2.50\"\n";
+    let server = Server::of(&database, &storage).config(config).set("SPEND_HEARTBEAT", "200ms").start().await;
+    for key in [API_KEY, OTHER_KEY] {
+        let asked = json!({ "model": "demo", "input": "Hello." });
+        assert_eq!(server.call(Method::POST, "/v1/responses", Some(asked), key).await.0, 200);
+    }
+    let mut budgets = Value::Null;
+    eventually("both owners' budgets to be drawn from", SOON, async || {
+        budgets = server.read("/admin/budgets?scope=owner").await.1;
+        let spent = |budget: &Value| budget["spent_micros"].as_i64() > Some(0);
+        budgets["data"].as_array().is_some_and(|all| all.len() == 2 && all.iter().all(spent))
+    })
+    .await;
+    assert_eq!(budgets["configured"]["owners_micros"], json!({ "tester": 2_500_000 }));
+    assert_eq!(budgets["configured"]["each_owner_micros"], 5_000_000);
+    let (_, one) = server.read("/admin/budgets?subject=tester").await;
+    assert_eq!(
+        (&one["data"][0]["limit_micros"], one["data"].as_array().unwrap().len()),
+        (&json!(2_500_000), 1)
+    );
+    let days = list(&server, "/admin/usage").await;
+    let owners: Vec<&str> = days.iter().map(|day| day["owner"].as_str().unwrap()).collect();
+    assert_eq!(owners, ["somebody-else", "tester"]);
+    assert_eq!(list(&server, "/admin/usage?api_key=test&model=demo").await.len(), 1);
+    assert_eq!(list(&server, "/admin/usage?model=large").await.len(), 0);
+    for wrong in ["/admin/usage?when=now", "/admin/budgets?scope=planet", "/admin/budgets?day=today"] {
+        assert_eq!(server.read(wrong).await.0, 400, "{wrong}");
+    }
+    assert_eq!(server.json(&["usage", "--owner", "tester", "--json"]).as_array().unwrap().len(), 1);
+    assert_eq!(server.json(&["budgets", "list", "--json"]).as_array().unwrap().len(), 2);
+}
