@@ -5,7 +5,7 @@
 //! end, and what no turn needs is given back then, so that the stop is exact to one turn. How the rows work together,
 //! what a crash costs and what is exact: `docs/spend.md`.
 //!
-//! ```ignore
+//! ```text
 //! let mut reservation = spend.reserve(&who, estimate).await?;       // in memory, but for the end of a budget
 //! let attempt = reservation.attempt(NewAttempt { .. });
 //! spend.open(&attempt);                                             // grouped, not awaited
