@@ -5,6 +5,7 @@ nothing about what only Azure knows.
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def check(folder: Path, root: Path, known: schema.Types | None, only: set[str] |
             found += walk.findings
     if any(finding.rule in ("names", "modules") for finding in found):
         return unique(found)
+    found += variables(files, root)
     settings = rules.Settings(folder, root)
     found += settings.findings() + table(folder, root)
     for path, file in files.items():
@@ -74,6 +76,19 @@ def check(folder: Path, root: Path, known: schema.Types | None, only: set[str] |
         except (KeyError, TypeError) as error:
             found.append(Finding("bicep/modules/alerts.bicep", 1, "alerts", f"a rule lacks what it needs: {error}"))
     return unique(found)
+
+
+def variables(files: dict, root: Path) -> list[Finding]:
+    """What parameter files read of the environment stands in docs/deploy.md: a misspelt optional one is never missed."""
+    told = (root / "docs" / "deploy.md").read_text()
+    found = []
+    for path, file in files.items():
+        if path.suffix == ".bicepparam":
+            for number, text in enumerate(path.read_text().splitlines(), 1):
+                for name in re.findall(r"readEnvironmentVariable\('(\w+)'", text):
+                    if not re.search(rf"\b{name}\b", told):
+                        found.append(Finding(file.name, number, "environment", f"{name} is not in docs/deploy.md"))
+    return found
 
 
 def held(world: evaluate.World, parameters: syntax.File, files: dict) -> list[Finding]:

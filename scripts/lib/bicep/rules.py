@@ -158,6 +158,8 @@ class Rules:
                 self.find("roles", made, "nobody is given Key Vault Secrets Officer: it deletes and purges", "properties.roleDefinitionId")
             elif role not in ROLES:
                 self.find("roles", made, f"{role} is no role that scripts/lib/bicep/rules.py knows", "properties.roleDefinitionId")
+            if not made.scope:
+                self.find("roles", made, "a role is given on one resource (`scope`), not on the whole group")
             if role == ADMINISTRATOR and at(made.body, "properties.principalType") != "Group":
                 self.find("roles", made, "only the break-glass group administers the vault", "properties.principalType")
             if not at(made.body, "properties.principalType"):
@@ -209,14 +211,17 @@ class Rules:
             names = set(at(sticky[0].body, "properties.appSettingNames") or []) if sticky else set()
             for missing in sorted(STICKY - names):
                 self.find("server", sticky[0] if sticky else slots[0], f"{missing} must stay where it is in a swap")
+            app = next(made for made in self.of("Microsoft.Web/sites") if not str(made.body.get("kind")).startswith("functionapp"))
+            own, theirs = app_settings(app), app_settings(slots[0])
             for name in sorted(names):
                 if not self.settings.knows(name):
                     self.find("server", sticky[0], f"{name} is to stay in a swap, and is no setting")
-            for name in app_settings(slots[0]):
+            for name in sorted(set(own) | set(theirs)):
+                if own.get(name) != theirs.get(name) and name not in names:
+                    self.find("server", slots[0], f"{name} differs in the slot, and would go over in a swap: make it sticky")
+            for name in theirs:
                 if name.startswith("REDIS_"):
                     self.find("server", slots[0], f"{name}: the slot is one instance, and shares with nobody")
-            app = next(made for made in self.of("Microsoft.Web/sites") if not str(made.body.get("kind")).startswith("functionapp"))
-            own, theirs = app_settings(app), app_settings(slots[0])
             for name in sorted(STICKY - {"APPLICATIONINSIGHTS_CONNECTION_STRING"}):
                 if own.get(name) == theirs.get(name):
                     self.find("server", slots[0], f"{name} is the same in the slot: it would take work of production")
@@ -278,6 +283,8 @@ class Rules:
         for made in self.of("Microsoft.Network/virtualNetworks"):
             delegated = set()
             for subnet in at(made.body, "properties.subnets") or []:
+                if not at(subnet, "properties.addressPrefix"):
+                    self.find("network", made, f"the subnet {subnet['name']} has no addresses", "properties.subnets")
                 if subnet["name"] != "AzureBastionSubnet" and not at(subnet, "properties.networkSecurityGroup.id"):
                     self.find("network", made, f"the subnet {subnet['name']} has no network security group", "properties.subnets")
                 delegated |= {at(one, "properties.serviceName") for one in at(subnet, "properties.delegations") or []}
@@ -291,12 +298,15 @@ class Rules:
             orders = [(rule["direction"], rule["priority"]) for rule in rules]
             if len(set(orders)) != len(orders):
                 self.find("network", made, "two rules of one direction have one priority", "properties.securityRules")
-            if not any(rule["access"] == "Deny" and rule["destinationPortRange"] == "*" for rule in rules):
+            if not any(rule["access"] == "Deny" and rule.get("destinationPortRange") == "*" for rule in rules):
                 self.find("network", made, "what no rule allows must be denied by the last", "properties.securityRules")
             open_to_all = [rule for rule in rules if rule["access"] == "Allow" and rule["direction"] == "Inbound" and rule.get("sourceAddressPrefix") in ("*", "Internet")]
             if open_to_all:
                 self.find("network", made, "nothing comes in from everywhere", "properties.securityRules")
             for rule in rules:
+                for part in ("sourceAddressPrefix", "destinationAddressPrefix", "sourcePortRange", "destinationPortRange"):
+                    if not (rule.get(part) or rule.get(part + ("s" if part.endswith("Range") else "es"))):
+                        self.find("network", made, f"a rule needs {part}", "properties.securityRules")
                 for side in ("sourceAddressPrefix", "destinationAddressPrefix"):
                     if side in rule and rule[side] not in SERVICE_TAGS and not re.fullmatch(r"[\d.]+/\d+", str(rule[side])):
                         self.find("network", made, f"{rule[side]} is no address and none of {', '.join(sorted(SERVICE_TAGS))}", "properties.securityRules")
