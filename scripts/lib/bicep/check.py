@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from . import declared, evaluate, names, rules, schema, signals, syntax
+from .settings import Settings
 from .syntax import Finding
 
 # Exit codes.
@@ -59,7 +60,7 @@ def check(folder: Path, root: Path, known: schema.Types | None, only: set[str] |
     if any(finding.rule in ("names", "modules") for finding in found):
         return unique(found)
     found += variables(files, root)
-    settings = rules.Settings(folder, root)
+    settings = Settings(folder, root)
     found += settings.findings() + table(folder, root)
     for path, file in files.items():
         if path.suffix != ".bicepparam" or (only is not None and path.stem not in only):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .declared import kind_of, unknown
-from .evaluate import FUNCTIONS, FURTHER
+from .functions import FUNCTIONS, FURTHER
 from .schema import basic, declared, near
 from .syntax import Declaration, File, Finding, Node
 
