@@ -109,6 +109,7 @@ MISTAKES = [
     Mistake("an alert of another severity", M + "alerts.bicep", "    severity: item.level.severity\n    scopes: [\n      workspaceId", "    severity: 3\n    scopes: [\n      workspaceId", "alerts", "resource queries"),
     Mistake("a budget that tells too late", M + "budget.bicep", "threshold: 80", "threshold: 95", "budget", "resource budget"),
     Mistake("a misspelt variable of the environment", "bicep/prod.bicepparam", "'COLLOQUY_PAGE_WEBHOOK'", "'COLLOQUY_PAGE_WEBHOK'", "environment", "COLLOQUY_PAGE_WEBHOK"),
+    Mistake("a decorator that is not", M + "budget.bicep", "@minValue(1)\n", "@minVal(1)\n", "names", "@minVal(1)"),
     Mistake("a decorator twice", M + "budget.bicep", "@minValue(1)\n", "@minValue(1)\n@minValue(1)\n", "names", "@minValue(1)"),
     Mistake("a parameter file of another environment", "bicep/staging.bicepparam", "param environmentName = 'staging'", "param environmentName = 'dev'", "environment", "environmentName = 'dev'"),
 ]  # fmt: skip

@@ -50,7 +50,7 @@ def check(folder: Path, root: Path, known: schema.Types | None, only: set[str] |
         if path.suffix == ".bicepparam":
             found += names.parameter_file(file, files.get((path.parent / file.using).resolve()))
             continue
-        found += rules.secrets_in_outputs(file)
+        found += rules.secrets_in_outputs(file) + rules.roles_of_groups(file)
         if known is not None:
             walk = schema.Check(known, file)
             for resource in file.of("resource"):

@@ -107,8 +107,8 @@ class Rules:
                 self.find("roles", made, "nobody is given Key Vault Secrets Officer: it deletes and purges", "properties.roleDefinitionId")
             elif role not in ROLES:
                 self.find("roles", made, f"{role} is no role that scripts/lib/bicep/wanted.py knows", "properties.roleDefinitionId")
-            if not made.scope:
-                self.find("roles", made, "a role is given on one resource (`scope`), not on the whole group")
+            if "/providers/Microsoft.Authorization/roleDefinitions/" not in str(at(made.body, "properties.roleDefinitionId")):
+                self.find("roles", made, "roleDefinitionId is the id of a role definition", "properties.roleDefinitionId")
             if role == ADMINISTRATOR and at(made.body, "properties.principalType") != "Group":
                 self.find("roles", made, "only the break-glass group administers the vault", "properties.principalType")
             if not at(made.body, "properties.principalType"):
@@ -357,6 +357,16 @@ def line_of(made: Deployed, path: str) -> int:
             break
         line, node = item.line, item.value
     return line
+
+
+def roles_of_groups(file: File) -> list[Finding]:
+    """Roles without `scope` would hold for the whole resource group."""
+    given = [made for made in file.of("resource") if made.target.startswith("Microsoft.Authorization/roleAssignments@")]
+    return [
+        Finding(file.name, made.line, "roles", f"{made.name}: a role is given on one resource (`scope`), not on the whole group")
+        for made in given
+        if all(item.key != "scope" for item in made.value.parts)
+    ]
 
 
 def secrets_in_outputs(file: File) -> list[Finding]:

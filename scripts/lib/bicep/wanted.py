@@ -80,7 +80,7 @@ DATABASE_IN_PROD = {
     "version": "17", "storage.storageSizeGB": 128, "backup.backupRetentionDays": 35, "backup.geoRedundantBackup": "Enabled",
     "highAvailability.mode": "ZoneRedundant",
 }  # fmt: skip
-REDIS = {"port": 10000, "clientProtocol": "Encrypted", "accessKeysAuthentication": "Disabled"}
+REDIS = {"port": 10000, "clientProtocol": "Encrypted", "accessKeysAuthentication": "Disabled", "clusteringPolicy": "NoCluster"}
 MODELS = {"disableLocalAuth": True}
 TELEMETRY = {"DisableLocalAuth": True, "RetentionInDays": 90}
 HANDLERS = {"functionAppConfig.runtime.name": "custom", "functionAppConfig.deployment.storage.authentication.type": "UserAssignedIdentity"}
