@@ -8,6 +8,8 @@ mod events;
 mod jobs;
 mod migrate;
 mod rehearse;
+mod retention;
+mod rotations;
 mod samples;
 mod settings;
 mod signals;
@@ -62,6 +64,11 @@ pub enum Command {
     Switches(switches::Commands),
     /// Begin a backfill: a job that changes many rows in steps and goes on where it was cut.
     Backfill(backfill::Backfill),
+    /// Delete what is past its time, or look at what that would be.
+    Retention(retention::Retention),
+    /// Secrets that have to be replaced, and who still uses the old ones.
+    #[command(subcommand)]
+    Rotations(rotations::Rotations),
     /// Every setting there is, with its default.
     Settings(settings::Settings),
     /// What is watched: metrics, the levels at which somebody is told, and the panels that show them.
@@ -84,6 +91,8 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
             switches::run(&services.config, &services.operations, command).await
         }
         Command::Backfill(backfill) => backfill::run(&*services()?, backfill).await,
+        Command::Retention(retention) => retention::run(&*services()?, retention).await,
+        Command::Rotations(rotations) => rotations::run(&*services()?, rotations).await,
         Command::Settings(settings) => Ok(settings::run(&settings)),
         Command::Signals(signals) => signals::run(&signals),
     }?;

@@ -17,6 +17,7 @@ mod process_event;
 mod receive_webhook;
 mod registrations;
 mod respond;
+mod rotations;
 mod run_job;
 mod send_callback;
 mod services;

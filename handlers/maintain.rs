@@ -4,15 +4,18 @@
 //! next one goes on: the timer comes again in seconds.
 
 mod conversations;
+mod expiring;
 mod measures;
 mod poison;
 mod retention;
+mod spending;
 mod work_sweeps;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use colloquy::database::maintenance;
 use colloquy::functions::{Invocation, Outcome, Timer};
 use colloquy::jobs::state::WorkKind;
@@ -23,6 +26,7 @@ use tracing::Instrument;
 
 use crate::services::Services;
 
+pub use expiring::expiring;
 pub use measures::{backlogs, measure, queues};
 pub use poison::poison_name;
 
@@ -135,18 +139,40 @@ async fn tick(services: &Services, memory: &Memory) -> Outcome {
     run("usage", bring_usage_home(services).boxed()).await;
     run("emptiness", retention::look_for_emptiness(services, memory).boxed()).await;
     run("blobs", retention::delete_orphaned_blobs(services, memory).boxed()).await;
+    run("rotations", crate::rotations::close_done(services).boxed()).await;
     measure(services).await;
     if memory.upkeep_is_due() {
         run("partitions", retention::ensure_partitions(services).boxed()).await;
-        run("keys", retention::delete_expired_keys(services).boxed()).await;
-        run("deliveries", retention::delete_expired_deliveries(services).boxed()).await;
-        run("dead_letters", retention::delete_settled_messages(services).boxed()).await;
-        run("turn_logs", conversations::turn_logs(services).boxed()).await;
-        run("turns", conversations::delete_turns(services).boxed()).await;
-        run("threads", conversations::trim_threads(services).boxed()).await;
+        run("usage_days", spending::roll_up(services).boxed()).await;
+        for (sweep, work) in of_retention(services) {
+            run(sweep, work).await;
+        }
         run("orphaned_held", work_sweeps::warn_of_orphans(services).boxed()).await;
     }
     Outcome::Done
+}
+
+/// What deletes things whose time is over, in the order in which it is done.
+fn of_retention(services: &Services) -> [(&'static str, BoxFuture<'_, anyhow::Result<usize>>); 8] {
+    [
+        ("keys", retention::delete_expired_keys(services).boxed()),
+        ("deliveries", retention::delete_expired_deliveries(services).boxed()),
+        ("dead_letters", retention::delete_settled_messages(services).boxed()),
+        ("turn_logs", conversations::turn_logs(services).boxed()),
+        ("conversations", conversations::expire(services).boxed()),
+        ("turns", conversations::delete_turns(services).boxed()),
+        ("threads", conversations::trim_threads(services).boxed()),
+        ("usage_rows", spending::delete_usage(services).boxed()),
+    ]
+}
+
+/// Deletes everything whose time is over, now: a round of each sweep. Gives what each took.
+pub async fn retention_now(services: &Services) -> anyhow::Result<Vec<(&'static str, usize)>> {
+    let mut taken = Vec::new();
+    for (sweep, work) in of_retention(services) {
+        taken.push((sweep, work.await.with_context(|| format!("sweep `{sweep}`"))?));
+    }
+    Ok(taken)
 }
 
 /// Usage that the conversation server could not write.

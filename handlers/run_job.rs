@@ -21,6 +21,7 @@ use serde_json::json;
 
 use crate::payload::{self, PayloadTrouble};
 use crate::respond;
+use crate::rotations;
 use crate::services::Services;
 use crate::work::{self, End, Hinted, Worker, outage};
 
@@ -57,8 +58,21 @@ impl Worker for Jobs {
             (Some(JobKind::CompleteInvocation), Some(event)) => {
                 complete_invocation(services, claimed, event).await
             }
-            (Some(JobKind::Respond), Some(event)) => respond::attempt(services, claimed, event, until).await,
-            (Some(JobKind::CountEvent | JobKind::CompleteInvocation | JobKind::Respond), None) => gone(),
+            (Some(JobKind::NoteRotation), Some(event)) => {
+                Box::pin(rotations::note(services, claimed, event)).await
+            }
+            (Some(JobKind::Respond), Some(event)) => {
+                Box::pin(respond::attempt(services, claimed, event, until)).await
+            }
+            (
+                Some(
+                    JobKind::CountEvent
+                    | JobKind::CompleteInvocation
+                    | JobKind::NoteRotation
+                    | JobKind::Respond,
+                ),
+                None,
+            ) => gone(),
             (None, _) => again(
                 services,
                 claimed,

@@ -178,13 +178,15 @@ async fn work_on<W: Worker>(
     // Time to write the end down before the SDK cuts the handler.
     let deadline = invocation.deadline - invocation.remaining().min(Duration::from_secs(10)) / 2;
     let refused = services.refused(W::KIND, &claimed);
+    // Boxed, since an attempt that asks a model is large.
+    let attempt = Box::pin(async {
+        match refused {
+            Some(failure) => End::GiveUp(failure),
+            None => worker.attempt(services, &claimed, deadline).await,
+        }
+    });
     let end = tokio::select! {
-        end = async {
-            match refused {
-                Some(failure) => End::GiveUp(failure),
-                None => worker.attempt(services, &claimed, deadline).await,
-            }
-        } => end,
+        end = attempt => end,
         lost = keep(services, lease, limits.lease) => {
             worker.measure(&claimed.object, "lost_lease", started.elapsed());
             tracing::warn!(code = "lease_lost", ?lost, "the lease was lost while working; work stopped");

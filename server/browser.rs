@@ -24,7 +24,7 @@ pub fn preflight(origins: &Origins, headers: &HeaderMap) -> Response {
     *response.status_mut() = StatusCode::NO_CONTENT;
     if headers.get(ORIGIN).is_some_and(|origin| allows(origins, origin)) {
         let answer = response.headers_mut();
-        answer.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, DELETE"));
+        answer.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, DELETE"));
         // Tokens are sent by the page's own code, never by the browser itself, so any header may come.
         if let Some(asked) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
             answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
@@ -57,10 +57,10 @@ pub fn protect(headers: &mut HeaderMap, environment: AppEnvironment) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(
-        CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
-    );
+    // The console's own page says more, and says it itself.
+    headers
+        .entry(CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
     if !environment.is_dev() {
         headers.insert(
             STRICT_TRANSPORT_SECURITY,

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use colloquy::chatcompletions::{Asked, ChatRequest, ChatViewer, Progress, completion};
 use colloquy::conversation::combinations::Transport;
 use colloquy::openresponses::ApiError;
@@ -47,7 +46,7 @@ pub async fn create(app: &Arc<App>, mut request: Request) -> Result<Response, Ap
 }
 
 impl Frames for ChatViewer {
-    fn write(&mut self, out: &mut BytesMut) -> bool {
+    fn write(&mut self, out: &mut Vec<u8>) -> bool {
         self.poll(out) == Progress::More
     }
 

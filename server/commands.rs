@@ -4,6 +4,7 @@
 mod grants;
 mod keys;
 mod money;
+mod owners;
 mod turns;
 
 use std::process::ExitCode;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use clap::{Parser, Subcommand};
+use colloquy::azure::Storage;
 use colloquy::commands::{output, switches};
 use colloquy::config::{Config, ProcessEnvironment};
 use colloquy::database::{Client, Database, TokenProvider};
@@ -49,6 +51,9 @@ pub enum Command {
     /// What owners let others do with their conversations.
     #[command(subcommand)]
     Grants(grants::Grants),
+    /// What is somebody's: counted, exported, deleted.
+    #[command(subcommand)]
+    Owners(owners::Owners),
 }
 
 /// Runs a command.
@@ -65,6 +70,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
             switches::run(&operator.config, &operator.operations, command).await
         }
         Command::Grants(grants) => grants::run(&Operator::new()?, grants).await,
+        Command::Owners(owners) => owners::run(&Operator::new()?, owners).await,
     }?;
     output::finish()?;
     Ok(code)
@@ -94,6 +100,17 @@ impl Operator {
             Switchboard::new(storage.as_ref(), &config.storage.container, config.work.switch_cache);
         let operations = Operations::new(&config, database.clone(), storage, switches);
         Ok(Self { config, operations, database })
+    }
+
+    /// The pool itself.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Where bodies lie. `None`: no storage is set.
+    pub fn storage(&self) -> anyhow::Result<Option<Storage>> {
+        let tokens = wiring::token_source(&self.config);
+        wiring::storage(&self.config, tokens.as_ref()).map_err(|error| anyhow::anyhow!(error))
     }
 
     pub async fn client(&self) -> anyhow::Result<Client> {

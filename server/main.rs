@@ -8,6 +8,7 @@ mod app;
 mod browser;
 mod chat;
 mod commands;
+mod console;
 mod conversations;
 mod edge;
 mod embeddings;

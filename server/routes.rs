@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::browser;
 use crate::http::{Body, REQUEST_ID, Request, refusal};
 
-use crate::{admin, chat, conversations, embeddings, health, models, openapi, responses, usage};
+use crate::{admin, chat, console, conversations, embeddings, health, models, openapi, responses, usage};
 
 /// All routes as one filter. The match below is the whole map; warp carries it.
 pub fn filter(app: Arc<App>) -> impl Filter<Extract = (Response,), Error = warp::Rejection> + Clone {
@@ -108,6 +108,7 @@ async fn dispatch(app: &Arc<App>, mut request: Request) -> (&'static str, Result
     let at = |allowed: &[Method]| allowed.contains(&method);
     use Method as M;
     match *segments.as_slice() {
+        [""] | ["icon.svg"] | ["assets", _] => console::dispatch(app, &request, &path),
         ["health"] | ["health", "live"] => ("health", Ok(health::live())),
         ["openapi.json"] if at(&[M::GET]) => ("openapi", Ok(openapi::document())),
         ["openapi.json"] => ("openapi", Err(not_allowed("GET"))),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use colloquy::access::{self, Principal};
 use colloquy::conversation::combinations::Transport;
 use colloquy::conversation::engine::{Call, Local, Turn};
@@ -24,6 +24,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
@@ -39,6 +40,8 @@ use crate::responses::form;
 pub const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
 /// Buffers stay small: an idle connection costs what it holds.
 const BUFFER: usize = 2 * 1024;
+/// What is ready is written together, so much of it at a time. The buffer is made with the first turn.
+const WRITTEN_AT_ONCE: usize = 4 * 1024;
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
@@ -151,8 +154,8 @@ async fn serve(
     let limit = app.config.server.body_max;
     let config = WebSocketConfig::default()
         .read_buffer_size(BUFFER)
-        .write_buffer_size(0)
-        .max_write_buffer_size(limit.max(BUFFER))
+        .write_buffer_size(WRITTEN_AT_ONCE)
+        .max_write_buffer_size(limit.max(2 * WRITTEN_AT_ONCE))
         .max_message_size(Some(limit))
         .max_frame_size(Some(limit));
     let mut socket =
@@ -195,7 +198,7 @@ impl Session {
                     }
                 }
                 Event::Alive => {}
-                Event::Silence => socket.send(Message::Ping(bytes::Bytes::new())).await.ok()?,
+                Event::Silence => socket.send(Message::Ping(Bytes::new())).await.ok()?,
                 Event::TooOld => {
                     send_error(socket, &too_old()).await.ok()?;
                     return Some(close(CloseCode::Policy, "websocket_connection_limit_reached"));
@@ -283,16 +286,14 @@ impl Session {
             return Ok(false);
         }
         let heartbeat = self.app.config.server.heartbeat;
-        let mut out = BytesMut::new();
         loop {
+            let mut out = Vec::new();
             let seen = viewer.poll(&mut out);
-            let lines = out.split();
-            let given = Instant::now();
-            for line in lines.as_ref().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                socket
-                    .feed(Message::text(String::from_utf8_lossy(line).into_owned()))
-                    .await
-                    .map_err(|_| None)?;
+            let (given, lines) = (Instant::now(), Bytes::from(out));
+            for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                // JSON of ours: it is UTF-8.
+                let Ok(text) = Utf8Bytes::try_from(lines.slice_ref(line)) else { continue };
+                socket.feed(Message::Text(text)).await.map_err(|_| None)?;
             }
             socket.flush().await.map_err(|_| None)?;
             if given.elapsed() > self.app.config.server.write_patience {
@@ -312,7 +313,7 @@ impl Session {
                 biased;
                 () = viewer.changed() => {}
                 message = tokio::time::timeout(heartbeat, socket.next()) => match message.map(event) {
-                    Err(_) => socket.send(Message::Ping(bytes::Bytes::new())).await.map_err(|_| None)?,
+                    Err(_) => socket.send(Message::Ping(Bytes::new())).await.map_err(|_| None)?,
                     Ok(Event::Gone) => return Err(None),
                     Ok(Event::Text(_)) => send_error(socket, &in_flight()).await.map_err(|_| None)?,
                     Ok(_) => {}

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use colloquy::access::Principal;
 use colloquy::config::ServerConfig;
 use colloquy::conversation::live::{Cut, Live, Seen, Viewer};
@@ -29,14 +29,14 @@ const TOO_SLOW: &[u8] =
 /// Somebody who watches a turn, and writes what is seen as server-sent events.
 pub trait Frames: Send + Sync + 'static {
     /// Appends everything that is new, without waiting. `false`: that was all.
-    fn write(&mut self, out: &mut BytesMut) -> bool;
+    fn write(&mut self, out: &mut Vec<u8>) -> bool;
 
     /// Waits until there may be more.
     fn changed(&mut self) -> impl Future<Output = ()> + Send + Sync;
 }
 
 impl Frames for Viewer {
-    fn write(&mut self, out: &mut BytesMut) -> bool {
+    fn write(&mut self, out: &mut Vec<u8>) -> bool {
         match self.poll(out) {
             Seen::More => return true,
             Seen::End(_) => out.extend_from_slice(DONE),
@@ -77,7 +77,7 @@ impl Granted {
 }
 
 impl Frames for Granted {
-    fn write(&mut self, out: &mut BytesMut) -> bool {
+    fn write(&mut self, out: &mut Vec<u8>) -> bool {
         if self.revoked.is_cancelled() {
             out.extend_from_slice(b": the grant was taken back\n\n");
             return false;
@@ -102,14 +102,14 @@ pub fn sse(viewer: impl Frames, limits: &ServerConfig) -> Response {
         if given.elapsed() > patience {
             return Some((Ok::<Bytes, std::convert::Infallible>(Bytes::from_static(TOO_SLOW)), None));
         }
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         let silent_until = Instant::now() + heartbeat;
         loop {
             if !viewer.write(&mut out) {
-                return Some((Ok(out.freeze()), None));
+                return Some((Ok(out.into()), None));
             }
             if !out.is_empty() {
-                return Some((Ok(out.freeze()), Some((viewer, Instant::now()))));
+                return Some((Ok(out.into()), Some((viewer, Instant::now()))));
             }
             if timeout_at(silent_until, viewer.changed()).await.is_err() {
                 return Some((Ok(Bytes::from_static(HEARTBEAT)), Some((viewer, Instant::now()))));

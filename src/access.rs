@@ -10,6 +10,7 @@ pub mod issuing;
 mod jwks;
 mod jwt;
 mod limits;
+pub mod owners;
 mod principal;
 mod stored_keys;
 

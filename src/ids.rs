@@ -107,6 +107,10 @@ id!(
     /// One API key made at run time.
     KeyId, "key"
 );
+id!(
+    /// One secret that has to be replaced.
+    RotationId, "rot"
+);
 
 impl EventId {
     /// The id of the event at `position` of a delivery: the same however often the delivery is processed,

@@ -1,5 +1,6 @@
 //! What time makes superfluous of conversations, turns and their logs.
 
+use colloquy::database::retention::Whose;
 use colloquy::database::turns::{self, Finish};
 use colloquy::database::{respond, retention, threads};
 use colloquy::openresponses::ResponseStatus;
@@ -46,6 +47,28 @@ pub async fn end_orphans(services: &Services) -> anyhow::Result<usize> {
     Ok(orphans.len())
 }
 
+/// Deletes conversations whose owner's time for them, or everybody's, is over.
+pub async fn expire(services: &Services) -> anyhow::Result<usize> {
+    let client = services.database.client().await?;
+    let batch = i64::from(services.config.work.maintain_batch);
+    let kept = &services.config.app.retention;
+    let owners = kept.conversations();
+    let except: Vec<&str> = owners.iter().map(|(owner, _)| *owner).collect();
+    let of_owners = owners.iter().map(|(owner, time)| (Whose::Of(owner), *time));
+    let of_all = kept.all_conversations().map(|time| (Whose::Except(&except), time));
+    let mut total = 0;
+    for (whose, time) in of_owners.chain(of_all) {
+        for _ in 0..MOST_BATCHES {
+            let gone = retention::expire_conversations(&client, whose, ago(time), batch).await?;
+            total += gone;
+            if gone < batch.unsigned_abs() {
+                break;
+            }
+        }
+    }
+    Ok(usize::try_from(total).unwrap_or(usize::MAX))
+}
+
 /// Deletes turns that are past their time, were deleted, or whose conversation was, the callbacks that told of them, and
 /// then such conversations.
 pub async fn delete_turns(services: &Services) -> anyhow::Result<usize> {
@@ -53,11 +76,16 @@ pub async fn delete_turns(services: &Services) -> anyhow::Result<usize> {
     let work = &services.config.work;
     let batch = i64::from(work.maintain_batch);
     let mut total = 0;
-    for which in [
-        retention::Superfluous::BegunBefore(ago(work.response_retention)),
+    let owners = services.config.app.retention.responses();
+    let except: Vec<&str> = owners.iter().map(|(owner, _)| *owner).collect();
+    let of_owners =
+        owners.iter().map(|(owner, kept)| retention::Superfluous::OfOwner { owner, before: ago(*kept) });
+    let of_all = [
+        retention::Superfluous::BegunBefore { before: ago(work.response_retention), except: &except },
         retention::Superfluous::Deleted,
         retention::Superfluous::OfDeletedConversations,
-    ] {
+    ];
+    for which in of_owners.chain(of_all) {
         for _ in 0..MOST_BATCHES {
             let deleted = retention::delete_responses(&client, which, batch).await?;
             total += deleted;

@@ -100,6 +100,7 @@ pub async fn backlogs(services: &Services) -> anyhow::Result<Vec<maintenance::Ba
     }
     let messages = maintenance::open_message_letters(&client).await?;
     metrics::open_dead_letters("message", u64::try_from(messages).unwrap_or_default());
+    crate::rotations::measure(&client).await?;
     services.measure();
     Ok(backlogs)
 }

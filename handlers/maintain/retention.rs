@@ -13,7 +13,7 @@ use super::{Memory, ago};
 use crate::services::Services;
 
 /// Late messages are judged by their arrival, so an ended key stays for as long as a message may be late.
-const KEY_GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
+pub(super) const KEY_GRACE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A body without a delivery may belong to a message that waits out an outage.
 const ORPHAN_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How many days beyond that are looked at: enough for upkeep to have been away, or the queue never to have been empty.
@@ -53,6 +53,12 @@ pub async fn delete_expired_keys(services: &Services) -> anyhow::Result<usize> {
     Ok(total)
 }
 
+/// How long a source's deliveries are kept.
+pub(super) fn kept(services: &Services, source: &str) -> Duration {
+    let configured = services.sources.get(source).and_then(|service| service.source.retention());
+    configured.unwrap_or(services.config.work.event_retention)
+}
+
 /// Deletes deliveries past their source's retention: blobs first, then rows, so that no blob is left that no row names.
 /// Those of a source that is no longer configured are kept for `EVENT_RETENTION`.
 pub async fn delete_expired_deliveries(services: &Services) -> anyhow::Result<usize> {
@@ -60,9 +66,7 @@ pub async fn delete_expired_deliveries(services: &Services) -> anyhow::Result<us
     let batch = services.config.work.maintain_batch;
     let mut total = 0;
     for name in maintenance::sources_with_deliveries(&client).await? {
-        let configured = services.sources.get(&name).and_then(|service| service.source.retention());
-        let kept = configured.unwrap_or(services.config.work.event_retention);
-        let before = ago(kept);
+        let before = ago(kept(services, &name));
         for _ in 0..MOST_BATCHES {
             let expired = maintenance::expired_deliveries(&client, &name, before, batch.into()).await?;
             for blob in expired.iter().filter_map(|delivery| delivery.body_blob.as_deref()) {

@@ -51,6 +51,18 @@ def redis() -> Path | None:
     return Path(found) if found else None
 
 
+def chromium() -> str:
+    """A Chromium that can be driven, installed if need be."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        install(["chromium"])
+        found = shutil.which("chromium")
+    if found is None:
+        raise Missing("Chromium is needed and was not found after installing it.")
+    return found
+
+
 def postgres_user() -> str | None:
     """Whom PostgreSQL and PgBouncer run as when we are root, since neither runs as root. None: as we are."""
     if os.geteuid() != 0:

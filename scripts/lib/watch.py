@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-FOLDERS = ("src", "handlers", "server", "devhost", "migrations")
-FILES = ("Cargo.toml", "Cargo.lock", "build.rs", "colloquy.toml", "host.json")
+FOLDERS = ("src", "handlers", "server", "devhost", "migrations", "web/src", "web/public")
+FILES = ("Cargo.toml", "Cargo.lock", "build.rs", "colloquy.toml", "host.json", "web/index.html", "web/package-lock.json")
 
 Snapshot = dict[Path, tuple[int, int]]
 

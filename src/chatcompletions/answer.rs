@@ -1,6 +1,5 @@
 //! What a caller is given: a completion in one piece, or its chunks.
 
-use bytes::{BufMut, BytesMut};
 use http::StatusCode;
 use serde::Serialize;
 
@@ -254,7 +253,7 @@ impl Frames {
     }
 
     /// The first frame, which says who speaks.
-    pub fn begin(&mut self, out: &mut BytesMut) {
+    pub fn begin(&mut self, out: &mut Vec<u8>) {
         if !std::mem::replace(&mut self.begun, true) {
             let delta = Delta { role: Some("assistant"), content: Some(""), ..Delta::default() };
             self.frame(delta, None, None, out);
@@ -262,7 +261,7 @@ impl Frames {
     }
 
     /// The frame of one piece. Reasoning has no place in this format.
-    pub fn push(&mut self, chunk: &Chunk, out: &mut BytesMut) {
+    pub fn push(&mut self, chunk: &Chunk, out: &mut Vec<u8>) {
         self.begin(out);
         let mut likely = None;
         let delta = match chunk {
@@ -300,7 +299,7 @@ impl Frames {
     }
 
     /// The frames of the end.
-    pub fn finish(&mut self, response: &Response, failure: Option<&ApiError>, out: &mut BytesMut) {
+    pub fn finish(&mut self, response: &Response, failure: Option<&ApiError>, out: &mut Vec<u8>) {
         self.begin(out);
         match finish_reason(response, failure) {
             Ok(reason) => {
@@ -309,7 +308,7 @@ impl Frames {
                     let usage = Some(response.usage.map(Usage::from));
                     data(&Frame { head: &self.head, choices: &[], usage }, out);
                 }
-                out.put_slice(b"data: [DONE]\n\n");
+                out.extend_from_slice(b"data: [DONE]\n\n");
             }
             // Without the end mark: what came before is not an answer.
             Err(error) => data(&error.body(), out),
@@ -321,17 +320,17 @@ impl Frames {
         delta: Delta<'_>,
         logprobs: Option<LogProbs<'_>>,
         finish_reason: Option<&'static str>,
-        out: &mut BytesMut,
+        out: &mut Vec<u8>,
     ) {
         let choices = &[ChunkChoice { index: 0, delta, logprobs, finish_reason }];
         data(&Frame { head: &self.head, choices, usage: self.include_usage.then_some(None) }, out);
     }
 }
 
-fn data(value: &impl Serialize, out: &mut BytesMut) {
-    out.put_slice(b"data: ");
+fn data(value: &impl Serialize, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"data: ");
     // Our own types always serialise, and a buffer takes everything.
-    let written = serde_json::to_writer((&mut *out).writer(), value);
+    let written = serde_json::to_writer(&mut *out, value);
     debug_assert!(written.is_ok());
-    out.put_slice(b"\n\n");
+    out.extend_from_slice(b"\n\n");
 }

@@ -1,6 +1,5 @@
 use std::collections::BTreeSet;
 
-use bytes::BytesMut;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -167,11 +166,11 @@ fn ended(chunks: &[Chunk], status: ResponseStatus, reason: Option<&str>) -> Resp
 }
 
 fn frames(chunks: &[Chunk], response: &Response, failure: Option<&ApiError>) -> Vec<String> {
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     let mut frames = Frames::new(&begun(), true);
     chunks.iter().for_each(|chunk| frames.push(chunk, &mut out));
     frames.finish(response, failure, &mut out);
-    let text = String::from_utf8(out.to_vec()).unwrap();
+    let text = String::from_utf8(out.clone()).unwrap();
     text.split_terminator("\n\n").map(|frame| frame.strip_prefix("data: ").unwrap().to_owned()).collect()
 }
 

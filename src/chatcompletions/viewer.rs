@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
-
 use super::answer::Frames;
 use crate::conversation::engine::Turn;
 use crate::conversation::live::{Pieces, Seen};
@@ -34,7 +32,7 @@ impl ChatViewer {
     }
 
     /// Appends to `out` everything that may be seen and was not yet. Does not wait.
-    pub fn poll(&mut self, out: &mut BytesMut) -> Progress {
+    pub fn poll(&mut self, out: &mut Vec<u8>) -> Progress {
         self.frames.begin(out);
         match self.pieces.poll(|chunk| self.frames.push(chunk, out)) {
             Seen::More => Progress::More,

@@ -16,6 +16,7 @@ mod features;
 mod models;
 mod parse;
 mod respond;
+mod retention;
 mod shape;
 mod substitute;
 mod targets;
@@ -27,6 +28,7 @@ pub use models::{
     DeploymentAuth, DeploymentConfig, MaxTokensField, ModelConfig, PriceConfig, ProviderKind, ThinkingStyle,
 };
 pub use respond::{OWN_METADATA, RespondConfig, RunsOn, TextConfig};
+pub use retention::{OwnerRetention, RetentionConfig};
 pub use targets::TargetConfig;
 
 /// Everything `colloquy.toml` says.
@@ -44,6 +46,8 @@ pub struct AppConfig {
     pub models: BTreeMap<String, ModelConfig>,
     /// What may be spent in a day.
     pub budgets: BudgetsConfig,
+    /// How long conversations and turns are kept.
+    pub retention: RetentionConfig,
     /// What is on or off in which environment.
     pub features: FeaturesConfig,
     /// What `${ENV_NAME}` in the three tables above names and is not set; see [`AppConfig::models_refused_in`].

@@ -109,6 +109,19 @@ const RESPONSE_RETENTION: Setting = Setting::new(
     "How long stored turns are kept. The items of a conversation stay until it is deleted.",
 )
 .default("30d");
+const USAGE_RETENTION: Setting = Setting::new(
+    "USAGE_RETENTION",
+    "time",
+    "How long single rows of usage are kept, and budgets of past days. Their sums by day stay. At least 7d.",
+)
+.default("90d");
+const ROTATION_ALONE: Setting = Setting::new(
+    "ROTATION_ALONE",
+    "time",
+    "For how long a source's deliveries must have been proved by another secret alone, before the rotation of the old one \
+     is over.",
+)
+.default("24h");
 const SWITCH_CACHE: Setting = Setting::new(
     "SWITCH_CACHE",
     "time",
@@ -163,6 +176,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     PARTITIONS_AHEAD,
     LOG_RETENTION,
     RESPONSE_RETENTION,
+    USAGE_RETENTION,
+    ROTATION_ALONE,
     SWITCH_CACHE,
     RETRY_AFTER,
     INGRESS_TIMEOUT,
@@ -172,6 +187,8 @@ pub(super) const SETTINGS: &[Setting] = &[
 
 /// A third of it, between two renewals, is more than a slow answer takes.
 const LEAST_LEASE: Duration = Duration::from_secs(3);
+/// Usage that waited on a queue is home by then, and slices of budgets are closed.
+const LEAST_USAGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Limits of events, jobs, callbacks and upkeep.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,6 +226,10 @@ pub struct WorkLimits {
     pub log_retention: Duration,
     /// How long a turn is kept, from its beginning.
     pub response_retention: Duration,
+    /// How long single rows of usage are kept, from their day.
+    pub usage_retention: Duration,
+    /// How long another secret must have been seen alone.
+    pub rotation_alone: Duration,
     /// How long stop switches are remembered.
     pub switch_cache: Duration,
     /// `Retry-After` of a 503.
@@ -247,6 +268,8 @@ impl WorkLimits {
             partitions_ahead: reader.number_u32(&PARTITIONS_AHEAD, 1, 24),
             log_retention: reader.positive_duration(&LOG_RETENTION),
             response_retention: reader.positive_duration(&RESPONSE_RETENTION),
+            usage_retention: reader.positive_duration(&USAGE_RETENTION),
+            rotation_alone: reader.positive_duration(&ROTATION_ALONE),
             switch_cache: reader.duration(&SWITCH_CACHE),
             retry_after: reader.positive_duration(&RETRY_AFTER),
             ingress_timeout: reader.positive_duration(&INGRESS_TIMEOUT),
@@ -256,6 +279,10 @@ impl WorkLimits {
         // Zero: refused already.
         if !limits.lease.is_zero() && limits.lease < LEAST_LEASE {
             reader.mistake(LEASE.name, "is shorter than 3s; a lease is renewed every third of it, and a slow answer must not lose it");
+        }
+        if !limits.usage_retention.is_zero() && limits.usage_retention < LEAST_USAGE {
+            reader
+                .mistake(USAGE_RETENTION.name, "is shorter than 7d; rows that come late must find their day");
         }
         if limits.retry_cap < limits.retry_base {
             reader.mistake(RETRY_CAP.name, "is shorter than RETRY_BASE");

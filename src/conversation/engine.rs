@@ -7,6 +7,7 @@
 mod compact;
 mod create;
 mod embeddings;
+mod ends;
 mod input;
 mod jobs;
 mod leases;

@@ -5,7 +5,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::BytesMut;
 use tokio::sync::watch;
 
 use super::assembler::{Assembler, End};
@@ -252,7 +251,7 @@ impl Viewer {
     }
 
     /// Appends to `out` what may be seen and was not yet: a piece of it, if it is much. Does not wait.
-    pub fn poll(&mut self, out: &mut BytesMut) -> Seen {
+    pub fn poll(&mut self, out: &mut Vec<u8>) -> Seen {
         self.changed.borrow_and_update();
         let Some(assembler) = &mut self.assembler else { return Seen::Cut(Cut::Draining) };
         let ((new, all), end, cut, unlogged) = {

@@ -62,6 +62,20 @@ pub struct ExpiredDelivery {
     pub body_blob: Option<String>,
 }
 
+/// A delivery of the source $1 from before $2 with nothing left to do.
+pub(super) const DISPOSABLE: &str = "
+    source = $1 AND id < uuid_floor($2)
+    AND NOT EXISTS (
+        SELECT 1 FROM events
+        WHERE events.delivery_id = deliveries.id
+          AND (events.state = 'held'
+               OR EXISTS (SELECT 1 FROM jobs
+                          WHERE jobs.event_id = events.id AND jobs.state IN ('pending', 'leased'))
+               OR EXISTS (SELECT 1 FROM callbacks
+                          WHERE callbacks.event_id = events.id AND callbacks.state IN ('pending', 'leased'))
+               OR EXISTS (SELECT 1 FROM dead_letters
+                          WHERE dead_letters.event_id = events.id AND dead_letters.state = 'open')))";
+
 /// The oldest deliveries of a source from before an instant, except those with an event that is held, has work that
 /// is not done, or an open dead letter.
 pub async fn expired_deliveries(
@@ -70,22 +84,9 @@ pub async fn expired_deliveries(
     before: Timestamp,
     limit: i64,
 ) -> Result<Vec<ExpiredDelivery>, DatabaseError> {
-    const SQL: &str = "
-        SELECT id, body_blob FROM deliveries
-        WHERE source = $1 AND id < uuid_floor($2)
-          AND NOT EXISTS (
-              SELECT 1 FROM events
-              WHERE events.delivery_id = deliveries.id
-                AND (events.state = 'held'
-                     OR EXISTS (SELECT 1 FROM jobs
-                                WHERE jobs.event_id = events.id AND jobs.state IN ('pending', 'leased'))
-                     OR EXISTS (SELECT 1 FROM callbacks
-                                WHERE callbacks.event_id = events.id AND callbacks.state IN ('pending', 'leased'))
-                     OR EXISTS (SELECT 1 FROM dead_letters
-                                WHERE dead_letters.event_id = events.id AND dead_letters.state = 'open')))
-        ORDER BY id LIMIT $3";
+    let sql = format!("SELECT id, body_blob FROM deliveries WHERE {DISPOSABLE} ORDER BY id LIMIT $3");
     let params = [(&source as _, Type::TEXT), (&before as _, Type::TIMESTAMPTZ), (&limit as _, Type::INT8)];
-    let rows = client.query("maintenance.expired_deliveries", SQL, &params).await?;
+    let rows = client.query("maintenance.expired_deliveries", &sql, &params).await?;
     rows.iter()
         .map(|row| {
             Ok(ExpiredDelivery { id: DeliveryId(row.column("id")?), body_blob: row.column("body_blob")? })

@@ -40,9 +40,11 @@ pub async fn drop_old_logs(client: &mut Client, before: Timestamp) -> Result<i32
 
 /// What makes a turn's row superfluous. A turn that still runs never is.
 #[derive(Clone, Copy, Debug)]
-pub enum Superfluous {
-    /// It began before this.
-    BegunBefore(Timestamp),
+pub enum Superfluous<'a> {
+    /// It began before this, and is not of an owner with a time of its own.
+    BegunBefore { before: Timestamp, except: &'a [&'a str] },
+    /// It is this owner's and began before this.
+    OfOwner { owner: &'a str, before: Timestamp },
     /// Its owner deleted it.
     Deleted,
     /// Its conversation was deleted.
@@ -53,11 +55,16 @@ pub enum Superfluous {
 /// [`threads::trim_flagged`](super::threads::trim_flagged). Gives how many went.
 pub async fn delete_responses(
     client: &impl Statements,
-    which: Superfluous,
+    which: Superfluous<'_>,
     limit: i64,
 ) -> Result<u64, DatabaseError> {
     let (from, order) = match which {
-        Superfluous::BegunBefore(_) => ("responses r WHERE r.id < uuid_floor($2)", "r.id"),
+        Superfluous::BegunBefore { .. } => {
+            ("responses r WHERE r.id < uuid_floor($2) AND r.owner <> ALL ($3)", "r.id")
+        }
+        Superfluous::OfOwner { .. } => {
+            ("responses r WHERE r.id < uuid_floor($2) AND r.owner = ANY ($3)", "r.id")
+        }
         Superfluous::Deleted => ("responses r WHERE r.deleted_at IS NOT NULL", "r.deleted_at"),
         Superfluous::OfDeletedConversations => (
             "conversations c JOIN responses r ON r.conversation_id = c.id WHERE c.deleted_at IS NOT NULL",
@@ -77,12 +84,61 @@ pub async fn delete_responses(
         )
         DELETE FROM responses r USING old WHERE r.id = old.id"
     );
-    let before = match which {
-        Superfluous::BegunBefore(before) => Some(before),
-        Superfluous::Deleted | Superfluous::OfDeletedConversations => None,
+    let (before, owners): (_, Vec<&str>) = match which {
+        Superfluous::BegunBefore { before, except } => (Some(before), except.to_vec()),
+        Superfluous::OfOwner { owner, before } => (Some(before), vec![owner]),
+        Superfluous::Deleted | Superfluous::OfDeletedConversations => (None, Vec::new()),
     };
-    let params = [(&limit as _, Type::INT8), (&before as _, Type::TIMESTAMPTZ)];
+    let params =
+        [(&limit as _, Type::INT8), (&before as _, Type::TIMESTAMPTZ), (&owners as _, Type::TEXT_ARRAY)];
     client.execute("retention.delete_responses", &sql, &params).await
+}
+
+/// Whose conversations.
+#[derive(Clone, Copy, Debug)]
+pub enum Whose<'a> {
+    Of(&'a str),
+    /// Everybody's but those of owners with a time of their own.
+    Except(&'a [&'a str]),
+}
+
+impl<'a> Whose<'a> {
+    /// The condition on a column, with the owners as a parameter.
+    pub(super) fn condition(self, column: &str, parameter: &str) -> (String, Vec<&'a str>) {
+        match self {
+            Self::Of(owner) => (format!("{column} = ANY ({parameter})"), vec![owner]),
+            Self::Except(owners) => (format!("{column} <> ALL ({parameter})"), owners.to_vec()),
+        }
+    }
+}
+
+/// Deletes conversations in which nothing has happened since an instant, as their owner would. Gives how many.
+pub async fn expire_conversations(
+    client: &impl Statements,
+    whose: Whose<'_>,
+    before: Timestamp,
+    limit: i64,
+) -> Result<u64, DatabaseError> {
+    let (owned, owners) = whose.condition("c.owner", "$3");
+    let sql = format!(
+        "WITH old AS (
+            SELECT c.id FROM conversations c
+            WHERE c.deleted_at IS NULL AND c.active_response IS NULL AND c.id < uuid_floor($1) AND c.updated_at < $1
+              AND {owned}
+            ORDER BY c.id LIMIT $2 FOR UPDATE SKIP LOCKED
+        ), gone AS (
+            UPDATE conversations c SET deleted_at = now() FROM old
+            WHERE c.id = old.id AND c.deleted_at IS NULL AND c.active_response IS NULL
+            RETURNING c.thread_id
+        ), flagged AS (
+            UPDATE threads t SET trim_at = now() FROM gone WHERE t.id = gone.thread_id
+        )
+        SELECT count(*) AS gone FROM gone"
+    );
+    let params =
+        [(&before as _, Type::TIMESTAMPTZ), (&limit as _, Type::INT8), (&owners as _, Type::TEXT_ARRAY)];
+    let row = client.query_one("retention.expire_conversations", &sql, &params).await?;
+    row.column::<i64>("gone").map(i64::unsigned_abs)
 }
 
 /// Deletes rows of deleted conversations that have no turns left, with what was granted on them. Gives how many went.

@@ -10,6 +10,8 @@ mod migrations;
 mod pool;
 mod queued;
 mod retention;
+mod rollups;
+mod rotations;
 mod settings;
 pub(crate) mod support;
 mod talk;

@@ -1,8 +1,7 @@
 //! The events of a stream, and their form on the wire.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 
-use bytes::{BufMut, BytesMut};
 use serde::Serialize;
 
 use super::content::{ContentPart, LogProb};
@@ -179,7 +178,10 @@ impl Event<'_> {
     }
 
     /// Appends the event under its number. Nothing is allocated but the buffer's own growth.
-    pub fn write(&self, sequence_number: u64, form: Form, out: &mut BytesMut) {
+    pub fn write(&self, sequence_number: u64, form: Form, out: &mut Vec<u8>) {
+        /// An event of a piece has about 300 bytes.
+        const USUAL: usize = 512;
+        out.reserve(USUAL);
         let Form { encoded, dialect } = form;
         if let (Self::OutputTextRetracted { response, .. }, Dialect::OpenAiHelper) = (self, dialect) {
             let standing = Event::Lifecycle { kind: "response.in_progress", response };
@@ -187,27 +189,27 @@ impl Event<'_> {
         }
         let kind = self.kind(dialect);
         if encoded == Encoded::Sse {
-            out.put_slice(b"event: ");
-            out.put_slice(kind.as_bytes());
-            out.put_slice(b"\ndata: ");
+            out.extend_from_slice(b"event: ");
+            out.extend_from_slice(kind.as_bytes());
+            out.extend_from_slice(b"\ndata: ");
         }
-        out.put_slice(b"{\"type\":\"");
-        out.put_slice(kind.as_bytes());
-        out.put_slice(b"\",\"sequence_number\":");
+        out.extend_from_slice(b"{\"type\":\"");
+        out.extend_from_slice(kind.as_bytes());
+        out.extend_from_slice(b"\",\"sequence_number\":");
         // Writing to a buffer cannot fail.
         let number = write!(out, "{sequence_number},");
         debug_assert!(number.is_ok());
         let from = out.len();
         // Our own types always serialise, and a buffer takes everything.
-        if serde_json::to_writer(out.writer(), self).is_ok() {
+        if serde_json::to_writer(&mut *out, self).is_ok() {
             // The event's own opening brace gives way to the comma before it.
             out[from] = b' ';
         } else {
             out.truncate(from - 1);
-            out.put_u8(b'}');
+            out.push(b'}');
         }
         if encoded == Encoded::Sse {
-            out.put_slice(b"\n\n");
+            out.extend_from_slice(b"\n\n");
         }
     }
 }

@@ -1,4 +1,3 @@
-use bytes::BytesMut;
 use serde_json::{Value, json};
 
 use super::*;
@@ -92,7 +91,7 @@ fn an_event_is_one_json_object_and_one_frame() {
         delta: "a\n\"b\"",
         logprobs: &[],
     };
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     event.write(7, Encoded::Sse.into(), &mut out);
     let text = std::str::from_utf8(&out).unwrap();
     let data =
@@ -122,7 +121,7 @@ fn each_dialect_has_its_names_and_all_have_the_same_numbers() {
         response: &response,
     };
     let written = |event: &Event<'_>, dialect| {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         event.write(3, Form { encoded: Encoded::Json, dialect }, &mut out);
         let value: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(value["sequence_number"], 3);

@@ -200,6 +200,11 @@ pub fn open_dead_letters(subject: &str, n: u64) {
     gauge(Metric::DeadLettersOpen, n as f64, &[subject]);
 }
 
+/// Secrets that have to be replaced, by urgency: `near`, `expired`.
+pub fn open_rotations(urgency: &str, n: u64) {
+    gauge(Metric::RotationsOpen, n as f64, &[urgency]);
+}
+
 /// Rows (`job`, `callback`) that are due and unclaimed, and how long the oldest has been due.
 pub fn lag(subject: &str, due: u64, oldest: Duration) {
     gauge(Metric::DueRows, due as f64, &[subject]);

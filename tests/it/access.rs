@@ -2,6 +2,7 @@
 
 mod grants;
 mod keys;
+mod owners;
 mod strangers;
 
 use http::Method;

@@ -16,6 +16,7 @@
 
 mod access;
 mod commands;
+mod console;
 mod conversation;
 mod faults;
 mod floods;

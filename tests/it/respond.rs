@@ -3,6 +3,7 @@
 mod checked;
 mod exactly_once;
 mod failing;
+mod held;
 mod joined;
 mod on_server;
 mod scene;

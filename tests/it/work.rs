@@ -4,6 +4,7 @@ mod backfill;
 mod callbacks;
 mod dead_letters;
 mod held;
+mod rotations;
 mod sailpoint;
 mod upkeep;
 

@@ -27,7 +27,7 @@ pub struct BudgetConfig {
     pub per_day: u64,
 }
 
-const SUBJECT: Form = Form {
+pub(super) const SUBJECT: Form = Form {
     expected: "an owner, or the name of a key",
     fits: |text| !text.trim().is_empty() && text.len() <= 512,
     stand_in: "name",

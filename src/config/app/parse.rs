@@ -45,6 +45,9 @@ pub(super) fn parse(
     if let Some(budgets) = file.get("budgets") {
         app.budgets = section(&mut walk, "budgets", budgets).unwrap_or_default();
     }
+    if let Some(retention) = file.get("retention") {
+        app.retention = section(&mut walk, "retention", retention).unwrap_or_default();
+    }
     if let Some(features) = file.get("features") {
         app.features = section(&mut walk, "features", features).unwrap_or_default();
     }

@@ -3,7 +3,7 @@
 use http::HeaderName;
 use ipnet::IpNet;
 
-use super::{budgets, features, models, respond};
+use super::{budgets, features, models, respond, retention};
 use crate::config::values;
 
 /// What a value must look like.
@@ -247,5 +247,6 @@ pub(super) const FILE: &[Key] = &[
     key("deployments", Shape::Named(&NAME, models::DEPLOYMENT)),
     key("models", Shape::Named(&models::ALIAS_NAME, models::ALIAS)),
     key("budgets", Shape::Table(budgets::BUDGETS)),
+    key("retention", Shape::Table(retention::RETENTION)),
     key("features", Shape::Named(&features::NAME, features::FEATURE)),
 ];

@@ -1,4 +1,3 @@
-use bytes::BytesMut;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -35,7 +34,7 @@ fn events_in(dialect: Dialect, chunks: &[Chunk], end: &End) -> Vec<Value> {
     let mut assembler = Assembler::new(response, id, false);
     let mut seen = Vec::new();
     let mut sink = |number: u64, event: &Event<'_>| {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         event.write(number, Form { encoded: Encoded::Json, dialect }, &mut out);
         seen.push(serde_json::from_slice::<Value>(&out).unwrap());
     };

@@ -168,7 +168,7 @@ impl Engine {
             object: "response.compaction",
             created_at: jiff::Timestamp::now().as_second(),
             output,
-            usage: super::run::shown(compacted.usage),
+            usage: super::ends::shown(compacted.usage),
         })
     }
 

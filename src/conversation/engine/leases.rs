@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::run::become_stored;
+use super::ends::become_stored;
 use super::turn::{StopReason, Turn};
 use super::{Engine, away};
 use tokio::sync::broadcast;

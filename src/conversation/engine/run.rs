@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
-use jiff::Timestamp;
 use tracing::{Instrument, Span};
 
+use super::ends::{Outcome, become_stored, describe, why};
 use super::input::OwnItem;
 use super::jobs::whole_or_failed;
 use super::paying::Paying;
@@ -18,23 +17,14 @@ use crate::conversation::assembler::{Assembler, End, NoSink, item_uuid};
 use crate::conversation::live::Cut;
 use crate::database::turns::{self, Ended, Finish};
 use crate::llm::spend::{Reason, Settlement};
-use crate::llm::{
-    Alias, Chunk, Finish as Stop, LlmError, ModelRequest, OpenStream, TokenUsage, Upstream, estimate_item,
-};
-use crate::openresponses::{InputTokensDetails, OutputTokensDetails, ResponseError, ResponseStatus, Usage};
-use crate::respond::TIME_LIMIT;
+use crate::llm::{Alias, Chunk, Finish as Stop, ModelRequest, Upstream, estimate_item};
+use crate::openresponses::{Item, Response};
 use crate::telemetry::{metrics, trace};
 
+/// How long pieces that come one right after the other are gathered before they go on.
+const TOGETHER: Duration = Duration::from_millis(1);
 /// How long a caller waits for the end of a failed turn to be stored before it is told of the failure.
 const TOLD_AFTER: Duration = Duration::from_secs(1);
-
-/// What ended a turn, before it is written down.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    Finished(Stop),
-    Failed(LlmError),
-    Stopped(StopReason),
-}
 
 impl Engine {
     /// Runs the turn in the background until its end is stored and shown.
@@ -119,6 +109,7 @@ impl Engine {
             let mut chunks = Vec::new();
             let mut end = None;
             let mut next = Some(first);
+            let began = Instant::now();
             // What has come already goes on together.
             while let Some(event) = next.take() {
                 match event {
@@ -138,8 +129,8 @@ impl Engine {
                         end = Some(Outcome::Finished(finish.unwrap_or(Stop::Stop)));
                     }
                 }
-                if end.is_none() {
-                    next = ready(&mut stream);
+                if end.is_none() && began.elapsed() < TOGETHER {
+                    next = stream.ready().await;
                 }
             }
             self.pass_on(turn, chunks);
@@ -186,26 +177,28 @@ impl Engine {
         if let Outcome::Failed(error) = &outcome {
             tracing::warn!(code = error.code, response_id = %turn.id, %error, "a turn failed");
         }
-        let end = match turn.held {
-            Some(_) => {
-                let rows =
-                    paying.settlements(self.assemble(turn).finish(&end, &mut NoSink).1.as_slice(), why);
-                let (end, lost) = self.store_end(turn, end, &rows).await;
-                if lost {
-                    self.lost(turn, paying);
-                    return;
-                }
-                paying.charge(&rows);
-                end
+        let (response, items) = self.assemble(turn).finish(&end, &mut NoSink);
+        let asked = end.status;
+        let rows = paying.settlements(&items, why);
+        let end = if turn.held.is_some() {
+            let (end, lost) = self.store_items(turn, end, &items, &rows).await;
+            if lost {
+                self.lost(turn, paying);
+                return;
             }
-            None => {
-                self.pay(turn, paying, why);
-                end
-            }
+            end
+        } else {
+            self.settle(&rows);
+            end
         };
+        paying.charge(&rows);
         turn.tell(end.status, reason, end.usage.as_ref().map(|usage| usage.output_tokens));
         self.wake_job(turn).await;
-        let (response, _) = self.assemble(turn).finish(&end, &mut NoSink);
+        let response = if end.status == asked {
+            Response { completed_at: end.completed_at, ..response }
+        } else {
+            self.assemble(turn).finish(&end, &mut NoSink).0
+        };
         turn.live.end(end, response);
     }
 
@@ -220,10 +213,14 @@ impl Engine {
     pub(super) fn pay(&self, turn: &Turn, paying: Paying, reason: Reason) {
         let (_, items) = self.assemble(turn).finish(&End::cut_short("interrupted"), &mut NoSink);
         let rows = paying.settlements(&items, reason);
-        for row in &rows {
+        self.settle(&rows);
+        paying.charge(&rows);
+    }
+
+    fn settle(&self, rows: &[Settlement]) {
+        for row in rows {
             self.0.spend.settle(row.clone());
         }
-        paying.charge(&rows);
     }
 
     /// Tokens of everything kept so far, as we count them.
@@ -244,13 +241,24 @@ impl Engine {
 
     /// The last commit of a stored turn, tried until it lasts or the turn is lost. Gives the end as it was stored, and
     /// whether the turn was lost.
-    pub(super) async fn store_end(&self, turn: &Arc<Turn>, mut end: End, rows: &[Settlement]) -> (End, bool) {
+    pub(super) async fn store_end(&self, turn: &Arc<Turn>, end: End) -> (End, bool) {
+        let (_, items) = self.assemble(turn).finish(&end, &mut NoSink);
+        self.store_items(turn, end, &items, &[]).await
+    }
+
+    /// The same, of a turn that was put together already, with the ends of its attempts.
+    async fn store_items(
+        &self,
+        turn: &Arc<Turn>,
+        mut end: End,
+        items: &[Arc<Item>],
+        rows: &[Settlement],
+    ) -> (End, bool) {
         const PAUSE: Duration = Duration::from_millis(100);
         const LONGEST_PAUSE: Duration = Duration::from_secs(5);
         let mut pause = PAUSE;
         let Some(held) = turn.held else { return (end, false) };
         self.flush(turn).await;
-        let (_, items) = self.assemble(turn).finish(&end, &mut NoSink);
         let own: Vec<OwnItem> = items
             .iter()
             .zip(0_u32..)
@@ -362,79 +370,5 @@ impl Drop for Open {
             turn.live.cut(Cut::LostLease);
             engine.turns().remove(&turn.id);
         }
-    }
-}
-
-/// What ended a turn, as its usage says it.
-fn why(outcome: &Outcome) -> Reason {
-    match outcome {
-        Outcome::Finished(Stop::Stop | Stop::ToolCalls) => Reason::Completed,
-        Outcome::Finished(Stop::Length | Stop::ContentFilter) => Reason::Incomplete,
-        Outcome::Failed(_) => Reason::Failed,
-        Outcome::Stopped(StopReason::Cancelled) => Reason::Cancelled,
-        Outcome::Stopped(StopReason::Disconnected) => Reason::Disconnected,
-        Outcome::Stopped(StopReason::Overdue | StopReason::Draining | StopReason::LostLease) => {
-            Reason::Interrupted
-        }
-    }
-}
-
-/// The next event, if it is there already.
-fn ready(stream: &mut OpenStream) -> Option<Option<Result<Upstream, LlmError>>> {
-    stream.next().now_or_never()
-}
-
-/// The end of a turn, and what to call its cause.
-fn describe(turn: &Turn, outcome: &Outcome, usage: Option<TokenUsage>) -> (End, &'static str) {
-    let usage = usage.map(shown);
-    let end = |status, reason: Option<&str>| End {
-        status,
-        incomplete_reason: reason.map(str::to_owned),
-        error: None,
-        usage,
-        completed_at: (status == ResponseStatus::Completed).then(|| Timestamp::now().as_second()),
-    };
-    match outcome {
-        Outcome::Finished(Stop::Stop | Stop::ToolCalls) => (end(ResponseStatus::Completed, None), "finished"),
-        Outcome::Finished(Stop::Length) => {
-            (end(ResponseStatus::Incomplete, Some("max_output_tokens")), "max_output_tokens")
-        }
-        Outcome::Finished(Stop::ContentFilter) => {
-            (end(ResponseStatus::Incomplete, Some("content_filter")), "content_filter")
-        }
-        Outcome::Failed(error) => {
-            let shown = error.to_api();
-            let error = ResponseError { code: shown.code.to_owned(), message: shown.message };
-            (End { error: Some(error), ..end(ResponseStatus::Failed, None) }, "failed")
-        }
-        Outcome::Stopped(StopReason::Cancelled) => (end(ResponseStatus::Cancelled, None), "cancelled"),
-        Outcome::Stopped(StopReason::Disconnected) => (end(ResponseStatus::Cancelled, None), "disconnected"),
-        Outcome::Stopped(StopReason::Overdue) => {
-            (end(ResponseStatus::Incomplete, Some(TIME_LIMIT)), TIME_LIMIT)
-        }
-        Outcome::Stopped(StopReason::Draining | StopReason::LostLease) => {
-            debug_assert!(turn.stop_reason().is_some());
-            (end(ResponseStatus::Incomplete, Some(turn.why_cut_short())), "draining")
-        }
-    }
-}
-
-/// Makes an end agree with what was stored: a cancel beats a late completion.
-pub(super) fn become_stored(end: &mut End, state: ResponseStatus, completed_at: Timestamp) {
-    if end.status != state {
-        end.incomplete_reason = None;
-        end.error = None;
-    }
-    end.status = state;
-    end.completed_at = (state == ResponseStatus::Completed).then(|| completed_at.as_second());
-}
-
-pub(super) fn shown(usage: TokenUsage) -> Usage {
-    Usage {
-        input_tokens: usage.input,
-        output_tokens: usage.output,
-        total_tokens: usage.input + usage.output,
-        input_tokens_details: InputTokensDetails { cached_tokens: usage.cached },
-        output_tokens_details: OutputTokensDetails { reasoning_tokens: usage.reasoning },
     }
 }

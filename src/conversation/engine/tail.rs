@@ -157,8 +157,12 @@ impl Tailer {
         for slice in slices {
             gone.retain(|id| *id != slice.response);
             more |= slice.has_more;
+            let asked = wanted.iter().find(|(id, ..)| *id == slice.response).map_or(0, |(.., from)| *from);
             for one in followed.get_mut(&slice.response).into_iter().flatten() {
-                one.take(&slice);
+                // Who came while the log was being read may need parts that were not asked for.
+                if one.from_part >= asked {
+                    one.take(&slice);
+                }
             }
         }
         for id in gone {
@@ -233,5 +237,76 @@ impl Followed {
             let (end, response) = ended_elsewhere(&self.turn, end, slice.state, at);
             self.turn.live.end(end, response);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::turn::{NewTurn, OnDisconnect};
+    use super::*;
+    use crate::llm::Chunk;
+    use crate::openresponses::{CreateResponse, Response, ResponseStatus};
+
+    fn turn(id: ResponseId) -> Arc<Turn> {
+        let request = CreateResponse::parse(br#"{"model":"demo","input":"x"}"#).unwrap();
+        Arc::new(Turn::new(NewTurn {
+            id,
+            owner: "ann".to_owned(),
+            key: "key".to_owned(),
+            held: None,
+            conversation: None,
+            begun: Response::begun(&request, id.to_string(), "demo".to_owned(), 1),
+            show_encrypted: false,
+            on_disconnect: OnDisconnect::Continue,
+            title: None,
+            context: Vec::new(),
+            job: None,
+            until: None,
+            waits: None,
+        }))
+    }
+
+    /// The whole log from a part on, of a turn that has ended.
+    fn slice(response: ResponseId, parts: std::ops::Range<i32>) -> LogSlice {
+        let data = |part: i32| log::pack(&[Chunk::Text(format!("{part} ").into())]);
+        LogSlice {
+            response,
+            state: ResponseStatus::Completed,
+            epoch: 1,
+            restarts: 0,
+            parts: parts.map(|part| (part, data(part))).collect(),
+            has_more: false,
+            log_kept: true,
+            cancel_requested: false,
+            incomplete_reason: None,
+            error: None,
+            usage: None,
+            completed_at: None,
+        }
+    }
+
+    #[test]
+    fn whoever_comes_while_the_log_is_read_gets_it_from_its_beginning() {
+        let tailer = Tailer(Arc::default());
+        let id = ResponseId::new();
+        let (first, second) = (turn(id), turn(id));
+        tailer.follow(Arc::clone(&first));
+        let wanted = tailer.wanted();
+        let begun = LogSlice { state: ResponseStatus::InProgress, ..slice(id, 0..3) };
+        assert!(!tailer.pass_on(&wanted, vec![begun]));
+        assert_eq!(first.live.len(), 3);
+
+        let wanted = tailer.wanted();
+        assert_eq!(wanted[0].2, 3);
+        tailer.follow(Arc::clone(&second));
+        tailer.pass_on(&wanted, vec![slice(id, 3..5)]);
+        assert_eq!((first.live.len(), first.live.ended().is_some()), (5, true));
+        assert_eq!((second.live.len(), second.live.ended().is_some()), (0, false), "it is not at its end");
+
+        let wanted = tailer.wanted();
+        assert_eq!(wanted[0].2, 0);
+        tailer.pass_on(&wanted, vec![slice(id, 0..5)]);
+        assert_eq!((second.live.len(), second.live.ended().is_some()), (5, true));
+        assert_eq!(first.live.len(), 5, "nothing comes twice");
     }
 }

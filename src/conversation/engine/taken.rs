@@ -142,7 +142,7 @@ impl Engine {
             turn.why_cut_short().clone_into(reason);
         }
         turn.log.was_read(turn.live.len());
-        let (end, lost) = self.store_end(&turn, end, &[]).await;
+        let (end, lost) = self.store_end(&turn, end).await;
         if !lost {
             metrics::turn_ended(end.status.as_str(), "taken_over");
             self.wake_job(&turn).await;
@@ -164,13 +164,13 @@ impl Engine {
             }
             // It is gone, or its conversation is.
             Ok(None) => {
-                self.store_end(&turn, ended(ResponseStatus::Cancelled), &[]).await;
+                self.store_end(&turn, ended(ResponseStatus::Cancelled)).await;
                 Ok(())
             }
             Err(error) if error.status.is_server_error() => Err(error),
             // Nothing gets better by trying again.
             Err(error) => {
-                self.store_end(&turn, failed(error.code, &error.message), &[]).await;
+                self.store_end(&turn, failed(error.code, &error.message)).await;
                 self.wake_job(&turn).await;
                 Ok(())
             }

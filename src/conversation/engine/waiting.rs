@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::create::Start;
+use super::ends::Outcome;
 use super::paying::Paying;
-use super::run::Outcome;
 use super::taken::BATCH;
 use super::turn::{StopReason, Turn};
 use super::{Engine, away};

@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use uuid::Uuid;
 
 use super::*;
@@ -32,15 +31,15 @@ fn text(text: &str) -> Chunk {
 fn only_what_is_shown_is_seen() {
     let (live, id) = (Arc::new(Live::default()), Uuid::now_v7());
     let mut viewer = Viewer::new(Arc::clone(&live), assembler(id), Encoded::Sse, None);
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     live.keep([text("durable"), text("not yet")]);
     live.show(1);
     assert_eq!(viewer.poll(&mut out), Seen::More);
-    let seen = String::from_utf8(out.to_vec()).unwrap();
+    let seen = String::from_utf8(out.clone()).unwrap();
     assert!(seen.contains("durable") && !seen.contains("not yet"), "{seen}");
     live.end(end(), ended(id));
     assert!(matches!(viewer.poll(&mut out), Seen::End(_)));
-    assert!(String::from_utf8(out.to_vec()).unwrap().contains("not yet"));
+    assert!(String::from_utf8(out.clone()).unwrap().contains("not yet"));
 }
 
 #[test]
@@ -50,9 +49,9 @@ fn a_stream_cut_anywhere_resumes_without_gap_or_double() {
     live.end(end(), ended(id));
     let watch = |after| {
         let mut viewer = Viewer::new(Arc::clone(&live), assembler(id), Encoded::Json, after);
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         assert!(matches!(viewer.poll(&mut out), Seen::End(_)));
-        String::from_utf8(out.to_vec()).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+        String::from_utf8(out.clone()).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
     };
     let whole = watch(None);
     for cut in 0..whole.len() {
@@ -88,7 +87,7 @@ fn much_is_seen_piece_by_piece() {
     let mut pieces = Pieces::new(live);
     let (mut sizes, mut counts) = (Vec::new(), Vec::new());
     loop {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         let seen = viewer.poll(&mut out);
         sizes.push(out.len());
         if seen != Seen::More {
@@ -123,13 +122,13 @@ fn what_was_taken_back_is_shown_to_nobody_who_comes_later() {
     let (live, id) = (Arc::new(Live::default()), Uuid::now_v7());
     let mut early = Viewer::new(Arc::clone(&live), assembler(id), Encoded::Sse, None);
     live.keep_and_show(["good ", "bad"].map(text));
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     assert_eq!(early.poll(&mut out), Seen::More);
-    assert!(String::from_utf8(out.to_vec()).unwrap().contains("bad") && !live.is_retracted());
+    assert!(String::from_utf8(out.clone()).unwrap().contains("bad") && !live.is_retracted());
     live.keep_and_show([Chunk::Retract { keep: 5 }]);
     assert!(live.is_retracted());
     let mut late = Viewer::new(Arc::clone(&live), assembler(id), Encoded::Sse, None);
-    let (mut early_sees, mut late_sees) = (BytesMut::new(), BytesMut::new());
+    let (mut early_sees, mut late_sees) = (Vec::new(), Vec::new());
     early.poll(&mut early_sees);
     late.poll(&mut late_sees);
     let (early_sees, late_sees) =
@@ -147,11 +146,11 @@ async fn viewers_are_counted_and_woken() {
     assert_eq!(live.viewers(), 2);
     drop(other);
     assert_eq!(live.viewers(), 1);
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     viewer.poll(&mut out);
     let waiting = tokio::spawn(async move {
         viewer.changed().await;
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         viewer.poll(&mut out)
     });
     live.cut(Cut::Draining);

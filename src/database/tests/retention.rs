@@ -65,7 +65,7 @@ async fn old_turns_go_and_what_stands_on_their_items_stays_whole() {
     let next = turn(&client, Anchor::Response(old.response), "q2", "a2").await;
     let alone = begun(&client, 24 * 40).await;
     answer(&client, alone, "b1").await;
-    let month = Superfluous::BegunBefore(ago(24 * 30));
+    let month = Superfluous::BegunBefore { before: ago(24 * 30), except: &[] };
     assert_eq!(
         retention::delete_responses(&client, month, 1).await.expect("deleted"),
         1,
@@ -86,7 +86,8 @@ async fn a_conversation_outlives_its_turns_and_goes_after_them_once_deleted() {
     let session = test.session().await;
     let id = conversation(&client, &[]).await;
     turn(&client, Anchor::Conversation(id), "q", "a").await;
-    let all = Superfluous::BegunBefore(Timestamp::now() + SignedDuration::from_hours(1));
+    let all =
+        Superfluous::BegunBefore { before: Timestamp::now() + SignedDuration::from_hours(1), except: &[] };
     assert_eq!(retention::delete_responses(&client, all, 9).await.expect("deleted"), 1);
     trim_all(&mut client).await;
     assert_eq!(past(&client, Anchor::Conversation(id)).await, ["q", "a"]);

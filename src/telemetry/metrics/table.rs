@@ -93,6 +93,8 @@ metrics! {
         "Work given up, by what it was and why";
     DeadLettersOpen, "colloquy.dead_letters.open", Kind::Gauge, "{dead_letter}", ["subject"],
         "Dead letters that nobody has settled";
+    RotationsOpen, "colloquy.rotations.open", Kind::Gauge, "{rotation}", ["urgency"],
+        "Secrets that have to be replaced: those that will expire, those that have";
     DueRows, "colloquy.due.rows", Kind::Gauge, "{row}", ["subject"],
         "Rows due and unclaimed";
     DueOldestAge, "colloquy.due.oldest.age", Kind::Gauge, "s", ["subject"],

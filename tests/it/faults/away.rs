@@ -75,6 +75,8 @@ fn metered(builder: ServerBuilder, provider: &FakeProvider) -> ServerBuilder {
         ))
         .set("RATE_REQUESTS_PER_MINUTE", "1000000")
         .set("RATE_CONCURRENT_TURNS", "1000")
+        // Rows are counted in the database, however long this machine takes for an outage.
+        .set("USAGE_SPOOL_AFTER", "10m")
         .set("DB_CONNECT_TIMEOUT", "3s")
         .set("DB_STATEMENT_TIMEOUT", "5s")
         .set("DB_POOL_WAIT", "3s")

@@ -117,3 +117,41 @@ async fn while_the_switches_are_unknown_deliveries_are_accepted_and_wait() {
     eventually("the event", SOON, async || database.count(processed).await == 1).await;
     drop(app);
 }
+
+#[tokio::test]
+async fn retention_says_what_it_would_delete_by_source_and_owner_and_deletes_that() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let config = format!("{OTHERS}[retention.owners.\"ada\"]\nresponses_days = 7\nconversations_days = 7\n");
+    let app = FunctionApp::of(&database, &storage).config(&config).start_without(&["maintain"]).await;
+    let client = database.client().await;
+    // Ten days old: of ada, whose time is a week, and of bob, who has the 30 days of everybody.
+    for owner in ["ada", "bob"] {
+        let rows = format!(
+            "INSERT INTO threads (id, owner, head_position, head_tokens) VALUES (gen_random_uuid(), '{owner}', 0, 0);
+             INSERT INTO conversations (id, owner, thread_id, created_at, updated_at)
+             SELECT (left(uuid_floor(at)::text, 24) || right(md5(owner), 12))::uuid, owner, id, at, at
+             FROM threads, (SELECT now() - interval '10 days' AS at) past WHERE owner = '{owner}'"
+        );
+        client.batch_execute(&rows).await.expect("rows");
+    }
+    let dry = app.command(&["retention", "--dry-run", "--json"]).await;
+    let dry: serde_json::Value = serde_json::from_slice(&dry.stdout).expect("JSON");
+    assert_eq!(dry.as_array().expect("a list").len(), 1, "{dry}");
+    assert_eq!(
+        (&dry[0]["what"], &dry[0]["of"], &dry[0]["rows"]),
+        (&"conversations".into(), &"ada".into(), &1.into())
+    );
+    let there = "SELECT count(*) FROM conversations";
+    assert_eq!(database.count(there).await, 2, "nothing was changed");
+
+    let refused = app.command(&["retention"]).await;
+    assert!(!refused.status.success(), "nobody is there to agree");
+    let done = app.command(&["retention", "--yes", "--json", "--reason", "a test"]).await;
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let done: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    assert_eq!(done["left"], serde_json::json!([]));
+    assert_eq!(database.count("SELECT count(*) FROM conversations WHERE owner = 'bob'").await, 1);
+    assert_eq!(database.count(there).await, 1);
+    assert_eq!(database.count("SELECT count(*) FROM threads").await, 1);
+    assert_eq!(database.count("SELECT count(*) FROM api_audit WHERE action = 'retention.run'").await, 1);
+}

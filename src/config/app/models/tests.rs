@@ -140,7 +140,9 @@ fn keys_and_the_demo_are_the_servers_business() {
 
 #[test]
 fn the_file_compiled_in_has_a_model_that_needs_no_key() {
-    let app = AppConfig::parse(include_str!("../../../../colloquy.toml"), None, &["count-event"]).unwrap();
+    let app =
+        AppConfig::parse(include_str!("../../../../colloquy.toml"), None, &["count-event", "note-rotation"])
+            .unwrap();
     for alias in ["demo", "small"] {
         assert!(app.models.contains_key(alias), "{alias}");
     }

@@ -39,6 +39,11 @@ pub const SIGNALS: &[Signal] = &[
         .unit(Seconds).warn(120.0, 5, Chat).critical(900.0, 5, 1, Page),
     Signal::ours("dead-letters", (M::DeadLettersOpen, Handlers), Highest, QUEUES, "See *Dead letters*.")
         .warn(1.0, 15, Mail).critical(100.0, 15, 1, Chat),
+    Signal::ours("secrets-near-expiry", (M::RotationsOpen, Handlers), Highest, QUEUES, "See *Secrets that expire*.")
+        .only(&[("urgency", "near")]).warn(1.0, 60, Mail),
+    Signal::ours("secrets-expired", (M::RotationsOpen, Handlers), Highest, QUEUES,
+        "A secret has expired and its rotation is not over: see *Secrets that expire*.")
+        .only(&[("urgency", "expired")]).critical(1.0, 15, 1, Chat),
     Signal::ours("dead-letters-made", (M::DeadLetters, Handlers), Total, QUEUES, "Work given up."),
     Signal::ours("invocations-cut", (M::Invocations, Handlers), Total, QUEUES,
         "Functions are cut at their deadline or panic: see `handler.overran`, `handler.panicked`.")

@@ -1,0 +1,81 @@
+import OpenAI from "openai";
+import { createContext, useContext } from "react";
+import { watched } from "./watched";
+
+/** Where the API is. Built for another host than the server's own, its address is given to the build. */
+export const SERVER: string = import.meta.env["VITE_COLLOQUY_SERVER"] ?? window.location.origin;
+
+const KEY = "colloquy.key";
+
+/** Keys live in session storage alone: they are gone with the tab. */
+export const storedKey = {
+  read: (): string | null => sessionStorage.getItem(KEY),
+  write: (key: string): void => sessionStorage.setItem(KEY, key),
+  forget: (): void => sessionStorage.clear(),
+};
+
+/** The official SDK, and our routes beside its own through the same client. */
+export class Api {
+  readonly sdk: OpenAI;
+
+  constructor(key: string, server: string = SERVER) {
+    this.sdk = new OpenAI({
+      apiKey: key,
+      baseURL: `${server}/v1`,
+      // The key is the person's own, typed in by them; there is no server of ours that could keep it instead.
+      dangerouslyAllowBrowser: true,
+      maxRetries: 1,
+      fetch: watched(),
+    });
+  }
+
+  /** `path` below /v1. */
+  get<T>(path: string, query: object = {}, signal?: AbortSignal): Promise<T> {
+    return this.sdk.get<T>(path, { query: given(query), ...(signal && { signal }) });
+  }
+
+  post<T>(path: string, body: object = {}): Promise<T> {
+    return this.sdk.post<T>(path, { body });
+  }
+
+  delete<T>(path: string): Promise<T> {
+    return this.sdk.delete<T>(path, {});
+  }
+
+  /** `path` below /admin; needs the scope `operator`. */
+  admin = {
+    get: <T>(path: string, query: object = {}, signal?: AbortSignal) =>
+      this.get<T>(this.#admin(path), query, signal),
+    post: <T>(path: string, body: object = {}) => this.post<T>(this.#admin(path), body),
+    put: <T>(path: string, body: object) => this.sdk.put<T>(this.#admin(path), { body }),
+    delete: <T>(path: string, body: object = {}) => this.sdk.delete<T>(this.#admin(path), { body }),
+  };
+
+  #admin(path: string): string {
+    return new URL(`/admin${path}`, this.sdk.baseURL).href;
+  }
+}
+
+/** Without what was left empty, which the server would take for a value. */
+function given(query: object): object {
+  return Object.fromEntries(Object.entries(query).filter(([, value]) => value !== undefined && value !== ""));
+}
+
+export interface Signed {
+  api: Api;
+  /** Whether the key has the scope `operator`. */
+  operator: boolean;
+  signOut: () => void;
+}
+
+export const SignedIn = createContext<Signed | null>(null);
+
+export function useSigned(): Signed {
+  const signed = useContext(SignedIn);
+  if (!signed) throw new Error("used outside of SignedIn");
+  return signed;
+}
+
+export function useApi(): Api {
+  return useSigned().api;
+}

@@ -1,0 +1,172 @@
+import { type Token, type Tokens, lexer } from "marked";
+import { Fragment, type ReactNode, memo, useMemo, useState } from "react";
+
+/**
+ * Markdown as elements. No HTML of the text is ever taken over: a tag in it is shown as text, so nothing a model says
+ * can become part of the page. Blocks that did not change are not drawn again while an answer grows.
+ */
+export const Markdown = memo(function Markdown({ text }: { text: string }) {
+  const tokens = useMemo(() => lexer(text), [text]);
+  return (
+    <div className="markdown">
+      {tokens.map((token, at) => (
+        // Blocks only ever grow at the end, so their place is their name.
+        <Block key={at} token={token} />
+      ))}
+    </div>
+  );
+});
+
+const Block = memo(
+  function Block({ token }: { token: Token }) {
+    return block(token);
+  },
+  (was, is) => was.token.raw === is.token.raw && was.token.type === is.token.type,
+);
+
+function blocks(tokens: Token[] | undefined): ReactNode {
+  return tokens?.map((token, at) => <Fragment key={at}>{block(token)}</Fragment>);
+}
+
+function block(token: Token): ReactNode {
+  switch (token.type) {
+    case "heading": {
+      const { depth, tokens } = token as Tokens.Heading;
+      // Below the page's own headings, so that the outline stays one.
+      const Heading = `h${Math.min(6, depth + 2)}` as "h3";
+      return <Heading>{inlines(tokens)}</Heading>;
+    }
+    case "paragraph":
+      return <p>{inlines((token as Tokens.Paragraph).tokens)}</p>;
+    case "code": {
+      const { text, lang } = token as Tokens.Code;
+      return <Code text={text} language={lang} />;
+    }
+    case "blockquote":
+      return <blockquote>{blocks((token as Tokens.Blockquote).tokens)}</blockquote>;
+    case "list": {
+      const { ordered, start, items } = token as Tokens.List;
+      const entries = items.map((item, at) => (
+        <li key={at}>
+          {item.task && <input type="checkbox" checked={item.checked ?? false} readOnly aria-label="done" />}
+          {blocks(item.tokens)}
+        </li>
+      ));
+      return ordered ? <ol start={start === "" ? 1 : start}>{entries}</ol> : <ul>{entries}</ul>;
+    }
+    case "table":
+      return <Table table={token as Tokens.Table} />;
+    case "hr":
+      return <hr />;
+    case "space":
+    case "def":
+      return null;
+    case "text": {
+      const { tokens, text } = token as Tokens.Text;
+      return tokens ? inlines(tokens) : text;
+    }
+    case "html":
+      return <p>{token.raw}</p>;
+    default:
+      return token.raw;
+  }
+}
+
+function Table({ table }: { table: Tokens.Table }) {
+  return (
+    <div className="scroll" role="region" aria-label="Table" tabIndex={0}>
+      <table>
+        <thead>
+          <tr>
+            {table.header.map((cell, at) => (
+              <th key={at}>{inlines(cell.tokens)}</th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {table.rows.map((row, at) => (
+            <tr key={at}>
+              {row.map((cell, at) => (
+                <td key={at}>{inlines(cell.tokens)}</td>
+              ))}
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+function inlines(tokens: Token[] | undefined): ReactNode {
+  return tokens?.map((token, at) => <Fragment key={at}>{inline(token)}</Fragment>);
+}
+
+function inline(token: Token): ReactNode {
+  switch (token.type) {
+    case "strong":
+      return <strong>{inlines((token as Tokens.Strong).tokens)}</strong>;
+    case "em":
+      return <em>{inlines((token as Tokens.Em).tokens)}</em>;
+    case "del":
+      return <del>{inlines((token as Tokens.Del).tokens)}</del>;
+    case "codespan":
+      return <code>{(token as Tokens.Codespan).text}</code>;
+    case "br":
+      return <br />;
+    case "link": {
+      const { href, tokens } = token as Tokens.Link;
+      return safe(href) ? (
+        <a href={href} target="_blank" rel="noopener noreferrer nofollow">
+          {inlines(tokens)}
+        </a>
+      ) : (
+        inlines(tokens)
+      );
+    }
+    case "image": {
+      // Never fetched: an address in an answer would tell a third party who reads it.
+      const { href, text } = token as Tokens.Image;
+      return safe(href) ? (
+        <a href={href} target="_blank" rel="noopener noreferrer nofollow">
+          {text || href}
+        </a>
+      ) : (
+        text
+      );
+    }
+    case "text":
+    case "escape": {
+      const { tokens, text } = token as Tokens.Text;
+      return tokens ? inlines(tokens) : text;
+    }
+    default:
+      return token.raw;
+  }
+}
+
+/** Whether a link may be followed: the web and mail, nothing that runs. */
+export function safe(href: string): boolean {
+  return /^(https?:|mailto:)/i.test(href);
+}
+
+export function Code({ text, language }: { text: string; language?: string | undefined }) {
+  const [copied, setCopied] = useState(false);
+  const copy = async () => {
+    await navigator.clipboard.writeText(text);
+    setCopied(true);
+    setTimeout(() => setCopied(false), 2000);
+  };
+  return (
+    <figure className="code">
+      <figcaption>
+        <span>{language || "text"}</span>
+        <button type="button" className="quiet" onClick={() => void copy()}>
+          {copied ? "Copied" : "Copy"}
+        </button>
+      </figcaption>
+      <pre tabIndex={0}>
+        <code>{text}</code>
+      </pre>
+    </figure>
+  );
+}

@@ -1,0 +1,39 @@
+const RELATIVE = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
+const UNITS: readonly [Intl.RelativeTimeFormatUnit, number][] = [
+  ["day", 86_400],
+  ["hour", 3_600],
+  ["minute", 60],
+  ["second", 1],
+];
+
+/** `from` as seen at `now`, such as "3 min. ago". */
+export function ago(from: string, now: number = Date.now()): string {
+  const seconds = (Date.parse(from) - now) / 1000;
+  const [unit, size] = UNITS.find(([, size]) => Math.abs(seconds) >= size) ?? ["second", 1];
+  return RELATIVE.format(Math.round(seconds / size), unit);
+}
+
+export function exact(time: string): string {
+  return new Date(time).toISOString().replace("T", " ").replace("Z", " UTC");
+}
+
+const NUMBER = new Intl.NumberFormat();
+export function count(value: number): string {
+  return NUMBER.format(value);
+}
+
+/** Micro-units of the deployment's one currency, which has no name here. */
+export function money(micros: number): string {
+  const units = micros / 1_000_000;
+  const digits = units !== 0 && Math.abs(units) < 1 ? 6 : 2;
+  return units.toLocaleString(undefined, { minimumFractionDigits: 2, maximumFractionDigits: digits });
+}
+
+/** JSON with line breaks; anything else as it is. */
+export function pretty(text: string): string {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}
