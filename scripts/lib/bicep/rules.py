@@ -326,6 +326,10 @@ class Rules:
                     self.find("settings", made, f"{name} is a secret: it comes from the vault")
                 if reference and not re.fullmatch(r"@Microsoft\.KeyVault\(SecretUri=https://[^/]+/secrets/[a-z0-9-]+/\)", str(value)):
                     self.find("settings", made, f"{name}: a reference is `@Microsoft.KeyVault(SecretUri=…/secrets/{{app}}-{{component}}-{{purpose}}/)`, with its slash")
+                if reference and (source := re.fullmatch(r"WEBHOOK_SECRET_([A-Z0-9_]+?)(__[A-Z0-9_]+)?", name)):
+                    meant = source[1].lower().replace("_", "-") + "-webhook"
+                    if f"-{meant}" not in str(value):
+                        self.find("settings", made, f"{name}: its secret is called {{app}}-{meant}, by which its rotation is followed")
             functions = str(made.body.get("kind", "")).startswith("functionapp")
             for name in self.settings.structure() if functions else []:
                 if name not in settings:

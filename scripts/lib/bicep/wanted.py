@@ -30,7 +30,7 @@ DIAGNOSED = {
     "Microsoft.Storage/storageAccounts/queueServices", "Microsoft.DBforPostgreSQL/flexibleServers", "Microsoft.Cache/redisEnterprise",
     "Microsoft.Cache/redisEnterprise/databases", "Microsoft.CognitiveServices/accounts", "Microsoft.Web/sites", "Microsoft.Web/sites/slots",
     "Microsoft.Cdn/profiles", "Microsoft.Network/virtualNetworks", "Microsoft.Network/networkSecurityGroups", "Microsoft.Network/bastionHosts",
-    "Microsoft.OperationalInsights/workspaces",
+    "Microsoft.OperationalInsights/workspaces", "Microsoft.EventGrid/systemTopics",
 }  # fmt: skip
 # Types that hold data: closed to the internet, and which part of each an endpoint leads to.
 CLOSED = {
