@@ -6,6 +6,7 @@ param project = 'colloquy'
 param location = readEnvironmentVariable('AZURE_LOCATION', 'westeurope')
 param owner = readEnvironmentVariable('COLLOQUY_OWNER')
 param pipelinePrincipalId = readEnvironmentVariable('COLLOQUY_PIPELINE_PRINCIPAL_ID', '')
+param eventGridSecret = readEnvironmentVariable('COLLOQUY_EVENT_GRID_SECRET', '')
 param breakGlassGroupId = readEnvironmentVariable('COLLOQUY_BREAK_GLASS_GROUP_ID', '')
 param databaseAdministratorId = readEnvironmentVariable('COLLOQUY_DATABASE_ADMINISTRATOR_ID')
 param databaseAdministratorName = readEnvironmentVariable('COLLOQUY_DATABASE_ADMINISTRATOR_NAME')
@@ -36,19 +37,19 @@ param corsOrigins = [
 param handlersSecrets = {
   AUTH_API_KEYS: 'auth-api-keys'
   ENCRYPTION_KEY: 'encryption-key'
-  CALLBACK_SECRET_CONSUMER: 'callback-consumer'
-  WEBHOOK_SECRET_STRIPE: 'webhook-stripe'
-  WEBHOOK_SECRET_CLERK: 'webhook-clerk'
-  WEBHOOK_SECRET_GITHUB: 'webhook-github'
-  WEBHOOK_SECRET_CRM: 'webhook-crm'
-  WEBHOOK_SECRET_EVENT_GRID: 'webhook-event-grid'
-  WEBHOOK_SECRET_AZURE_MONITOR: 'webhook-azure-monitor'
-  WEBHOOK_SECRET_AZURE_DEVOPS: 'webhook-azure-devops'
-  WEBHOOK_SECRET_SAILPOINT: 'webhook-sailpoint'
-  WEBHOOK_SECRET_RUNPOD: 'webhook-runpod'
-  WEBHOOK_SECRET_INTERNAL: 'webhook-internal'
-  WEBHOOK_SECRET_PIPELINE: 'webhook-pipeline'
-  WEBHOOK_SECRET_LEGACY: 'webhook-legacy'
+  CALLBACK_SECRET_CONSUMER: 'consumer-callback'
+  WEBHOOK_SECRET_STRIPE: 'stripe-webhook'
+  WEBHOOK_SECRET_CLERK: 'clerk-webhook'
+  WEBHOOK_SECRET_GITHUB: 'github-webhook'
+  WEBHOOK_SECRET_CRM: 'crm-webhook'
+  WEBHOOK_SECRET_EVENT_GRID: 'event-grid-webhook'
+  WEBHOOK_SECRET_AZURE_MONITOR: 'azure-monitor-webhook'
+  WEBHOOK_SECRET_AZURE_DEVOPS: 'azure-devops-webhook'
+  WEBHOOK_SECRET_SAILPOINT: 'sailpoint-webhook'
+  WEBHOOK_SECRET_RUNPOD: 'runpod-webhook'
+  WEBHOOK_SECRET_INTERNAL: 'internal-webhook'
+  WEBHOOK_SECRET_PIPELINE: 'pipeline-webhook'
+  WEBHOOK_SECRET_LEGACY: 'legacy-webhook'
 }
 param serverSecrets = {
   AUTH_API_KEYS: 'auth-api-keys'

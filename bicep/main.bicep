@@ -46,6 +46,9 @@ param purgeProtection bool
 param pipelinePrincipalId string = ''
 @description('Object id of the group that administers the vault in an emergency; empty for none.')
 param breakGlassGroupId string = ''
+@description('What proves deliveries of Event Grid, to have the vault\'s events sent to the function app, once that runs; empty for none.')
+@secure()
+param eventGridSecret string = ''
 @description('Object id of the developers\' group, which reads secrets; empty for none.')
 param developersGroupId string = ''
 
@@ -518,6 +521,19 @@ module server 'modules/server.bicep' = {
     customDomain: frontDoor ? '' : serverDomain
     certificateVaultId: serverCertificateFromVault ? vault.outputs.id : ''
     certificateSecretName: '${project}-server-certificate'
+  }
+}
+
+module vaultEvents 'modules/vault-events.bicep' = if (!empty(eventGridSecret)) {
+  scope: group
+  params: {
+    prefix: prefix
+    location: location
+    tags: tags
+    workspaceId: telemetry.outputs.workspaceId
+    vaultId: vault.outputs.id
+    endpointUrl: '${frontDoor ? 'https://${edge!.outputs.host}' : 'https://${handlers.outputs.host}'}/api/webhooks/event-grid'
+    webhookSecret: eventGridSecret
   }
 }
 

@@ -5,10 +5,12 @@ nothing about what only Azure knows.
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 
 from . import declared, evaluate, names, rules, schema, signals, syntax
+from .settings import Settings
 from .syntax import Finding
 
 # Exit codes.
@@ -48,7 +50,7 @@ def check(folder: Path, root: Path, known: schema.Types | None, only: set[str] |
         if path.suffix == ".bicepparam":
             found += names.parameter_file(file, files.get((path.parent / file.using).resolve()))
             continue
-        found += rules.secrets_in_outputs(file)
+        found += rules.secrets_in_outputs(file) + rules.roles_of_groups(file)
         if known is not None:
             walk = schema.Check(known, file)
             for resource in file.of("resource"):
@@ -57,7 +59,8 @@ def check(folder: Path, root: Path, known: schema.Types | None, only: set[str] |
             found += walk.findings
     if any(finding.rule in ("names", "modules") for finding in found):
         return unique(found)
-    settings = rules.Settings(folder, root)
+    found += variables(files, root)
+    settings = Settings(folder, root)
     found += settings.findings() + table(folder, root)
     for path, file in files.items():
         if path.suffix != ".bicepparam" or (only is not None and path.stem not in only):
@@ -74,6 +77,19 @@ def check(folder: Path, root: Path, known: schema.Types | None, only: set[str] |
         except (KeyError, TypeError) as error:
             found.append(Finding("bicep/modules/alerts.bicep", 1, "alerts", f"a rule lacks what it needs: {error}"))
     return unique(found)
+
+
+def variables(files: dict, root: Path) -> list[Finding]:
+    """What parameter files read of the environment stands in docs/deploy.md: a misspelt optional one is never missed."""
+    told = (root / "docs" / "deploy.md").read_text()
+    found = []
+    for path, file in files.items():
+        if path.suffix == ".bicepparam":
+            for number, text in enumerate(path.read_text().splitlines(), 1):
+                for name in re.findall(r"readEnvironmentVariable\('(\w+)'", text):
+                    if not re.search(rf"\b{name}\b", told):
+                        found.append(Finding(file.name, number, "environment", f"{name} is not in docs/deploy.md"))
+    return found
 
 
 def held(world: evaluate.World, parameters: syntax.File, files: dict) -> list[Finding]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .evaluate import Runtime
+from .functions import Runtime
 from .syntax import File, Node
 
 BASICS = ("string", "int", "bool", "object", "array", "any")

@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .declared import kind_of, unknown
-from .evaluate import FUNCTIONS, FURTHER
+from .functions import FUNCTIONS, FURTHER
 from .schema import basic, declared, near
 from .syntax import Declaration, File, Finding, Node
 
 FUNCTION_NAMES = set(FUNCTIONS) | FURTHER
+DECORATORS = {"allowed", "batchSize", "description", "discriminator", "export", "maxLength", "maxValue", "metadata", "minLength", "minValue", "sealed", "secure"}
 KEPT = {"parent", "scope", "dependsOn", "name", "params", "identity"}
 
 
@@ -48,6 +49,9 @@ class Names:
                 self.find("unused", declaration.line, f"nothing uses the {declaration.kind} {declaration.name}")
 
     def described(self, declaration: Declaration) -> None:
+        for name, call in declaration.decorators.items():
+            if name not in DECORATORS:
+                self.find("names", call.line, f"there is no decorator @{name}{near(name, DECORATORS)}")
         if declaration.kind in ("param", "output", "type") and not self.file.using:
             call = declaration.decorators.get("description")
             text = call.parts[1].value if call is not None and len(call.parts) > 1 else ""

@@ -1,95 +1,44 @@
 """Our own rules, about what each parameter file makes of the templates (ARCHITECTURE.md, requirements K1 to K9)."""
 
-import json
 import re
-from pathlib import Path
 
 from .evaluate import Deployed, World
+from .settings import Settings
 from .syntax import File, Finding, Node
-
-# Built-in roles that may be given, by what Azure calls them. Whatever else stands in a role assignment is a mistake, or
-# is to be thought about and added here.
-ROLES = {
-    "b7e6dc6d-f1e8-4753-8033-0f276bb0955b": "Storage Blob Data Owner",
-    "ba92f5b4-2d11-453d-a403-e96b0029c9fe": "Storage Blob Data Contributor",
-    "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1": "Storage Blob Data Reader",
-    "974c5e8b-45b9-4653-ba55-5f855dd0fb88": "Storage Queue Data Contributor",
-    "8a0f0c08-91a1-4084-bc3d-661d67233fed": "Storage Queue Data Message Processor",
-    "c6a89b2d-59bc-44d0-9896-0f6e12d7b80a": "Storage Queue Data Message Sender",
-    "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3": "Storage Table Data Contributor",
-    "4633458b-17de-408a-b874-0445c86b69e6": "Key Vault Secrets User",
-    "00482a5a-887f-4fb3-b363-3b7fe8e74483": "Key Vault Administrator",
-    "5e0bd9bd-7b93-4f28-af87-19fc36ad61bd": "Cognitive Services OpenAI User",
-    "3913510d-42f4-4e42-8a64-420c390055eb": "Monitoring Metrics Publisher",
-}
-OFFICER = "b86a8fe4-44ce-4948-aee5-eccb2c155cd7"
-ADMINISTRATOR = "00482a5a-887f-4fb3-b363-3b7fe8e74483"
-
-# Types without tags of their own: parts of something that has them, or nothing that costs.
-UNTAGGED = {"Microsoft.Authorization/roleAssignments", "Microsoft.Insights/diagnosticSettings", "Microsoft.Consumption/budgets"}
-TAGS = ("owner", "environment", "project")
-TAGGED_CHILDREN = {"Microsoft.Web/sites/slots", "Microsoft.Cdn/profiles/afdEndpoints"}
-# Types that Azure takes diagnostics of, and that must send them.
-DIAGNOSED = {
-    "Microsoft.KeyVault/vaults", "Microsoft.Storage/storageAccounts", "Microsoft.Storage/storageAccounts/blobServices",
-    "Microsoft.Storage/storageAccounts/queueServices", "Microsoft.DBforPostgreSQL/flexibleServers", "Microsoft.Cache/redisEnterprise",
-    "Microsoft.Cache/redisEnterprise/databases", "Microsoft.CognitiveServices/accounts", "Microsoft.Web/sites", "Microsoft.Web/sites/slots",
-    "Microsoft.Cdn/profiles", "Microsoft.Network/virtualNetworks", "Microsoft.Network/networkSecurityGroups", "Microsoft.Network/bastionHosts",
-    "Microsoft.OperationalInsights/workspaces",
-}  # fmt: skip
-# Types that hold data: closed to the internet, and which part of each an endpoint leads to.
-CLOSED = {
-    "Microsoft.KeyVault/vaults": ["vault"],
-    "Microsoft.Storage/storageAccounts": ["blob"],
-    "Microsoft.Cache/redisEnterprise": ["redisEnterprise"],
-    "Microsoft.CognitiveServices/accounts": ["account"],
-}
-# What App Service and Functions themselves read.
-PLATFORM_SETTINGS = {
-    "AzureWebJobsStorage__tableServiceUri", "SCM_DO_BUILD_DURING_DEPLOYMENT", "WEBSITES_CONTAINER_START_TIME_LIMIT",
-    "WEBSITES_CONTAINER_STOP_TIME_LIMIT", "WEBSITE_HEALTHCHECK_MAXPINGFAILURES", "WEBSITE_PROACTIVE_AUTOHEAL_ENABLED",
-    "WEBSITE_RUN_FROM_PACKAGE", "WEBSITE_SWAP_WARMUP_PING_PATH", "WEBSITE_SWAP_WARMUP_PING_STATUSES", "WEBSITE_WARMUP_PATH",
-    "WEBSITE_WARMUP_STATUSES",
-}  # fmt: skip
-CLIENTS_OF_THE_POOLER = 5000
-# Names that Azure's schemas leave open and Azure itself does not.
-LOG_GROUPS = {"allLogs", "audit"}
-LOG_CATEGORIES = {"FunctionAppLogs", "AppServiceConsoleLogs", "AppServicePlatformLogs", "AppServiceIPSecAuditLogs", "AppServiceAuditLogs"}
-METRIC_CATEGORIES = {"AllMetrics", "Transaction"}
-SERVICE_TAGS = {"*", "Internet", "Storage", "AzureActiveDirectory", "VirtualNetwork"}
-ZONES = re.compile(
-    r"privatelink\.(blob|queue|table)\.core\.windows\.net|privatelink\.vaultcore\.azure\.net|privatelink\.redis\.azure\.net|"
-    r"privatelink\.(cognitiveservices|openai)\.azure\.com|privatelink\.services\.ai\.azure\.com|[\w.-]+\.postgres\.database\.azure\.com"
+from .wanted import (
+    ADMINISTRATOR,
+    CLIENTS_OF_THE_POOLER,
+    CLOSED,
+    DATABASE,
+    DATABASE_IN_PROD,
+    DATABASE_PARAMETERS,
+    DELEGATED,
+    DIAGNOSED,
+    HANDLERS,
+    LISTS,
+    LOG_CATEGORIES,
+    LOG_GROUPS,
+    METRIC_CATEGORIES,
+    MODELS,
+    OFFICER,
+    PLATFORM_SETTINGS,
+    REDIS,
+    ROLES,
+    SECRET_WORDS,
+    SERVER,
+    SERVER_SETTINGS,
+    SERVICE_TAGS,
+    SITE,
+    STICKY,
+    STORAGE,
+    TAGGED_CHILDREN,
+    TAGS,
+    TELEMETRY,
+    UNTAGGED,
+    VAULT,
+    VAULT_IN_PROD,
+    ZONES,
 )
-DATABASE_PARAMETERS = {
-    "client_connection_check_interval": "5000", "require_secure_transport": "ON", "azure.extensions": None, "pgbouncer.enabled": "true",
-    "pgbouncer.pool_mode": "transaction", "pgbouncer.default_pool_size": None, "pgbouncer.min_pool_size": "10", "pgbouncer.server_idle_timeout": "600",
-}  # fmt: skip
-DELEGATED = {"Microsoft.Web/serverFarms", "Microsoft.App/environments", "Microsoft.DBforPostgreSQL/flexibleServers"}
-SECRET_WORDS = re.compile(r"password|secret|accesskey|primarykey|secondarykey|connectionstring|token|sas$", re.I)
-LISTS = re.compile(r"^list[A-Z]|^getSecret$")
-
-# By the path below `properties` and the value that it must have (K2, K4).
-SITE = {"httpsOnly": True, "siteConfig.minTlsVersion": ("1.2", "1.3"), "siteConfig.ftpsState": "Disabled", "siteConfig.remoteDebuggingEnabled": False}
-SERVER = SITE | {
-    "clientAffinityEnabled": False, "siteConfig.alwaysOn": True, "siteConfig.webSocketsEnabled": True, "siteConfig.use32BitWorkerProcess": False,
-    "siteConfig.healthCheckPath": "/health/ready",
-}  # fmt: skip
-SERVER_SETTINGS = {"WEBSITES_CONTAINER_STOP_TIME_LIMIT": "120", "WEBSITE_PROACTIVE_AUTOHEAL_ENABLED": "false"}
-STICKY = {"APP_ENV", "DATABASE_URL", "APPLICATIONINSIGHTS_CONNECTION_STRING", "QUEUE_EVENTS", "QUEUE_JOBS", "QUEUE_CALLBACKS", "QUEUE_USAGE"}
-VAULT = {"enableRbacAuthorization": True, "enableSoftDelete": True, "softDeleteRetentionInDays": 90}
-VAULT_IN_PROD = {"enablePurgeProtection": True}
-STORAGE = {"allowSharedKeyAccess": False, "allowBlobPublicAccess": False, "supportsHttpsTrafficOnly": True, "minimumTlsVersion": "TLS1_2"}
-DATABASE = {"authConfig.activeDirectoryAuth": "Enabled", "authConfig.passwordAuth": "Disabled", "storage.autoGrow": "Enabled"}
-DATABASE_IN_PROD = {
-    "version": "17", "storage.storageSizeGB": 128, "backup.backupRetentionDays": 35, "backup.geoRedundantBackup": "Enabled",
-    "highAvailability.mode": "ZoneRedundant",
-}  # fmt: skip
-REDIS = {"port": 10000, "clientProtocol": "Encrypted", "accessKeysAuthentication": "Disabled"}
-MODELS = {"disableLocalAuth": True}
-TELEMETRY = {"DisableLocalAuth": True, "RetentionInDays": 90}
-HANDLERS = {"functionAppConfig.runtime.name": "custom", "functionAppConfig.deployment.storage.authentication.type": "UserAssignedIdentity"}
-
 
 def at(body: dict, path: str):
     for step in path.split("."):
@@ -100,7 +49,7 @@ def at(body: dict, path: str):
 class Rules:
     """One environment's resources against the rules."""
 
-    def __init__(self, world: World, parameters: File, settings: "Settings"):
+    def __init__(self, world: World, parameters: File, settings: Settings):
         self.world, self.parameters, self.settings = world, parameters, settings
         self.name = world.parameters.get("environmentName", parameters.path.stem)
         self.prod = self.name == "prod"
@@ -157,7 +106,9 @@ class Rules:
             if role == OFFICER:
                 self.find("roles", made, "nobody is given Key Vault Secrets Officer: it deletes and purges", "properties.roleDefinitionId")
             elif role not in ROLES:
-                self.find("roles", made, f"{role} is no role that scripts/lib/bicep/rules.py knows", "properties.roleDefinitionId")
+                self.find("roles", made, f"{role} is no role that scripts/lib/bicep/wanted.py knows", "properties.roleDefinitionId")
+            if "/providers/Microsoft.Authorization/roleDefinitions/" not in str(at(made.body, "properties.roleDefinitionId")):
+                self.find("roles", made, "roleDefinitionId is the id of a role definition", "properties.roleDefinitionId")
             if role == ADMINISTRATOR and at(made.body, "properties.principalType") != "Group":
                 self.find("roles", made, "only the break-glass group administers the vault", "properties.principalType")
             if not at(made.body, "properties.principalType"):
@@ -176,7 +127,7 @@ class Rules:
         for made in self.of("Microsoft.DBforPostgreSQL/flexibleServers/configurations"):
             name, value = made.body.get("name"), at(made.body, "properties.value")
             if name not in DATABASE_PARAMETERS:
-                self.find("database", made, f"{name} is no server parameter that scripts/lib/bicep/rules.py knows")
+                self.find("database", made, f"{name} is no server parameter that scripts/lib/bicep/wanted.py knows")
             elif DATABASE_PARAMETERS[name] not in (None, value):
                 self.find("database", made, f"{name} is {value}, and must be {DATABASE_PARAMETERS[name]}")
         for made in self.world.resources:
@@ -209,14 +160,17 @@ class Rules:
             names = set(at(sticky[0].body, "properties.appSettingNames") or []) if sticky else set()
             for missing in sorted(STICKY - names):
                 self.find("server", sticky[0] if sticky else slots[0], f"{missing} must stay where it is in a swap")
+            app = next(made for made in self.of("Microsoft.Web/sites") if not str(made.body.get("kind")).startswith("functionapp"))
+            own, theirs = app_settings(app), app_settings(slots[0])
             for name in sorted(names):
                 if not self.settings.knows(name):
                     self.find("server", sticky[0], f"{name} is to stay in a swap, and is no setting")
-            for name in app_settings(slots[0]):
+            for name in sorted(set(own) | set(theirs)):
+                if own.get(name) != theirs.get(name) and name not in names:
+                    self.find("server", slots[0], f"{name} differs in the slot, and would go over in a swap: make it sticky")
+            for name in theirs:
                 if name.startswith("REDIS_"):
                     self.find("server", slots[0], f"{name}: the slot is one instance, and shares with nobody")
-            app = next(made for made in self.of("Microsoft.Web/sites") if not str(made.body.get("kind")).startswith("functionapp"))
-            own, theirs = app_settings(app), app_settings(slots[0])
             for name in sorted(STICKY - {"APPLICATIONINSIGHTS_CONNECTION_STRING"}):
                 if own.get(name) == theirs.get(name):
                     self.find("server", slots[0], f"{name} is the same in the slot: it would take work of production")
@@ -278,6 +232,8 @@ class Rules:
         for made in self.of("Microsoft.Network/virtualNetworks"):
             delegated = set()
             for subnet in at(made.body, "properties.subnets") or []:
+                if not at(subnet, "properties.addressPrefix"):
+                    self.find("network", made, f"the subnet {subnet['name']} has no addresses", "properties.subnets")
                 if subnet["name"] != "AzureBastionSubnet" and not at(subnet, "properties.networkSecurityGroup.id"):
                     self.find("network", made, f"the subnet {subnet['name']} has no network security group", "properties.subnets")
                 delegated |= {at(one, "properties.serviceName") for one in at(subnet, "properties.delegations") or []}
@@ -291,12 +247,15 @@ class Rules:
             orders = [(rule["direction"], rule["priority"]) for rule in rules]
             if len(set(orders)) != len(orders):
                 self.find("network", made, "two rules of one direction have one priority", "properties.securityRules")
-            if not any(rule["access"] == "Deny" and rule["destinationPortRange"] == "*" for rule in rules):
+            if not any(rule["access"] == "Deny" and rule.get("destinationPortRange") == "*" for rule in rules):
                 self.find("network", made, "what no rule allows must be denied by the last", "properties.securityRules")
             open_to_all = [rule for rule in rules if rule["access"] == "Allow" and rule["direction"] == "Inbound" and rule.get("sourceAddressPrefix") in ("*", "Internet")]
             if open_to_all:
                 self.find("network", made, "nothing comes in from everywhere", "properties.securityRules")
             for rule in rules:
+                for part in ("sourceAddressPrefix", "destinationAddressPrefix", "sourcePortRange", "destinationPortRange"):
+                    if not (rule.get(part) or rule.get(part + ("s" if part.endswith("Range") else "es"))):
+                        self.find("network", made, f"a rule needs {part}", "properties.securityRules")
                 for side in ("sourceAddressPrefix", "destinationAddressPrefix"):
                     if side in rule and rule[side] not in SERVICE_TAGS and not re.fullmatch(r"[\d.]+/\d+", str(rule[side])):
                         self.find("network", made, f"{rule[side]} is no address and none of {', '.join(sorted(SERVICE_TAGS))}", "properties.securityRules")
@@ -367,6 +326,10 @@ class Rules:
                     self.find("settings", made, f"{name} is a secret: it comes from the vault")
                 if reference and not re.fullmatch(r"@Microsoft\.KeyVault\(SecretUri=https://[^/]+/secrets/[a-z0-9-]+/\)", str(value)):
                     self.find("settings", made, f"{name}: a reference is `@Microsoft.KeyVault(SecretUri=…/secrets/{{app}}-{{component}}-{{purpose}}/)`, with its slash")
+                if reference and (source := re.fullmatch(r"WEBHOOK_SECRET_([A-Z0-9_]+?)(__[A-Z0-9_]+)?", name)):
+                    meant = source[1].lower().replace("_", "-") + "-webhook"
+                    if f"-{meant}" not in str(value):
+                        self.find("settings", made, f"{name}: its secret is called {{app}}-{meant}, by which its rotation is followed")
             functions = str(made.body.get("kind", "")).startswith("functionapp")
             for name in self.settings.structure() if functions else []:
                 if name not in settings:
@@ -374,50 +337,6 @@ class Rules:
         for name in self.settings.decided():
             if name not in set_by_us and name not in self.settings.left:
                 self.wrong("settings", f"{name} of docs/settings.md is neither set nor left to its default in bicep/settings.json")
-
-
-class Settings:
-    """What the binaries read: the generated table docs/settings.md, beside bicep/settings.json, which names those that no
-    template sets."""
-
-    ROW = re.compile(r"^\| `([^`]+)` \|(.*)\|$")
-
-    def __init__(self, folder: Path, root: Path):
-        self.rows = {}
-        for line in (root / "docs" / "settings.md").read_text().splitlines():
-            if found := self.ROW.match(line):
-                self.rows[found[1].replace("\\", "")] = found[2]
-        content = json.loads((folder / "settings.json").read_text())
-        self.left = {name for group in content.values() for name in group}
-        self.patterns = [re.compile(re.sub(r"<\w+>", "[A-Z0-9_]+", name)) for name in self.rows if "<" in name]
-        self.toml = (root / "colloquy.toml").read_text()
-
-    def findings(self) -> list[Finding]:
-        return [Finding("bicep/settings.json", 1, "settings", f"{name} is no setting of docs/settings.md") for name in sorted(self.left - set(self.rows))]
-
-    def knows(self, name: str) -> bool:
-        return name in self.rows or any(pattern.fullmatch(name) for pattern in self.patterns) or "${" + name + "}" in self.toml
-
-    def secret(self, name: str) -> bool:
-        row = self.rows.get(name) or next((row for key, row in self.rows.items() if "<" in key and re.fullmatch(re.sub(r"<\w+>", "[A-Z0-9_]+", key), name)), "")
-        return "*Secret.*" in row
-
-    def decided(self) -> list[str]:
-        return [name for name in self.rows if "<" not in name]
-
-    def structure(self) -> list[str]:
-        """What colloquy.toml, as it is shipped, makes required."""
-        import tomllib
-
-        config = tomllib.loads(self.toml)
-        names = re.findall(r"\$\{(\w+)\}", re.sub(r"(?m)^\s*#.*$", "", self.toml))
-        for name, source in config.get("sources", {}).items():
-            if "entra" not in source.get("auth", {}):
-                names.append("WEBHOOK_SECRET_" + name.upper().replace("-", "_"))
-            if source.get("kind") == "sailpoint":
-                names.append("ENCRYPTION_KEY")
-        names += ["CALLBACK_SECRET_" + name.upper().replace("-", "_") for name in config.get("targets", {})]
-        return sorted(set(names))
 
 
 def app_settings(made: Deployed) -> dict:
@@ -442,6 +361,16 @@ def line_of(made: Deployed, path: str) -> int:
             break
         line, node = item.line, item.value
     return line
+
+
+def roles_of_groups(file: File) -> list[Finding]:
+    """Roles without `scope` would hold for the whole resource group."""
+    given = [made for made in file.of("resource") if made.target.startswith("Microsoft.Authorization/roleAssignments@")]
+    return [
+        Finding(file.name, made.line, "roles", f"{made.name}: a role is given on one resource (`scope`), not on the whole group")
+        for made in given
+        if all(item.key != "scope" for item in made.value.parts)
+    ]
 
 
 def secrets_in_outputs(file: File) -> list[Finding]:

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .evaluate import Deployed, Runtime
+from .evaluate import Deployed
+from .functions import Runtime
 from .syntax import Declaration, File, Finding, Node
 
 REQUIRED, READ_ONLY = 1, 2

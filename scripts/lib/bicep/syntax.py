@@ -124,6 +124,8 @@ class Reader:
             if decorator.type != "decorator":
                 continue
             call = self.expression(next(child for child in decorator.named_children if child.type != "comment"))
+            if str(call.value) in found:
+                self.find("names", line(decorator), f"@{call.value} stands twice")
             found[call.value if call.kind == "call" else str(call.value)] = call
         return found
 
