@@ -47,7 +47,7 @@ impl Engine {
             job: Some(job),
         };
         self.0.spend.enrolled().await?;
-        let turn = self.create_admitted(who, request, call, None).await?;
+        let turn = Box::pin(self.create_admitted(who, request, call, None)).await?;
         ended(&turn).await
     }
 
@@ -75,7 +75,7 @@ impl Engine {
         metrics::turn_taken_over(outcome);
         let owner = taken.owner.clone();
         if taken.next == Next::Run {
-            self.run_again(taken, Some(until)).await?;
+            Box::pin(self.run_again(taken, Some(until))).await?;
         } else {
             self.end_as(taken, ended_as(ResponseStatus::Cancelled)).await?;
         }
