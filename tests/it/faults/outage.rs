@@ -18,7 +18,9 @@ async fn without_postgresql_turns_go_on_unlogged_and_end_when_it_is_back() {
     let provider = FakeProvider::start(Wire::Chat);
     provider.always(Script::words(WORDS).pace(Duration::from_millis(50)));
     let config = format!("{}[models.it]\ndeployments = [\"d\"]\n", provider.deployment("d", ""));
-    let server = Server::of(&database, &TestStorage::create()).config(config).start().await;
+    // Rows are counted in the database, however long this machine takes for an outage.
+    let server = Server::of(&database, &TestStorage::create()).config(config).set("USAGE_SPOOL_AFTER", "10m");
+    let server = server.start().await;
 
     let ask = |input: &str| json!({ "model": "it", "input": input });
     let mut background = ask("behind");
