@@ -30,6 +30,18 @@ pub struct OwnerData {
 const OWNED: &str = "
     (e.source = $2 OR e.id IN (SELECT j.event_id FROM jobs j WHERE j.kind = 'respond' AND j.route = ANY ($3)))";
 
+/// A row of `api_audit` whose subject ends with the owner as a grantee.
+const TO_GRANTEE: &str = "(action LIKE 'grant.%' AND starts_with(reverse(subject), reverse('/' || $1)))";
+
+/// A row of `api_audit` that names the owner as one. A source, a switch or a key may be called the same: those stay as they
+/// are.
+fn named() -> String {
+    format!(
+        "(starts_with(actor, $1 || ' (') OR (action LIKE 'owner.%' AND subject = $1) OR {TO_GRANTEE}
+          OR detail->>'owner' = $1 OR detail->>'grantee' = $1)"
+    )
+}
+
 impl OwnerData {
     /// $1 to $3.
     fn params(&self) -> [Param<'_>; 3] {
@@ -70,9 +82,8 @@ pub async fn counts(client: &impl Statements, data: &OwnerData) -> Result<Vec<He
          UNION ALL SELECT 'usage', count(*) FROM usage WHERE owner = $1
          UNION ALL SELECT 'usage by day', count(*) FROM usage_days WHERE owner = $1
          UNION ALL SELECT 'budgets', count(*) FROM budgets WHERE scope = 'owner' AND subject = $1
-         UNION ALL SELECT 'audit rows', count(*) FROM api_audit WHERE starts_with(actor, $1 || ' (')
-             OR subject = $1 OR starts_with(reverse(subject), reverse('/' || $1))
-             OR position(to_json($1)::text IN detail::text) > 0"
+         UNION ALL SELECT 'audit rows', count(*) FROM api_audit WHERE {}",
+        named()
     );
     let rows = client.query("owners.counts", &sql, &data.params()).await?;
     rows.iter().map(|row| Ok(Held { what: row.column("what")?, rows: row.column("rows")? })).collect()
