@@ -26,9 +26,14 @@ pub struct OwnerData {
     pub routes: Vec<String>,
 }
 
-/// An event `e` that is the owner's: $2 is the source, $3 the routes.
+/// An event `e` that is the owner's: $1 is the owner, $2 the source, $3 the routes. What has a turn of the owner is theirs
+/// whatever became of its route. Never null, so that `NOT` gives the events of others.
 const OWNED: &str = "
-    (e.source = $2 OR e.id IN (SELECT j.event_id FROM jobs j WHERE j.kind = 'respond' AND j.route = ANY ($3)))";
+    (e.source IS NOT DISTINCT FROM $2
+     OR e.id IN (SELECT j.event_id FROM jobs j
+                 WHERE j.kind = 'respond' AND j.route = ANY ($3) AND j.event_id IS NOT NULL)
+     OR e.id IN (SELECT j.event_id FROM responses a JOIN jobs j ON j.id = a.job_id
+                 WHERE a.owner = $1 AND j.event_id IS NOT NULL))";
 
 /// A row of `api_audit` whose subject ends with the owner as a grantee.
 const TO_GRANTEE: &str = "(action LIKE 'grant.%' AND starts_with(reverse(subject), reverse('/' || $1)))";

@@ -88,9 +88,11 @@ impl Step {
                 )
                 DELETE FROM callbacks c USING old WHERE c.id = old.id"
                 .to_owned(),
+            // Not before its event, which may be known as the owner's by the turn alone.
             Self::Turns => "WITH old AS (
-                    SELECT id FROM responses WHERE owner = $1 AND state NOT IN ('queued', 'in_progress')
-                    ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
+                    SELECT r.id FROM responses r WHERE r.owner = $1 AND r.state NOT IN ('queued', 'in_progress')
+                      AND NOT EXISTS (SELECT FROM jobs j JOIN events e ON e.id = j.event_id WHERE j.id = r.job_id)
+                    ORDER BY r.id LIMIT $3 FOR UPDATE SKIP LOCKED
                 ), log AS (
                     DELETE FROM response_events p USING old WHERE p.response_id = old.id
                 )
