@@ -55,9 +55,8 @@ async fn the_audit_trail_loses_the_owner_and_keeps_others_of_the_same_name() {
         (row.get(0), row.get(1), row.get(2), serde_json::from_str(&detail).expect("JSON"))
     };
     let rows: Vec<_> = rows.iter().map(row).collect();
-    let stay = others.map(|entry| {
-        (entry.actor, entry.action.to_owned(), entry.subject, entry.detail.expect("a detail"))
-    });
+    let stay = others
+        .map(|entry| (entry.actor, entry.action.to_owned(), entry.subject, entry.detail.expect("a detail")));
     assert_eq!(rows[..5], stay);
     let changed = [
         ("(erased)", "conversation.delete", "conv_1", json!(["crm"])),
