@@ -76,7 +76,7 @@ async fn two_events(client: &Client, routes: [&str; 2]) -> [JobId; 2] {
     let incoming = Incoming::new(routes[0]);
     let (mut delivery, mut second) = (incoming.new_delivery(), incoming.new_event());
     let other = format!("{} two", incoming.key);
-    (delivery.event_count, delivery.body) = (2, Some(b"[]"));
+    (delivery.event_count, delivery.body) = (2, Some(&b"[]"[..]));
     (second.id, second.position, second.key) = (EventId::of(incoming.delivery, 1), 1, &other);
     let ids = [JobId::new(), JobId::new()];
     let job = |place: usize, event| PlannedJob {
