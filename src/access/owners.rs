@@ -54,7 +54,7 @@ impl Erased {
 }
 
 /// The owner, with the events that are theirs by `colloquy.toml`: those of the source whose name is in `source:<name>`, and
-/// those that routes answer on the owner's account.
+/// those that routes answer on the owner's account. Events that a turn of the owner answered are theirs without it.
 pub fn data_of(owner: &str, app: &AppConfig) -> OwnerData {
     let responding = app.routes.iter().filter(|route| route.action == ActionKind::Respond);
     OwnerData {
@@ -142,9 +142,6 @@ impl Erasure<'_> {
 
     /// Deletes the owner's events with their deliveries: blobs first, so that none is left that no row names.
     async fn deliveries(&self, client: &Client, data: &OwnerData) -> Result<(), ErasureError> {
-        if data.source.is_none() && data.routes.is_empty() {
-            return Ok(());
-        }
         loop {
             let found = owners::owned_deliveries(client, data, self.batch).await?;
             if found.is_empty() {

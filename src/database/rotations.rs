@@ -25,8 +25,8 @@ pub struct Announced<'a> {
     pub expired: bool,
 }
 
-/// Opens a rotation, or adds what is new to the one of this version. Announced again, it stays as it is. Says whether it
-/// was opened.
+/// Opens a rotation, or adds what is new to the one of this version. Announced again, it stays as it is; one that is closed
+/// opens again when its secret has expired and a delivery proved itself by it since. Says whether it was opened.
 pub async fn announce(client: &impl Statements, told: &Announced<'_>) -> Result<bool, DatabaseError> {
     const SQL: &str = "
         INSERT INTO rotations AS old (id, vault, secret, secret_version, expires_at, source, label, expired_at)
@@ -48,8 +48,24 @@ pub async fn announce(client: &impl Statements, told: &Announced<'_>) -> Result<
         (&told.expired as _, Type::BOOL),
     ];
     let row = client.query_opt("rotations.announce", SQL, &params).await?;
-    let stored: Option<Uuid> = row.map(|row| row.column("id")).transpose()?;
-    Ok(stored == Some(id))
+    match row {
+        Some(row) => Ok(row.column::<Uuid>("id")? == id),
+        None if told.expired => reopen(client, told).await,
+        None => Ok(false),
+    }
+}
+
+/// Opens a closed rotation again whose secret deliveries still use.
+async fn reopen(client: &impl Statements, told: &Announced<'_>) -> Result<bool, DatabaseError> {
+    const SQL: &str = "
+        UPDATE rotations r SET state = 'open', closed_at = NULL, outcome = NULL, expired_at = coalesce(r.expired_at, now())
+        WHERE r.vault = $1 AND r.secret = $2 AND r.secret_version = $3 AND r.state = 'closed'
+          AND EXISTS (SELECT FROM deliveries d
+                      WHERE d.source = r.source AND d.secret_label = r.label
+                        AND d.id >= uuid_floor(r.closed_at) AND d.received_at > r.closed_at)";
+    let params =
+        [(&told.vault as _, Type::TEXT), (&told.secret as _, Type::TEXT), (&told.version as _, Type::TEXT)];
+    Ok(client.execute("rotations.reopen", SQL, &params).await? == 1)
 }
 
 /// Notes that a secret has another version now. Gives how many rotations of older ones heard of it for the first time.
@@ -67,32 +83,57 @@ pub async fn renewed(
 }
 
 /// Closes rotations whose old secret nobody uses any more: since the last delivery that it proved, others have been proved
-/// by another secret for `alone`. Of a secret that no delivery shows, its new version is that old. Any number may do this.
+/// by a new secret for `alone`. Of a secret that no delivery shows, its new version is that old. Each has an audit row of
+/// the same statement. Any number may do this.
+///
+/// A label that deliveries had in the 30 days before the rotation was opened is not new: senders of one source may each
+/// have a secret, and one of another says nothing of this one.
 pub async fn close_done(
     client: &impl Statements,
     alone: Duration,
     limit: i64,
 ) -> Result<Vec<Rotation>, DatabaseError> {
+    // The labels before are an aggregate, so that they are looked up once for a rotation, not for each delivery.
     let sql = format!(
         "WITH done AS (
             SELECT r.id, CASE WHEN r.source IS NULL THEN 'new-version' ELSE 'new-secret-alone' END AS outcome
             FROM rotations r
+            CROSS JOIN LATERAL (
+                SELECT coalesce(array_agg(DISTINCT p.secret_label) FILTER (WHERE p.secret_label IS NOT NULL), '{{}}')
+                       || r.label AS labels
+                FROM deliveries p
+                WHERE p.source = r.source AND p.id >= uuid_floor(r.opened_at - interval '30 days')
+                  AND p.id < uuid_floor(r.opened_at)
+            ) AS known
             WHERE r.state = 'open' AND now() - make_interval(secs => $1) >= CASE
                 WHEN r.source IS NULL THEN r.renewed_at
                 ELSE (SELECT min(d.received_at) FROM deliveries d
-                      WHERE d.source = r.source AND d.id >= uuid_floor(r.opened_at) AND d.secret_label <> r.label
+                      WHERE d.source = r.source AND d.id >= uuid_floor(r.opened_at)
+                        AND d.secret_label <> ALL (known.labels)
                         AND d.received_at > coalesce(
                             (SELECT max(o.received_at) FROM deliveries o
                              WHERE o.source = r.source AND o.id >= uuid_floor(r.opened_at) AND o.secret_label = r.label),
                             r.opened_at)) END
             ORDER BY r.id LIMIT $2 FOR UPDATE OF r SKIP LOCKED
+        ), closed AS (
+            UPDATE rotations SET state = 'closed', closed_at = now(), outcome = done.outcome
+            FROM done WHERE rotations.id = done.id AND rotations.state = 'open'
+            RETURNING {}
+        ), audited AS (
+            INSERT INTO api_audit (id, actor, action, subject, detail)
+            SELECT ($3::uuid[])[row_number() OVER (ORDER BY id)], 'maintain', 'rotation.close', 'rot_' || id,
+                   jsonb_build_object('outcome', outcome)
+            FROM closed
         )
-        UPDATE rotations SET state = 'closed', closed_at = now(), outcome = done.outcome
-        FROM done WHERE rotations.id = done.id AND rotations.state = 'open'
-        RETURNING {}",
+        SELECT * FROM closed ORDER BY id",
         columns("rotations")
     );
-    let params = [(&alone.as_secs_f64() as _, Type::FLOAT8), (&limit as _, Type::INT8)];
+    let audits: Vec<Uuid> = (0..limit).map(|_| Uuid::now_v7()).collect();
+    let params = [
+        (&alone.as_secs_f64() as _, Type::FLOAT8),
+        (&limit as _, Type::INT8),
+        (&audits as _, Type::UUID_ARRAY),
+    ];
     client.query("rotations.close_done", &sql, &params).await?.iter().map(rotation).collect()
 }
 

@@ -7,6 +7,7 @@ mod events;
 mod grants;
 mod maintenance;
 mod migrations;
+mod owners;
 mod pool;
 mod queued;
 mod retention;

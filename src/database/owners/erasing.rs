@@ -1,6 +1,6 @@
 //! The steps of deleting.
 
-use super::{ERASED, OWNED, OwnerData};
+use super::{ERASED, OWNED, OwnerData, TO_GRANTEE, named};
 use crate::database::{Columns, DatabaseError, Statements, Type};
 use crate::ids::DeliveryId;
 
@@ -88,9 +88,11 @@ impl Step {
                 )
                 DELETE FROM callbacks c USING old WHERE c.id = old.id"
                 .to_owned(),
+            // Not before its event, which may be known as the owner's by the turn alone.
             Self::Turns => "WITH old AS (
-                    SELECT id FROM responses WHERE owner = $1 AND state NOT IN ('queued', 'in_progress')
-                    ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED
+                    SELECT r.id FROM responses r WHERE r.owner = $1 AND r.state NOT IN ('queued', 'in_progress')
+                      AND NOT EXISTS (SELECT FROM jobs j JOIN events e ON e.id = j.event_id WHERE j.id = r.job_id)
+                    ORDER BY r.id LIMIT $3 FOR UPDATE SKIP LOCKED
                 ), log AS (
                     DELETE FROM response_events p USING old WHERE p.response_id = old.id
                 )
@@ -140,19 +142,7 @@ impl Step {
                 )
                 UPDATE grants SET created_by = $4 WHERE starts_with(created_by, $1 || ' (')"
                 .to_owned(),
-            Self::Audit => "UPDATE api_audit
-                SET detail = replace(detail::text, to_json($1)::text, to_json($4)::text)::jsonb,
-                    actor = CASE WHEN starts_with(actor, $1 || ' (') THEN $4 ELSE actor END,
-                    subject = CASE WHEN subject = $1 THEN $4
-                                   WHEN starts_with(reverse(subject), reverse('/' || $1))
-                                   THEN left(subject, -length($1)) || $4 ELSE subject END
-                WHERE id IN (
-                    SELECT id FROM api_audit
-                    WHERE starts_with(actor, $1 || ' (') OR subject = $1
-                       OR starts_with(reverse(subject), reverse('/' || $1))
-                       OR position(to_json($1)::text IN detail::text) > 0
-                    ORDER BY id LIMIT $3)"
-                .to_owned(),
+            Self::Audit => audit(),
         }
     }
 }
@@ -161,6 +151,24 @@ impl Step {
 const UNUSED: &str = "
     NOT EXISTS (SELECT FROM responses r WHERE r.thread_id = t.id)
     AND NOT EXISTS (SELECT FROM conversations c WHERE c.thread_id = t.id)";
+
+fn audit() -> String {
+    let erased = |key: &str, detail: &str| {
+        format!(
+            "CASE WHEN detail->>'{key}' = $1 THEN jsonb_set({detail}, '{{{key}}}', to_jsonb($4::text)) ELSE {detail} END"
+        )
+    };
+    format!(
+        "UPDATE api_audit
+         SET detail = {},
+             actor = CASE WHEN starts_with(actor, $1 || ' (') THEN $4 ELSE actor END,
+             subject = CASE WHEN action LIKE 'owner.%' AND subject = $1 THEN $4
+                            WHEN {TO_GRANTEE} THEN left(subject, -length($1)) || $4 ELSE subject END
+         WHERE id IN (SELECT id FROM api_audit WHERE {} ORDER BY id LIMIT $3)",
+        erased("grantee", &erased("owner", "detail")),
+        named()
+    )
+}
 
 /// The owner's sums are added to those of everybody who was erased.
 fn usage_days() -> String {

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::support::TestDatabase;
+use super::support::{TestDatabase, count, value};
 use crate::database::audit::Actor;
 use crate::database::rotations::{self, Announced};
 
@@ -69,6 +69,55 @@ async fn a_rotation_ends_when_the_new_secret_is_seen_alone_for_a_day() {
 }
 
 #[tokio::test]
+async fn a_label_long_in_use_does_not_end_the_rotation_of_another() {
+    let (test, database) = TestDatabase::migrated().await;
+    let (client, session) = (database.client().await.expect("a client"), test.session().await);
+    let months = "SELECT ensure_month_partition('deliveries', now() - make_interval(days => days))
+                  FROM generate_series(0, 60, 20) AS days";
+    session.query(months, &[]).await.expect("partitions");
+    assert!(rotations::announce(&client, &secret(Some("crm"))).await.expect("announced"));
+    opened(&session, 72).await;
+    let close = async || rotations::close_done(&client, DAY, 10).await.expect("looked").len();
+    // Two webhooks of one source, each with its secret; the other goes on while this one is silent.
+    delivered(&session, 100, "other").await;
+    delivered(&session, 60, "default").await;
+    delivered(&session, 50, "other").await;
+    assert_eq!(close().await, 0, "the other one is not new");
+    let audited = "api_audit WHERE action = 'rotation.close'";
+    assert_eq!(count(&session, audited).await, 0);
+    // Taken up again after more than 30 days, a label is as good as new.
+    delivered(&session, 72 + 31 * 24, "spare").await;
+    delivered(&session, 30, "spare").await;
+    assert_eq!(close().await, 1);
+    let row = "SELECT actor || ' ' || (detail->>'outcome') || ' ' || (subject = 'rot_' || r.id)
+               FROM api_audit, rotations r WHERE action = 'rotation.close'";
+    assert_eq!(value::<String>(&session, row).await, "maintain new-secret-alone true");
+    assert_eq!(close().await, 0);
+    assert_eq!(count(&session, audited).await, 1);
+}
+
+#[tokio::test]
+async fn a_secret_that_is_used_after_its_rotation_was_closed_opens_it_again_when_it_expires() {
+    let (test, database) = TestDatabase::migrated().await;
+    let (client, session) = (database.client().await.expect("a client"), test.session().await);
+    let (near, expired) = (secret(Some("crm")), Announced { expired: true, ..secret(Some("crm")) });
+    assert!(rotations::announce(&client, &near).await.expect("announced"));
+    delivered(&session, 0, "default").await;
+    let id = rotations::list(&client, false, 1).await.expect("rows")[0].id;
+    assert!(rotations::close(&client, id, Actor { name: "ops", reason: None }).await.expect("closed"));
+    assert!(!rotations::announce(&client, &expired).await.expect("announced"), "not used since");
+    delivered(&session, 0, "other").await;
+    assert!(!rotations::announce(&client, &expired).await.expect("announced"), "that is another");
+    delivered(&session, 0, "default").await;
+    assert!(!rotations::announce(&client, &near).await.expect("announced"), "it has not expired");
+    assert!(rotations::announce(&client, &expired).await.expect("announced"), "used, and expired");
+    assert!(!rotations::announce(&client, &expired).await.expect("announced"), "open already");
+    let open = rotations::list(&client, false, 10).await.expect("rows").remove(0);
+    assert_eq!((open.id, open.closed_at, open.outcome), (id, None, None));
+    assert_eq!(rotations::open(&client).await.expect("counts"), (0, 1));
+}
+
+#[tokio::test]
 async fn a_secret_that_no_delivery_shows_ends_a_day_after_its_new_version_or_by_hand() {
     let (test, database) = TestDatabase::migrated().await;
     let (client, session) = (database.client().await.expect("a client"), test.session().await);
@@ -95,6 +144,6 @@ async fn a_secret_that_no_delivery_shows_ends_a_day_after_its_new_version_or_by_
     let actor = Actor { name: "ops", reason: Some("replaced") };
     assert!(rotations::close(&client, id, actor).await.expect("closed"));
     assert!(!rotations::close(&client, id, actor).await.expect("looked"), "once");
-    let audited = "SELECT count(*) FROM api_audit WHERE action = 'rotation.close'";
-    assert_eq!(session.query_one(audited, &[]).await.expect("a count").get::<_, i64>(0), 1);
+    let audited = "SELECT string_agg(actor, ' ' ORDER BY id) FROM api_audit WHERE action = 'rotation.close'";
+    assert_eq!(value::<String>(&session, audited).await, "maintain ops");
 }
