@@ -310,23 +310,25 @@ pub async fn replay(
     const SQL: &str = "
         WITH stored AS (
             UPDATE events SET run = run + 1 WHERE id = $1 AND state = 'processed' AND run = $2
-            RETURNING id, run
+            RETURNING id, run, delivery_id
         ), planned_jobs AS (
-            INSERT INTO jobs (id, kind, event_id, run, route)
-            SELECT job.id, job.kind, job.event_id, stored.run, job.route
+            INSERT INTO jobs (id, kind, event_id, run, route, trace_parent)
+            SELECT job.id, job.kind, job.event_id, stored.run, job.route, deliveries.trace_parent
             FROM unnest($3::uuid[], $4::text[], $5::uuid[], $6::text[]) AS job (id, kind, event_id, route)
             JOIN stored ON stored.id = job.event_id
+            LEFT JOIN deliveries ON deliveries.id = stored.delivery_id
             RETURNING id
         ), planned_callbacks AS (
-            INSERT INTO callbacks (id, webhook_id, target, event_id, run, route)
+            INSERT INTO callbacks (id, webhook_id, target, event_id, run, route, trace_parent)
             SELECT callback.id,
                    coalesce((SELECT earlier.webhook_id FROM callbacks earlier
                              WHERE NOT $11 AND earlier.event_id = callback.event_id
                                AND earlier.route = callback.route AND earlier.target = callback.target
                              ORDER BY earlier.run LIMIT 1), callback.id),
-                   callback.target, callback.event_id, stored.run, callback.route
+                   callback.target, callback.event_id, stored.run, callback.route, deliveries.trace_parent
             FROM unnest($7::uuid[], $8::text[], $9::uuid[], $10::text[]) AS callback (id, target, event_id, route)
             JOIN stored ON stored.id = callback.event_id
+            LEFT JOIN deliveries ON deliveries.id = stored.delivery_id
             RETURNING id
         ), audited AS (
             INSERT INTO api_audit (id, actor, action, subject, detail)

@@ -220,7 +220,10 @@ async fn a_replay_is_the_next_run_and_keeps_the_webhook_id_unless_told() {
     assert_eq!(webhook_id(3).await, third.callbacks[0].0, "a new one, as told");
     assert_eq!(webhook_id(4).await, first, "the first one again");
     assert_eq!(value::<i32>(&session, "SELECT run FROM events").await, 4);
-    assert_eq!(count(&session, "jobs").await, 4);
+    for table in ["jobs", "callbacks"] {
+        let traced = format!("{table} WHERE trace_parent = '00-trace'");
+        assert_eq!(count(&session, &traced).await, 4, "the delivery's trace, in {table}");
+    }
     let audited = format!(
         "api_audit WHERE actor = 'ada' AND action = 'event.replay' AND subject = '{event}'
          AND detail ->> 'reason' = 'the model was wrong'"
