@@ -143,10 +143,10 @@ impl Attempt<'_> {
             },
         };
         let misfit = before.as_ref().and_then(|response| match Answer::of(self.route, response) {
-            Err(Rejected::Misshapen { answer, problems }) => Some((answer, problems)),
+            Err(Rejected::Misshapen { answer, problems, calls }) => Some((answer, problems, calls)),
             _ => None,
         });
-        let repair = misfit.as_ref().map(|(answer, problems)| Repair { answer, problems });
+        let repair = misfit.as_ref().map(|(answer, problems, calls)| Repair { answer, problems, calls });
         let limits = template_limits(self.services);
         let asking = match self.route.ask(&self.event, job.0, limits, repair.as_ref()) {
             Ok(asking) => asking,

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use colloquy::database::audit::Actor;
 use colloquy::database::backfills;
-use colloquy::database::dead_letters::{self, Actor};
 use colloquy::ids::JobId;
 use colloquy::jobs::kinds::JobKind;
 use colloquy::jobs::state::WorkKind;
@@ -33,8 +33,10 @@ pub async fn run(services: &Services, command: Backfill) -> anyhow::Result<ExitC
         Kind::ResealSecrets => JobKind::ResealSecrets.as_str(),
     };
     let id = JobId::new();
+    let name = super::actor();
+    let actor = Actor { name: &name, reason: command.reason.as_deref() };
     let client = services.database.client().await?;
-    if !backfills::begin(&client, id, kind).await? {
+    if !backfills::begin(&client, id, kind, actor).await? {
         if command.output.json {
             output::json(&serde_json::json!({ "kind": kind, "begun": false }))?;
         } else {
@@ -42,9 +44,6 @@ pub async fn run(services: &Services, command: Backfill) -> anyhow::Result<ExitC
         }
         return Ok(ExitCode::FAILURE);
     }
-    let name = super::actor();
-    let actor = Actor { name: &name, reason: command.reason.as_deref() };
-    dead_letters::audit(&client, actor, "backfill.begin", &id.to_string()).await?;
     drop(client);
     services.hint_all(WorkKind::Job, vec![id.0]).await;
     if command.output.json {

@@ -3,16 +3,36 @@
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::audit::Actor;
 use super::work::Lease;
 use super::{Columns, DatabaseError, Statements, Type};
 use crate::ids::{DeliveryId, JobId};
 
-/// Begins a backfill. `false` if one of its kind is under way.
-pub async fn begin(client: &impl Statements, id: JobId, kind: &str) -> Result<bool, DatabaseError> {
+/// Begins a backfill, audited in the same statement. `false` if one of its kind is under way.
+pub async fn begin(
+    client: &impl Statements,
+    id: JobId,
+    kind: &str,
+    actor: Actor<'_>,
+) -> Result<bool, DatabaseError> {
     const SQL: &str = "
-        INSERT INTO jobs (id, kind, run, route) VALUES ($1, $2, 1, 'backfill')
-        ON CONFLICT (kind) WHERE event_id IS NULL AND state IN ('pending', 'leased') DO NOTHING";
-    Ok(client.execute("backfills.begin", SQL, &[(&id.0, Type::UUID), (&kind, Type::TEXT)]).await? == 1)
+        WITH begun AS (
+            INSERT INTO jobs (id, kind, run, route) VALUES ($1, $2, 1, 'backfill')
+            ON CONFLICT (kind) WHERE event_id IS NULL AND state IN ('pending', 'leased') DO NOTHING
+            RETURNING id
+        )
+        INSERT INTO api_audit (id, actor, action, subject, detail)
+        SELECT $3, $4, 'backfill.begin', $5, jsonb_build_object('reason', $6) FROM begun";
+    let (audit, subject) = (Uuid::now_v7(), id.to_string());
+    let params = [
+        (&id.0 as _, Type::UUID),
+        (&kind as _, Type::TEXT),
+        (&audit as _, Type::UUID),
+        (&actor.name as _, Type::TEXT),
+        (&subject as _, Type::TEXT),
+        (&actor.reason as _, Type::TEXT),
+    ];
+    Ok(client.execute("backfills.begin", SQL, &params).await? == 1)
 }
 
 /// How far a backfill has come; `None` at its beginning.

@@ -1,5 +1,8 @@
 //! What only callbacks have: the log of attempts, and targets that can be disabled.
 
+use uuid::Uuid;
+
+use super::audit::Actor;
 use super::work::Lease;
 use super::{Columns, DatabaseError, Statements, Type};
 
@@ -59,11 +62,28 @@ pub async fn disable_target(
 }
 
 /// Enables a target again. Its waiting callbacks are due at once; the next sweep hints at them. Says whether it was
-/// disabled before.
-pub async fn enable_target(client: &impl Statements, name: &str) -> Result<bool, DatabaseError> {
+/// disabled before; if so that is audited in the same statement.
+pub async fn enable_target(
+    client: &impl Statements,
+    name: &str,
+    actor: Actor<'_>,
+) -> Result<bool, DatabaseError> {
     const SQL: &str = "
-        UPDATE callback_targets SET disabled_at = NULL, reason = NULL WHERE name = $1 AND disabled_at IS NOT NULL";
-    Ok(client.execute("callbacks.enable_target", SQL, &[(&name, Type::TEXT)]).await? == 1)
+        WITH enabled AS (
+            UPDATE callback_targets SET disabled_at = NULL, reason = NULL
+            WHERE name = $1 AND disabled_at IS NOT NULL
+            RETURNING name
+        )
+        INSERT INTO api_audit (id, actor, action, subject, detail)
+        SELECT $2, $3, 'callback_target.enable', name, jsonb_build_object('reason', $4) FROM enabled";
+    let audit = Uuid::now_v7();
+    let params = [
+        (&name as _, Type::TEXT),
+        (&audit as _, Type::UUID),
+        (&actor.name as _, Type::TEXT),
+        (&actor.reason as _, Type::TEXT),
+    ];
+    Ok(client.execute("callbacks.enable_target", SQL, &params).await? == 1)
 }
 
 /// The disabled targets, and why.

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use super::audit::Actor;
 use super::{Columns, DatabaseError, Param, Row, Statements, Type};
 use crate::events::routes::Plan;
 use crate::events::state::EventState;
@@ -297,35 +298,41 @@ pub async fn release(
 ///
 /// A callback of the new run carries the `webhook-id` of the first one of its route, so that the consumer can tell,
 /// unless `new_webhook_ids`. Gives the number of the run; `None` if there is no such event, or it is not `processed`,
-/// or another replay came first.
+/// or another replay came first. Audited in the same statement.
 pub async fn replay(
     client: &impl Statements,
     event: EventId,
     run: i32,
     plan: &Plan,
     new_webhook_ids: bool,
+    actor: Actor<'_>,
 ) -> Result<Option<Stored>, DatabaseError> {
     const SQL: &str = "
         WITH stored AS (
             UPDATE events SET run = run + 1 WHERE id = $1 AND state = 'processed' AND run = $2
-            RETURNING id, run
+            RETURNING id, run, delivery_id
         ), planned_jobs AS (
-            INSERT INTO jobs (id, kind, event_id, run, route)
-            SELECT job.id, job.kind, job.event_id, stored.run, job.route
+            INSERT INTO jobs (id, kind, event_id, run, route, trace_parent)
+            SELECT job.id, job.kind, job.event_id, stored.run, job.route, deliveries.trace_parent
             FROM unnest($3::uuid[], $4::text[], $5::uuid[], $6::text[]) AS job (id, kind, event_id, route)
             JOIN stored ON stored.id = job.event_id
+            LEFT JOIN deliveries ON deliveries.id = stored.delivery_id
             RETURNING id
         ), planned_callbacks AS (
-            INSERT INTO callbacks (id, webhook_id, target, event_id, run, route)
+            INSERT INTO callbacks (id, webhook_id, target, event_id, run, route, trace_parent)
             SELECT callback.id,
                    coalesce((SELECT earlier.webhook_id FROM callbacks earlier
                              WHERE NOT $11 AND earlier.event_id = callback.event_id
                                AND earlier.route = callback.route AND earlier.target = callback.target
                              ORDER BY earlier.run LIMIT 1), callback.id),
-                   callback.target, callback.event_id, stored.run, callback.route
+                   callback.target, callback.event_id, stored.run, callback.route, deliveries.trace_parent
             FROM unnest($7::uuid[], $8::text[], $9::uuid[], $10::text[]) AS callback (id, target, event_id, route)
             JOIN stored ON stored.id = callback.event_id
+            LEFT JOIN deliveries ON deliveries.id = stored.delivery_id
             RETURNING id
+        ), audited AS (
+            INSERT INTO api_audit (id, actor, action, subject, detail)
+            SELECT $12, $13, 'event.replay', $14, jsonb_build_object('reason', $15) FROM stored
         )
         SELECT 'event' AS what, id FROM stored
         UNION ALL SELECT 'job', id FROM planned_jobs
@@ -333,7 +340,14 @@ pub async fn replay(
     let planned = Planned::of(plan);
     let mut params: Vec<Param<'_>> = vec![(&event.0, Type::UUID), (&run, Type::INT4)];
     planned.push_to(&mut params);
-    params.push((&new_webhook_ids, Type::BOOL));
+    let (audit, subject) = (Uuid::now_v7(), event.to_string());
+    params.extend([
+        (&new_webhook_ids as _, Type::BOOL),
+        (&audit as _, Type::UUID),
+        (&actor.name as _, Type::TEXT),
+        (&subject as _, Type::TEXT),
+        (&actor.reason as _, Type::TEXT),
+    ]);
     let stored = collect(client.query("events.replay", SQL, &params).await?)?;
     Ok((!stored.events.is_empty()).then_some(stored))
 }

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{OperationError, Operations};
+use crate::database::audit::Actor;
 use crate::database::callbacks;
-use crate::database::dead_letters::{self, Actor};
 
 /// A target of `colloquy.toml`, or a disabled one that stood there.
 #[derive(Debug, Serialize)]
@@ -55,11 +55,6 @@ impl Operations {
         if !self.app.targets.contains_key(name) {
             return Err(OperationError::NotFound { what: "target of colloquy.toml", id: name.to_owned() });
         }
-        let client = self.client().await?;
-        let was_disabled = callbacks::enable_target(&client, name).await?;
-        if was_disabled {
-            dead_letters::audit(&client, actor, "callback_target.enable", name).await?;
-        }
-        Ok(was_disabled)
+        Ok(callbacks::enable_target(&self.client().await?, name, actor).await?)
     }
 }

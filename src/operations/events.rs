@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{OperationError, Operations};
-use crate::database::dead_letters::{self, Actor};
+use crate::database::audit::Actor;
 use crate::database::events as inbox;
 use crate::database::inspect::{self, EventDetail};
 use crate::events::routes::Plan;
@@ -78,9 +78,9 @@ impl Operations {
         actor: Actor<'_>,
     ) -> Result<EventReplayed, OperationError> {
         let client = self.client().await?;
-        let stored = inbox::replay(&client, replay.event, replay.run - 1, &replay.plan, new_ids).await?;
+        let run = replay.run - 1;
+        let stored = inbox::replay(&client, replay.event, run, &replay.plan, new_ids, actor).await?;
         let stored = stored.ok_or(OperationError::ReplayedMeanwhile(replay.event))?;
-        dead_letters::audit(&client, actor, "event.replay", &replay.event.to_string()).await?;
         drop(client);
         self.hint_at(&stored).await;
         Ok(EventReplayed {

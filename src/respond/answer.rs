@@ -35,6 +35,8 @@ pub enum Rejected {
         answer: String,
         /// What is wrong, without anything of the answer.
         problems: Vec<String>,
+        /// The ids of the calls it makes, if it makes any.
+        calls: Vec<String>,
     },
     /// The model refuses.
     Refused,
@@ -73,7 +75,8 @@ impl Answer {
             return Err(Rejected::Empty);
         }
         let Some(format) = response_format(response) else { return Ok(Self::Text(text)) };
-        let misshapen = |problems| Err(Rejected::Misshapen { answer: text.clone(), problems });
+        let misshapen =
+            |problems| Err(Rejected::Misshapen { answer: text.clone(), problems, calls: Vec::new() });
         let value: Value = match serde_json::from_str(&text) {
             Ok(value) => value,
             Err(error) => {
@@ -113,7 +116,8 @@ impl Answer {
         }
         problems.truncate(MOST_FINDINGS);
         let answer = calls.iter().map(|(_, name, arguments)| format!("{name}({arguments})\n")).collect();
-        Err(Rejected::Misshapen { answer, problems })
+        let calls = calls.iter().map(|(call_id, ..)| (*call_id).to_owned()).collect();
+        Err(Rejected::Misshapen { answer, problems, calls })
     }
 }
 

@@ -47,6 +47,11 @@ pub fn repair(job: Uuid, answer: &str, problems: &[String]) -> String {
     )
 }
 
+/// What a model is told as the output of its calls, none of which was run because not all of them fit.
+pub fn not_accepted(problems: &[String]) -> String {
+    format!("Not run. The calls of this answer were not accepted: {}", problems.join("; "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

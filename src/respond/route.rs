@@ -9,7 +9,9 @@ use super::framing;
 use super::template::{Limits, Template, TemplateError};
 use crate::config::app::{ActionKind, RouteConfig, RunsOn};
 use crate::jobs::state::Failure;
-use crate::openresponses::{CreateResponse, Input, TextFormat, TextParams, Tool, Truncation};
+use crate::openresponses::{
+    Content, CreateResponse, Input, InputItem, Output, Role, TextFormat, TextParams, Tool, Truncation,
+};
 use crate::schema::Schema;
 
 /// Longest key of a conversation, in characters.
@@ -52,6 +54,28 @@ pub struct Asking {
 pub struct Repair<'a> {
     pub answer: &'a str,
     pub problems: &'a [String],
+    /// The ids of its calls.
+    pub calls: &'a [String],
+}
+
+impl Repair<'_> {
+    /// Providers refuse a history in which a call has no output, so each of the calls gets one before the text.
+    fn input(&self, job: Uuid) -> Input {
+        let text = framing::repair(job, self.answer, self.problems);
+        if self.calls.is_empty() {
+            return Input::Text(text);
+        }
+        let why = framing::not_accepted(self.problems);
+        let outputs = self.calls.iter().map(|call_id| InputItem {
+            kind: Some("function_call_output".to_owned()),
+            call_id: Some(call_id.clone()),
+            output: Some(Output::Text(why.clone())),
+            ..InputItem::default()
+        });
+        let message =
+            InputItem { role: Some(Role::User), content: Some(Content::Text(text)), ..InputItem::default() };
+        Input::Items(outputs.chain([message]).collect())
+    }
 }
 
 /// A route of `colloquy.toml` that cannot be used: which key, and why.
@@ -118,16 +142,16 @@ impl Route {
         };
         let (instructions, input, conversation) = self.rendered(event, limits).map_err(failed)?;
         let conversation = conversation.map(|key| self.key(&key)).transpose()?;
-        let text = match repair {
-            None => framing::as_data(job, &input),
-            Some(repair) => framing::repair(job, repair.answer, repair.problems),
+        let input = match repair {
+            None => Input::Text(framing::as_data(job, &input)),
+            Some(repair) => repair.input(job),
         };
         let mut metadata = self.metadata.clone();
         metadata.insert("event".to_owned(), event.id.to_string());
         metadata.insert("route".to_owned(), self.name.clone());
         let request = CreateResponse {
             model: Some(self.model.clone()),
-            input: Some(Input::Text(text)),
+            input: Some(input),
             instructions: Some(framing::with_rule(&instructions)),
             text: self.format.clone().map(|format| TextParams { format: Some(format), verbosity: None }),
             tools: (!self.tools.is_empty()).then(|| self.tools.clone()),

@@ -36,7 +36,8 @@ pub enum BoardError {
     NoStorage,
 }
 
-/// What is known of the switches, shared by all who ask. Read again when it is older than `SWITCH_CACHE`.
+/// What is known of the switches, shared by all who ask. Nobody is given what is older than `SWITCH_CACHE`, unless it
+/// cannot be read again.
 #[derive(Clone, Debug)]
 pub struct Switchboard(Arc<Inner>);
 
@@ -45,9 +46,24 @@ struct Inner {
     /// To read, with less patience, and to write. `None`: there is no storage, hence no switch.
     blobs: Option<(Container, Container)>,
     max_age: Duration,
-    /// What was read last, and when reading was last tried.
-    known: RwLock<(Option<Arc<Switches>>, Option<Instant>)>,
+    known: RwLock<Known>,
     reading: Mutex<()>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// What was read last.
+    switches: Option<Arc<Switches>>,
+    /// When reading was last tried.
+    tried_at: Option<Instant>,
+    /// Whether it failed then.
+    failed: bool,
+}
+
+impl Known {
+    fn was_tried_within(&self, age: Duration) -> bool {
+        self.tried_at.is_some_and(|at| at.elapsed() < age)
+    }
 }
 
 impl Switchboard {
@@ -70,7 +86,7 @@ impl Switchboard {
         if self.0.blobs.is_none() {
             return Some(Arc::default());
         }
-        self.state().0
+        self.state().switches
     }
 
     /// The switches, at most `max_age` old unless they cannot be read.
@@ -79,41 +95,49 @@ impl Switchboard {
         self.current_by(async { read(container).await.map_err(|error| error.to_string()) }).await
     }
 
-    /// One caller at a time reads; others go on with what is known, and wait only if nothing is known yet. A failed
-    /// read is logged and not tried again for `max_age`, so that a dead storage account does not cost every request
-    /// a timeout.
+    /// One caller at a time reads. From half of `max_age` on one does so early, and the others go on with what is known;
+    /// past `max_age` all wait for the one, no longer than it has patience. A failed read is logged and not tried again
+    /// for `max_age`, so that a dead storage account does not cost every request a timeout.
     async fn current_by<F>(&self, read: F) -> Option<Arc<Switches>>
     where
         F: Future<Output = Result<Switches, String>> + Send,
     {
-        let (known, read_at) = self.state();
-        if self.is_fresh(read_at) {
-            return known;
-        }
-        let turn = match self.0.reading.try_lock() {
-            Ok(turn) => turn,
-            Err(_) if read_at.is_some() => return known,
-            Err(_) => self.0.reading.lock().await,
+        let asked_at = Instant::now();
+        let max_age = self.0.max_age;
+        let known = self.state();
+        let turn = if known.was_tried_within(max_age) {
+            if known.failed || known.was_tried_within(max_age / 2) {
+                return known.switches;
+            }
+            match self.0.reading.try_lock() {
+                Ok(turn) => turn,
+                Err(_) => return known.switches,
+            }
+        } else {
+            self.0.reading.lock().await
         };
-        let (known, read_at) = self.state();
-        let known = if self.is_fresh(read_at) { known } else { self.learn(read.await) };
+        // Whoever had the turn before may have read for this caller too, however short `max_age` is.
+        let known = self.state();
+        let was_read = known.was_tried_within(max_age / 2) || known.tried_at.is_some_and(|at| at >= asked_at);
+        let switches = if was_read { known.switches } else { self.learn(read.await) };
         drop(turn);
-        known
+        switches
     }
 
     fn learn(&self, read: Result<Switches, String>) -> Option<Arc<Switches>> {
         let mut known = self.0.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.failed = read.is_err();
         match read {
-            Ok(read) => known.0 = Some(Arc::new(read)),
+            Ok(read) => known.switches = Some(Arc::new(read)),
             Err(error) => tracing::warn!(
                 code = "switches_unreadable",
                 error,
-                known = known.0.is_some(),
+                known = known.switches.is_some(),
                 "switches could not be read; the last known state stays in force, and without one nothing is processed"
             ),
         }
-        known.1 = Some(Instant::now());
-        known.0.clone()
+        known.tried_at = Some(Instant::now());
+        known.switches.clone()
     }
 
     /// Keeps what [`Switchboard::known`] gives fresh in the background, so that no request waits for storage.
@@ -173,12 +197,8 @@ impl Switchboard {
         Err(BoardError::Busy)
     }
 
-    fn state(&self) -> (Option<Arc<Switches>>, Option<Instant>) {
+    fn state(&self) -> Known {
         self.0.known.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn is_fresh(&self, read_at: Option<Instant>) -> bool {
-        read_at.is_some_and(|at| at.elapsed() < self.0.max_age)
     }
 }
 
@@ -209,6 +229,8 @@ fn parsed(text: &[u8]) -> Result<Switches, BoardError> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     /// With storage that nobody is asked for.
@@ -237,5 +259,73 @@ mod tests {
         let board = board(Duration::from_secs(60));
         board.current_by(async { Ok(Switches::default()) }).await;
         board.current_by(async { panic!("read again") }).await;
+    }
+
+    fn stopping(source: &str) -> Switches {
+        let mut switches = Switches::default();
+        switches.sources.insert(source.to_owned(), super::super::tests::switch(None, None));
+        switches
+    }
+
+    impl Switchboard {
+        /// As if reading had been tried that much earlier.
+        fn age(&self, by: Duration) {
+            let mut known = self.0.known.write().expect("not poisoned");
+            known.tried_at = known.tried_at.and_then(|at| at.checked_sub(by));
+            assert!(known.tried_at.is_some());
+        }
+    }
+
+    const AGE: Duration = Duration::from_secs(60);
+
+    /// The answers of one who reads slowly and of one who asks meanwhile, and whether that one had to wait.
+    async fn two_ask(board: &Switchboard, read: Result<Switches, String>) -> (Switches, Switches, bool) {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let slow = board.current_by(async { answered.await.expect("an answer") });
+        let other = board.current_by(async { panic!("read twice") });
+        tokio::pin!(slow, other);
+        assert!(slow.as_mut().now_or_never().is_none(), "it reads");
+        let at_once = other.as_mut().now_or_never();
+        answer.send(read).expect("somebody reads");
+        let slow = slow.await.expect("known");
+        let waited = at_once.is_none();
+        let other = match at_once {
+            Some(switches) => switches,
+            None => other.await,
+        };
+        (Switches::clone(&slow), Switches::clone(&other.expect("known")), waited)
+    }
+
+    #[tokio::test]
+    async fn past_their_age_nobody_is_given_old_switches() {
+        let board = board(AGE);
+        let (before, after) = (stopping("stripe"), stopping("github"));
+        board.current_by(async { Ok(before.clone()) }).await;
+        board.age(AGE);
+        assert_eq!(two_ask(&board, Ok(after.clone())).await, (after.clone(), after, true));
+    }
+
+    #[tokio::test]
+    async fn from_half_their_age_one_reads_and_nobody_waits_for_it() {
+        let board = board(AGE);
+        let (before, after) = (stopping("stripe"), stopping("github"));
+        board.current_by(async { Ok(before.clone()) }).await;
+        board.age(AGE / 2);
+        assert_eq!(two_ask(&board, Ok(after.clone())).await, (after, before, false));
+    }
+
+    #[tokio::test]
+    async fn a_failed_read_is_waited_for_once() {
+        let board = board(AGE);
+        let before = stopping("stripe");
+        board.current_by(async { Ok(before.clone()) }).await;
+        board.age(AGE);
+        let away = Err("storage is away".to_owned());
+        assert_eq!(two_ask(&board, away.clone()).await, (before.clone(), before.clone(), true));
+        board.age(AGE / 2);
+        let again = board.current_by(async { panic!("tried again") }).await;
+        assert_eq!(again.as_deref(), Some(&before));
+        board.age(AGE / 2);
+        assert_eq!(two_ask(&board, away).await, (before.clone(), before, true));
     }
 }

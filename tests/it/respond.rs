@@ -86,12 +86,19 @@ impl Crm {
     }
 
     async fn open_with(more: &str, set: impl FnOnce(FunctionAppBuilder) -> FunctionAppBuilder) -> Self {
+        Self::open_as(|provider| config(provider, more), set).await
+    }
+
+    async fn open_as(
+        config: impl FnOnce(&FakeProvider) -> String,
+        set: impl FnOnce(FunctionAppBuilder) -> FunctionAppBuilder,
+    ) -> Self {
         let (database, storage) = (TestDatabase::create().await, TestStorage::create());
         let consumer = Consumer::start().await;
         let provider = FakeProvider::start(Wire::Chat);
         provider.always(good());
         let builder = FunctionApp::of(&database, &storage)
-            .config(&config(&provider, more))
+            .config(&config(&provider))
             .hurried()
             .consumer(&consumer)
             .set("WORK_LEASE", "3s")

@@ -1,13 +1,15 @@
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::support::{Incoming, TestDatabase, count, value};
+use super::support::{Incoming, TestDatabase, count, refuse_audits, value};
+use crate::database::audit::Actor;
 use crate::database::events::{self, NewEvent};
 use crate::database::{Client, Database, maintenance};
 use crate::events::routes::Plan;
 use crate::events::state::EventState;
 use crate::ids::EventId;
 
+const ACTOR: Actor<'static> = Actor { name: "ada", reason: Some("the model was wrong") };
 const YEAR: i64 = 365 * 24 * 3_600;
 
 async fn client(database: &Database) -> Client {
@@ -206,7 +208,7 @@ async fn a_replay_is_the_next_run_and_keeps_the_webhook_id_unless_told() {
     assert_eq!(webhook_id(1).await, first);
 
     let replay = async |run: i32, new_ids: bool| {
-        events::replay(&client, event, run, &incoming.plan(), new_ids).await.expect("an answer")
+        events::replay(&client, event, run, &incoming.plan(), new_ids, ACTOR).await.expect("an answer")
     };
     assert!(replay(7, false).await.is_none(), "not the run that was looked at");
     let second = replay(1, false).await.expect("replayed");
@@ -218,15 +220,41 @@ async fn a_replay_is_the_next_run_and_keeps_the_webhook_id_unless_told() {
     assert_eq!(webhook_id(3).await, third.callbacks[0].0, "a new one, as told");
     assert_eq!(webhook_id(4).await, first, "the first one again");
     assert_eq!(value::<i32>(&session, "SELECT run FROM events").await, 4);
-    assert_eq!(count(&session, "jobs").await, 4);
+    for table in ["jobs", "callbacks"] {
+        let traced = format!("{table} WHERE trace_parent = '00-trace'");
+        assert_eq!(count(&session, &traced).await, 4, "the delivery's trace, in {table}");
+    }
+    let audited = format!(
+        "api_audit WHERE actor = 'ada' AND action = 'event.replay' AND subject = '{event}'
+         AND detail ->> 'reason' = 'the model was wrong'"
+    );
+    assert_eq!(count(&session, &audited).await, 3, "those that happened");
 
     assert!(
-        events::replay(&client, EventId::new(), 1, &Plan::default(), false).await.expect("none").is_none()
+        events::replay(&client, EventId::new(), 1, &Plan::default(), false, ACTOR)
+            .await
+            .expect("none")
+            .is_none()
     );
     let held = Incoming::new("held");
     held.store_as(&client, EventState::Held, &Plan::default()).await.expect("held");
-    let answer = events::replay(&client, held.event(), 1, &held.plan(), false).await.expect("an answer");
+    let answer =
+        events::replay(&client, held.event(), 1, &held.plan(), false, ACTOR).await.expect("an answer");
     assert!(answer.is_none(), "a held event is released, not replayed");
+}
+
+#[tokio::test]
+async fn a_replay_that_cannot_be_audited_does_not_happen() {
+    let (test, database) = TestDatabase::migrated().await;
+    let client = client(&database).await;
+    let incoming = Incoming::new("k");
+    incoming.store(&client).await;
+    let session = test.session().await;
+    refuse_audits(&session).await;
+    let answer = events::replay(&client, incoming.event(), 1, &incoming.plan(), false, ACTOR).await;
+    assert!(answer.is_err(), "{answer:?}");
+    assert_eq!(value::<i32>(&session, "SELECT run FROM events").await, 1);
+    assert_eq!((count(&session, "jobs").await, count(&session, "callbacks").await), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -239,7 +267,9 @@ async fn of_twenty_replays_of_one_run_one_happens() {
         let (database, incoming) = (database.clone(), incoming.clone());
         calls.spawn(async move {
             let client = client(&database).await;
-            events::replay(&client, incoming.event(), 1, &incoming.plan(), false).await.expect("an answer")
+            events::replay(&client, incoming.event(), 1, &incoming.plan(), false, ACTOR)
+                .await
+                .expect("an answer")
         });
     }
     assert_eq!(calls.join_all().await.into_iter().flatten().count(), 1);

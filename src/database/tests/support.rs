@@ -113,6 +113,12 @@ pub async fn count(session: &tokio_postgres::Client, what: &str) -> i64 {
     value(session, &format!("SELECT count(*) FROM {what}")).await
 }
 
+/// From now on no audit row can be written.
+pub async fn refuse_audits(session: &tokio_postgres::Client) {
+    let sql = "ALTER TABLE api_audit ADD CONSTRAINT refused CHECK (false) NOT VALID";
+    session.batch_execute(sql).await.expect(sql);
+}
+
 /// A delivery of one event, with one job and one callback planned for it.
 #[derive(Clone, Debug)]
 pub struct Incoming {

@@ -325,8 +325,12 @@ async fn hints_are_given_again_for_due_rows_nobody_heard_of() {
     assert!(matches!(claim, Claim::NotDue), "{claim:?}");
     let disabled = callbacks::disabled_targets(&fixture.client).await.expect("targets");
     assert_eq!((disabled.len(), disabled[0].0.as_str(), disabled[0].2.as_str()), (1, "ledger", "410 Gone"));
-    assert!(callbacks::enable_target(&fixture.client, "ledger").await.expect("an answer"));
-    assert!(!callbacks::enable_target(&fixture.client, "ledger").await.expect("an answer"));
+    let enable = async || callbacks::enable_target(&fixture.client, "ledger", ACTOR).await;
+    assert!(enable().await.expect("an answer"));
+    assert!(!enable().await.expect("an answer"));
+    let audited =
+        "api_audit WHERE actor = 'ada' AND action = 'callback_target.enable' AND subject = 'ledger'";
+    assert_eq!(count(&fixture.session, audited).await, 1);
     assert_eq!(due(WorkKind::Callback).await, [fixture.callback]);
 }
 

@@ -25,6 +25,33 @@ async fn an_answer_that_does_not_fit_is_repaired_once() {
 }
 
 #[tokio::test]
+async fn calls_that_do_not_fit_have_outputs_before_their_repair() {
+    const TOOL: &str = r#"tools = [{ type = "function", name = "close", parameters = { type = "object",
+        required = ["id"], properties = { id = { type = "string" } } } }]"#;
+    // What calls functions is in no conversation.
+    let config = |provider: &FakeProvider| {
+        let text = config(provider, &TOOL.replace('\n', ""));
+        let lines = text.lines().filter(|line| !line.starts_with("conversation = "));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let crm = Crm::open_as(config, |builder| builder).await;
+    let calls = |arguments| Script::calls("close", arguments);
+    crm.provider.next([calls(r#"{"id": 4711}"#), calls(r#"{"id": "r1"}"#)]);
+    crm.post("feedback.create", &[record("r1", "Fine.")]).await;
+    let told = crm.told(1).await;
+    assert!(told[0].to_string().contains("close"), "{}", told[0]);
+    let seen = crm.provider.seen();
+    assert_eq!(seen.len(), 2);
+    let messages = seen[1].body["messages"].as_array().unwrap();
+    let roles: Vec<&str> = messages.iter().map(|message| message["role"].as_str().unwrap()).collect();
+    assert_eq!(roles[1..], ["user", "assistant", "tool", "user"], "{messages:#?}");
+    assert_eq!(messages[3]["tool_call_id"], messages[2]["tool_calls"][0]["id"]);
+    let output = messages[3]["content"].as_str().unwrap();
+    assert!(output.contains("not accepted") && output.contains("/id"), "{output}");
+    assert!(!output.contains("4711"), "nothing of the answer: {output}");
+}
+
+#[tokio::test]
 async fn an_answer_that_never_fits_is_a_dead_letter_and_its_replay_asks_anew() {
     let crm = Crm::open().await;
     crm.provider.always(Script::says("I feel good about it."));

@@ -1,8 +1,10 @@
 //! Dead letters: settled once, one by one or many at a rate.
 
+use super::super::support::refuse_audits;
 use super::*;
-use crate::database::dead_letters;
 use crate::database::inspect::DeadLetterFilter;
+use crate::database::{backfills, dead_letters};
+use crate::ids::JobId;
 
 /// The rows that a letter's replay puts back.
 pub(super) async fn replayed(client: &Client, kind: WorkKind, letter: DeadLetterId) -> Vec<Uuid> {
@@ -122,4 +124,18 @@ async fn a_backfill_goes_back_only_if_it_is_named() {
     assert_eq!(dead_letters::replay(&fixture.client, &all, 99, 10, ACTOR).await.expect("none"), []);
     let one = DeadLetterId(value(&fixture.session, "SELECT id FROM dead_letters LIMIT 1").await);
     assert_eq!(replayed(&fixture.client, WorkKind::Job, one).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_audited_does_not_happen() {
+    let fixture = Fixture::new().await;
+    let down = callbacks::disable_target(&fixture.client, "ledger", "410 Gone").await;
+    assert!(down.expect("an answer"));
+    refuse_audits(&fixture.session).await;
+    let enabled = callbacks::enable_target(&fixture.client, "ledger", ACTOR).await;
+    assert!(enabled.is_err(), "{enabled:?}");
+    assert_eq!(count(&fixture.session, "callback_targets WHERE disabled_at IS NOT NULL").await, 1);
+    let begun = backfills::begin(&fixture.client, JobId::new(), "reseal-secrets", ACTOR).await;
+    assert!(begun.is_err(), "{begun:?}");
+    assert_eq!(count(&fixture.session, "jobs").await, 1, "the fixture's own");
 }
