@@ -1,11 +1,13 @@
 //! Requests as routes see them, and what goes back.
 
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use colloquy::openresponses::{ApiError, ErrorType};
 use futures_util::{Stream, StreamExt};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde::Serialize;
 use warp::reply::Response;
@@ -15,6 +17,9 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// How much of a body that nobody wanted is read so that its connection can be used again, and for how long.
+const REST_MAX: usize = 64 * 1_024;
+const REST_PATIENCE: Duration = Duration::from_millis(100);
 
 /// One request, its body still on the wire.
 pub struct Request {
@@ -25,12 +30,20 @@ pub struct Request {
     pub body: Body,
 }
 
+type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send + Sync>>;
+
 /// A body, and how much of it is taken.
 pub struct Body {
-    stream: std::pin::Pin<Box<dyn Stream<Item = Result<Bytes, warp::Error>> + Send + Sync>>,
+    stream: Pieces,
+    whole: bool,
     limit: usize,
     patience: Duration,
+    unread: Unread,
 }
+
+/// What was left of a body when its request was answered.
+#[derive(Clone, Default)]
+pub struct Unread(Arc<Mutex<Option<Pieces>>>);
 
 impl Body {
     pub fn new<B: Buf>(
@@ -39,8 +52,63 @@ impl Body {
         patience: Duration,
     ) -> Self {
         let stream = stream.map(|piece| piece.map(|mut piece| piece.copy_to_bytes(piece.remaining())));
-        Self { stream: Box::pin(stream), limit, patience }
+        Self { stream: Box::pin(stream), whole: false, limit, patience, unread: Unread::default() }
     }
+
+    pub fn unread(&self) -> Unread {
+        self.unread.clone()
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if !self.whole {
+            let nothing = Box::pin(futures_util::stream::empty());
+            let rest = std::mem::replace(&mut self.stream, nothing);
+            *self.unread.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(rest);
+        }
+    }
+}
+
+impl Unread {
+    /// Reads a short rest, so that the connection can be used again. Says whether it must be closed instead.
+    pub async fn is_too_long(&self, head: Head) -> bool {
+        let rest = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut rest) = rest else { return false };
+        // Reading would ask a caller who waits for leave to send it all.
+        if head.awaits_leave || head.length.is_some_and(|length| length > REST_MAX) {
+            return true;
+        }
+        let drained = async {
+            let mut read = 0;
+            while let Some(piece) = rest.next().await {
+                let Ok(piece) = piece else { return false };
+                read += piece.len();
+                if read > REST_MAX {
+                    return false;
+                }
+            }
+            true
+        };
+        !tokio::time::timeout(REST_PATIENCE, drained).await.unwrap_or(false)
+    }
+}
+
+/// What a request's head says of its body.
+#[derive(Clone, Copy)]
+pub struct Head {
+    length: Option<usize>,
+    awaits_leave: bool,
+}
+
+impl Head {
+    pub fn of(headers: &HeaderMap) -> Self {
+        Self { length: declared(headers), awaits_leave: headers.contains_key(EXPECT) }
+    }
+}
+
+fn declared(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok())
 }
 
 impl Request {
@@ -49,8 +117,7 @@ impl Request {
     /// Errors: 413 beyond `REQUEST_BODY_MAX`, 408 if it takes longer than `REQUEST_BODY_TIMEOUT`, 400 if it breaks off.
     pub async fn bytes(&mut self) -> Result<Bytes, ApiError> {
         let limit = self.body.limit;
-        let declared =
-            self.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        let declared = declared(&self.headers);
         if declared.is_some_and(|length| length > limit) {
             return Err(too_large(limit));
         }
@@ -83,7 +150,9 @@ impl Request {
                 message,
             )
         };
-        tokio::time::timeout(self.body.patience, collected).await.map_err(|_| late())?
+        let body = tokio::time::timeout(self.body.patience, collected).await.map_err(|_| late())??;
+        self.body.whole = true;
+        Ok(body)
     }
 
     /// The body of a JSON endpoint; 415 if it says it is something else.

@@ -8,7 +8,7 @@ use colloquy::openresponses::{ApiError, ErrorType};
 use colloquy::request_id;
 use colloquy::telemetry::{metrics, trace};
 use futures_util::Stream;
-use http::header::{ALLOW, ORIGIN};
+use http::header::{ALLOW, CONNECTION, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tracing::Instrument;
 use tracing::field::Empty;
@@ -17,7 +17,7 @@ use warp::reply::Response;
 
 use crate::app::App;
 use crate::browser;
-use crate::http::{Body, REQUEST_ID, Request, refusal};
+use crate::http::{Body, Head, REQUEST_ID, Request, refusal};
 
 use crate::{admin, chat, console, conversations, embeddings, health, models, openapi, responses, usage};
 
@@ -66,6 +66,7 @@ async fn serve<B: Buf>(
     );
     trace::adopt(&span, headers.get("traceparent").and_then(|value| value.to_str().ok()));
     let body = Body::new(body, limits.body_max, limits.body_timeout);
+    let (head, unread) = (Head::of(&headers), body.unread());
     let request = Request { method, path, query, headers, body };
     let (route, mut response) = async {
         if request.method == Method::OPTIONS {
@@ -91,7 +92,11 @@ async fn serve<B: Buf>(
         span.record("otel.status_code", "ERROR");
     }
     metrics::request(route, response.status().as_u16(), started.elapsed());
+    let closes = unread.is_too_long(head).await;
     let headers = response.headers_mut();
+    if closes {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     headers.insert(REQUEST_ID, id.header_value());
     let elapsed = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     headers.insert("openai-processing-ms", HeaderValue::from(elapsed));

@@ -7,8 +7,9 @@ mod responses;
 #[cfg(test)]
 mod tests;
 
-use serde::de::{DeserializeOwned, Error};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -153,7 +154,8 @@ fn text(delta: &str, logprobs: Option<&RawValue>) -> Option<Upstream> {
 #[derive(Debug)]
 struct Told<'a, U> {
     raw: &'a RawValue,
-    usage: U,
+    /// `None` if it cannot be read: no answer fails for how its tokens are counted.
+    usage: Option<U>,
 }
 
 impl<U> Told<'_, U> {
@@ -165,8 +167,29 @@ impl<U> Told<'_, U> {
 impl<'de: 'a, 'a, U: DeserializeOwned> Deserialize<'de> for Told<'a, U> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = <&RawValue>::deserialize(deserializer)?;
-        let usage = serde_json::from_str(raw.get()).map_err(D::Error::custom)?;
+        let usage = serde_json::from_str(raw.get()).ok().or_else(|| leniently(raw.get()));
         Ok(Self { raw, usage })
+    }
+}
+
+/// Usage of servers that write whole numbers as floats: `3.0`.
+fn leniently<U: DeserializeOwned>(raw: &str) -> Option<U> {
+    let mut usage: Value = serde_json::from_str(raw).ok()?;
+    make_whole(&mut usage);
+    serde_json::from_value(usage).ok()
+}
+
+fn make_whole(value: &mut Value) {
+    match value {
+        Value::Object(fields) => fields.values_mut().for_each(make_whole),
+        Value::Number(number) => {
+            // What an f64 holds exactly; there are no more tokens.
+            let whole = |float: &f64| float.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(float);
+            if let Some(float) = number.as_f64().filter(whole) {
+                *value = (float as u64).into();
+            }
+        }
+        _ => {}
     }
 }
 

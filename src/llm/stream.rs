@@ -178,11 +178,15 @@ impl OpenStream {
         None
     }
 
-    /// Waits for the first event, until `due`.
+    /// Waits for the first piece of an answer or its end, until `due`. A count of tokens alone shows nobody anything:
+    /// what fails behind it may still be tried elsewhere.
     pub(super) async fn begin(&mut self, due: Instant) -> Result<(), LlmError> {
-        while self.queue.is_empty() {
+        let counted = |upstream: &Upstream| matches!(upstream, Upstream::Usage(_) | Upstream::RawUsage(_));
+        while self.queue.iter().all(counted) {
             if let Some(error) = self.failed.take() {
-                return Err(error);
+                // What counted the input has read it, and may bill it.
+                let charged = error.charged || !self.queue.is_empty();
+                return Err(error.charged(charged));
             }
             if self.ended {
                 return Err(LlmError::new(ErrorClass::Interrupted).charged(true));

@@ -16,4 +16,5 @@ mod slow;
 mod socket;
 pub mod sse;
 mod turns;
+mod unread;
 mod unwatched;

@@ -36,9 +36,17 @@ pub struct Recent(Mutex<Remembered>);
 
 #[derive(Debug, Default)]
 struct Remembered {
-    turns: HashMap<Arc<Known>, (ResponseId, Instant)>,
+    turns: HashMap<Arc<Known>, First>,
     /// In the order they came. One that came again stands here twice; its first time then says nothing.
     order: VecDeque<(Arc<Known>, Instant)>,
+}
+
+/// The first try of a request.
+#[derive(Debug)]
+struct First {
+    turn: ResponseId,
+    digest: [u8; 32],
+    at: Instant,
 }
 
 fn known(owner: &str, call: &Call) -> Known {
@@ -61,7 +69,7 @@ impl Engine {
         request: &CreateResponse,
         call: &Call,
     ) -> Result<Option<Arc<Turn>>, ApiError> {
-        if let Some(first) = self.0.recent.find(&who.owner, call)
+        if let Some(first) = self.0.recent.find(&who.owner, call)?
             && let Some(turn) = self.again(who, first).await?
         {
             return Ok(Some(turn));
@@ -106,26 +114,29 @@ pub(super) fn key_reused() -> ApiError {
 }
 
 impl Recent {
-    /// The turn that an earlier try of this request began.
-    pub fn find(&self, owner: &str, call: &Call) -> Option<ResponseId> {
+    /// The turn that an earlier try of this request began. `Err` if its key came with another request.
+    pub fn find(&self, owner: &str, call: &Call) -> Result<Option<ResponseId>, ApiError> {
         if !call.is_retry && call.idempotency_key.is_none() {
-            return None;
+            return Ok(None);
         }
         let recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.turns.get(&known(owner, call)).filter(|(_, at)| at.elapsed() < KEPT).map(|(id, _)| *id)
+        match recent.turns.get(&known(owner, call)).filter(|first| first.at.elapsed() < KEPT) {
+            Some(first) if first.digest != call.digest => Err(key_reused()),
+            first => Ok(first.map(|first| first.turn)),
+        }
     }
 
     /// Remembers which turn a request began.
     pub fn remember(&self, owner: &str, call: &Call, id: ResponseId) {
         let (known, now) = (Arc::new(known(owner, call)), Instant::now());
         let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.turns.insert(Arc::clone(&known), (id, now));
+        recent.turns.insert(Arc::clone(&known), First { turn: id, digest: call.digest, at: now });
         recent.order.push_back((known, now));
         while recent.order.len() > MOST
             || recent.order.front().is_some_and(|(_, at)| now.saturating_duration_since(*at) >= KEPT)
         {
             let Some((oldest, then)) = recent.order.pop_front() else { break };
-            if recent.turns.get(&oldest).is_some_and(|(_, at)| *at == then) {
+            if recent.turns.get(&oldest).is_some_and(|first| first.at == then) {
                 recent.turns.remove(&oldest);
             }
         }
@@ -148,17 +159,27 @@ mod tests {
         }
     }
 
+    fn found(found: Result<Option<ResponseId>, ApiError>) -> Option<ResponseId> {
+        found.expect("no other request had the key")
+    }
+
     #[test]
     fn only_what_says_it_is_a_retry_finds_the_first_try() {
         let recent = Recent::default();
         let id = ResponseId::new();
         recent.remember("ann", &call(1, None, false), id);
-        assert_eq!(recent.find("ann", &call(1, None, true)), Some(id));
-        assert_eq!(recent.find("ann", &call(1, None, false)), None, "the same words again are another turn");
-        assert_eq!(recent.find("ann", &call(2, None, true)), None);
-        assert_eq!(recent.find("bob", &call(1, None, true)), None, "another's request");
+        assert_eq!(found(recent.find("ann", &call(1, None, true))), Some(id));
+        assert_eq!(
+            found(recent.find("ann", &call(1, None, false))),
+            None,
+            "the same words again are another turn"
+        );
+        assert_eq!(found(recent.find("ann", &call(2, None, true))), None);
+        assert_eq!(found(recent.find("bob", &call(1, None, true))), None, "another's request");
         recent.remember("ann", &call(3, Some("key"), false), id);
-        assert_eq!(recent.find("ann", &call(3, Some("key"), false)), Some(id));
+        assert_eq!(found(recent.find("ann", &call(3, Some("key"), false))), Some(id));
+        let reused = recent.find("ann", &call(4, Some("key"), true)).unwrap_err();
+        assert_eq!((reused.status.as_u16(), reused.code), (409, "idempotency_key_reused"));
     }
 
     #[test]
@@ -171,7 +192,7 @@ mod tests {
         for nth in 0..MOST - 2 {
             recent.remember("ann", &call(0, Some(&nth.to_string()), false), id);
         }
-        let find = |key| recent.find("ann", &call(0, Some(key), false));
+        let find = |key| found(recent.find("ann", &call(0, Some(key), false)));
         assert_eq!((find("first"), find("second")), (Some(again), Some(id)));
         recent.remember("ann", &call(0, Some("one more"), false), id);
         assert_eq!((find("first"), find("second"), find("one more")), (Some(again), None, Some(id)));

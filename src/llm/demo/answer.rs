@@ -161,12 +161,15 @@ fn alike(a: &str, b: &str) -> bool {
 
 fn in_words(conversation: &Conversation, message: &str) -> String {
     let lower = message.to_lowercase();
+    let mut echoed = false;
     let text = if !conversation.outputs.is_empty() {
         let said = conversation.outputs.iter().map(|(name, output)| format!("{name} says: {output}"));
         format!("I asked the tools. {}", said.collect::<Vec<_>>().join(" "))
     } else if is_summariser(conversation) {
         summary(conversation)
     } else if let Some(words) = asked_to_say(message) {
+        // "Answer in 3 sentences: why …" asks something, for all its colon.
+        echoed = asked_number(&lower, SENTENCE).is_some();
         words
     } else if lower.contains("summar") {
         summary(conversation)
@@ -177,38 +180,77 @@ fn in_words(conversation: &Conversation, message: &str) -> String {
     } else if message.trim().is_empty() {
         "I am the demo model. You have not said anything yet.".to_owned()
     } else {
+        echoed = true;
         format!(
             "You said: \"{}\" I am the demo model: I answer without a provider, and always the same.",
             message.trim()
         )
     };
-    match asked_length(&lower) {
-        Some(length) => of_length(&text, length),
-        None => text,
-    }
+    sized(text, &lower, echoed)
 }
 
-/// "in 50 words", "exactly 3 words", "in three words".
-fn asked_length(lower: &str) -> Option<usize> {
+/// One sentence for each number of words, so that an answer of any length ends where a sentence does.
+const SENTENCES: [&str; 8] = [
+    "Hello.",
+    "Hello there.",
+    "All is well.",
+    "I am always here.",
+    "Hello from the demo model.",
+    "I answer without a real provider.",
+    "Each answer is the same each time.",
+    "Every part of Colloquy can be tried here.",
+];
+
+const SENTENCE: &[&str] = &["sentence", "sentences"];
+
+/// `text` at the length that is asked for. One that only echoes says nothing worth cutting: it gives way to sentences.
+fn sized(text: String, lower: &str, echoed: bool) -> String {
+    if let Some(number) = asked_number(lower, SENTENCE).filter(|number| echoed && *number <= 1_000) {
+        return SENTENCES.iter().rev().cycle().take(number).copied().collect::<Vec<_>>().join(" ");
+    }
+    let Some(length) = asked_number(lower, &["word", "words"]) else { return text };
+    let said: Vec<&str> = if echoed { Vec::new() } else { text.split_whitespace().take(length).collect() };
+    let mut words = said.join(" ");
+    if words.matches('"').count() % 2 == 1 {
+        words = words.replace('"', "");
+    }
+    if !words.is_empty() {
+        words = words.trim_end_matches(['.', ',', ':', ';', '?', '!']).to_owned() + ".";
+    }
+    for sentence in sentences(length - said.len()) {
+        if !words.is_empty() {
+            words.push(' ');
+        }
+        words.push_str(sentence);
+    }
+    words
+}
+
+/// Sentences of so many words together.
+fn sentences(mut words: usize) -> Vec<&'static str> {
+    let mut all = Vec::new();
+    for next in [5, 8, 7, 6].into_iter().cycle() {
+        let length = if words > SENTENCES.len() { next } else { words };
+        let Some(sentence) = length.checked_sub(1).and_then(|at| SENTENCES.get(at)) else { break };
+        all.push(*sentence);
+        words -= length;
+    }
+    all
+}
+
+/// "in 50 words", "exactly 3 words", "in three sentences".
+fn asked_number(lower: &str, units: &[&str]) -> Option<usize> {
     const NUMBERS: &[&str] =
         &["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
     let words: Vec<&str> =
         lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     words.windows(2).find_map(|pair| match pair {
-        [number, "word" | "words"] => match number.parse() {
+        [number, unit] if units.contains(unit) => match number.parse() {
             Ok(number @ 1..=20_000) => Some(number),
             _ => NUMBERS.iter().position(|name| name == number).map(|at| at + 1),
         },
         _ => None,
     })
-}
-
-fn of_length(text: &str, length: usize) -> String {
-    let filler = FILLER.iter().copied().cycle();
-    let mut words: Vec<&str> = text.split_whitespace().chain(filler).take(length).collect();
-    let last = words.pop().unwrap_or_default().trim_end_matches(['.', ',', ':', ';', '"']).to_owned() + ".";
-    words.push(&last);
-    words.join(" ")
 }
 
 /// What a message asks to be said word for word: `say "x"`, `reply with exactly: x`, `repeat after me: x`.

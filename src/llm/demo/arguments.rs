@@ -146,7 +146,14 @@ impl Filler<'_> {
                 let most = schema.get("maxItems").and_then(Value::as_u64).unwrap_or(least);
                 let string = json!({"type": "string"});
                 let items = schema.get("items").unwrap_or(&string);
-                (0..least.min(most)).map(|_| self.value(items, name, depth + 1)).collect()
+                let unique = schema.get("uniqueItems") == Some(&json!(true));
+                let mut list: Vec<Value> = Vec::new();
+                for _ in 0..least.min(most) {
+                    let item = self.value(items, name, depth + 1);
+                    let item = if unique { self.distinct(items, item, &list, depth) } else { Some(item) };
+                    list.extend(item);
+                }
+                list.into()
             }
             "integer" => {
                 let number = self.number(schema).round();
@@ -159,6 +166,60 @@ impl Filler<'_> {
             }
             "null" => Value::Null,
             _ => self.string(schema, name).into(),
+        }
+    }
+
+    /// `value`, or one like it that is not in `seen`.
+    fn distinct(&self, schema: &Value, value: Value, seen: &[Value], depth: usize) -> Option<Value> {
+        let new = |value: &Value| !seen.contains(value);
+        if new(&value) {
+            return Some(value);
+        }
+        if depth > DEEPEST || schema.get("const").is_some() {
+            return None;
+        }
+        if let Some(words) = schema.get("enum").and_then(Value::as_array) {
+            return words.iter().find(|word| new(word)).cloned();
+        }
+        if let Some(target) = schema.get("$ref").and_then(Value::as_str) {
+            let target = self.root.pointer(target.strip_prefix('#')?)?;
+            return self.distinct(target, value, seen, depth + 1);
+        }
+        let bound = |key: &str| schema.get(key).and_then(Value::as_f64);
+        match value {
+            Value::Bool(yes) => Some(json!(!yes)).filter(new),
+            Value::String(text) if schema.get("format").is_none() => {
+                let most = bound("maxLength").map_or(usize::MAX, |most| most as usize);
+                let numbered = |number: usize| {
+                    let number = number.to_string();
+                    let kept = text.chars().take(most.saturating_sub(number.len()));
+                    Value::String(kept.collect::<String>() + &number)
+                };
+                (2..2 + 2 * (seen.len() + 1)).map(numbered).find(new)
+            }
+            Value::Number(number) => {
+                let step = bound("multipleOf").filter(|step| *step > 0.0).unwrap_or(1.0);
+                let least = bound("minimum").or(bound("exclusiveMinimum")).unwrap_or(f64::MIN);
+                let most = bound("maximum").or(bound("exclusiveMaximum")).unwrap_or(f64::MAX);
+                let steps = (1u32..=20).flat_map(|steps| [f64::from(steps), -f64::from(steps)]);
+                let mut near = steps.filter_map(|steps| {
+                    let near = number.as_f64()? + steps * step;
+                    let is_edge =
+                        Some(near) == bound("exclusiveMinimum") || Some(near) == bound("exclusiveMaximum");
+                    let whole = number.is_i64() || number.is_u64();
+                    let json = if whole { json!(near as i64) } else { json!(near) };
+                    ((least..=most).contains(&near) && !is_edge).then_some(json)
+                });
+                near.find(new)
+            }
+            Value::Object(fields) => fields.iter().find_map(|(name, field)| {
+                let taken: Vec<Value> = seen.iter().filter_map(|each| each.get(name).cloned()).collect();
+                let property = schema.get("properties")?.get(name)?;
+                let mut changed = fields.clone();
+                changed.insert(name.clone(), self.distinct(property, field.clone(), &taken, depth + 1)?);
+                Some(changed.into())
+            }),
+            _ => None,
         }
     }
 
@@ -246,6 +307,28 @@ mod tests {
         );
         let sum = json!({"type": "object", "properties": {"a": {"type": "number"}, "b": {"type": "number"}}});
         assert_eq!(filled(sum, "Add 2 and 3.5!"), json!({"a": 2.0, "b": 3.5}));
+    }
+
+    #[test]
+    fn items_that_must_differ_do() {
+        for items in [
+            json!({"type": "string"}),
+            json!({"type": "string", "maxLength": 4}),
+            json!({"enum": ["a", "b", "c"]}),
+            json!({"type": "integer", "minimum": 1, "maximum": 3}),
+            json!({"type": "number", "multipleOf": 0.5}),
+            json!({"type": "object", "properties": {"on": {"const": 1}, "name": {"type": "string"}}}),
+            json!({"$ref": "#/$defs/word"}),
+        ] {
+            let list = json!({"type": "array", "uniqueItems": true, "minItems": 3, "items": items});
+            let schema = json!({"$defs": {"word": {"enum": [1, 2, 3, 4]}}, "type": "object", "properties": {"list": list}});
+            let filled = filled(schema, "Three names for Ada");
+            let list = filled["list"].as_array().unwrap();
+            assert!(list.len() == 3 && (1..3).all(|at| !list[..at].contains(&list[at])), "{items}: {list:?}");
+            if items["maxLength"] == 4 {
+                assert!(list.iter().all(|text| text.as_str().unwrap().len() <= 4), "{list:?}");
+            }
+        }
     }
 
     #[test]

@@ -107,6 +107,16 @@ fn it_says_what_it_is_asked_to_say() {
         let words = says(json!({}), user(message));
         assert_eq!(words.split_whitespace().count(), wanted, "{words}");
     }
+    assert_eq!(says(json!({}), user("Say hello in five words.")), "Hello from the demo model.");
+    for length in 1..60 {
+        for message in ["Tell me", "What is \"this\", in a talk about \"that thing\"? Summarise"] {
+            let said = says(json!({}), user(&format!("{message} in {length} words")));
+            assert_eq!(said.split_whitespace().count(), length, "{said}");
+            assert!(said.ends_with('.') && said.matches('"').count() % 2 == 0, "{said}");
+        }
+    }
+    let three = says(json!({}), user("Answer in 3 sentences: why is the sky blue?"));
+    assert_eq!((three.matches('.').count(), three.ends_with('.')), (3, true), "{three}");
     assert_eq!(says(json!({}), user("Please say \"pong\" now")), "pong");
     assert_eq!(says(json!({}), user("Reply with exactly: all good")), "all good");
 }

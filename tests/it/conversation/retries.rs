@@ -142,6 +142,30 @@ async fn what_failed_or_was_given_up_is_tried_anew_and_a_lock_of_ones_own_is_non
     }
 }
 
+#[tokio::test]
+async fn a_key_with_another_body_is_refused_wherever_it_comes_and_the_same_body_finds_its_response() {
+    let scene = scene().await;
+    for store in [true, false] {
+        let key = format!("key-{store}");
+        let post = async |server: &Server, input: &str| {
+            let body = json!({ "model": "it", "input": input, "store": store });
+            let post = server.client().post(server.url("/v1/responses")).bearer_auth(API_KEY).json(&body);
+            let answer = post.header("idempotency-key", &key).send().await.unwrap();
+            (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+        };
+        let (status, first) = post(&scene.first, "one").await;
+        assert_eq!(status, 200, "{first}");
+        // What is not stored only its own process remembers.
+        for server in [&scene.first, &scene.second].into_iter().take(if store { 2 } else { 1 }) {
+            let (status, other) = post(server, "another").await;
+            assert_eq!((status, &other["error"]["code"]), (409, &json!("idempotency_key_reused")), "{store}");
+            let (status, again) = post(server, "one").await;
+            assert_eq!((status, &again["id"]), (200, &first["id"]), "{store}: {again}");
+        }
+    }
+    assert_eq!(scene.provider.seen().len(), 2);
+}
+
 /// Leaving one instance and coming back to another is no leaving.
 #[tokio::test]
 async fn a_turn_that_is_resumed_elsewhere_goes_on() {

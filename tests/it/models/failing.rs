@@ -128,6 +128,24 @@ async fn another_deployment_answers_at_once() {
     assert!(!opened.attempts[0].charged, "nothing was sent");
 }
 
+/// Anthropic counts the input before its first word; an error behind that has shown nobody anything.
+#[tokio::test]
+async fn a_count_of_tokens_is_no_first_event() {
+    let overloaded = json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}});
+    for (ending, outcome) in [
+        (Ending::Error(overloaded), "provider_overloaded"),
+        (Ending::Eof, "provider_interrupted"),
+        (Ending::Stall, "provider_first_event_timeout"),
+    ] {
+        let (first, second) = (FakeProvider::start(Wire::Anthropic), FakeProvider::start(Wire::Chat));
+        first.always(Script::says("x").ending_after(0, ending));
+        let opened = opened(&router(&[&first, &second], "first_event_seconds = 1", settings())).await;
+        assert_eq!(outcomes(&opened), [outcome, "begun"]);
+        assert!(opened.attempts[0].charged, "{outcome}: its input was read");
+        assert_eq!(heard(opened.result.unwrap()).await.text, "Hello there");
+    }
+}
+
 #[tokio::test]
 async fn an_answer_that_does_not_begin_is_given_up_and_may_cost_money() {
     for script in [

@@ -177,7 +177,7 @@ impl Stream {
     fn count(&mut self, told: &Told<'_, Usage>, out: &mut impl FnMut(Upstream)) {
         self.raw.extend(serde_json::from_str::<Map<_, _>>(told.raw.get()).unwrap_or_default());
         out(Upstream::RawUsage(Value::Object(self.raw.clone()).to_string().into()));
-        let (usage, known) = (told.usage, self.usage);
+        let (Some(usage), known) = (told.usage, self.usage) else { return };
         self.usage = Usage {
             input_tokens: usage.input_tokens.or(known.input_tokens),
             cache_read_input_tokens: usage.cache_read_input_tokens.or(known.cache_read_input_tokens),

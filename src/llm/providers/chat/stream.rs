@@ -147,7 +147,9 @@ impl Stream {
         }
         if let Some(told) = frame.usage {
             out(told.raw());
-            out(Upstream::Usage(told.usage.normalised()));
+            if let Some(usage) = told.usage {
+                out(Upstream::Usage(usage.normalised()));
+            }
         }
         Ok(Next::More)
     }

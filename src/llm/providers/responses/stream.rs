@@ -177,8 +177,7 @@ impl Stream {
                 let response =
                     frame.response.unwrap_or(Response { usage: None, incomplete_details: None, error: None });
                 if let Some(told) = &response.usage {
-                    out(told.raw());
-                    out(Upstream::Usage(told.usage.normalised()));
+                    count(told, out);
                 }
                 let error = serde_json::json!({ "error": response.error });
                 return Err(from_event(&error, Timestamp::now()));
@@ -276,8 +275,7 @@ impl Stream {
     fn end(&mut self, frame: &Frame<'_>, out: &mut impl FnMut(Upstream)) -> Result<Next, LlmError> {
         let response = frame.response.as_ref();
         if let Some(told) = response.and_then(|response| response.usage.as_ref()) {
-            out(told.raw());
-            out(Upstream::Usage(told.usage.normalised()));
+            count(told, out);
         }
         let reason = response
             .and_then(|response| response.incomplete_details.as_ref()?.reason.as_deref())
@@ -290,6 +288,13 @@ impl Stream {
         };
         out(finish_of(finish, !self.calls.is_empty()));
         Ok(Next::Done)
+    }
+}
+
+fn count(told: &Told<'_, Usage>, out: &mut impl FnMut(Upstream)) {
+    out(told.raw());
+    if let Some(usage) = &told.usage {
+        out(Upstream::Usage(usage.normalised()));
     }
 }
 

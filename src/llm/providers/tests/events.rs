@@ -182,3 +182,43 @@ fn usage_is_told_in_the_providers_own_words_too() {
     assert_eq!(raw(CLAUDE, &claude()), wanted);
     assert_eq!(raw(RESPONSES, &responses())["total_tokens"], 12);
 }
+
+#[test]
+fn an_answer_does_not_fail_for_how_its_tokens_are_counted() {
+    let chat = |usage: &str| {
+        let frame = format!(r#"{{"choices":[],"usage":{usage}}}"#);
+        let said = r#"{"choices":[{"index":0,"delta":{"content":"Hi"},"finish_reason":"stop"}]}"#;
+        whole(ProviderKind::Openai, &data(&[said, &frame, "[DONE]"]))
+    };
+    let answered = |provider, text: &str| {
+        let mut found = whole(provider, text);
+        found.retain(|upstream| !matches!(upstream, Upstream::Chunk(_) | Upstream::RawUsage(_)));
+        found
+    };
+    for (usage, counted) in [
+        (
+            r#"{"prompt_tokens":3.0,"completion_tokens":2.0,"prompt_tokens_details":{"cached_tokens":1.0}}"#,
+            true,
+        ),
+        (r#"{"prompt_tokens":3.5,"completion_tokens":2}"#, false),
+        (r#"{"prompt_tokens":-3.0,"completion_tokens":2}"#, false),
+        (r#"{"prompt_tokens":"3"}"#, false),
+        (r#""many""#, false),
+    ] {
+        let mut wanted = vec![said("Hi"), finish(Finish::Stop)];
+        wanted.extend(counted.then(|| tokens(3, 1, 2, 0)));
+        assert_eq!(chat(usage), wanted, "{usage}");
+    }
+    let completed =
+        r#"{"type":"response.completed","response":{"usage":{"input_tokens":3.0,"output_tokens":2.0}}}"#;
+    assert_eq!(
+        answered(ProviderKind::Responses, &typed(&[completed])),
+        [tokens(3, 0, 2, 0), finish(Finish::Stop)]
+    );
+    let claude = typed(&[
+        r#"{"type":"message_start","message":{"usage":{"input_tokens":5.0}}}"#,
+        r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":"two"}}"#,
+        r#"{"type":"message_stop"}"#,
+    ]);
+    assert_eq!(answered(CLAUDE, &claude), [tokens(5, 0, 0, 0), finish(Finish::Stop)]);
+}
