@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+pub mod pairs;
+
 use crate::openresponses::{ApiError, Item, Truncation};
 
 /// An item of the past, and what it costs to show.

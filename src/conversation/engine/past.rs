@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use super::input::OwnItem;
 use super::{Engine, away};
+use crate::conversation::window::pairs::leave_out_unpaired;
 use crate::conversation::window::{self, Past};
 use crate::database::threads::{self, Anchor, StoredItem, Window};
 use crate::llm::{Alias, estimate_params};
@@ -25,12 +27,13 @@ impl Engine {
     }
 }
 
-/// The window's items that the model is shown.
+/// The window's items that the model is shown before the turn's `own` input, if that is not in the window.
 pub(super) fn fitting(
     window: &Window,
     request: &CreateResponse,
     alias: &Alias,
     truncation: Truncation,
+    own: &[OwnItem],
 ) -> Result<Vec<Arc<Item>>, ApiError> {
     let mut past = window.items.iter().rev().map(past).collect::<Result<Vec<_>, _>>()?;
     // A summary stands for everything before it.
@@ -39,9 +42,17 @@ pub(super) fn fitting(
         let before = past.first().map_or(0, |first| first.tokens_before);
         past.iter_mut().for_each(|past| past.tokens_before -= before);
     }
+    leave_out_unpaired(&mut past, |past| &past.item, own.iter().map(|own| &*own.item));
     let (fixed, answer) = (estimate_params(request), kept_for_answer(request, alias));
     let start = window::fit(&past, fixed, answer, alias.context_window(), truncation)?;
     Ok(past[start..].iter().map(|past| Arc::clone(&past.item)).collect())
+}
+
+/// What a model is shown of a past that a connection holds, before the turn's `own` input.
+pub(super) fn paired(past: &[Arc<Item>], own: &[OwnItem]) -> Vec<Arc<Item>> {
+    let mut past = past.to_vec();
+    leave_out_unpaired(&mut past, |item| item, own.iter().map(|own| &*own.item));
+    past
 }
 
 /// Tokens of the window that are kept for the answer: what the caller allows it, else the model's longest, but then no
