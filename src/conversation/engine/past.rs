@@ -36,15 +36,20 @@ pub(super) fn fitting(
     own: &[OwnItem],
 ) -> Result<Vec<Arc<Item>>, ApiError> {
     let mut past = window.items.iter().rev().map(past).collect::<Result<Vec<_>, _>>()?;
+    // As `window` loads it: less than that ends where the thread begins.
+    let most = usize::try_from(WINDOW_ITEMS).unwrap_or_default();
+    let loaded: u64 = past.iter().map(|past| past.tokens).sum();
+    let mut whole = past.len() < most && loaded <= alias.context_window();
     // A summary stands for everything before it.
     if let Some(summary) = past.iter().rposition(|past| matches!(*past.item, Item::Compaction(_))) {
         past.drain(..summary);
+        whole = true;
         let before = past.first().map_or(0, |first| first.tokens_before);
         past.iter_mut().for_each(|past| past.tokens_before -= before);
     }
     leave_out_unpaired(&mut past, |past| &past.item, own.iter().map(|own| &*own.item));
     let (fixed, answer) = (estimate_params(request), kept_for_answer(request, alias));
-    let start = window::fit(&past, fixed, answer, alias.context_window(), truncation)?;
+    let start = window::fit(&past, whole, fixed, answer, alias.context_window(), truncation)?;
     Ok(past[start..].iter().map(|past| Arc::clone(&past.item)).collect())
 }
 
