@@ -48,7 +48,18 @@ pub(super) fn fitting(
         past.iter_mut().for_each(|past| past.tokens_before -= before);
     }
     leave_out_unpaired(&mut past, |past| &past.item, own.iter().map(|own| &*own.item));
-    let (fixed, answer) = (estimate_params(request), kept_for_answer(request, alias));
+    let (params, answer) = (estimate_params(request), kept_for_answer(request, alias));
+    // Estimates run high: for the new input the past makes room where it may, but nothing is refused for it here. What is
+    // to be summarised is not to be cut before.
+    let summarised = request.context_management.iter().flatten().next().is_some();
+    let fixed = params
+        + match truncation {
+            Truncation::Auto if !summarised => {
+                let new: u64 = own.iter().map(|own| own.tokens).sum();
+                new.min(alias.context_window().saturating_sub(params + answer))
+            }
+            _ => 0,
+        };
     let start = window::fit(&past, whole, fixed, answer, alias.context_window(), truncation)?;
     Ok(past[start..].iter().map(|past| Arc::clone(&past.item)).collect())
 }

@@ -115,3 +115,18 @@ async fn a_call_is_shown_with_its_output_or_not_at_all() {
     let message = error["error"]["message"].as_str().expect("a message");
     assert!(message.starts_with("No tool call found"), "{error}");
 }
+
+#[tokio::test]
+async fn the_past_makes_room_for_new_input_if_it_may_be_cut() {
+    let scene = Scene::start().await;
+    // Some 900 tokens each, of 2,000 of which 200 are kept for the answer.
+    let long = "ab ".repeat(900);
+    for (truncation, shown) in [("disabled", 3), ("auto", 2)] {
+        let (_, first) = scene.server.post("/v1/responses", json!({ "model": "it", "input": long })).await;
+        let next = json!({ "model": "it", "input": long, "previous_response_id": first["id"],
+                           "truncation": truncation });
+        let (status, response) = scene.server.post("/v1/responses", next).await;
+        assert_eq!((status, &response["status"]), (200, &json!("completed")), "{response}");
+        assert_eq!(scene.shown().len(), shown, "{truncation}");
+    }
+}
