@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+pub mod pairs;
+
 use crate::openresponses::{ApiError, Item, Truncation};
 
 /// An item of the past, and what it costs to show.
@@ -17,27 +19,30 @@ pub struct Past {
     pub item: Arc<Item>,
 }
 
-/// Chooses what is shown of `past`: the end of a thread, oldest first. Beside it stand `fixed` tokens of instructions,
-/// tools and new input, and `answer` tokens are left for what the model says, in a window of `size` tokens. Gives how
-/// many of the oldest are left out.
+/// Chooses what is shown of `past`: the end of a thread, oldest first, or the `whole` of it. Beside it stand `fixed`
+/// tokens of instructions, tools and new input, and `answer` tokens are left for what the model says, in a window of
+/// `size` tokens. Gives how many of the oldest are left out.
 ///
 /// Errors: 400 `context_length_exceeded` if it does not fit and nothing may be left out, or if not even the new input
 /// fits.
 pub fn fit(
     past: &[Past],
+    whole: bool,
     fixed: u64,
     answer: u64,
     size: u64,
     truncation: Truncation,
 ) -> Result<usize, ApiError> {
-    let total = past.iter().map(|past| past.tokens).sum::<u64>()
-        + past.first().map_or(0, |first| first.tokens_before);
+    let loaded = past.iter().map(|past| past.tokens).sum::<u64>();
+    let total = loaded + past.first().map_or(0, |first| first.tokens_before);
+    // What was deleted counts in `tokens_before`, but takes no room.
+    let needed = if whole { loaded } else { total };
     let room = size.saturating_sub(answer).saturating_sub(fixed);
-    if total <= room && fixed + answer <= size {
+    if needed <= room && fixed + answer <= size {
         return Ok(0);
     }
     if truncation == Truncation::Disabled || fixed + answer > size {
-        return Err(exceeded(total + fixed, answer, size));
+        return Err(exceeded(needed + fixed, answer, size));
     }
     // More than need be, so that the next turns can keep this cut.
     let step = (size / 4).max(1);
@@ -45,7 +50,6 @@ pub fn fit(
     loop {
         let start = past.iter().position(|past| past.tokens_before >= cut).unwrap_or(past.len());
         let start = together(past, start);
-        // What was deleted counts in `tokens_before`, but takes no room.
         if past[start..].iter().map(|past| past.tokens).sum::<u64>() <= room {
             return Ok(start);
         }

@@ -8,6 +8,7 @@ mod conformance;
 mod held;
 mod lasting;
 mod logprobs;
+mod past;
 mod retraction;
 mod retries;
 mod scene;

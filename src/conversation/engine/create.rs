@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::input::{OwnItem, check_outputs, conversation_id, entries, title};
 use super::jobs::ForJob;
-use super::past::fitting;
+use super::past::{fitting, paired};
 use super::paying::Paying;
 use super::retries::key_reused;
 use super::turn::{NewTurn, OnDisconnect, Turn};
@@ -143,7 +143,7 @@ impl Engine {
             callback: None,
         };
         let own = self.resolve(who, input).await?;
-        let before = self.before(&start).await?;
+        let before = self.before(&start, &own).await?;
         let past = before.items.len();
         let items: Vec<_> = before.items.into_iter().chain(own.into_iter().map(|own| own.item)).collect();
         if items.is_empty() {
@@ -158,13 +158,14 @@ impl Engine {
         /// A thread that changes under our hands is looked at again: what was its head may have to be forked now.
         const TRIES: u32 = 3;
         for _ in 0..TRIES {
-            let before = self.before(start).await?;
+            let before = self.before(start, own).await?;
             if own.is_empty() && before.items.is_empty() {
                 return Err(ApiError::missing("input"));
             }
             let (window, past) = (before.window.as_ref(), before.items.len());
             let items: Vec<_> =
                 before.items.into_iter().chain(own.iter().map(|own| Arc::clone(&own.item))).collect();
+            // What the past lacks is left out of it: this is about the new input.
             check_outputs(items.iter().map(|item| &**item))?;
             let mut items = self.opened(start.who, window, items, past).await?;
             let mut compaction = None;
@@ -203,8 +204,8 @@ impl Engine {
         Err(ApiError::unavailable("turns_limit", message))
     }
 
-    /// What goes before, oldest first, as much as the model's window holds.
-    async fn before(&self, start: &Start<'_>) -> Result<Before, ApiError> {
+    /// What goes before the turn's `own` input, oldest first, as much as the model's window holds.
+    async fn before(&self, start: &Start<'_>, own: &[OwnItem]) -> Result<Before, ApiError> {
         let Start { who, request, call, alias, .. } = *start;
         let local = call.local.as_deref();
         let anchor = if let Some(id) = request.previous_response_id.as_deref() {
@@ -214,7 +215,7 @@ impl Engine {
                     let message = "The previous response was not stored, so nothing stored can follow it.";
                     return Err(ApiError::invalid_value("previous_response_id", message));
                 }
-                return Ok(Before { window: None, items: local.items.clone() });
+                return Ok(Before { window: None, items: paired(&local.items, own) });
             }
             Anchor::Response(parsed.ok_or_else(|| no_previous(id))?)
         } else if let Some(conversation) = &request.conversation {
@@ -242,7 +243,7 @@ impl Engine {
             Some(asked) if !asked.is_empty() => Truncation::Auto,
             _ => request.truncation.unwrap_or_default(),
         };
-        let items = fitting(&window, request, alias, truncation)?;
+        let items = fitting(&window, request, alias, truncation, own)?;
         Ok(Before { window: Some(window), items })
     }
 

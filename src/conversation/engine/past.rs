@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use super::input::OwnItem;
 use super::{Engine, away};
+use crate::conversation::window::pairs::leave_out_unpaired;
 use crate::conversation::window::{self, Past};
 use crate::database::threads::{self, Anchor, StoredItem, Window};
 use crate::llm::{Alias, estimate_params};
@@ -25,23 +27,48 @@ impl Engine {
     }
 }
 
-/// The window's items that the model is shown.
+/// The window's items that the model is shown before the turn's `own` input, if that is not in the window.
 pub(super) fn fitting(
     window: &Window,
     request: &CreateResponse,
     alias: &Alias,
     truncation: Truncation,
+    own: &[OwnItem],
 ) -> Result<Vec<Arc<Item>>, ApiError> {
     let mut past = window.items.iter().rev().map(past).collect::<Result<Vec<_>, _>>()?;
+    // As `window` loads it: less than that ends where the thread begins.
+    let most = usize::try_from(WINDOW_ITEMS).unwrap_or_default();
+    let loaded: u64 = past.iter().map(|past| past.tokens).sum();
+    let mut whole = past.len() < most && loaded <= alias.context_window();
     // A summary stands for everything before it.
     if let Some(summary) = past.iter().rposition(|past| matches!(*past.item, Item::Compaction(_))) {
         past.drain(..summary);
+        whole = true;
         let before = past.first().map_or(0, |first| first.tokens_before);
         past.iter_mut().for_each(|past| past.tokens_before -= before);
     }
-    let (fixed, answer) = (estimate_params(request), kept_for_answer(request, alias));
-    let start = window::fit(&past, fixed, answer, alias.context_window(), truncation)?;
+    leave_out_unpaired(&mut past, |past| &past.item, own.iter().map(|own| &*own.item));
+    let (params, answer) = (estimate_params(request), kept_for_answer(request, alias));
+    // Estimates run high: for the new input the past makes room where it may, but nothing is refused for it here. What is
+    // to be summarised is not to be cut before.
+    let summarised = request.context_management.iter().flatten().next().is_some();
+    let fixed = params
+        + match truncation {
+            Truncation::Auto if !summarised => {
+                let new: u64 = own.iter().map(|own| own.tokens).sum();
+                new.min(alias.context_window().saturating_sub(params + answer))
+            }
+            _ => 0,
+        };
+    let start = window::fit(&past, whole, fixed, answer, alias.context_window(), truncation)?;
     Ok(past[start..].iter().map(|past| Arc::clone(&past.item)).collect())
+}
+
+/// What a model is shown of a past that a connection holds, before the turn's `own` input.
+pub(super) fn paired(past: &[Arc<Item>], own: &[OwnItem]) -> Vec<Arc<Item>> {
+    let mut past = past.to_vec();
+    leave_out_unpaired(&mut past, |item| item, own.iter().map(|own| &*own.item));
+    past
 }
 
 /// Tokens of the window that are kept for the answer: what the caller allows it, else the model's longest, but then no

@@ -183,7 +183,7 @@ impl Engine {
         let alias = self.0.router.alias(&taken.model).cloned().ok_or_else(|| no_such_model(&taken.model))?;
         let anchor = Anchor::InputOf(taken.held.response);
         let Some(window) = self.window(&taken.owner, anchor, &alias).await? else { return Ok(None) };
-        let items = fitting(&window, &request, &alias, Truncation::Auto)?;
+        let items = fitting(&window, &request, &alias, Truncation::Auto, &[])?;
         // Who asked for it pays, on whosever conversation it is.
         let who = Principal {
             owner: taken.caller.clone().unwrap_or_else(|| taken.owner.clone()),

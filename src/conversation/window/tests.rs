@@ -47,17 +47,35 @@ fn shown(past: &[Past]) -> u64 {
 
 #[test]
 fn what_fits_is_shown_whole() {
-    assert_eq!(fit(&messages(10, 10), 50, 50, 200, Truncation::Disabled).unwrap(), 0);
+    assert_eq!(fit(&messages(10, 10), true, 50, 50, 200, Truncation::Disabled).unwrap(), 0);
 }
 
 #[test]
 fn what_does_not_fit_is_refused_unless_it_may_be_cut() {
     let past = messages(10, 20);
-    let error = fit(&past, 50, 50, 200, Truncation::Disabled).unwrap_err();
+    let error = fit(&past, true, 50, 50, 200, Truncation::Disabled).unwrap_err();
     assert_eq!((error.code, error.status.as_u16()), ("context_length_exceeded", 400));
-    let start = fit(&past, 50, 50, 200, Truncation::Auto).unwrap();
+    let start = fit(&past, true, 50, 50, 200, Truncation::Auto).unwrap();
     assert!(shown(&past[start..]) <= 100);
-    assert!(fit(&[], 180, 50, 200, Truncation::Auto).is_err(), "the new input alone is too long");
+    assert!(fit(&[], true, 180, 50, 200, Truncation::Auto).is_err(), "the new input alone is too long");
+}
+
+#[test]
+fn what_was_deleted_takes_no_room() {
+    // The first hundred items are deleted, and some in between.
+    let past: Vec<_> = messages(120, 10)
+        .into_iter()
+        .skip(100)
+        .enumerate()
+        .filter(|(at, _)| at % 2 == 0)
+        .map(|(_, past)| past)
+        .collect();
+    assert_eq!(fit(&past, true, 50, 50, 200, Truncation::Disabled).unwrap(), 0);
+    assert_eq!(fit(&past, true, 50, 50, 200, Truncation::Auto).unwrap(), 0);
+    assert!(fit(&past, false, 50, 50, 200, Truncation::Disabled).is_err(), "what was not loaded does");
+    assert!(fit(&past, true, 51, 50, 200, Truncation::Disabled).is_err());
+    let start = fit(&past, true, 51, 50, 200, Truncation::Auto).unwrap();
+    assert!(start > 0 && start < past.len(), "{start}");
 }
 
 #[test]
@@ -67,7 +85,7 @@ fn the_cut_stays_for_several_turns() {
     for turn in 1..=past.len() {
         // As the database gives it: the newest, a little more than the window holds.
         let loaded = &past[turn.saturating_sub(41)..turn];
-        let start = fit(loaded, 20, 20, 400, Truncation::Auto).unwrap();
+        let start = fit(loaded, false, 20, 20, 400, Truncation::Auto).unwrap();
         let cut = loaded.get(start).map(|past| past.tokens_before);
         if cuts.last() != Some(&cut) {
             cuts.push(cut);
@@ -98,7 +116,7 @@ proptest! {
                 }
             }
         }
-        let start = fit(&past, 30, 30, size, Truncation::Auto).unwrap();
+        let start = fit(&past, true, 30, 30, size, Truncation::Auto).unwrap();
         let shown_items = &past[start..];
         prop_assert!(shown(shown_items) + 60 <= size);
         for past in shown_items {

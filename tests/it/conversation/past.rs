@@ -1,0 +1,132 @@
+//! What a provider is shown of the past: no half of a tool call, which every one refuses, and no more than its window.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::sse::{Came, Sse};
+use crate::support::providers::{Ending, FakeProvider, Script, Wire};
+use crate::support::server::{API_KEY, Server};
+use crate::support::{TestDatabase, TestStorage};
+
+struct Scene {
+    provider: FakeProvider,
+    _database: TestDatabase,
+    server: Server,
+    /// Its id.
+    conversation: String,
+}
+
+impl Scene {
+    async fn start() -> Self {
+        let provider = FakeProvider::start(Wire::Responses);
+        let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+        let config = format!(
+            "{}[models.it]\ndeployments = [\"d\"]\nfirst_event_seconds = 20\nsilence_seconds = 20\n",
+            provider.deployment("d", "context_window = 2000\nmax_output_tokens = 200")
+        );
+        let server = Server::of(&database, &storage).config(config).start().await;
+        let (_, conversation) = server.post("/v1/conversations", json!({})).await;
+        let conversation = conversation["id"].as_str().expect("an id").to_owned();
+        Self { provider, _database: database, server, conversation }
+    }
+
+    fn ask(&self, input: Value) -> Value {
+        let tool = json!({ "type": "function", "name": "f", "parameters": { "type": "object" } });
+        json!({ "model": "it", "conversation": self.conversation, "input": input, "tools": [tool] })
+    }
+
+    async fn turn(&self, input: Value) -> Value {
+        let (status, response) = self.server.post("/v1/responses", self.ask(input)).await;
+        assert_eq!((status, &response["status"]), (200, &json!("completed")), "{response}");
+        response
+    }
+
+    /// Types of what the provider was shown last.
+    fn shown(&self) -> Vec<String> {
+        let seen = self.provider.seen();
+        let items = seen.last().expect("a request").body["input"].as_array().expect("items").clone();
+        let kind = |item: &Value| item["type"].as_str().unwrap_or("message").to_owned();
+        items.iter().map(kind).collect()
+    }
+
+    fn items(&self) -> String {
+        format!("/v1/conversations/{}/items", self.conversation)
+    }
+}
+
+fn answer(call_id: &str) -> Value {
+    json!({ "type": "function_call_output", "call_id": call_id, "output": "1" })
+}
+
+#[tokio::test]
+async fn a_turn_cancelled_in_mid_call_leaves_no_call_for_the_next() {
+    let scene = Scene::start().await;
+    scene.provider.next([Script::calls("f", "{\"x\":").ending_after(2, Ending::Stall)]);
+    let mut stream = Sse::post(&scene.server, scene.ask(json!("Call it."))).await;
+    let mut id = Value::Null;
+    loop {
+        let Came::Event(event) = stream.next().await else { panic!("the stream ended before the call") };
+        if event["type"] == "response.created" {
+            id = event["response"]["id"].clone();
+        }
+        if event["type"] == "response.function_call_arguments.delta" {
+            break;
+        }
+    }
+    let path = format!("/v1/responses/{}/cancel", id.as_str().expect("an id"));
+    let (status, cancelled) = scene.server.post(&path, json!({})).await;
+    assert_eq!((status, &cancelled["status"]), (200, &json!("cancelled")), "{cancelled}");
+    let (_, items) = scene.server.read(&scene.items()).await;
+    assert!(items.to_string().contains("\"function_call\""), "it is kept for who reads: {items}");
+
+    scene.turn(json!("Never mind.")).await;
+    assert_eq!(scene.shown(), ["message", "message"]);
+}
+
+#[tokio::test]
+async fn a_call_is_shown_with_its_output_or_not_at_all() {
+    let scene = Scene::start().await;
+    scene.provider.next([Script::calls("f", "{}")]);
+    let called = scene.turn(json!("Call it.")).await;
+    let call = &called["output"][0];
+    assert_eq!(call["type"], "function_call", "{called}");
+
+    // Not answered.
+    let response = scene.turn(json!("Wait.")).await;
+    assert_eq!(scene.shown(), ["message", "message"]);
+    assert_eq!(response["output"][0]["type"], "message");
+    // Answered later.
+    scene.turn(json!([answer("call_1")])).await;
+    assert_eq!(scene.shown(), ["message", "function_call", "message", "message", "function_call_output"]);
+
+    // An output without its call: put there, and left by a deletion.
+    let (status, added) = scene.server.post(&scene.items(), json!({ "items": [answer("none")] })).await;
+    assert_eq!(status, 200, "{added}");
+    let path = format!("{}/{}", scene.items(), call["id"].as_str().expect("an id"));
+    let (status, deleted) = scene.server.call(Method::DELETE, &path, None, API_KEY).await;
+    assert_eq!(status, 200, "{deleted}");
+    scene.turn(json!("Go on.")).await;
+    let shown = scene.shown();
+    assert!(shown.iter().all(|kind| kind == "message"), "{shown:?}");
+
+    // What is new has to have its call.
+    let (status, error) = scene.server.post("/v1/responses", scene.ask(json!([answer("call_1")]))).await;
+    assert_eq!(status, 400, "{error}");
+    let message = error["error"]["message"].as_str().expect("a message");
+    assert!(message.starts_with("No tool call found"), "{error}");
+}
+
+#[tokio::test]
+async fn the_past_makes_room_for_new_input_if_it_may_be_cut() {
+    let scene = Scene::start().await;
+    // Some 900 tokens each, of 2,000 of which 200 are kept for the answer.
+    let long = "ab ".repeat(900);
+    for (truncation, shown) in [("disabled", 3), ("auto", 2)] {
+        let (_, first) = scene.server.post("/v1/responses", json!({ "model": "it", "input": long })).await;
+        let next = json!({ "model": "it", "input": long, "previous_response_id": first["id"],
+                           "truncation": truncation });
+        let (status, response) = scene.server.post("/v1/responses", next).await;
+        assert_eq!((status, &response["status"]), (200, &json!("completed")), "{response}");
+        assert_eq!(scene.shown().len(), shown, "{truncation}");
+    }
+}
