@@ -112,7 +112,7 @@ fn it_says_what_it_is_asked_to_say() {
         for message in ["Tell me", "What is \"this\", in a talk about \"that thing\"? Summarise"] {
             let said = says(json!({}), user(&format!("{message} in {length} words")));
             assert_eq!(said.split_whitespace().count(), length, "{said}");
-            assert!(said.ends_with('.') && said.matches('"').count() % 2 == 0, "{said}");
+            assert!(said.ends_with('.') && said.matches('"').count().is_multiple_of(2), "{said}");
         }
     }
     let three = says(json!({}), user("Answer in 3 sentences: why is the sky blue?"));
