@@ -39,8 +39,8 @@ pub fn keep_small(environment: &dyn Environment) {
 /// How often it is asked whether a burst of work is over.
 pub const EVERY: Duration = Duration::from_secs(5);
 
-/// Calls in that time with which it is over: the timers of all, and a few deliveries. Giving back takes about a
-/// millisecond, in which nobody else can allocate.
+/// Calls in that time with which it is over: the timers of all, and a few deliveries. Not in the middle of a burst, since
+/// nobody else can allocate while memory is given back.
 const STILL: u64 = 25;
 
 /// How many calls there had been when memory was last given back, and when that was last asked.
@@ -51,13 +51,17 @@ pub struct Trimmer {
 }
 
 impl Trimmer {
-    /// Gives free pages back to the system after every burst: if hardly any of the `calls` came since the last look, but one
-    /// since memory was last given back.
+    /// Gives free pages back to the system if a burst of work is over.
     pub fn look(&self, calls: u64) {
-        let still = calls - self.asked_at.swap(calls, Ordering::Relaxed) <= STILL;
-        if still && self.given_back_at.swap(calls, Ordering::Relaxed) != calls {
+        if self.is_due(calls) {
             trim();
         }
+    }
+
+    /// Whether hardly any of the `calls` came since the last look, but one since memory was last given back.
+    fn is_due(&self, calls: u64) -> bool {
+        let still = calls - self.asked_at.swap(calls, Ordering::Relaxed) <= STILL;
+        still && self.given_back_at.swap(calls, Ordering::Relaxed) != calls
     }
 }
 
@@ -70,3 +74,18 @@ fn trim() {
 
 #[cfg(not(target_env = "gnu"))]
 fn trim() {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_goes_back_once_after_a_burst_and_never_in_the_middle_of_one() {
+        let trimmer = Trimmer::default();
+        assert!(!trimmer.is_due(0), "nothing was done");
+        assert!(!trimmer.is_due(STILL + 1) && !trimmer.is_due(10 * STILL), "a burst goes on");
+        assert!(trimmer.is_due(10 * STILL), "it is over");
+        assert!(!trimmer.is_due(10 * STILL), "and nothing came since");
+        assert!(trimmer.is_due(10 * STILL + 1), "a timer ticked");
+    }
+}

@@ -123,20 +123,7 @@ async fn show(services: &Services, show: Show) -> anyhow::Result<ExitCode> {
         output::json(&work)?;
         return Ok(ExitCode::SUCCESS);
     }
-    output::fields([
-        ("callback", work.id.clone()),
-        ("target", work.object.clone()),
-        ("response", or_empty(work.response.as_ref())),
-        ("route", work.route.clone()),
-        ("run", work.run.to_string()),
-        ("state", work.state.clone()),
-        ("attempts", work.attempts.to_string()),
-        ("outages", work.outages.to_string()),
-        ("due", output::due(&work)),
-        ("finished", or_empty(work.finished_at.as_ref())),
-        ("last error", or_empty(work.error.as_ref())),
-    ]);
-    output::tries(&work);
+    output::work("callback", "target", &work);
     Ok(ExitCode::SUCCESS)
 }
 

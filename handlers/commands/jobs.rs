@@ -90,21 +90,6 @@ async fn show(services: &Services, show: Show) -> anyhow::Result<ExitCode> {
         output::json(&work)?;
         return Ok(ExitCode::SUCCESS);
     }
-    output::fields([
-        ("job", work.id.clone()),
-        ("kind", work.object.clone()),
-        ("event", or_empty(work.event.as_ref())),
-        ("route", work.route.clone()),
-        ("run", work.run.to_string()),
-        ("state", work.state.clone()),
-        ("attempts", work.attempts.to_string()),
-        ("outages", work.outages.to_string()),
-        ("made", work.created_at.to_string()),
-        ("due", output::due(&work)),
-        ("leased until", or_empty(work.lease_until.as_ref())),
-        ("finished", or_empty(work.finished_at.as_ref())),
-        ("last code", or_empty(work.error_code.as_ref())),
-        ("last error", or_empty(work.error.as_ref())),
-    ]);
+    output::work("job", "kind", &work);
     Ok(ExitCode::SUCCESS)
 }

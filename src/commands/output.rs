@@ -166,6 +166,28 @@ pub fn due(work: &WorkLine) -> String {
     if work.state == "pending" { ago(work.due_at) } else { String::new() }
 }
 
+/// Prints a row of work and its tries. `row` and `object` are what its kind calls them.
+pub fn work(row: &'static str, object: &'static str, work: &WorkLine) {
+    fields([
+        (row, work.id.clone()),
+        (object, work.object.clone()),
+        ("event", or_empty(work.event.as_ref())),
+        ("response", or_empty(work.response.as_ref())),
+        ("route", work.route.clone()),
+        ("run", work.run.to_string()),
+        ("state", work.state.clone()),
+        ("attempts", work.attempts.to_string()),
+        ("outages", work.outages.to_string()),
+        ("made", work.created_at.to_string()),
+        ("due", due(work)),
+        ("leased until", or_empty(work.lease_until.as_ref())),
+        ("finished", or_empty(work.finished_at.as_ref())),
+        ("last code", or_empty(work.error_code.as_ref())),
+        ("last error", or_empty(work.error.as_ref())),
+    ]);
+    tries(work);
+}
+
 /// Prints every try of a callback and the beginning of what was answered; of a job, whose tries are not kept one by
 /// one, nothing.
 pub fn tries(work: &WorkLine) {
