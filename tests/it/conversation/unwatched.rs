@@ -17,7 +17,7 @@ async fn server(provider: &FakeProvider, most: &str) -> (TestDatabase, Server) {
 }
 
 fn long() -> Script {
-    Script::words(200).pace(Duration::from_millis(50))
+    Script::words(200).pace(Duration::from_millis(200))
 }
 
 async fn status(server: &Server, response: &Value) -> String {
@@ -62,7 +62,8 @@ async fn background_turns_beyond_the_limit_are_refused() {
         );
         assert!(error["error"]["message"].as_str().unwrap().contains("UNWATCHED_TURNS_MAX"));
     }
-    // What is watched needs no place.
+    // What is watched needs no place. The others have asked by then, or one of them would be told this.
+    eventually("both to have asked", SOON, async || provider.seen().len() == 2).await;
     provider.next([Script::says("Hi")]);
     assert_eq!(server.post("/v1/responses", json!({ "model": "it", "input": "hi" })).await.0, 200);
     // A place comes back with the end of its turn, and nobody loses one that he has.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::providers::{FakeProvider, Script, Wire};
-use crate::support::server::{API_KEY, OTHER_KEY, Server, ServerBuilder};
+use crate::support::server::{API_KEY, Server, ServerBuilder};
 use crate::support::{
     PrivatePostgres, PrivateRedis, Proxy, SOON, TestDatabase, TestStorage, eventually, report,
 };
@@ -21,8 +21,10 @@ const ASKS: [(&str, &str); 4] = [
 const TIMES: usize = 25;
 /// What a busy machine may add to the usual time; less than any wait for something that is away.
 const NOISE: Duration = Duration::from_millis(40);
-/// The same for the slowest of all.
-const HICCUP: Duration = Duration::from_millis(900);
+/// The same for the slowest of all; less than any wait for something that is away, again.
+const HICCUP: Duration = Duration::from_millis(2_000);
+/// One for each time that PostgreSQL is away: a draw that was on its way then may be granted once it is back.
+const STRANGERS: [&str; 4] = ["clq_stranger_1", "clq_stranger_2", "clq_stranger_3", "clq_stranger_4"];
 
 /// How long requests took.
 #[derive(Clone, Copy, Debug)]
@@ -88,10 +90,10 @@ fn stored() -> Value {
 
 /// Of a turn of somebody for whom nothing was drawn, and of one that is to be stored: each is told at once, once the
 /// first has found out.
-async fn assert_the_rest_is_refused(server: &Server) {
+async fn assert_the_rest_is_refused(server: &Server, stranger: &str) {
     let budgeted = json!({ "model": "it", "input": "hi", "store": false });
     for (body, key, code) in
-        [(budgeted, OTHER_KEY, "budget_unavailable"), (stored(), API_KEY, "database_unavailable")]
+        [(budgeted, stranger, "budget_unavailable"), (stored(), API_KEY, "database_unavailable")]
     {
         let ask = async || {
             let start = Instant::now();
@@ -116,32 +118,34 @@ async fn while_postgresql_is_away_what_is_not_stored_goes_on_at_full_speed() {
     let network = Proxy::to(postgres.pooled_port(), Duration::ZERO).await;
     let (storage, provider) = (TestStorage::create(), provider());
     let through = format!("postgres://colloquy:private@127.0.0.1:{}/{}", network.port(), database.name());
-    let mut server = metered(Server::on(&through, &database.direct_url, &storage), &provider).start().await;
+    let builder = metered(Server::on(&through, &database.direct_url, &storage), &provider);
+    let builder = STRANGERS.iter().fold(builder, |builder, key| builder.key(key, key));
+    let mut server = builder.start().await;
     let usual = Pace::of(&server).await;
     let mut text = String::new();
 
     postgres.stop().await;
     text += &Pace::of(&server).await.assert_as_usual(usual, "PostgreSQL stopped");
-    assert_the_rest_is_refused(&server).await;
+    assert_the_rest_is_refused(&server, STRANGERS[0]).await;
     text += &Pace::of(&server).await.assert_as_usual(usual, "PostgreSQL stopped for a while");
     postgres.start_again().await;
     await_stored(&server).await;
 
     postgres.freeze();
     text += &Pace::of(&server).await.assert_as_usual(usual, "PostgreSQL frozen");
-    assert_the_rest_is_refused(&server).await;
+    assert_the_rest_is_refused(&server, STRANGERS[1]).await;
     postgres.thaw();
     await_stored(&server).await;
 
     network.silence();
     text += &Pace::of(&server).await.assert_as_usual(usual, "the network to PostgreSQL silent");
-    assert_the_rest_is_refused(&server).await;
+    assert_the_rest_is_refused(&server, STRANGERS[2]).await;
     network.open();
     await_stored(&server).await;
 
     network.cut();
     text += &Pace::of(&server).await.assert_as_usual(usual, "the network to PostgreSQL cut");
-    assert_the_rest_is_refused(&server).await;
+    assert_the_rest_is_refused(&server, STRANGERS[3]).await;
     network.open();
     await_stored(&server).await;
     report("away-postgresql", &text);

@@ -42,8 +42,8 @@ struct Parts {
 /// What died, and when.
 #[derive(Default)]
 pub struct Deaths {
-    /// SIGKILL to all handlers and all servers.
-    kills: Vec<Instant>,
+    /// SIGKILL to all handlers and all servers, from the first to the last.
+    kills: Vec<(Instant, Instant)>,
     /// PostgreSQL, from and until.
     restarts: Vec<(Instant, Instant)>,
 }
@@ -170,8 +170,10 @@ async fn die(
             deaths.restarts.push((from, Instant::now()));
         }
         if Instant::now() >= next && deaths.kills.len() < most {
-            deaths.kills.push(Instant::now());
+            let from = Instant::now();
             kill_all(parts).await;
+            deaths.kills.push((from, Instant::now()));
+            join_all(parts.servers.iter_mut().map(Server::start_again)).await;
             next = Instant::now() + between;
         }
         let done = *ended.borrow_and_update() && deaths.restarts.len() == 2 && !deaths.kills.is_empty();
@@ -183,10 +185,6 @@ async fn die(
 }
 
 async fn kill_all(parts: &mut Parts) {
-    let handlers = join_all(parts.hosts.iter().map(FunctionApp::kill_handler));
-    let servers = parts.servers.iter_mut().map(|server| async {
-        server.kill();
-        server.start_again().await;
-    });
-    tokio::join!(handlers, join_all(servers));
+    parts.servers.iter_mut().for_each(Server::kill);
+    join_all(parts.hosts.iter().map(FunctionApp::kill_handler)).await;
 }

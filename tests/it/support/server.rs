@@ -16,6 +16,11 @@ pub const API_KEY: &str = "clq_test_key_of_the_harness";
 /// A key of another owner.
 pub const OTHER_KEY: &str = "clq_test_key_of_somebody_else";
 
+/// As `AUTH_API_KEYS` has it.
+fn hash(key: &str) -> String {
+    Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A running server. Dereferences to its [`Endpoint`].
 pub struct Server {
     endpoint: Endpoint,
@@ -49,6 +54,14 @@ impl ServerBuilder {
     pub fn config(mut self, text: impl Into<String>) -> Self {
         self.config = Some(text.into());
         self
+    }
+
+    /// One more key, of an owner of that name.
+    pub fn key(self, owner: &str, key: &str) -> Self {
+        let mut keys: Vec<Value> =
+            serde_json::from_str(&self.settings["AUTH_API_KEYS"]).expect("a list of keys");
+        keys.push(json!({ "name": owner, "sha256": hash(key), "scopes": [], "owner": owner }));
+        self.set("AUTH_API_KEYS", Value::from(keys).to_string())
     }
 
     /// Leases of two seconds instead of thirty: for tests of what happens after them.
@@ -95,8 +108,6 @@ impl Server {
     /// The same by addresses.
     pub fn on(pooled: &str, direct: &str, storage: &TestStorage) -> ServerBuilder {
         let mut settings = settings(pooled, direct, storage);
-        let hash =
-            |key: &str| -> String { Sha256::digest(key).iter().map(|byte| format!("{byte:02x}")).collect() };
         let keys = json!([
             { "name": "test", "sha256": hash(API_KEY), "scopes": ["operator"], "owner": "tester" },
             { "name": "other", "sha256": hash(OTHER_KEY), "scopes": [], "owner": "somebody-else" },

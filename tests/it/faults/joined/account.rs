@@ -208,7 +208,7 @@ impl Account<'_> {
 impl Deaths {
     /// Whether somebody who asked a provider at this time may have died before the answer was stored.
     fn explain(&self, at: Instant) -> bool {
-        self.kills.iter().any(|kill| at <= *kill && *kill - at <= UNTIL_STORED)
+        self.kills.iter().any(|(first, last)| at <= *last && at + UNTIL_STORED >= *first)
     }
 }
 
