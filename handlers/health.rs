@@ -9,6 +9,7 @@ use colloquy::database::maintenance::{self, Leased};
 use colloquy::database::migrations;
 use colloquy::functions::{HttpRequest, HttpResponse, Invocation, problem};
 use colloquy::telemetry::metrics;
+use colloquy::version::{COMMIT, VERSION};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -120,7 +121,8 @@ async fn status(services: &Services) -> HttpResponse {
     HttpResponse::json(
         StatusCode::OK,
         &json!({
-            "version": env!("CARGO_PKG_VERSION"),
+            "version": VERSION,
+            "commit": COMMIT,
             "environment": services.config.environment.as_str(),
             "time": Timestamp::now(),
             "checks": checks,

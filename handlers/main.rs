@@ -34,7 +34,7 @@ use colloquy::config::{Config, ConfigErrors, Environment, LlmConfig, ProcessEnvi
 use colloquy::functions::{self, HostSettings, ServeOptions};
 use colloquy::jobs::kinds::JobKind;
 use colloquy::tasks::Tasks;
-use colloquy::telemetry::{self, TelemetryError, metrics};
+use colloquy::telemetry::{self, Program, TelemetryError, metrics};
 use colloquy::wiring;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -101,7 +101,7 @@ async fn serve() -> Result<(), Fatal> {
 
     let (config, llm) = load_with_models(&environment).map_err(fatal(ConfigErrors::CODE))?;
     let token = wiring::telemetry_token(&config, tokio::runtime::Handle::current());
-    let telemetry = telemetry::init(&config.telemetry, "function-handlers", token)
+    let telemetry = telemetry::init(&config.telemetry, Program::FunctionHandlers, token)
         .map_err(fatal(TelemetryError::CODE))?;
     for unused in config
         .webhook_secrets

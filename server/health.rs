@@ -8,6 +8,7 @@ use colloquy::database::migrations;
 use colloquy::llm::BreakerState;
 use colloquy::openresponses::ApiError;
 use colloquy::telemetry::metrics;
+use colloquy::version::{COMMIT, VERSION};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use jiff::Timestamp;
@@ -122,7 +123,8 @@ async fn status(app: &App) -> Response {
     with_status(
         StatusCode::OK,
         &json!({
-            "version": env!("CARGO_PKG_VERSION"),
+            "version": VERSION,
+            "commit": COMMIT,
             "environment": app.config.environment.as_str(),
             "time": Timestamp::now(),
             "instance": app.engine.instance(),

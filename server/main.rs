@@ -34,7 +34,7 @@ use clap::Parser;
 use colloquy::config::{Config, ProcessEnvironment};
 use colloquy::jobs::kinds::JobKind;
 use colloquy::tasks::Tasks;
-use colloquy::telemetry::{self, metrics};
+use colloquy::telemetry::{self, Program, metrics};
 use colloquy::wiring;
 use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
@@ -66,7 +66,7 @@ async fn serve() -> anyhow::Result<()> {
     colloquy::functions::install_panic_hook();
     let (config, llm) = Config::load_with_models(&ProcessEnvironment, &JobKind::names())?;
     let token = wiring::telemetry_token(&config, tokio::runtime::Handle::current());
-    let telemetry = telemetry::init(&config.telemetry, "conversation-server", token)?;
+    let telemetry = telemetry::init(&config.telemetry, Program::ConversationServer, token)?;
 
     let capacity = config.server.connections.unwrap_or_else(connection_capacity);
     let address = SocketAddr::new(config.server.bind, config.server.port);

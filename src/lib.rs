@@ -35,5 +35,6 @@ pub mod tasks;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
+pub mod version;
 pub mod webhooks;
 pub mod wiring;

@@ -1,20 +1,23 @@
 //! What an operator sees of a running process: logs, traces, metrics.
 //!
-//! Logs are JSON lines on stdout. Traces and metrics leave the process only if an exporter is configured; trace ids
+//! Logs are JSON lines on stdout. They, traces and metrics leave the process only if an exporter is configured; trace ids
 //! are made and passed on in any case, so that what is stored with an event leads to its logs. Nothing here connects
 //! before the first export, which happens on a thread of its own: start-up does not wait for telemetry.
 
 mod export;
 mod log;
 pub mod metrics;
+mod records;
 mod sampling;
 pub mod trace;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry::logs::LoggerProvider as _;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::error::OTelSdkError;
+use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use secrecy::SecretString;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -34,6 +37,24 @@ pub type BlockingToken = Arc<dyn Fn() -> Result<SecretString, String> + Send + S
 
 /// How long each exporter's flush at the end may take.
 const FLUSH: Duration = Duration::from_secs(3);
+
+/// Which program speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// The Functions host sends each line of its stdout to Application Insights, so that no other way must.
+    FunctionHandlers,
+    ConversationServer,
+}
+
+impl Program {
+    /// Its name where `OTEL_SERVICE_NAME` gives none.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FunctionHandlers => "function-handlers",
+            Self::ConversationServer => "conversation-server",
+        }
+    }
+}
 
 /// Telemetry could not be set up. Code `telemetry.invalid`.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +82,12 @@ impl TelemetryError {
 }
 
 /// Whether [`init`] would take these settings, and why not. Sends nothing and starts nothing.
-pub fn check(config: &TelemetryConfig, token: Option<BlockingToken>) -> Result<(), TelemetryError> {
-    export::Exporters::new(config, token).map(drop)
+pub fn check(
+    config: &TelemetryConfig,
+    program: Program,
+    token: Option<BlockingToken>,
+) -> Result<(), TelemetryError> {
+    export::Exporters::new(config, program, token).map(drop)
 }
 
 /// The Azure SDK tells of every failed try at info; what a call came to, our own lines say once.
@@ -74,19 +99,22 @@ const QUIET: &str = "typespec_client_core::http::policies::logging=warn";
 #[must_use = "dropping the guard flushes and ends telemetry"]
 pub struct Guard {
     tracer: SdkTracerProvider,
+    logger: Option<SdkLoggerProvider>,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let tracer = &self.tracer;
+        let (tracer, logger) = (&self.tracer, &self.logger);
         // Side by side, so that a collector that is away costs its time once.
-        let (traces, metrics) = std::thread::scope(|scope| {
+        let (traces, logs, metrics) = std::thread::scope(|scope| {
             let traces = scope.spawn(|| tracer.shutdown_with_timeout(FLUSH));
+            let logs = scope.spawn(|| logger.as_ref().map_or(Ok(()), |it| it.shutdown_with_timeout(FLUSH)));
             let metrics = metrics::pipeline().shutdown(FLUSH);
-            (traces.join(), metrics)
+            (traces.join(), logs.join(), metrics)
         });
-        let traces = traces.unwrap_or_else(|_| Err(OTelSdkError::InternalFailure("a panic".to_owned())));
-        for (what, result) in [("traces", traces), ("metrics", metrics)] {
+        let panicked = |_| Err(OTelSdkError::InternalFailure("a panic".to_owned()));
+        let (traces, logs) = (traces.unwrap_or_else(panicked), logs.unwrap_or_else(panicked));
+        for (what, result) in [("traces", traces), ("logs", logs), ("metrics", metrics)] {
             if let Err(error) = result {
                 tracing::warn!(code = "telemetry.flush_failed", what, %error, "telemetry was not flushed");
             }
@@ -96,37 +124,38 @@ impl Drop for Guard {
 
 /// Starts logging, and exporting where configured. Once per process, before anything is logged.
 ///
-/// `service` names this binary where `OTEL_SERVICE_NAME` does not. `token` is used if Application Insights is to be
+/// `token` is used if Application Insights is to be
 /// reached with a Microsoft Entra identity.
 pub fn init(
     config: &TelemetryConfig,
-    service: &'static str,
+    program: Program,
     token: Option<BlockingToken>,
 ) -> Result<Guard, TelemetryError> {
-    let resource = export::resource(config, service);
-    let exporters = export::Exporters::new(config, token)?;
+    let resource = export::resource(config, program);
+    let exporters = export::Exporters::new(config, program, token)?;
 
     let sampler = sampling::sampler((!exporters.is_empty()).then_some(config.sampling));
     let tracer = SdkTracerProvider::builder().with_resource(resource.clone()).with_sampler(sampler);
-    let (tracer, readers) = exporters.install(tracer);
+    let (tracer, readers, logger) = exporters.install(tracer);
     let tracer = tracer.build();
+    let logger = logger.map(|logger| logger.with_resource(resource.clone()).build());
     metrics::install(resource, readers).map_err(|()| TelemetryError::Twice)?;
 
     // First, so that whoever names the target in APP_LOG_LEVEL has the last word.
     let directives = format!("{QUIET},{}", config.log_level);
     let level = EnvFilter::try_new(directives).map_err(|_| TelemetryError::LogLevel)?;
     tracing_subscriber::registry()
-        .with(json_layer(level, log::stdout))
+        .with(json_layer(level, log::stdout, logger.as_ref().map(|logger| logger.logger("colloquy"))))
         .with(span_layer(&tracer))
         .try_init()
         .map_err(|_| TelemetryError::Twice)?;
-    Ok(Guard { tracer })
+    Ok(Guard { tracer, logger })
 }
 
 /// Says on stdout, as one line, why the process ends; also where [`init`] was not reached, or was what failed.
 pub fn last_words(code: &'static str, error: &str) {
     let plain =
-        tracing_subscriber::registry().with(json_layer(EnvFilter::new("info"), log::stdout)).try_init();
+        tracing_subscriber::registry().with(json_layer(EnvFilter::new("info"), log::stdout, None)).try_init();
     // Where logging was set up before, that is used.
     drop(plain);
     tracing::error!(code, error, "the process cannot go on");

@@ -9,7 +9,8 @@ use colloquy::config::app::AppConfig;
 use colloquy::config::{self, AppFile, Environment, ProcessEnvironment, Replaced, RespondLimits};
 use colloquy::functions::{HostFile, HostSettings};
 use colloquy::jobs::kinds::JobKind;
-use colloquy::{telemetry, wiring};
+use colloquy::telemetry::{self, Program};
+use colloquy::wiring;
 use tokio::runtime::Handle;
 
 use super::rehearse;
@@ -87,8 +88,11 @@ fn judge(check: &Check, environment: &dyn Environment) -> anyhow::Result<ExitCod
                 }
                 mistakes.extend(rehearse::too_long(&config.app, &host, &config.respond));
                 let token = wiring::telemetry_token(&config, Handle::current());
-                mistakes
-                    .extend(telemetry::check(&config.telemetry, token).err().map(|error| error.to_string()));
+                mistakes.extend(
+                    telemetry::check(&config.telemetry, Program::FunctionHandlers, token)
+                        .err()
+                        .map(|error| error.to_string()),
+                );
                 mistakes.extend(Services::new(config, llm).err().map(|error| format!("{error:#}")));
             }
             Err(error) => mistakes.push(format!("{error:#}")),

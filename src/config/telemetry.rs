@@ -16,8 +16,8 @@ const LOG_LEVEL: Setting = Setting::new(
 const OTLP: Setting = Setting::new(
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "URL",
-    "OpenTelemetry collector that takes OTLP over HTTP (protobuf); /v1/traces and /v1/metrics are appended. \
-     Unset: nothing is exported.",
+    "OpenTelemetry collector that takes OTLP over HTTP (protobuf); /v1/traces, /v1/metrics and /v1/logs \
+     are appended. Unset: nothing is exported.",
 );
 const OTLP_HEADERS: Setting = Setting::new(
     "OTEL_EXPORTER_OTLP_HEADERS",
@@ -25,10 +25,17 @@ const OTLP_HEADERS: Setting = Setting::new(
     "Headers sent to the collector, such as an API key.",
 )
 .secret();
+const LOGS: Setting = Setting::new(
+    "OTEL_LOGS_EXPORTER",
+    "otlp, none",
+    "Whether log lines are exported beside traces and metrics. otlp: to the collector, and the conversation server's to \
+     Application Insights (the Functions host sends the handlers' stdout there itself). none: stdout alone.",
+)
+.default("otlp");
 const INSIGHTS: Setting = Setting::new(
     "APPLICATIONINSIGHTS_CONNECTION_STRING",
     "connection string",
-    "Application Insights resource that takes traces and metrics. Unset: none.",
+    "Application Insights resource that takes traces, metrics and the server's log lines. Unset: none.",
 )
 .secret();
 const INSIGHTS_AUTH: Setting = Setting::new(
@@ -60,8 +67,18 @@ const SITE_INSTANCE: Setting = Setting::new(
     "Which instance this is, in traces and metrics. App Service sets it; unset: a random id.",
 );
 
-pub(super) const SETTINGS: &[Setting] =
-    &[LOG_LEVEL, OTLP, OTLP_HEADERS, INSIGHTS, INSIGHTS_AUTH, SERVICE, SAMPLER, SAMPLER_ARG, SITE_INSTANCE];
+pub(super) const SETTINGS: &[Setting] = &[
+    LOG_LEVEL,
+    OTLP,
+    OTLP_HEADERS,
+    LOGS,
+    INSIGHTS,
+    INSIGHTS_AUTH,
+    SERVICE,
+    SAMPLER,
+    SAMPLER_ARG,
+    SITE_INSTANCE,
+];
 
 /// Which traces are exported whole. The names of the choice are the OpenTelemetry specification's, and
 /// `microsoft.rate_limited` is that of Azure Monitor's own SDKs.
@@ -105,6 +122,8 @@ pub struct TelemetryConfig {
     pub otlp_endpoint: Option<Url>,
     /// Header names and values for the collector.
     pub otlp_headers: Vec<(String, SecretString)>,
+    /// Whether log lines leave the process by other ways than stdout.
+    pub export_logs: bool,
     pub insights: Option<InsightsConfig>,
     /// `None`: the binary's name.
     pub service_name: Option<String>,
@@ -136,6 +155,7 @@ impl TelemetryConfig {
             log_level: reader.required(&LOG_LEVEL, LEVELS, log_level),
             otlp_endpoint: reader.url(&OTLP),
             otlp_headers: reader.optional(&OTLP_HEADERS, OTLP_HEADERS.unit, headers).unwrap_or_default(),
+            export_logs: reader.word(&LOGS, &[("otlp", true), ("none", false)]).unwrap_or(true),
             insights: insights.map(|connection_string| InsightsConfig {
                 connection_string,
                 auth: insights_auth.unwrap_or(InsightsAuth::Key),

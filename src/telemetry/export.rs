@@ -1,4 +1,4 @@
-//! Where traces and metrics leave the process: an OTLP collector, Application Insights, both, or nowhere.
+//! Where traces, metrics and log lines leave the process: an OTLP collector, Application Insights, both, or nowhere.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,25 +14,37 @@ use opentelemetry::KeyValue;
 use opentelemetry_application_insights::HttpClient;
 use opentelemetry_otlp::{Protocol, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::logs::{LoggerProviderBuilder, SdkLoggerProvider};
 use opentelemetry_sdk::metrics::{MeterProviderBuilder, PeriodicReader};
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SpanProcessor, TracerProviderBuilder};
 use secrecy::ExposeSecret;
 use url::Url;
 
 use super::sampling::KeepErrors;
-use super::{BlockingToken, TelemetryError};
+use super::{BlockingToken, Program, TelemetryError};
 use crate::config::{InsightsAuth, TelemetryConfig};
 
 /// How long one export may take.
 const EXPORT: Duration = Duration::from_secs(10);
 
-type OtlpExporters = (opentelemetry_otlp::SpanExporter, opentelemetry_otlp::MetricExporter);
+struct Otlp {
+    spans: opentelemetry_otlp::SpanExporter,
+    metrics: opentelemetry_otlp::MetricExporter,
+    logs: Option<opentelemetry_otlp::LogExporter>,
+}
+
+struct ToInsights {
+    spans: Insights,
+    metrics: Insights,
+    logs: Option<Insights>,
+}
+
 type Insights = opentelemetry_application_insights::Exporter<LazyClient>;
 
 /// The exporters that are configured. Building them connects to nothing.
 pub(super) struct Exporters {
-    otlp: Option<OtlpExporters>,
-    insights: Option<(Insights, Insights)>,
+    otlp: Option<Otlp>,
+    insights: Option<ToInsights>,
 }
 
 /// Adds metric readers to a provider.
@@ -41,26 +53,36 @@ pub(super) type Readers = Box<dyn FnOnce(MeterProviderBuilder) -> MeterProviderB
 impl Exporters {
     pub(super) fn new(
         config: &TelemetryConfig,
+        program: Program,
         token: Option<BlockingToken>,
     ) -> Result<Self, TelemetryError> {
-        Ok(Self { otlp: otlp(config)?, insights: insights(config, token)? })
+        Ok(Self { otlp: otlp(config)?, insights: insights(config, program, token)? })
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.otlp.is_none() && self.insights.is_none()
     }
 
-    /// Splits into what spans and what metrics need. Starts the threads that export.
-    pub(super) fn install(self, mut tracer: TracerProviderBuilder) -> (TracerProviderBuilder, Readers) {
-        let (mut otlp_metrics, mut insights_metrics) = (None, None);
+    /// Splits into what spans, metrics and log lines need. Starts the threads that export.
+    pub(super) fn install(
+        self,
+        mut tracer: TracerProviderBuilder,
+    ) -> (TracerProviderBuilder, Readers, Option<LoggerProviderBuilder>) {
+        let (mut otlp_metrics, mut insights_metrics, mut logger) = (None, None, None);
         let mut processors: Vec<Box<dyn SpanProcessor>> = Vec::new();
-        if let Some((spans, metrics)) = self.otlp {
+        if let Some(Otlp { spans, metrics, logs }) = self.otlp {
             processors.push(Box::new(BatchSpanProcessor::builder(spans).build()));
             otlp_metrics = Some(metrics);
+            if let Some(logs) = logs {
+                logger = Some(SdkLoggerProvider::builder().with_batch_exporter(logs));
+            }
         }
-        if let Some((spans, metrics)) = self.insights {
+        if let Some(ToInsights { spans, metrics, logs }) = self.insights {
             processors.push(Box::new(BatchSpanProcessor::builder(spans).build()));
             insights_metrics = Some(metrics);
+            if let Some(logs) = logs {
+                logger = Some(logger.unwrap_or_default().with_batch_exporter(logs));
+            }
         }
         if !processors.is_empty() {
             tracer = tracer.with_span_processor(KeepErrors::new(processors));
@@ -74,11 +96,11 @@ impl Exporters {
             }
             meters
         });
-        (tracer, readers)
+        (tracer, readers, logger)
     }
 }
 
-fn otlp(config: &TelemetryConfig) -> Result<Option<OtlpExporters>, TelemetryError> {
+fn otlp(config: &TelemetryConfig) -> Result<Option<Otlp>, TelemetryError> {
     let Some(endpoint) = &config.otlp_endpoint else { return Ok(None) };
     let headers: HashMap<String, String> = config
         .otlp_headers
@@ -100,11 +122,23 @@ fn otlp(config: &TelemetryConfig) -> Result<Option<OtlpExporters>, TelemetryErro
         .with_http_client(LazyClient::new(None))
         .with_protocol(Protocol::HttpBinary)
         .with_endpoint(signal(endpoint, "metrics"))
-        .with_headers(headers)
+        .with_headers(headers.clone())
         .with_timeout(EXPORT)
         .build()
         .map_err(invalid)?;
-    Ok(Some((spans, metrics)))
+    let logs = || {
+        opentelemetry_otlp::LogExporter::builder()
+            .with_http()
+            .with_http_client(LazyClient::new(None))
+            .with_protocol(Protocol::HttpBinary)
+            .with_endpoint(signal(endpoint, "logs"))
+            .with_headers(headers)
+            .with_timeout(EXPORT)
+            .build()
+            .map_err(invalid)
+    };
+    let logs = config.export_logs.then(logs).transpose()?;
+    Ok(Some(Otlp { spans, metrics, logs }))
 }
 
 /// The address of one signal below the collector's base address (OTLP exporter specification, "Endpoint URLs").
@@ -114,8 +148,9 @@ fn signal(base: &Url, signal: &str) -> String {
 
 fn insights(
     config: &TelemetryConfig,
+    program: Program,
     token: Option<BlockingToken>,
-) -> Result<Option<(Insights, Insights)>, TelemetryError> {
+) -> Result<Option<ToInsights>, TelemetryError> {
     let Some(insights) = &config.insights else { return Ok(None) };
     let token = match insights.auth {
         InsightsAuth::Key => None,
@@ -127,18 +162,20 @@ fn insights(
         Insights::new_from_connection_string(insights.connection_string.expose_secret(), client)
             .map_err(|_| TelemetryError::Insights)
     };
-    Ok(Some((exporter()?, exporter()?)))
+    let logs = config.export_logs && program == Program::ConversationServer;
+    let logs = logs.then(exporter).transpose()?;
+    Ok(Some(ToInsights { spans: exporter()?, metrics: exporter()?, logs }))
 }
 
 /// Who is sending: service name and version, instance, environment.
-pub(super) fn resource(config: &TelemetryConfig, service: &'static str) -> Resource {
-    let name = config.service_name.clone().unwrap_or_else(|| service.to_owned());
+pub(super) fn resource(config: &TelemetryConfig, program: Program) -> Resource {
+    let name = config.service_name.clone().unwrap_or_else(|| program.as_str().to_owned());
     let instance = config.instance_id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     Resource::builder_empty()
         .with_service_name(name)
         .with_attributes([
             KeyValue::new("service.namespace", "colloquy"),
-            KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+            KeyValue::new("service.version", crate::version::VERSION),
             KeyValue::new("service.instance.id", instance),
             KeyValue::new("deployment.environment.name", config.environment),
         ])

@@ -5,7 +5,8 @@ use std::io::Write;
 use std::sync::OnceLock;
 
 use jiff::Timestamp;
-use opentelemetry::trace::TraceContextExt as _;
+use opentelemetry::trace::{SpanContext, TraceContextExt as _};
+use opentelemetry_sdk::logs::SdkLogger;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use tracing::dispatcher::WeakDispatch;
@@ -18,6 +19,8 @@ use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer};
 
+use super::records;
+
 /// Writes one line, its newline included, to stdout.
 pub(super) fn stdout(line: &[u8]) {
     let written = std::io::stdout().lock().write_all(line);
@@ -27,18 +30,19 @@ pub(super) fn stdout(line: &[u8]) {
 
 /// The layer that writes each event `filter` lets pass as one JSON object with `timestamp` (RFC 3339, UTC), `level`,
 /// `target`, `message`, its trace's id, its own fields, and those of the spans around it; of equal names the innermost
-/// wins.
-pub fn json_layer<S, W>(filter: EnvFilter, write: W) -> impl Layer<S> + use<S, W>
+/// wins. With a logger, it is exported as well.
+pub fn json_layer<S, W>(filter: EnvFilter, write: W, exported: Option<SdkLogger>) -> impl Layer<S> + use<S, W>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: Fn(&[u8]) + Send + Sync + 'static,
 {
     let process = uuid::Uuid::now_v7().to_string();
-    JsonLayer { write, process, dispatch: OnceLock::new() }.with_filter(SpansPass(filter))
+    JsonLayer { write, exported, process, dispatch: OnceLock::new() }.with_filter(SpansPass(filter))
 }
 
 struct JsonLayer<W> {
     write: W,
+    exported: Option<SdkLogger>,
     /// The `request_id` of lines that belong to no request: all of one process's starting and stopping.
     process: String,
     /// By which the layer that knows trace ids is asked.
@@ -46,12 +50,11 @@ struct JsonLayer<W> {
 }
 
 impl<W> JsonLayer<W> {
-    fn trace_id(&self, span: &Id) -> Option<String> {
+    fn span_context(&self, span: &Id) -> Option<SpanContext> {
         let dispatch = self.dispatch.get()?.upgrade()?;
         let context = tracing_opentelemetry::get_otel_context(span, &dispatch)?;
         let span = context.span();
-        let span = span.span_context();
-        span.is_valid().then(|| span.trace_id().to_string())
+        Some(span.span_context().clone()).filter(SpanContext::is_valid)
     }
 }
 
@@ -124,13 +127,17 @@ where
                 }
             }
         }
-        if let Some(trace_id) = context.event_span(event).and_then(|span| self.trace_id(&span.id())) {
-            line.set("trace_id", trace_id);
+        let traced = context.event_span(event).and_then(|span| self.span_context(&span.id()));
+        if let Some(traced) = &traced {
+            line.set("trace_id", traced.trace_id().to_string());
         }
         event.record(&mut line);
         line.name_if_silent(metadata.name());
         if !line.0.iter().any(|(name, _)| *name == "request_id") {
             line.set("request_id", self.process.as_str());
+        }
+        if let Some(logger) = &self.exported {
+            records::emit(logger, metadata, &line.0, traced.as_ref());
         }
         if let Ok(mut text) = serde_json::to_vec(&line) {
             text.push(b'\n');
@@ -239,7 +246,8 @@ mod tests {
     fn logged(level: &str, emit: impl FnOnce()) -> Vec<Value> {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&lines);
-        let layer = json_layer(EnvFilter::new(level), move |line| sink.lock().unwrap().push(line.to_vec()));
+        let layer =
+            json_layer(EnvFilter::new(level), move |line| sink.lock().unwrap().push(line.to_vec()), None);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), emit);
         let lines = lines.lock().unwrap();
         lines
@@ -291,7 +299,8 @@ mod tests {
         const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
         let lines = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&lines);
-        let layer = json_layer(EnvFilter::new("info"), move |line| sink.lock().unwrap().push(line.to_vec()));
+        let layer =
+            json_layer(EnvFilter::new("info"), move |line| sink.lock().unwrap().push(line.to_vec()), None);
         let provider = opentelemetry_sdk::trace::SdkTracerProvider::builder()
             .with_sampler(opentelemetry_sdk::trace::Sampler::AlwaysOff)
             .build();

@@ -53,7 +53,7 @@ mod surroundings;
 
 pub use app::{FunctionApp, FunctionAppBuilder};
 pub use azurite::PrivateAzurite;
-pub use collector::{Collector, SeenSpan};
+pub use collector::{Collector, SeenLine, SeenSpan};
 pub use consumer::{Answer, CONSUMER_SECRET, Callback, Consumer};
 pub use database::TestDatabase;
 pub use endpoint::Endpoint;

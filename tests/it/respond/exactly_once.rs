@@ -10,10 +10,13 @@ struct Hold {
 }
 
 impl Hold {
+    /// Connected, and holding nothing yet: connecting may take longer than an answer.
     async fn of(crm: &Crm) -> Self {
-        let (lock, look) = (crm.database.client().await, crm.database.client().await);
-        lock.batch_execute("BEGIN; SELECT FROM jobs FOR UPDATE").await.expect("a lock");
-        Self { lock, look }
+        Self { lock: crm.database.client().await, look: crm.database.client().await }
+    }
+
+    async fn begin(&self) {
+        self.lock.batch_execute("BEGIN; SELECT FROM jobs FOR UPDATE").await.expect("a lock");
     }
 
     /// Statements that wait for it.
@@ -44,10 +47,11 @@ mod faults {
     async fn an_answer_that_is_stored_outlives_the_handler_and_is_told_once() {
         // The lease outlives the hold, since renewing it is held up, too.
         let crm = Crm::open_with("", |builder| builder.set("WORK_LEASE", "10s")).await;
-        crm.provider.next([good().first_after(Duration::from_secs(2))]);
+        crm.provider.next([good().first_after(Duration::from_secs(3))]);
+        let hold = Hold::of(&crm).await;
         crm.post("feedback.create", &[record("r1", "Fine.")]).await;
         eventually("the model to be asked", PATIENCE, async || crm.provider.seen().len() == 1).await;
-        let hold = Hold::of(&crm).await;
+        hold.begin().await;
         eventually("the answer stored and its end waiting", PATIENCE, async || {
             crm.count(COMPLETED).await == 1 && hold.waiting().await > 0
         })

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::support::providers::{FakeProvider, Script, Wire};
 use crate::support::server::{API_KEY, Server};
 use crate::support::{
-    Answer, Collector, Consumer, FunctionApp, SOON, SeenSpan, TestDatabase, TestStorage, eventually,
+    Answer, Collector, Consumer, FunctionApp, SOON, SeenLine, SeenSpan, TestDatabase, TestStorage, eventually,
 };
 
 /// What the caller's own trace is called; that it is unsampled there is no reason not to keep our part.
@@ -95,6 +95,16 @@ async fn one_trace_leads_from_a_delivery_through_the_queues_to_the_callback() {
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .any(|line| line["code"] == code && line["trace_id"] == TRACE);
         assert!(traced, "no line {code} with the trace's id");
+        let exported = |line: &SeenLine| {
+            line.service == "function-handlers" && line.attributes.get("code").is_some_and(|it| it == code)
+        };
+        eventually("the line at the collector", SOON, async || {
+            collector.lines().iter().any(|line| exported(line) && line.trace == TRACE)
+        })
+        .await;
+    }
+    for line in collector.lines() {
+        assert!(!line.text.contains("s3cret") && !line.text.contains(signature.as_str()), "{}", line.text);
     }
 }
 
@@ -208,6 +218,13 @@ async fn a_turn_its_statements_and_its_model_call_are_one_trace() {
     assert_eq!(refused["error"]["code"], "provider_error", "{refused}");
     let trace = &parent[3..35];
     eventually("the turn that failed", SOON, async || names(&collector.of(trace)).contains("turn")).await;
+    eventually("its line at the collector", SOON, async || {
+        collector.lines().iter().any(|line| line.trace == trace && line.text.contains("provider_error"))
+    })
+    .await;
+    for line in collector.lines() {
+        assert!(!line.text.contains("s3cret") && !line.text.contains(API_KEY), "{}", line.text);
+    }
     for (name, code) in [("chat m-gpt", "provider_error"), ("turn", "provider_error")] {
         let spans = collector.of(trace);
         let span = spans.iter().find(|span| span.name == name).unwrap();

@@ -1,4 +1,4 @@
-//! An OpenTelemetry collector: takes traces over OTLP (HTTP, protobuf) and remembers every span.
+//! An OpenTelemetry collector: takes traces and log lines over OTLP (HTTP, protobuf) and remembers every one.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::StatusCode;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
@@ -32,10 +33,22 @@ pub struct SeenSpan {
     pub text: String,
 }
 
+/// A log line as it came.
+#[derive(Clone, Debug)]
+pub struct SeenLine {
+    pub service: String,
+    /// Lower hex; empty outside of traces.
+    pub trace: String,
+    pub attributes: BTreeMap<String, String>,
+    /// Everything that a reader could find in it.
+    pub text: String,
+}
+
 /// Takes what it is sent until it is dropped.
 pub struct Collector {
     address: SocketAddr,
     spans: Arc<Mutex<Vec<SeenSpan>>>,
+    lines: Arc<Mutex<Vec<SeenLine>>>,
     serving: tokio::task::JoinHandle<()>,
 }
 
@@ -50,14 +63,22 @@ impl Collector {
             seen.lock().unwrap().extend(spans_of(request));
             StatusCode::OK
         });
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&lines);
+        let logs = warp::path!("v1" / "logs").and(warp::body::bytes()).map(move |body: Bytes| {
+            let request = ExportLogsServiceRequest::decode(body).expect("OTLP as protobuf");
+            seen.lock().unwrap().extend(lines_of(request));
+            StatusCode::OK
+        });
         let metrics = warp::path!("v1" / "metrics").map(|| StatusCode::OK);
-        let serving = tokio::spawn(warp::serve(traces.or(metrics)).incoming(listener).run());
-        Self { address, spans, serving }
+        let serving = tokio::spawn(warp::serve(traces.or(metrics).or(logs)).incoming(listener).run());
+        Self { address, spans, lines, serving }
     }
 
     /// Settings that make a process export to it, at once.
-    pub fn settings(&self) -> [(&'static str, String); 2] {
+    pub fn settings(&self) -> [(&'static str, String); 3] {
         [
+            ("OTEL_BLRP_SCHEDULE_DELAY", "100".to_owned()),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{}", self.address)),
             ("OTEL_BSP_SCHEDULE_DELAY", "100".to_owned()),
         ]
@@ -66,6 +87,11 @@ impl Collector {
     /// Every span so far.
     pub fn spans(&self) -> Vec<SeenSpan> {
         self.spans.lock().unwrap().clone()
+    }
+
+    /// Every log line so far.
+    pub fn lines(&self) -> Vec<SeenLine> {
+        self.lines.lock().unwrap().clone()
     }
 
     /// Those of one trace.
@@ -93,8 +119,29 @@ fn spans_of(request: ExportTraceServiceRequest) -> Vec<SeenSpan> {
     seen
 }
 
+fn lines_of(request: ExportLogsServiceRequest) -> Vec<SeenLine> {
+    let mut seen = Vec::new();
+    for resource in request.resource_logs {
+        let of_resource =
+            attributes(resource.resource.map(|resource| resource.attributes).unwrap_or_default());
+        let service = of_resource.get("service.name").cloned().unwrap_or_default();
+        for record in resource.scope_logs.into_iter().flat_map(|scope| scope.log_records) {
+            seen.push(SeenLine {
+                service: service.clone(),
+                trace: hex(&record.trace_id),
+                text: format!("{record:?}"),
+                attributes: attributes(record.attributes),
+            });
+        }
+    }
+    seen
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn seen_span(service: &str, span: Span) -> SeenSpan {
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let kind = span.kind();
     let failed = span.status.as_ref().is_some_and(|status| status.code() == SpanStatus::Error);
     let text = format!("{span:?}");
