@@ -2,7 +2,7 @@ import { Suspense, lazy, useCallback, useEffect, useMemo, useState } from "react
 import { SignIn, examine } from "./SignIn";
 import { told } from "./api/errors";
 import { type Signed, SignedIn, storedKey } from "./api/session";
-import { type Page, address, go, useRoute } from "./routes";
+import { address, go, sectionsFor, useRoute } from "./routes";
 import { Talk } from "./talk/Talk";
 import { liveTurns } from "./talk/live";
 import { type Command, Palette } from "./ui/Palette";
@@ -69,24 +69,15 @@ export function App() {
   );
 }
 
-const PAGES: readonly { page: Page; name: string; operator: boolean }[] = [
-  { page: "talk", name: "Talk", operator: false },
-  { page: "events", name: "Events", operator: true },
-  { page: "jobs", name: "Jobs", operator: true },
-  { page: "callbacks", name: "Callbacks", operator: true },
-  { page: "dead-letters", name: "Dead letters", operator: true },
-  { page: "turns", name: "Turns", operator: true },
-  { page: "switches", name: "Switches", operator: true },
-  { page: "usage", name: "Usage", operator: false },
-];
-
 function Shell({ signed }: { signed: Signed }) {
   const route = useRoute();
   const [theme, nextTheme] = useTheme();
   const [palette, setPalette] = useState(false);
   const live = liveTurns(signed.api);
-  const pages = PAGES.filter(({ operator }) => signed.operator || !operator);
+  const sections = sectionsFor(signed.operator);
+  const pages = sections.flatMap(({ pages }) => pages);
   const page = pages.some((known) => known.page === route.page) ? route.page : "talk";
+  const section = sections.find(({ pages }) => pages.some((known) => known.page === page));
 
   const title = pages.find((known) => known.page === page)?.name;
   useEffect(() => {
@@ -95,7 +86,9 @@ function Shell({ signed }: { signed: Signed }) {
 
   const commands: Command[] = [
     { name: "New conversation", hint: "Alt N", run: () => go("talk") },
-    ...pages.map(({ page, name }, at) => ({ name: `Go to ${name}`, hint: `Alt ${at + 1}`, run: () => go(page) })),
+    ...sections.flatMap(({ pages }, section) =>
+      pages.map(({ page, name }, at) => ({ name: `Go to ${name}`, ...(at === 0 && { hint: `Alt ${section + 1}` }), run: () => go(page) })),
+    ),
     { name: `Theme: ${theme}; change it`, run: nextTheme },
     { name: "Sign out", run: signed.signOut },
   ];
@@ -109,13 +102,13 @@ function Shell({ signed }: { signed: Signed }) {
         event.preventDefault();
         go("talk");
       } else if (event.altKey && !event.ctrlKey && /^Digit[1-9]$/.test(event.code)) {
-        const wanted = pages[Number(event.code.slice(5)) - 1];
+        const wanted = sections[Number(event.code.slice(5)) - 1]?.pages[0];
         if (wanted) {
           event.preventDefault();
           go(wanted.page);
         }
-      } else if (event.key === "Escape" && route.page === "talk" && route.conversation && !document.querySelector("dialog[open]")) {
-        void live.stop(route.conversation);
+      } else if (event.key === "Escape" && route.page === "talk" && route.id && !document.querySelector("dialog[open]")) {
+        void live.stop(route.id);
       } else if (event.key === "/" && !isTyping(event.target)) {
         const field = document.querySelector<HTMLElement>(".composer textarea, input[type=search]");
         if (field) {
@@ -145,10 +138,10 @@ function Shell({ signed }: { signed: Signed }) {
         <h1>
           <a href={address("talk")}>Colloquy</a>
         </h1>
-        <nav aria-label="Pages">
-          {pages.map(({ page: name, name: title }) => (
-            <a key={name} href={address(name)} aria-current={name === page ? "page" : undefined}>
-              {title}
+        <nav aria-label="Sections">
+          {sections.map(({ name, pages: [first] }) => (
+            <a key={name} href={address(first?.page ?? "talk")} aria-current={name === section?.name ? "page" : undefined}>
+              {name}
             </a>
           ))}
         </nav>
@@ -164,11 +157,22 @@ function Shell({ signed }: { signed: Signed }) {
       </header>
       <main id="content" tabIndex={-1}>
         {page === "talk" ? (
-          <Talk conversation={route.page === "talk" ? route.conversation : null} live={live} />
+          <Talk conversation={route.page === "talk" ? route.id : null} live={live} />
         ) : (
-          <Suspense fallback={<div className="skeleton" role="status">Loading…</div>}>
-            <See route={route} />
-          </Suspense>
+          <>
+            {section && section.pages.length > 1 && (
+              <nav className="pages" aria-label={section.name}>
+                {section.pages.map(({ page: name, name: title }) => (
+                  <a key={name} href={address(name)} aria-current={name === page ? "page" : undefined}>
+                    {title}
+                  </a>
+                ))}
+              </nav>
+            )}
+            <Suspense fallback={<div className="skeleton" role="status">Loading…</div>}>
+              <See route={{ ...route, page }} />
+            </Suspense>
+          </>
         )}
       </main>
       {palette && <Palette commands={commands} onClose={() => setPalette(false)} />}

@@ -42,6 +42,11 @@ export class Api {
     return this.sdk.delete<T>(path, {});
   }
 
+  /** `path` below /health; for operators. Metrics come as text. */
+  health = {
+    get: <T>(path: string, signal?: AbortSignal) => this.get<T>(new URL(`/health${path}`, this.sdk.baseURL).href, {}, signal),
+  };
+
   /** `path` below /admin; needs the scope `operator`. */
   admin = {
     get: <T>(path: string, query: object = {}, signal?: AbortSignal) =>

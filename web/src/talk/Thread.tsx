@@ -164,10 +164,11 @@ function Announcer({ live }: { live: Live | undefined }) {
   useEffect(() => {
     if (!turn) return;
     if (text.length < told.current) told.current = 0;
-    const end = isRunning(turn) ? sentenceEnd(text) : text.length;
-    if (end <= told.current) return;
-    setSaid(text.slice(told.current, end));
-    told.current = end;
+    const news = text.slice(told.current);
+    const end = isRunning(turn) ? sentenceEnd(news) : news.length;
+    if (end === 0) return;
+    setSaid(news.slice(0, end));
+    told.current += end;
   }, [turn, text]);
   return (
     <div className="hidden" aria-live="polite" aria-atomic="true">
