@@ -1,8 +1,9 @@
-import { Suspense, lazy, useCallback, useEffect, useMemo, useState } from "react";
-import { SignIn, examine } from "./SignIn";
+import { Suspense, lazy, useEffect, useState } from "react";
 import { told } from "./api/errors";
-import { type Signed, SignedIn, storedKey } from "./api/session";
+import { type Signed, SignedIn } from "./api/session";
 import { address, go, sectionsFor, useRoute } from "./routes";
+import { SignIn } from "./signin/SignIn";
+import { useSession } from "./signin/useSession";
 import { Talk } from "./talk/Talk";
 import { liveTurns } from "./talk/live";
 import { type Command, Palette } from "./ui/Palette";
@@ -13,63 +14,42 @@ import { useTheme } from "./ui/theme";
 const See = lazy(() => import("./see/See"));
 
 export function App() {
-  const [signed, setSigned] = useState<Omit<Signed, "signOut"> | null>(null);
-  const [error, setError] = useState<ReturnType<typeof told> | null>(null);
-  const [known, setKnown] = useState(() => storedKey.read());
-
-  const enter = useCallback(() => {
-    if (!known || signed) return;
-    setError(null);
-    examine(known).then(setSigned, (problem: unknown) => setError(told(problem)));
-  }, [known, signed]);
-  useEffect(enter, [enter]);
-
-  const signOut = useCallback(() => {
-    if (signed) liveTurns(signed.api).close();
-    storedKey.forget();
-    setKnown(null);
-    setSigned(null);
-    setError(null);
-  }, [signed]);
-  const value = useMemo(() => signed && { ...signed, signOut }, [signed, signOut]);
-
-  if (value) {
-    return (
-      <SignedIn.Provider value={value}>
-        <Shell signed={value} />
-      </SignedIn.Provider>
-    );
+  const session = useSession();
+  switch (session.state) {
+    case "in":
+      return (
+        <SignedIn.Provider value={session.signed}>
+          <Shell signed={session.signed} ended={session.ended} />
+        </SignedIn.Provider>
+      );
+    case "out":
+      return <SignIn problem={session.problem} onKey={session.onKey} />;
+    case "entering":
+      return (
+        <main className="sign-in">
+          {session.error ? (
+            <>
+              <Problem error={session.error} again={session.retry} />
+              {session.signIn && (
+                <button type="button" className="primary" onClick={session.signIn}>
+                  Sign in again
+                </button>
+              )}
+              <button type="button" onClick={session.leave}>
+                Sign in as somebody else
+              </button>
+            </>
+          ) : (
+            <div className="skeleton" role="status">
+              Loading…
+            </div>
+          )}
+        </main>
+      );
   }
-  if (known) {
-    return (
-      <main className="sign-in">
-        {error ? (
-          <>
-            <Problem error={error} again={enter} />
-            <button type="button" onClick={signOut}>
-              Use another key
-            </button>
-          </>
-        ) : (
-          <div className="skeleton" role="status">
-            Loading…
-          </div>
-        )}
-      </main>
-    );
-  }
-  return (
-    <SignIn
-      onSigned={(key, signed) => {
-        storedKey.write(key);
-        setSigned(signed);
-        setKnown(key);
-      }}
-    />
-  );
 }
 
-function Shell({ signed }: { signed: Signed }) {
+function Shell({ signed, ended }: { signed: Signed; ended: boolean }) {
   const route = useRoute();
   const [theme, nextTheme] = useTheme();
   const [palette, setPalette] = useState(false);
@@ -155,6 +135,7 @@ function Shell({ signed }: { signed: Signed }) {
           Sign out
         </button>
       </header>
+      {ended && signed.again && <Ended again={signed.again} />}
       <main id="content" tabIndex={-1}>
         {page === "talk" ? (
           <Talk conversation={route.page === "talk" ? route.id : null} live={live} />
@@ -176,6 +157,19 @@ function Shell({ signed }: { signed: Signed }) {
         )}
       </main>
       {palette && <Palette commands={commands} onClose={() => setPalette(false)} />}
+    </div>
+  );
+}
+
+/** What is shown stays, and what is typed; to go on somebody signs in anew, and comes back to the same place. */
+function Ended({ again }: { again: () => Promise<void> }) {
+  const [error, setError] = useState<ReturnType<typeof told> | null>(null);
+  return (
+    <div className="ended" role="alert">
+      <span>{error ? error.message : "Your sign-in has ended. What is here stays; sign in again to go on."}</span>
+      <button type="button" className="primary" onClick={() => void again().catch((problem: unknown) => setError(told(problem)))}>
+        Sign in again
+      </button>
     </div>
   );
 }

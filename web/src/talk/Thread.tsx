@@ -17,6 +17,7 @@ export function Thread({
   error,
   onRetry,
   live,
+  onFollow,
   busy,
   models,
   more,
@@ -31,6 +32,8 @@ export function Thread({
   error: { message: string; code: string | null } | null;
   onRetry: () => void;
   live: Live | undefined;
+  /** Follows the turn that runs in another tab; `null`: none does. */
+  onFollow: (() => void) | null;
   /** Something that a button began is not done yet. */
   busy: boolean;
   models: Model[];
@@ -111,6 +114,14 @@ export function Thread({
           <Result key={call.call_id} call={call} onResult={onResult} />
         ))}
         {live && <State live={live} />}
+        {onFollow && (
+          <p className="note elsewhere" role="status">
+            This conversation is being answered in another tab.{" "}
+            <button type="button" onClick={onFollow}>
+              Follow it here
+            </button>
+          </p>
+        )}
         <Announcer live={live} />
       </div>
     </div>
