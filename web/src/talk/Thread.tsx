@@ -57,6 +57,17 @@ export function Thread({
     if (element && along.current) element.scrollTop = element.scrollHeight;
   });
 
+  // What comes into sight may turn out higher than it was taken for.
+  useEffect(() => {
+    const element = pane.current;
+    if (!element?.firstElementChild) return;
+    const grown = new ResizeObserver(() => {
+      if (along.current) element.scrollTop = element.scrollHeight;
+    });
+    grown.observe(element.firstElementChild);
+    return () => grown.disconnect();
+  }, []);
+
   return (
     <div
       className="thread"

@@ -3,6 +3,7 @@ import { told } from "../api/errors";
 import type { Api } from "../api/session";
 import type { Item, StreamEvent } from "../api/types";
 import { type Link, type Source, follow } from "./follow";
+import { Pace } from "./pace";
 import { Tabs } from "./tabs";
 import { NEW_TURN, type Turn, reduce } from "./turn";
 
@@ -51,7 +52,9 @@ export class LiveTurns {
   #live = new Map<string, Live>();
   #ends = new Map<string, AbortController>();
   #listeners = new Set<() => void>();
-  #due = false;
+  #pace = new Pace(() => {
+    for (const listener of this.#listeners) listener();
+  });
   #channel = new BroadcastChannel("colloquy.turns");
   /** What other tabs follow. */
   readonly tabs = new Tabs(
@@ -198,19 +201,8 @@ export class LiveTurns {
     this.#tell();
   }
 
-  /** At most once a frame, however many tokens come. A hidden page has no frames, so a timer goes beside. */
   #tell(): void {
-    if (this.#due) return;
-    this.#due = true;
-    let told = false;
-    const tell = () => {
-      if (told) return;
-      told = true;
-      this.#due = false;
-      for (const listener of this.#listeners) listener();
-    };
-    requestAnimationFrame(tell);
-    setTimeout(tell, 100);
+    this.#pace.due();
   }
 }
 
