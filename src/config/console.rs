@@ -142,7 +142,10 @@ mod tests {
         let client = ("CONSOLE_OIDC_CLIENT_ID", "spa");
         let (config, mistakes) = read(AppEnvironment::Production, &[issuer, client]);
         let sign_in = config.sign_in.unwrap();
-        assert_eq!((sign_in.origin.as_str(), sign_in.token, mistakes), ("https://login.example.com", SentToken::Access, 0));
+        assert_eq!(
+            (sign_in.origin.as_str(), sign_in.token, mistakes),
+            ("https://login.example.com", SentToken::Access, 0)
+        );
         assert_eq!(sign_in.scope, "openid profile offline_access");
 
         assert_eq!(read(AppEnvironment::Dev, &[]).0.sign_in, None);

@@ -42,10 +42,16 @@ pub async fn measured(storage: &Storage, names: &QueueNames) -> Vec<QueueMeasure
 
 async fn one(storage: &Storage, known: String, queue: String) -> QueueMeasure {
     match figures(storage, &queue).await {
-        Ok((depth, age)) => QueueMeasure { queue, known, messages: Some(depth), oldest_seconds: age, error: None },
-        Err(error) => {
-            QueueMeasure { queue, known, messages: None, oldest_seconds: None, error: Some(error.to_string()) }
+        Ok((depth, age)) => {
+            QueueMeasure { queue, known, messages: Some(depth), oldest_seconds: age, error: None }
         }
+        Err(error) => QueueMeasure {
+            queue,
+            known,
+            messages: None,
+            oldest_seconds: None,
+            error: Some(error.to_string()),
+        },
     }
 }
 

@@ -58,12 +58,12 @@ export function Chart({ kind, label, names, slots, say, head, limit }: {
       <div className="plot" role="group" aria-label={`${label}; arrow keys go through it`} tabIndex={0} onKeyDown={onKey} onBlur={() => setOver(null)}>
         <span className="note">{top > 0 ? say(top) : ""}</span>
         <svg className="chart" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="img" aria-label={`${label}; the table below has the numbers`} onMouseLeave={() => setOver(null)}>
-          {slots.map(({ name }, at) => (
-            <rect key={name} x={at * step} y="0" width={step} height={HEIGHT} className={at === over ? "hit over" : "hit"} onMouseEnter={() => setOver(at)} />
+          {slots.map((_, at) => (
+            <rect key={at} x={at * step} y="0" width={step} height={HEIGHT} className={at === over ? "hit over" : "hit"} onMouseEnter={() => setOver(at)} />
           ))}
           <g className="marks">
             {kind === "bars"
-              ? slots.map((slot, at) => <Bar key={slot.name} x={at * step + step * 0.1} width={step * 0.8} values={slot.values} high={high} />)
+              ? slots.map((slot, at) => <Bar key={at} x={at * step + step * 0.1} width={step * 0.8} values={slot.values} high={high} />)
               : names.map((name, at) => <Line key={name} at={at} values={slots.map(({ values }) => values[at] ?? null)} step={step} high={high} />)}
             {drawn && <line x1="0" x2={WIDTH} y1={HEIGHT - high(drawn.value)} y2={HEIGHT - high(drawn.value)} className="limit" />}
             <line x1="0" x2={WIDTH} y1={HEIGHT} y2={HEIGHT} className="axis" />
@@ -90,7 +90,7 @@ export function Chart({ kind, label, names, slots, say, head, limit }: {
         <Table
           label={label}
           rows={slots.filter(({ values }) => values.some((value) => value !== null && value > 0))}
-          rowKey={({ name }) => name}
+          rowKey={(_, at) => String(at)}
           columns={[
             { name: "Time", cell: ({ name }) => name },
             ...names.map((name, at) => ({ name, number: true, cell: ({ values }: Slot) => told(values[at] ?? null, say) })),

@@ -49,7 +49,7 @@ export function Table<T>({ label, rows, columns, rowKey }: {
   label: string;
   rows: T[];
   columns: Column<T>[];
-  rowKey: (row: T) => string;
+  rowKey: (row: T, at: number) => string;
 }) {
   return (
     <div className="scroll" role="region" aria-label={label} tabIndex={0}>
@@ -64,8 +64,8 @@ export function Table<T>({ label, rows, columns, rowKey }: {
           </tr>
         </thead>
         <tbody>
-          {rows.map((row) => (
-            <tr key={rowKey(row)}>
+          {rows.map((row, at) => (
+            <tr key={rowKey(row, at)}>
               {columns.map(({ name, cell, number }) => (
                 <td key={name} data-name={name} className={number ? "number" : undefined}>
                   {cell(row)}
