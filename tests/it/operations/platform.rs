@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{id, list};
-use crate::support::server::Server;
+use crate::support::server::{API_KEY, Server};
 use crate::support::{SOON, TestDatabase, TestStorage, eventually};
 
 #[tokio::test]
@@ -83,4 +83,14 @@ async fn without_storage_only_rows_are_known() {
     let (status, found) = server.read("/admin/queues").await;
     assert_eq!((status, &found["queues"]), (200, &json!(null)), "{found}");
     assert_eq!(found["work"].as_array().map(Vec::len), Some(2));
+}
+
+#[tokio::test]
+async fn metrics_and_status_name_the_same_process() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let server = Server::of(&database, &storage).start().await;
+    let (_, status) = server.read("/health/status").await;
+    let asked = server.client().get(server.url("/health/metrics")).bearer_auth(API_KEY);
+    let text = asked.send().await.expect("an answer").text().await.expect("a text");
+    assert_eq!(text.lines().next(), Some(&*format!("# instance {}", status["instance"].as_str().unwrap())));
 }
