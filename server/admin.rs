@@ -1,10 +1,12 @@
 //! `/admin`: what operators see and change; the same is there as commands. One file per group of routes.
 
+mod audit;
 mod dead_letters;
 mod events;
 mod grants;
 mod keys;
 mod money;
+mod platform;
 mod switches;
 mod turns;
 mod work;
@@ -46,6 +48,9 @@ pub async fn dispatch(
         ["targets", rest @ ..] => work::targets(app, &operator, request, rest).await,
         ["dead-letters", rest @ ..] => dead_letters::dispatch(app, &operator, request, rest).await,
         ["turns", rest @ ..] => turns::dispatch(app, &operator, request, rest).await,
+        ["queues", rest @ ..] => platform::queues(app, request, rest).await,
+        ["migrations", rest @ ..] => platform::migrations(app, request, rest).await,
+        ["audit", rest @ ..] => audit::dispatch(app, request, rest).await,
         ["budgets", rest @ ..] => money::budgets(app, request, rest).await,
         ["usage", rest @ ..] => money::all_usage(app, request, rest).await,
         ["switches", rest @ ..] => switches::dispatch(app, &operator, request, rest).await,

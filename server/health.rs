@@ -146,6 +146,8 @@ fn prometheus(app: &App) -> Result<Response, ApiError> {
         tracing::error!(code = "metrics_unreadable", %error, "metrics could not be written");
         ApiError::internal()
     })?;
+    // Counters are a process's own, and whoever asks twice may meet two.
+    let text = format!("# instance {}\n{text}", app.engine.instance());
     let mut response = bytes(StatusCode::OK, text.into());
     response
         .headers_mut()

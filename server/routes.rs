@@ -113,7 +113,7 @@ async fn dispatch(app: &Arc<App>, mut request: Request) -> (&'static str, Result
     let at = |allowed: &[Method]| allowed.contains(&method);
     use Method as M;
     match *segments.as_slice() {
-        [""] | ["icon.svg"] | ["assets", _] => console::dispatch(app, &request, &path),
+        [""] | ["icon.svg"] | ["console.json"] | ["assets", _] => console::dispatch(app, &request, &path),
         ["health"] | ["health", "live"] => ("health", Ok(health::live())),
         ["openapi.json"] if at(&[M::GET]) => ("openapi", Ok(openapi::document())),
         ["openapi.json"] => ("openapi", Err(not_allowed("GET"))),

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod app;
 mod catalogue;
+pub mod console;
 pub mod database;
 mod environment;
 pub mod host;
@@ -26,6 +27,7 @@ pub mod work;
 pub use access::{AccessConfig, ApiKeyConfig, JwtIssuerConfig, KeyLimits, OneOrMany, RateDefaults, Scope};
 pub use app::AppConfig;
 pub use catalogue::{catalogue, catalogue_markdown, is_known};
+pub use console::{ConsoleConfig, SentToken, SignIn};
 pub use database::{DatabaseAuth, DatabaseConfig};
 pub use environment::{Environment, ProcessEnvironment, Replaced, fixed};
 pub use host::AppEnvironment;

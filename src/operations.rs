@@ -7,6 +7,7 @@ mod dead_letters;
 mod error;
 mod events;
 mod hints;
+mod queues;
 mod switches;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub use dead_letters::{Batch, Found, LetterDetail, Look, MOST_AT_ONCE, MOST_PER_
 pub use error::OperationError;
 pub use events::{EventReplay, EventReplayed};
 pub use hints::put_hint;
+pub use queues::{QueueMeasure, measured, poison_name};
 pub use switches::{Changed, NewSwitch, SwitchLine};
 
 /// What operators' doings need.

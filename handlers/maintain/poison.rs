@@ -10,6 +10,8 @@ use colloquy::telemetry::metrics;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+pub use colloquy::operations::poison_name;
+
 use crate::services::Services;
 
 /// How long a message stays invisible to other sweeps; an interrupted one shows again.
@@ -74,11 +76,6 @@ pub async fn sweep(services: &Services) -> anyhow::Result<usize> {
         }
     }
     Ok(taken)
-}
-
-/// Where the host, and our own settlement, put what is given up.
-pub fn poison_name(queue: &str) -> String {
-    format!("{queue}-poison")
 }
 
 fn judge_event(text: &str) -> Fate {

@@ -4,11 +4,11 @@ use std::fmt::Write;
 
 use super::reader::Setting;
 use super::{
-    access, database, host, load, models, respond, secrets, server, spend, storage, telemetry, work,
+    access, console, database, host, load, models, respond, secrets, server, spend, storage, telemetry, work,
 };
 
 /// Every setting, by the heading it stands under in `docs/settings.md`.
-pub fn catalogue() -> [(&'static str, &'static [Setting]); 12] {
+pub fn catalogue() -> [(&'static str, &'static [Setting]); 13] {
     [
         ("Where it runs", host::SETTINGS),
         ("Structure", load::SETTINGS),
@@ -17,6 +17,7 @@ pub fn catalogue() -> [(&'static str, &'static [Setting]); 12] {
         ("Work", work::SETTINGS),
         ("Events that start model work", respond::SETTINGS),
         ("The conversation server", server::SETTINGS),
+        ("The console", console::SETTINGS),
         ("Secrets by name", secrets::SETTINGS),
         ("Models", models::SETTINGS),
         ("Access", access::SETTINGS),

@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use super::console::ConsoleConfig;
 use super::host::AppEnvironment;
 use super::reader::{Reader, Setting};
-use super::values;
 
 const PORT: Setting =
     Setting::new("PORT", "port", "Port the conversation server listens on. App Service sets it.")
@@ -20,12 +20,6 @@ const CORS: Setting = Setting::new(
     "origins, separated by commas, or *",
     "Browser origins that may call the conversation server, over HTTP and WebSocket, such as https://chat.example.com. \
      * is refused with APP_ENV=production. Unset: none.",
-);
-const CONSOLE: Setting = Setting::new(
-    "CONSOLE",
-    "true or false",
-    "Whether the conversation server serves the console at /, if it was built with it. Unset: true, but false with \
-     APP_ENV=production.",
 );
 const BODY: Setting = Setting::new(
     "REQUEST_BODY_MAX",
@@ -131,7 +125,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     PORT,
     BIND,
     CORS,
-    CONSOLE,
     BODY,
     BODY_TIMEOUT,
     HEAD_MAX,
@@ -165,8 +158,7 @@ pub struct ServerConfig {
     pub port: u16,
     pub bind: IpAddr,
     pub cors: Origins,
-    /// Whether the console is served, if it was built in.
-    pub console: bool,
+    pub console: ConsoleConfig,
     pub body_max: usize,
     pub body_timeout: Duration,
     pub head_max: usize,
@@ -207,9 +199,7 @@ impl ServerConfig {
                 Ipv4Addr::UNSPECIFIED.into()
             }),
             cors: cors(reader, environment),
-            console: reader
-                .optional(&CONSOLE, "true or false", values::flag)
-                .unwrap_or(environment != AppEnvironment::Production),
+            console: ConsoleConfig::read(reader, environment),
             body_max: whole(&BODY, 1_024, 1 << 30),
             body_timeout: reader.positive_duration(&BODY_TIMEOUT),
             head_max: whole(&HEAD_MAX, 8_192, 1 << 20),
@@ -257,25 +247,5 @@ impl Default for ServerConfig {
     /// What an empty environment gives.
     fn default() -> Self {
         Self::read(&Reader::new(&std::collections::BTreeMap::new()), AppEnvironment::Dev)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    #[test]
-    fn production_has_a_console_only_if_it_says_so() {
-        let console = |environment, set: &[(&str, &str)]| {
-            let set: BTreeMap<String, String> =
-                set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-            ServerConfig::read(&Reader::new(&set), environment).console
-        };
-        assert!(console(AppEnvironment::Dev, &[]) && console(AppEnvironment::Staging, &[]));
-        assert!(!console(AppEnvironment::Production, &[]));
-        assert!(console(AppEnvironment::Production, &[("CONSOLE", "true")]));
-        assert!(!console(AppEnvironment::Dev, &[("CONSOLE", "false")]));
     }
 }

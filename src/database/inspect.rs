@@ -1,10 +1,12 @@
 //! What operators look at: lists and single rows, shaped for tables and for JSON.
 
+mod audit;
 mod dead_letters;
 mod events;
 mod turns;
 mod work;
 
+pub use audit::{AuditFilter, AuditLine, audit};
 pub use dead_letters::{DeadLetter, DeadLetterFilter, dead_letter, dead_letters};
 pub(super) use dead_letters::{FILTER as DEAD_LETTERS_THAT_MATCH, params as dead_letter_params};
 pub use events::{EventDetail, EventFilter, EventLine, event, events};

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 pub use error::MigrationError;
 pub use files::{Migration, Migrations};
 pub use lock::{Holder, Terminated};
-pub use report::{Applied, Check, DryRun, Pending, Planned, Progress, Report, State};
+pub use report::{Applied, Check, Done, DryRun, Pending, Planned, Progress, Report, Standing, State};
 
 use self::history::Entry;
 use self::session::Session;
@@ -86,16 +86,26 @@ pub async fn readiness(database: &Database) -> Result<String, String> {
 ///
 /// A database that is ahead of this program is left in peace.
 pub async fn is_due(database: &Database, migrations: &Migrations) -> Result<bool, DatabaseError> {
-    let client = database.client().await?;
-    let applied = match client.query("migrations.applied", history::APPLIED, &[]).await {
-        Ok(rows) => history::entries(&rows)?,
-        Err(DatabaseError::SchemaTooOld { .. }) => Vec::new(),
-        Err(error) => return Err(error),
-    };
+    let applied = applied(database).await?;
     Ok(match history::plan(migrations, &applied) {
         Ok(plan) => plan.newer.is_empty() && !plan.pending.is_empty(),
         Err(_) => true,
     })
+}
+
+/// What the database has and what this program has beside it. One `SELECT` through the pool.
+pub async fn standing(database: &Database, migrations: &Migrations) -> Result<Standing, DatabaseError> {
+    Ok(Standing::new(migrations, &applied(database).await?))
+}
+
+/// Through the pool; nothing, if the database never saw a migration.
+async fn applied(database: &Database) -> Result<Vec<history::Entry>, DatabaseError> {
+    let client = database.client().await?;
+    match client.query("migrations.applied", history::APPLIED, &[]).await {
+        Ok(rows) => history::entries(&rows),
+        Err(DatabaseError::SchemaTooOld { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Compares the database with this program without changing anything.

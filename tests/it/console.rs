@@ -52,4 +52,43 @@ async fn switched_off_it_is_not_there() {
     let page = server.client().get(server.url("/")).send().await.unwrap();
     assert_eq!(page.status(), StatusCode::NOT_FOUND);
     assert!(page.text().await.unwrap().contains("unknown_url"));
+    let told = server.client().get(server.url("/console.json")).send().await.unwrap();
+    assert_eq!(told.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn whom_to_sign_in_with_is_told_to_everybody_and_the_page_may_call_them() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let told = async |server: &Server| {
+        let answer = server.client().get(server.url("/console.json")).send().await.unwrap();
+        (answer.status(), answer.json::<serde_json::Value>().await.unwrap())
+    };
+    let server = Server::of(&database, &storage).start().await;
+    assert_eq!(told(&server).await, (StatusCode::OK, serde_json::json!({ "sign_in": null })));
+
+    // Also where another host serves the page.
+    let server = Server::of(&database, &storage)
+        .set("CONSOLE", "false")
+        .set("CONSOLE_OIDC_ISSUER", "https://login.example.com/tenant/v2.0")
+        .set("CONSOLE_OIDC_CLIENT_ID", "spa")
+        .start()
+        .await;
+    let expected = serde_json::json!({ "sign_in": {
+        "issuer": "https://login.example.com/tenant/v2.0", "client_id": "spa",
+        "scope": "openid profile offline_access", "token": "access",
+    } });
+    assert_eq!(told(&server).await, (StatusCode::OK, expected));
+    let posted = server.client().post(server.url("/console.json")).send().await.unwrap();
+    assert_eq!(posted.status(), StatusCode::METHOD_NOT_ALLOWED);
+
+    let server = Server::of(&database, &storage)
+        .set("CONSOLE_OIDC_ISSUER", "https://login.example.com/tenant/v2.0")
+        .set("CONSOLE_OIDC_CLIENT_ID", "spa")
+        .start()
+        .await;
+    let page = server.client().get(server.url("/")).send().await.unwrap();
+    if is_built() {
+        let policy = page.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
+        assert!(policy.contains("connect-src 'self' https://login.example.com;"), "{policy}");
+    }
 }

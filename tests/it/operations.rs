@@ -1,6 +1,7 @@
 //! What operators do by request and by command: always the function app and servers on one database and storage.
 
 mod openapi;
+mod platform;
 mod switches;
 mod turns;
 mod work;

@@ -1,8 +1,9 @@
-import { Suspense, lazy, useCallback, useEffect, useMemo, useState } from "react";
-import { SignIn, examine } from "./SignIn";
+import { Suspense, lazy, useEffect, useState } from "react";
 import { told } from "./api/errors";
-import { type Signed, SignedIn, storedKey } from "./api/session";
-import { type Page, address, go, useRoute } from "./routes";
+import { type Signed, SignedIn } from "./api/session";
+import { address, go, sectionsFor, useRoute } from "./routes";
+import { SignIn } from "./signin/SignIn";
+import { useSession } from "./signin/useSession";
 import { Talk } from "./talk/Talk";
 import { liveTurns } from "./talk/live";
 import { type Command, Palette } from "./ui/Palette";
@@ -13,80 +14,50 @@ import { useTheme } from "./ui/theme";
 const See = lazy(() => import("./see/See"));
 
 export function App() {
-  const [signed, setSigned] = useState<Omit<Signed, "signOut"> | null>(null);
-  const [error, setError] = useState<ReturnType<typeof told> | null>(null);
-  const [known, setKnown] = useState(() => storedKey.read());
-
-  const enter = useCallback(() => {
-    if (!known || signed) return;
-    setError(null);
-    examine(known).then(setSigned, (problem: unknown) => setError(told(problem)));
-  }, [known, signed]);
-  useEffect(enter, [enter]);
-
-  const signOut = useCallback(() => {
-    if (signed) liveTurns(signed.api).close();
-    storedKey.forget();
-    setKnown(null);
-    setSigned(null);
-    setError(null);
-  }, [signed]);
-  const value = useMemo(() => signed && { ...signed, signOut }, [signed, signOut]);
-
-  if (value) {
-    return (
-      <SignedIn.Provider value={value}>
-        <Shell signed={value} />
-      </SignedIn.Provider>
-    );
+  const session = useSession();
+  switch (session.state) {
+    case "in":
+      return (
+        <SignedIn.Provider value={session.signed}>
+          <Shell signed={session.signed} ended={session.ended} />
+        </SignedIn.Provider>
+      );
+    case "out":
+      return <SignIn problem={session.problem} onKey={session.onKey} />;
+    case "entering":
+      return (
+        <main className="sign-in">
+          {session.error ? (
+            <>
+              <Problem error={session.error} again={session.retry} />
+              {session.signIn && (
+                <button type="button" className="primary" onClick={session.signIn}>
+                  Sign in again
+                </button>
+              )}
+              <button type="button" onClick={session.leave}>
+                Sign in as somebody else
+              </button>
+            </>
+          ) : (
+            <div className="skeleton" role="status">
+              Loading…
+            </div>
+          )}
+        </main>
+      );
   }
-  if (known) {
-    return (
-      <main className="sign-in">
-        {error ? (
-          <>
-            <Problem error={error} again={enter} />
-            <button type="button" onClick={signOut}>
-              Use another key
-            </button>
-          </>
-        ) : (
-          <div className="skeleton" role="status">
-            Loading…
-          </div>
-        )}
-      </main>
-    );
-  }
-  return (
-    <SignIn
-      onSigned={(key, signed) => {
-        storedKey.write(key);
-        setSigned(signed);
-        setKnown(key);
-      }}
-    />
-  );
 }
 
-const PAGES: readonly { page: Page; name: string; operator: boolean }[] = [
-  { page: "talk", name: "Talk", operator: false },
-  { page: "events", name: "Events", operator: true },
-  { page: "jobs", name: "Jobs", operator: true },
-  { page: "callbacks", name: "Callbacks", operator: true },
-  { page: "dead-letters", name: "Dead letters", operator: true },
-  { page: "turns", name: "Turns", operator: true },
-  { page: "switches", name: "Switches", operator: true },
-  { page: "usage", name: "Usage", operator: false },
-];
-
-function Shell({ signed }: { signed: Signed }) {
+function Shell({ signed, ended }: { signed: Signed; ended: boolean }) {
   const route = useRoute();
   const [theme, nextTheme] = useTheme();
   const [palette, setPalette] = useState(false);
   const live = liveTurns(signed.api);
-  const pages = PAGES.filter(({ operator }) => signed.operator || !operator);
+  const sections = sectionsFor(signed.operator);
+  const pages = sections.flatMap(({ pages }) => pages);
   const page = pages.some((known) => known.page === route.page) ? route.page : "talk";
+  const section = sections.find(({ pages }) => pages.some((known) => known.page === page));
 
   const title = pages.find((known) => known.page === page)?.name;
   useEffect(() => {
@@ -95,7 +66,9 @@ function Shell({ signed }: { signed: Signed }) {
 
   const commands: Command[] = [
     { name: "New conversation", hint: "Alt N", run: () => go("talk") },
-    ...pages.map(({ page, name }, at) => ({ name: `Go to ${name}`, hint: `Alt ${at + 1}`, run: () => go(page) })),
+    ...sections.flatMap(({ pages }, section) =>
+      pages.map(({ page, name }, at) => ({ name: `Go to ${name}`, ...(at === 0 && { hint: `Alt ${section + 1}` }), run: () => go(page) })),
+    ),
     { name: `Theme: ${theme}; change it`, run: nextTheme },
     { name: "Sign out", run: signed.signOut },
   ];
@@ -109,13 +82,13 @@ function Shell({ signed }: { signed: Signed }) {
         event.preventDefault();
         go("talk");
       } else if (event.altKey && !event.ctrlKey && /^Digit[1-9]$/.test(event.code)) {
-        const wanted = pages[Number(event.code.slice(5)) - 1];
+        const wanted = sections[Number(event.code.slice(5)) - 1]?.pages[0];
         if (wanted) {
           event.preventDefault();
           go(wanted.page);
         }
-      } else if (event.key === "Escape" && route.page === "talk" && route.conversation && !document.querySelector("dialog[open]")) {
-        void live.stop(route.conversation);
+      } else if (event.key === "Escape" && route.page === "talk" && route.id && !document.querySelector("dialog[open]")) {
+        void live.stop(route.id);
       } else if (event.key === "/" && !isTyping(event.target)) {
         const field = document.querySelector<HTMLElement>(".composer textarea, input[type=search]");
         if (field) {
@@ -145,10 +118,10 @@ function Shell({ signed }: { signed: Signed }) {
         <h1>
           <a href={address("talk")}>Colloquy</a>
         </h1>
-        <nav aria-label="Pages">
-          {pages.map(({ page: name, name: title }) => (
-            <a key={name} href={address(name)} aria-current={name === page ? "page" : undefined}>
-              {title}
+        <nav aria-label="Sections">
+          {sections.map(({ name, pages: [first] }) => (
+            <a key={name} href={address(first?.page ?? "talk")} aria-current={name === section?.name ? "page" : undefined}>
+              {name}
             </a>
           ))}
         </nav>
@@ -162,16 +135,41 @@ function Shell({ signed }: { signed: Signed }) {
           Sign out
         </button>
       </header>
+      {ended && signed.again && <Ended again={signed.again} />}
       <main id="content" tabIndex={-1}>
         {page === "talk" ? (
-          <Talk conversation={route.page === "talk" ? route.conversation : null} live={live} />
+          <Talk conversation={route.page === "talk" ? route.id : null} live={live} />
         ) : (
-          <Suspense fallback={<div className="skeleton" role="status">Loading…</div>}>
-            <See route={route} />
-          </Suspense>
+          <>
+            {section && section.pages.length > 1 && (
+              <nav className="pages" aria-label={section.name}>
+                {section.pages.map(({ page: name, name: title }) => (
+                  <a key={name} href={address(name)} aria-current={name === page ? "page" : undefined}>
+                    {title}
+                  </a>
+                ))}
+              </nav>
+            )}
+            <Suspense fallback={<div className="skeleton" role="status">Loading…</div>}>
+              <See route={{ ...route, page }} />
+            </Suspense>
+          </>
         )}
       </main>
       {palette && <Palette commands={commands} onClose={() => setPalette(false)} />}
+    </div>
+  );
+}
+
+/** What is shown stays, and what is typed; to go on somebody signs in anew, and comes back to the same place. */
+function Ended({ again }: { again: () => Promise<void> }) {
+  const [error, setError] = useState<ReturnType<typeof told> | null>(null);
+  return (
+    <div className="ended" role="alert">
+      <span>{error ? error.message : "Your sign-in has ended. What is here stays; sign in again to go on."}</span>
+      <button type="button" className="primary" onClick={() => void again().catch((problem: unknown) => setError(told(problem)))}>
+        Sign in again
+      </button>
     </div>
   );
 }

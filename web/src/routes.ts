@@ -1,27 +1,76 @@
 import { useSyncExternalStore } from "react";
 
-/** Places of the console, in the address behind the #, so that any server of files will do. */
-export type Route =
-  | { page: "talk"; conversation: string | null }
-  | { page: "events"; event: string | null }
-  | { page: "jobs" }
-  | { page: "callbacks" }
-  | { page: "dead-letters" }
-  | { page: "turns" }
-  | { page: "switches" }
-  | { page: "usage" };
+/** Pages of the console, by the section that the heading of every page lists. */
+export const SECTIONS = [
+  { name: "Talk", pages: [{ page: "talk", name: "Talk", operator: false }] },
+  {
+    name: "Work",
+    pages: [
+      { page: "events", name: "Events", operator: true },
+      { page: "jobs", name: "Jobs", operator: true },
+      { page: "callbacks", name: "Callbacks", operator: true },
+      { page: "dead-letters", name: "Dead letters", operator: true },
+      { page: "turns", name: "Turns", operator: true },
+      { page: "queues", name: "Queues", operator: true },
+    ],
+  },
+  {
+    name: "Health",
+    pages: [
+      { page: "latency", name: "Latency", operator: true },
+      { page: "errors", name: "Errors", operator: true },
+      { page: "providers", name: "Providers", operator: true },
+      { page: "switches", name: "Switches", operator: true },
+      { page: "system", name: "System", operator: true },
+    ],
+  },
+  {
+    name: "Access",
+    pages: [
+      { page: "keys", name: "Keys", operator: true },
+      { page: "grants", name: "Grants", operator: true },
+      { page: "audit", name: "Audit", operator: true },
+    ],
+  },
+  { name: "Usage", pages: [{ page: "usage", name: "Usage", operator: false }] },
+] as const;
 
-export type Page = Route["page"];
+export type Page = (typeof SECTIONS)[number]["pages"][number]["page"];
 
-const PAGES: readonly Page[] = ["talk", "events", "jobs", "callbacks", "dead-letters", "turns", "switches", "usage"];
+export interface Section {
+  name: string;
+  pages: readonly { page: Page; name: string; operator: boolean }[];
+}
+
+/** Sections and pages of somebody who is an operator, or is not. */
+export function sectionsFor(operator: boolean): Section[] {
+  const all: readonly Section[] = SECTIONS;
+  const open = all.map(({ name, pages }) => ({ name, pages: pages.filter((page) => operator || !page.operator) }));
+  return open.filter(({ pages }) => pages.length > 0);
+}
+
+/** A place in the console, in the address behind the #, so that any server of files will do. */
+export interface Route {
+  page: Page;
+  /** What of the page is looked at: a conversation, an event. */
+  id: string | null;
+}
+
+const PAGES: readonly Page[] = SECTIONS.flatMap(({ pages }) => pages.map(({ page }) => page));
 
 export function parse(hash: string): Route {
   const [name = "", rest] = hash.replace(/^#\/?/, "").split("/");
   const page = PAGES.find((known) => known === name) ?? "talk";
-  const id = rest ? decodeURIComponent(rest) : null;
-  if (page === "talk") return { page, conversation: id };
-  if (page === "events") return { page, event: id };
-  return { page };
+  return { page, id: rest ? decoded(rest) : null };
+}
+
+/** What is no encoding stands for itself: an address is typed in by people too. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 export function address(page: Page, id?: string | null): string {

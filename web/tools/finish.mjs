@@ -14,11 +14,12 @@ for (const name of readdirSync(dist, { recursive: true })) {
   if (gzip.length < plain.length) writeFileSync(new URL(`${name}.gz`, dist), gzip);
 }
 
-// On another host than the server's own, the console calls the server's origin, and only that.
-const server = process.env.VITE_COLLOQUY_SERVER;
+// On another host than the server's own, the console calls the server's origin, that of the issuer people sign in with,
+// and only those.
+const called = [process.env.VITE_COLLOQUY_SERVER, process.env.CONSOLE_OIDC_ISSUER].filter(Boolean);
 const config = readFileSync(new URL("../staticwebapp.config.json", import.meta.url), "utf8");
-const origin = server ? ` ${new URL(server).origin}` : "";
-writeFileSync(new URL("staticwebapp.config.json", dist), config.replace("connect-src 'self'", `connect-src 'self'${origin}`));
+const origins = called.map((url) => ` ${new URL(url).origin}`).join("");
+writeFileSync(new URL("staticwebapp.config.json", dist), config.replace("connect-src 'self'", `connect-src 'self'${origins}`));
 
 const page = readFileSync(new URL("index.html", dist));
 const named = [...page.toString().matchAll(/(?:src|href)="\/([^"]+)"/g)].map(([, name]) => readFileSync(new URL(name, dist)));

@@ -15,7 +15,7 @@ pub(super) const CREATE: &str = "CREATE TABLE IF NOT EXISTS refinery_schema_hist
     checksum varchar(255)
 )";
 
-pub(super) const APPLIED: &str = "SELECT version, name::text AS name, checksum::text AS checksum FROM refinery_schema_history ORDER BY version";
+pub(super) const APPLIED: &str = "SELECT version, name::text AS name, checksum::text AS checksum, applied_on::text AS applied_on FROM refinery_schema_history ORDER BY version";
 
 pub(super) const VERSION: &str = "SELECT max(version) AS version FROM refinery_schema_history";
 
@@ -27,6 +27,8 @@ pub(super) struct Entry {
     pub version: i32,
     pub name: String,
     pub checksum: String,
+    /// RFC 3339, as whoever applied it wrote it.
+    pub applied_on: Option<String>,
 }
 
 /// What is left to do.
@@ -44,6 +46,7 @@ pub(super) fn entries(rows: &[Row]) -> Result<Vec<Entry>, DatabaseError> {
                 version: row.column("version")?,
                 name: row.column::<Option<String>>("name")?.unwrap_or_default(),
                 checksum: row.column::<Option<String>>("checksum")?.unwrap_or_default(),
+                applied_on: row.column("applied_on")?,
             })
         })
         .collect()

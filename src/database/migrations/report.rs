@@ -60,6 +60,55 @@ pub struct Check {
     pub unknown: Vec<i32>,
 }
 
+/// One migration that the database has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Done {
+    pub version: i32,
+    pub name: String,
+    /// RFC 3339, by the clock of whoever applied it.
+    pub applied_at: Option<String>,
+}
+
+/// How database and program compare, and what was applied when: for operators.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Standing {
+    pub current: i32,
+    pub latest: i32,
+    /// Newest first.
+    pub applied: Vec<Done>,
+    pub pending: Vec<Pending>,
+    /// Versions the database has and this program does not know.
+    pub unknown: Vec<i32>,
+    /// Why nothing can be applied: an edited file, a version that was skipped.
+    pub problem: Option<String>,
+}
+
+impl Standing {
+    pub(super) fn new(migrations: &Migrations, applied: &[Entry]) -> Self {
+        let (pending, unknown, problem) = match super::history::plan(migrations, applied) {
+            Ok(plan) => (
+                plan.pending.iter().map(|migration| Pending::of(migration)).collect(),
+                plan.newer.iter().map(|entry| entry.version).collect(),
+                None,
+            ),
+            Err(error) => (Vec::new(), Vec::new(), Some(error.to_string())),
+        };
+        let done = |entry: &Entry| Done {
+            version: entry.version,
+            name: entry.name.clone(),
+            applied_at: entry.applied_on.clone(),
+        };
+        Self {
+            current: super::current(applied),
+            latest: migrations.latest(),
+            applied: applied.iter().rev().map(done).collect(),
+            pending,
+            unknown,
+            problem,
+        }
+    }
+}
+
 impl Check {
     pub(super) fn new(migrations: &Migrations, applied: &[Entry], plan: &Plan<'_>) -> Self {
         let state = match (plan.newer.is_empty(), plan.pending.is_empty()) {

@@ -277,6 +277,12 @@ async fn questions_and_answers_are_as_the_document_says() {
     let hold = json!({ "stop": "hold", "for": "1h", "reason": "a test" });
     asker.ask("PUT", "/admin/switches/{kind}/{name}", &["source", "crm"], Some(hold)).await;
     asker.ask("GET", "/admin/switches", &[], None).await;
+    let queues = asker.ask("GET", "/admin/queues", &[], None).await;
+    assert_eq!(queues["queues"].as_array().map(Vec::len), Some(6), "{queues}");
+    let migrations = asker.ask("GET", "/admin/migrations", &[], None).await;
+    assert_eq!((&migrations["current"], &migrations["pending"]), (&migrations["latest"], &json!([])));
+    let held = asker.ask("GET", "/admin/audit?action=source", &[], None).await;
+    assert_eq!(held["data"][0]["action"], "source.hold", "{held}");
     asker.ask("DELETE", "/admin/switches/{kind}/{name}", &["source", "crm"], None).await;
 
     asker.ask("DELETE", "/v1/responses/{id}", &[id(&turn)], None).await;

@@ -14,15 +14,18 @@ export const storedKey = {
   forget: (): void => sessionStorage.clear(),
 };
 
+/** A key, or what gives a token whenever one is needed. */
+export type Credential = string | (() => Promise<string>);
+
 /** The official SDK, and our routes beside its own through the same client. */
 export class Api {
   readonly sdk: OpenAI;
 
-  constructor(key: string, server: string = SERVER) {
+  constructor(credential: Credential, server: string = SERVER) {
     this.sdk = new OpenAI({
-      apiKey: key,
+      apiKey: credential,
       baseURL: `${server}/v1`,
-      // The key is the person's own, typed in by them; there is no server of ours that could keep it instead.
+      // The key or token is the person's own; there is no server of ours that could keep it instead.
       dangerouslyAllowBrowser: true,
       maxRetries: 1,
       fetch: watched(),
@@ -41,6 +44,11 @@ export class Api {
   delete<T>(path: string): Promise<T> {
     return this.sdk.delete<T>(path, {});
   }
+
+  /** `path` below /health; for operators. Metrics come as text. */
+  health = {
+    get: <T>(path: string, signal?: AbortSignal) => this.get<T>(new URL(`/health${path}`, this.sdk.baseURL).href, {}, signal),
+  };
 
   /** `path` below /admin; needs the scope `operator`. */
   admin = {
@@ -63,9 +71,11 @@ function given(query: object): object {
 
 export interface Signed {
   api: Api;
-  /** Whether the key has the scope `operator`. */
+  /** Whether they have the scope `operator`. */
   operator: boolean;
   signOut: () => void;
+  /** Signs in anew once a sign-in has ended; absent with a key. */
+  again?: () => Promise<void>;
 }
 
 export const SignedIn = createContext<Signed | null>(null);

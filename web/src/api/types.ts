@@ -220,3 +220,103 @@ export interface Usage {
   data: UsageDay[];
   budgets: Budget[];
 }
+
+export interface Queue {
+  queue: string;
+  messages: number | null;
+  oldest_seconds: number | null;
+  error: string | null;
+}
+
+/** Rows of jobs or callbacks that wait. */
+export interface Backlog {
+  kind: "job" | "callback";
+  due: number;
+  scheduled: number;
+  leased: number;
+  target_disabled: number;
+  oldest_due_seconds: number;
+  open_dead_letters: number;
+}
+
+export interface Queues {
+  /** `null`: no storage is set. */
+  queues: Queue[] | null;
+  work: Backlog[];
+}
+
+export interface Target {
+  target: string;
+  state: "enabled" | "disabled";
+  at?: string;
+  reason?: string;
+}
+
+/** `/health/status` of the process that answers. */
+export interface Status {
+  version: string;
+  environment: string;
+  time: string;
+  instance: string;
+  stopping: boolean;
+  checks: { name: string; ok: boolean; detail?: string }[];
+  connections: { open: number; limit: number };
+  turns: unknown[];
+  database_pool: { max_size: number; size: number; available: number; waiting: number };
+  deployments: { name: string; provider: string; breaker: "closed" | "open" | "half-open" }[];
+  budgets: { tracked: boolean; rows: { waiting: number; written: number; spooled: number; lost: number } };
+  shared: boolean;
+}
+
+export interface Migration {
+  version: number;
+  name: string;
+  applied_at?: string | null;
+  transactional?: boolean;
+}
+
+export interface Migrations {
+  current: number;
+  latest: number;
+  applied: Migration[];
+  pending: Migration[];
+  unknown: number[];
+  problem: string | null;
+}
+
+export interface AuditRow {
+  id: string;
+  at: string;
+  actor: string;
+  action: string;
+  subject: string;
+  detail: Record<string, unknown> | null;
+}
+
+export interface Key {
+  id: string;
+  name: string;
+  owner: string;
+  scopes: string[];
+  limits: Record<string, unknown>;
+  created_at: string;
+  created_by: string;
+  expires_at: string | null;
+  revoked_at: string | null;
+  replaced_by: string | null;
+  last_used_day: string | null;
+}
+
+/** A key that was just made, told this once. */
+export interface NewKey extends Key {
+  key: string;
+}
+
+export interface Grant {
+  conversation: string;
+  owner: string;
+  grantee: string;
+  access: "read" | "write";
+  created_by: string;
+  created_at: string;
+}

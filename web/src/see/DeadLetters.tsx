@@ -19,6 +19,7 @@ export function DeadLetters() {
       <Listing<DeadLetter>
         path="/dead-letters"
         title="Dead letters"
+        rowKey={({ id }) => id}
         empty="There are none: everything that came could be done."
         filters={[
           { name: "state", label: "State (open unless said)", options: ["open", "replayed", "discarded", "*"] },

@@ -18,6 +18,7 @@ function All() {
     <Listing<EventLine>
       path="/events"
       title="Events"
+      rowKey={({ id }) => id}
       empty="No event has come yet. A signed one is printed by scripts/dev."
       filters={[
         { name: "source", label: "Source" },

@@ -12,6 +12,7 @@ export function Turns() {
       <Listing<RunningTurn>
         path="/turns"
         title="Turns"
+        rowKey={({ id }) => id}
         empty="Nobody is being answered just now."
         filters={[
           { name: "state", label: "State", options: ["queued", "in_progress"] },

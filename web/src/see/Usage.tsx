@@ -4,15 +4,20 @@ import type { Budget, Usage } from "../api/types";
 import { count, money } from "../ui/format";
 import { Shown } from "../ui/States";
 import { useLoad } from "../ui/useLoad";
-import { LOOK, Pane, Table } from "./parts";
-import { type By, type Measure, type Sums, daysAgo, sums } from "./sums";
+import { Chart } from "./Chart";
+import { Choice, LOOK, Pane } from "./parts";
+import { type By, type Measure, daysAgo, sums } from "./sums";
+
+const SAY: Record<Measure, (value: number) => string> = { cost: money, tokens: count, turns: count };
+const MEASURES = [["cost", "cost"], ["tokens", "tokens"], ["turns", "turns"]] as const;
+const BYS = [["model", "model"], ["owner", "owner"], ["route", "route of events"], ["api_key", "key"], ["deployment", "deployment"], ["provider", "provider"]] as const;
 
 export function UsagePage() {
   const { api, operator } = useSigned();
-  const [days, setDays] = useState(30);
+  const [days, setDays] = useState("30");
   const [what, setWhat] = useState<Measure>("cost");
   const [by, setBy] = useState<By>("model");
-  const [from, to] = [daysAgo(days - 1), daysAgo(0)];
+  const [from, to] = [daysAgo(Number(days) - 1), daysAgo(0)];
   const loaded = useLoad(`${from}/${to}`, (signal) =>
     operator ? api.admin.get<Usage>("/usage", { from, to }, signal) : api.get<Usage>("/usage", { from, to }, signal),
     LOOK * 6,
@@ -20,100 +25,41 @@ export function UsagePage() {
   return (
     <Pane title={operator ? "Usage and cost" : "Your usage and cost"}>
       <div className="filters">
-        <Choice label="Time" value={String(days)} options={[["7", "7 days"], ["30", "30 days"], ["90", "90 days"]]} onChange={(value) => setDays(Number(value))} />
-        <Choice label="Show" value={what} options={[["cost", "cost"], ["tokens", "tokens"], ["turns", "turns"]]} onChange={(value) => setWhat(value as Measure)} />
-        <Choice label="By" value={by} options={[["model", "model"], ["owner", "owner"], ["deployment", "deployment"]]} onChange={(value) => setBy(value as By)} />
+        <Choice label="Time" value={days} options={[["7", "7 days"], ["30", "30 days"], ["90", "90 days"]]} onChange={setDays} />
+        <Choice<Measure> label="Show" value={what} options={MEASURES} onChange={setWhat} />
+        <Choice<By> label="By" value={by} options={BYS} onChange={setBy} />
       </div>
       <Shown loaded={loaded} isEmpty={({ data }) => data.length === 0} empty="Nothing was used in this time. Talk first.">
-        {({ data, budgets }) => (
-          <>
-            <Chart sums={sums(data, from, to, what, by)} what={what} by={by} />
-            {budgets.length > 0 && <Budgets budgets={budgets} />}
-          </>
-        )}
+        {({ data, budgets }) => {
+          const { days, names, total } = sums(data, from, to, what, by);
+          const budget = what === "cost" ? wholeBudget(budgets, operator) : undefined;
+          return (
+            <>
+              <Chart
+                kind="bars"
+                label={`${what} by day and ${by === "api_key" ? "key" : by}`}
+                names={names}
+                slots={days.map(({ day, parts }) => ({ name: day, values: parts }))}
+                say={SAY[what]}
+                limit={budget && { value: budget.limit_micros, name: "Budget of a day" }}
+                head={
+                  <>
+                    <strong>{SAY[what](total)}</strong> {what} in {days.length} days
+                  </>
+                }
+              />
+              {budgets.length > 0 && <Budgets budgets={budgets} />}
+            </>
+          );
+        }}
       </Shown>
     </Pane>
   );
 }
 
-function Choice({ label, value, options, onChange }: { label: string; value: string; options: [string, string][]; onChange: (value: string) => void }) {
-  return (
-    <label>
-      {label}
-      <select value={value} onChange={(event) => onChange(event.target.value)}>
-        {options.map(([value, name]) => (
-          <option key={value} value={value}>
-            {name}
-          </option>
-        ))}
-      </select>
-    </label>
-  );
-}
-
-const WIDTH = 720;
-const HEIGHT = 220;
-const SAY: Record<Measure, (value: number) => string> = { cost: money, tokens: count, turns: count };
-
-/** Bars by day, each split by what is asked; the same as a table for those who read. */
-function Chart({ sums: { days, names, total, most }, what, by }: { sums: Sums; what: Measure; by: By }) {
-  const [over, setOver] = useState<number | null>(null);
-  const step = WIDTH / days.length;
-  const high = (value: number) => (most === 0 ? 0 : (value / most) * HEIGHT);
-  const shown = over === null ? null : days[over];
-  return (
-    <>
-      <p className="total" role="status">
-        {shown ? (
-          <>
-            <strong>{SAY[what](shown.total)}</strong> {what} on {shown.day}
-          </>
-        ) : (
-          <>
-            <strong>{SAY[what](total)}</strong> {what} in {days.length} days
-          </>
-        )}
-      </p>
-      <svg className="chart" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label={`${what} by day and ${by}; the table below has the numbers`} onMouseLeave={() => setOver(null)}>
-        <line x1="0" x2={WIDTH} y1={HEIGHT} y2={HEIGHT} className="axis" />
-        {days.map(({ day, parts }, at) => {
-          let top = HEIGHT;
-          return (
-            <g key={day} onMouseEnter={() => setOver(at)}>
-              <rect x={at * step} y="0" width={step} height={HEIGHT} className="hit" />
-              {parts.map((part, name) => {
-                top -= high(part);
-                return <rect key={name} x={at * step + step * 0.1} y={top} width={step * 0.8} height={high(part)} className={`part-${name}`} />;
-              })}
-            </g>
-          );
-        })}
-      </svg>
-      <ul className="legend">
-        {names.map((name, at) => (
-          <li key={name}>
-            <svg viewBox="0 0 10 10" aria-hidden="true">
-              <rect width="10" height="10" className={`part-${at}`} />
-            </svg>
-            {name}
-          </li>
-        ))}
-      </ul>
-      <details>
-        <summary>As a table</summary>
-        <Table
-          label={`${what} by day`}
-          rows={days.filter(({ total }) => total > 0)}
-          rowKey={({ day }) => day}
-          columns={[
-            { name: "Day", cell: ({ day }) => day },
-            ...names.map((name, at) => ({ name, number: true, cell: ({ parts }: { parts: number[] }) => SAY[what](parts[at] ?? 0) })),
-            { name: "Total", number: true, cell: ({ total }) => SAY[what](total) },
-          ]}
-        />
-      </details>
-    </>
-  );
+/** The budget that all the bars count against: that of everybody, or one's own. */
+function wholeBudget(budgets: readonly Budget[], operator: boolean): Budget | undefined {
+  return budgets.find(({ scope }) => scope === (operator ? "total" : "owner"));
 }
 
 function Budgets({ budgets }: { budgets: Budget[] }) {

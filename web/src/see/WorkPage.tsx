@@ -8,6 +8,7 @@ export function WorkPage({ kind }: { kind: Work["kind"] }) {
     <Listing<Work>
       path={job ? "/jobs" : "/callbacks"}
       title={job ? "Jobs" : "Callbacks"}
+      rowKey={({ id }) => id}
       empty={job ? "No job was written down yet. Routes make them of events." : "No callback was written down yet."}
       filters={[
         job ? { name: "kind", label: "Kind" } : { name: "target", label: "Target" },

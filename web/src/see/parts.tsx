@@ -29,9 +29,9 @@ export function Time({ at }: { at: string | null }) {
 }
 
 const TONES: Record<string, string> = {
-  processed: "good", succeeded: "good", delivered: "good", replayed: "good", completed: "good", on: "good",
-  dead: "bad", conflict: "bad", open: "bad", refuse: "bad", failed: "bad",
-  held: "wait", pending: "wait", leased: "wait", queued: "wait", in_progress: "wait", hold: "wait",
+  processed: "good", succeeded: "good", delivered: "good", replayed: "good", completed: "good", on: "good", closed: "good", "in force": "good", enabled: "good", ok: "good",
+  dead: "bad", conflict: "bad", open: "bad", refuse: "bad", failed: "bad", away: "bad", revoked: "bad",
+  held: "wait", pending: "wait", leased: "wait", queued: "wait", in_progress: "wait", hold: "wait", "half-open": "wait", disabled: "wait", ended: "wait",
 };
 
 /** A state, as a word first; the colour only repeats it. */
@@ -49,7 +49,7 @@ export function Table<T>({ label, rows, columns, rowKey }: {
   label: string;
   rows: T[];
   columns: Column<T>[];
-  rowKey: (row: T) => string;
+  rowKey: (row: T, at: number) => string;
 }) {
   return (
     <div className="scroll" role="region" aria-label={label} tabIndex={0}>
@@ -64,8 +64,8 @@ export function Table<T>({ label, rows, columns, rowKey }: {
           </tr>
         </thead>
         <tbody>
-          {rows.map((row) => (
-            <tr key={rowKey(row)}>
+          {rows.map((row, at) => (
+            <tr key={rowKey(row, at)}>
               {columns.map(({ name, cell, number }) => (
                 <td key={name} data-name={name} className={number ? "number" : undefined}>
                   {cell(row)}
@@ -79,6 +79,27 @@ export function Table<T>({ label, rows, columns, rowKey }: {
   );
 }
 
+/** One of a few, such as what a chart shows. */
+export function Choice<T extends string>({ label, value, options, onChange }: {
+  label: string;
+  value: T;
+  options: readonly (readonly [T, string])[];
+  onChange: (value: T) => void;
+}) {
+  return (
+    <label>
+      {label}
+      <select value={value} onChange={(event) => onChange(event.target.value as T)}>
+        {options.map(([value, name]) => (
+          <option key={value} value={value}>
+            {name}
+          </option>
+        ))}
+      </select>
+    </label>
+  );
+}
+
 export interface Filter {
   name: string;
   label: string;
@@ -87,12 +108,15 @@ export interface Filter {
 }
 
 /** A list of `/admin`: filters, live, page by page. `refresh` is called by what changes a row. */
-export function Listing<T extends { id: string }>({ path, title, filters, columns, empty }: {
+export function Listing<T>({ path, title, filters, columns, empty, rowKey, below }: {
   path: string;
   title: string;
   filters: readonly Filter[];
   columns: (refresh: () => void) => Column<T>[];
   empty: string;
+  rowKey: (row: T) => string;
+  /** What else the page does. */
+  below?: (refresh: () => void) => ReactNode;
 }) {
   const api = useApi();
   const [values, setValues] = useState<Record<string, string>>({});
@@ -127,7 +151,7 @@ export function Listing<T extends { id: string }>({ path, title, filters, column
         ))}
       </form>
       <Shown loaded={loaded} isEmpty={({ data }) => data.length === 0} empty={filtered ? "Nothing matches the filters." : empty}>
-        {({ data }) => <Table label={title} rows={data} columns={columns(loaded.again)} rowKey={({ id }) => id} />}
+        {({ data }) => <Table label={title} rows={data} columns={columns(loaded.again)} rowKey={rowKey} />}
       </Shown>
       {(after || loaded.data?.has_more) && (
         <div className="actions">
@@ -143,6 +167,7 @@ export function Listing<T extends { id: string }>({ path, title, filters, column
           )}
         </div>
       )}
+      {below?.(loaded.again)}
     </Pane>
   );
 }

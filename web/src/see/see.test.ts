@@ -15,9 +15,17 @@ describe("usage", () => {
 
   it("adds up by day and part, the largest part first", () => {
     const made = sums([row("2026-01-01", "small", 1), row("2026-01-02", "large", 5), row("2026-01-02", "small", 2)], "2026-01-01", "2026-01-02", "cost", "model");
-    expect(made).toMatchObject({ names: ["large", "small"], total: 8, most: 7 });
+    expect(made).toMatchObject({ names: ["large", "small"], total: 8 });
     expect(made.days.map(({ parts }) => parts)).toEqual([[0, 1], [5, 2]]);
     expect(sums([row("2026-01-01", "small", 1)], "2026-01-01", "2026-01-01", "tokens", "model").total).toBe(15);
+  });
+
+  it("tells routes of events and keys apart by the key that paid", () => {
+    const paid = (api_key: string | null, cost: number) => ({ ...row("2026-01-01", "small", cost), api_key });
+    const rows = [paid("route:crm-answer", 5), paid("sales", 3), paid(null, 1)];
+    const by = (by: "route" | "api_key") => sums(rows, "2026-01-01", "2026-01-01", "cost", by);
+    expect([by("route").names, by("route").days[0]?.parts]).toEqual([["crm-answer", "no route"], [5, 4]]);
+    expect(by("api_key").names).toEqual(["route:crm-answer", "sales", "a token"]);
   });
 
   it("puts what is small into one part, and loses nothing", () => {

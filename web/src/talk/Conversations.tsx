@@ -1,4 +1,4 @@
-import { useDeferredValue, useEffect, useState } from "react";
+import { memo, useDeferredValue, useEffect, useState } from "react";
 import { useApi } from "../api/session";
 import type { Conversation, List } from "../api/types";
 import { address, go } from "../routes";
@@ -7,7 +7,7 @@ import { Shown } from "../ui/States";
 import { useLoad } from "../ui/useLoad";
 
 /** All conversations, newest first, to find, name anew and delete. `version` changes when there is reason to look again. */
-export function Conversations({ current, version }: { current: string | null; version: number }) {
+export const Conversations = memo(function Conversations({ current, version }: { current: string | null; version: number }) {
   const api = useApi();
   const [search, setSearch] = useState("");
   const [limit, setLimit] = useState(50);
@@ -107,7 +107,7 @@ export function Conversations({ current, version }: { current: string | null; ve
       )}
     </nav>
   );
-}
+});
 
 function Title({ title, onDone }: { title: string; onDone: (title: string) => void }) {
   const [text, setText] = useState(title);

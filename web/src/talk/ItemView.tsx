@@ -1,7 +1,8 @@
 import { memo, useState } from "react";
 import type { Item, Part } from "../api/types";
 import { pretty } from "../ui/format";
-import { Code, Markdown } from "./Markdown";
+import { Code } from "./Code";
+import { Markdown } from "./Markdown";
 import { imageOf, structured, textOf } from "./items";
 
 /** One item: what was said, thought, called or answered. */
@@ -82,7 +83,7 @@ function Answer({ item, running }: { item: Item; running: boolean }) {
 /** Judged only once it is whole: a half of a document is no JSON. */
 function Text({ text, running }: { text: string; running: boolean }) {
   const json = running ? null : structured(text);
-  return json === null ? <Markdown text={text} /> : <Code text={json} language="structured output" />;
+  return json === null ? <Markdown text={text} grows={running} /> : <Code text={json} language="structured output" />;
 }
 
 function Reasoning({ item, running }: { item: Item; running: boolean }) {
@@ -93,7 +94,7 @@ function Reasoning({ item, running }: { item: Item; running: boolean }) {
   return (
     <details className="reasoning" open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary>{running ? "Thinking…" : "What it thought"}</summary>
-      <Markdown text={text} />
+      <Markdown text={text} grows={running} />
     </details>
   );
 }

@@ -1,15 +1,19 @@
-import { type Token, type Tokens, lexer } from "marked";
-import { Fragment, type ReactNode, memo, useMemo, useState } from "react";
+import type { Token, Tokens } from "marked";
+import { Fragment, type ReactNode, memo, useRef } from "react";
+import { Code } from "./Code";
+import { type Blocks, blocksOf } from "./blocks";
 
 /**
  * Markdown as elements. No HTML of the text is ever taken over: a tag in it is shown as text, so nothing a model says
  * can become part of the page. Blocks that did not change are not drawn again while an answer grows.
  */
-export const Markdown = memo(function Markdown({ text }: { text: string }) {
-  const tokens = useMemo(() => lexer(text), [text]);
+export const Markdown = memo(function Markdown({ text, grows = false }: { text: string; grows?: boolean }) {
+  const was = useRef<Blocks | null>(null);
+  // Only a shortcut: whatever stood there before, the same blocks come of it.
+  was.current = blocksOf(text, grows, was.current);
   return (
     <div className="markdown">
-      {tokens.map((token, at) => (
+      {was.current.tokens.map((token, at) => (
         // Blocks only ever grow at the end, so their place is their name.
         <Block key={at} token={token} />
       ))}
@@ -17,11 +21,14 @@ export const Markdown = memo(function Markdown({ text }: { text: string }) {
   );
 });
 
+/** What stands elsewhere in the text may say where a block with such a part leads. */
+const LINKED = /\]/;
+
 const Block = memo(
   function Block({ token }: { token: Token }) {
     return block(token);
   },
-  (was, is) => was.token.raw === is.token.raw && was.token.type === is.token.type,
+  ({ token: was }, { token: is }) => was === is || (was.raw === is.raw && was.type === is.type && !LINKED.test(is.raw)),
 );
 
 function blocks(tokens: Token[] | undefined): ReactNode {
@@ -147,26 +154,4 @@ function inline(token: Token): ReactNode {
 /** Whether a link may be followed: the web and mail, nothing that runs. */
 export function safe(href: string): boolean {
   return /^(https?:|mailto:)/i.test(href);
-}
-
-export function Code({ text, language }: { text: string; language?: string | undefined }) {
-  const [copied, setCopied] = useState(false);
-  const copy = async () => {
-    await navigator.clipboard.writeText(text);
-    setCopied(true);
-    setTimeout(() => setCopied(false), 2000);
-  };
-  return (
-    <figure className="code">
-      <figcaption>
-        <span>{language || "text"}</span>
-        <button type="button" className="quiet" onClick={() => void copy()}>
-          {copied ? "Copied" : "Copy"}
-        </button>
-      </figcaption>
-      <pre tabIndex={0}>
-        <code>{text}</code>
-      </pre>
-    </figure>
-  );
 }

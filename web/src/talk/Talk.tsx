@@ -21,6 +21,7 @@ const PAGE = 100;
 export function Talk({ conversation, live: turns }: { conversation: string | null; live: LiveTurns }) {
   const api = useApi();
   const live = useSyncExternalStore(turns.subscribe, () => (conversation ? turns.get(conversation) : undefined));
+  const elsewhere = useSyncExternalStore(turns.subscribe, () => (conversation && !live ? turns.tabs.runs(conversation) : null));
   const models = useLoad("models", (signal) => api.get<List<Model>>("/models", {}, signal));
   const [settings, change] = useSettings();
   const [drafts, setDrafts] = useState<Record<string, string>>({});
@@ -42,6 +43,14 @@ export function Talk({ conversation, live: turns }: { conversation: string | nul
     setListed(false);
     field.current?.focus();
   }, [conversation]);
+
+  useEffect(() => (conversation ? turns.tabs.watch(conversation) : undefined), [conversation, turns]);
+  // What another tab asked is shown at once, and what was answered when it has ended there.
+  const followed = useRef<string | null>(null);
+  useEffect(() => {
+    if (elsewhere !== followed.current && !live) reload().catch(() => undefined);
+    followed.current = elsewhere;
+  }, [elsewhere]);
 
   /** What a button does; what goes wrong is told above the composer. */
   const attempt = (work: () => Promise<void>) => {
@@ -123,6 +132,7 @@ export function Talk({ conversation, live: turns }: { conversation: string | nul
           error={error}
           onRetry={() => void reload()}
           live={live}
+          onFollow={elsewhere === null ? null : () => conversation && turns.attach(conversation, elsewhere)}
           busy={busy}
           models={usable}
           more={more}

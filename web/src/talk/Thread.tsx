@@ -17,6 +17,7 @@ export function Thread({
   error,
   onRetry,
   live,
+  onFollow,
   busy,
   models,
   more,
@@ -31,6 +32,8 @@ export function Thread({
   error: { message: string; code: string | null } | null;
   onRetry: () => void;
   live: Live | undefined;
+  /** Follows the turn that runs in another tab; `null`: none does. */
+  onFollow: (() => void) | null;
   /** Something that a button began is not done yet. */
   busy: boolean;
   models: Model[];
@@ -53,6 +56,17 @@ export function Thread({
     const element = pane.current;
     if (element && along.current) element.scrollTop = element.scrollHeight;
   });
+
+  // What comes into sight may turn out higher than it was taken for. While an answer grows the end is kept anyway.
+  useEffect(() => {
+    const element = pane.current;
+    if (running || !element?.firstElementChild) return;
+    const grown = new ResizeObserver(() => {
+      if (along.current) element.scrollTop = element.scrollHeight;
+    });
+    grown.observe(element.firstElementChild);
+    return () => grown.disconnect();
+  }, [running]);
 
   return (
     <div
@@ -111,6 +125,14 @@ export function Thread({
           <Result key={call.call_id} call={call} onResult={onResult} />
         ))}
         {live && <State live={live} />}
+        {onFollow && (
+          <p className="note elsewhere" role="status">
+            This conversation is being answered in another tab.{" "}
+            <button type="button" onClick={onFollow}>
+              Follow it here
+            </button>
+          </p>
+        )}
         <Announcer live={live} />
       </div>
     </div>
@@ -164,10 +186,11 @@ function Announcer({ live }: { live: Live | undefined }) {
   useEffect(() => {
     if (!turn) return;
     if (text.length < told.current) told.current = 0;
-    const end = isRunning(turn) ? sentenceEnd(text) : text.length;
-    if (end <= told.current) return;
-    setSaid(text.slice(told.current, end));
-    told.current = end;
+    const news = text.slice(told.current);
+    const end = isRunning(turn) ? sentenceEnd(news) : news.length;
+    if (end === 0) return;
+    setSaid(news.slice(0, end));
+    told.current += end;
   }, [turn, text]);
   return (
     <div className="hidden" aria-live="polite" aria-atomic="true">

@@ -1,5 +1,6 @@
 import { isAbort, statusOf } from "../api/errors";
 import type { StreamEvent } from "../api/types";
+import { SessionEnded } from "../signin/tokens";
 import { isLast } from "./turn";
 
 /** Where events come from; the SDK in the browser, a script in tests. */
@@ -62,6 +63,7 @@ export async function* follow(following: Following): AsyncGenerator<StreamEvent>
 }
 
 function isFinal(error: unknown, beginning: boolean, attempt: number): boolean {
+  if (error instanceof SessionEnded) return true;
   const status = statusOf(error);
   // Without a status no answer came: the connection is at fault, and heals.
   if (status === undefined) return false;

@@ -3,6 +3,8 @@ import { told } from "../api/errors";
 import type { Api } from "../api/session";
 import type { Item, StreamEvent } from "../api/types";
 import { type Link, type Source, follow } from "./follow";
+import { Pace } from "./pace";
+import { Tabs } from "./tabs";
 import { NEW_TURN, type Turn, reduce } from "./turn";
 
 /** What a turn is asked with. */
@@ -50,7 +52,16 @@ export class LiveTurns {
   #live = new Map<string, Live>();
   #ends = new Map<string, AbortController>();
   #listeners = new Set<() => void>();
-  #due = false;
+  #pace = new Pace(() => {
+    for (const listener of this.#listeners) listener();
+  });
+  #channel = new BroadcastChannel("colloquy.turns");
+  /** What other tabs follow. */
+  readonly tabs = new Tabs(
+    this.#channel,
+    (conversation) => this.#running(conversation),
+    () => this.#tell(),
+  );
 
   constructor(readonly api: Api) {
     for (const [conversation, kept] of Object.entries(read())) {
@@ -71,6 +82,17 @@ export class LiveTurns {
   /** Asks for a turn and follows it. */
   start(conversation: string, ask: Ask): void {
     this.#run(conversation, { key: crypto.randomUUID(), ask }, null);
+  }
+
+  /** Follows a turn that began elsewhere. */
+  attach(conversation: string, id: string): void {
+    keep(conversation, { id });
+    this.#run(conversation, null, id);
+  }
+
+  #running(conversation: string): string | null {
+    const live = this.#live.get(conversation);
+    return live && !live.over ? live.turn.id : null;
   }
 
   /** Cancels the turn itself, not only the watching. */
@@ -110,6 +132,7 @@ export class LiveTurns {
   /** Stops watching; turns go on. */
   close(): void {
     for (const end of this.#ends.values()) end.abort();
+    this.#channel.close();
   }
 
   #run(conversation: string, begin: { key: string; ask: Ask } | null, id: string | null): void {
@@ -139,6 +162,7 @@ export class LiveTurns {
         const turn = reduce(live.turn, event);
         if (turn.id !== null && live.turn.id === null) {
           keep(conversation, { id: turn.id });
+          this.tabs.began(conversation, turn.id);
           if (live.stopping) void this.#cancel(conversation, turn.id);
         }
         this.#change(conversation, { turn }, signal);
@@ -149,6 +173,7 @@ export class LiveTurns {
     if (signal.aborted) return;
     keep(conversation, null);
     this.#ends.delete(conversation);
+    this.tabs.ended(conversation);
     this.#change(conversation, { over: true }, signal);
   }
 
@@ -176,19 +201,8 @@ export class LiveTurns {
     this.#tell();
   }
 
-  /** At most once a frame, however many tokens come. A hidden page has no frames, so a timer goes beside. */
   #tell(): void {
-    if (this.#due) return;
-    this.#due = true;
-    let told = false;
-    const tell = () => {
-      if (told) return;
-      told = true;
-      this.#due = false;
-      for (const listener of this.#listeners) listener();
-    };
-    requestAnimationFrame(tell);
-    setTimeout(tell, 100);
+    this.#pace.due();
   }
 }
 

@@ -22,6 +22,25 @@ export function count(value: number): string {
   return NUMBER.format(value);
 }
 
+/** A time in seconds, with its unit. */
+export function duration(seconds: number): string {
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 120) return `${seconds.toFixed(seconds < 10 ? 2 : 0)} s`;
+  if (seconds < 7_200) return `${Math.round(seconds / 60)} min`;
+  return seconds < 172_800 ? `${Math.round(seconds / 3_600)} h` : `${Math.round(seconds / 86_400)} d`;
+}
+
+const CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+/** A time of today, in ms. */
+export function clock(at: number): string {
+  return CLOCK.format(at);
+}
+
+const PERCENT = new Intl.NumberFormat(undefined, { style: "percent", maximumFractionDigits: 1 });
+export function percent(share: number): string {
+  return PERCENT.format(share);
+}
+
 /** Micro-units of the deployment's one currency, which has no name here. */
 export function money(micros: number): string {
   const units = micros / 1_000_000;
