@@ -134,12 +134,22 @@ class Prod(World):
         self.change(telemetry={"server-prod-two.zip": {"failing": 0, "breakers": 0, "calls": 100, "failed": 50}})
         self.went_back(self.deploy("two"), "the function app answered 50.0 % of 100 requests with 5xx")
 
-    def test_a_failed_health_check_goes_back(self) -> None:
+    def test_a_server_that_is_well_in_the_slot_and_not_in_production_goes_back(self) -> None:
         self.deployed("one")
-        # Healthy in the slot, not in production: what it meets there is another database.
-        self.fail("monitor metrics list", "ERROR: never mind", times=99)
-        self.change(unhealthy=[])
-        done = self.deploy("two", "--health-failures", "1", "--watch-minutes", "0.1")
+        # What it meets in production is another database.
+        self.change(unhealthy_in={"production": "two"})
+        self.went_back(self.deploy("two"), "/production/health/live answered 503")
+
+    def test_failed_health_checks_during_the_watch_go_back(self) -> None:
+        self.deployed("one")
+        # Its smoke test is passed; from the first look at metrics on it is ill.
+        self.change(ill_after={"match": "monitor metrics list", "who": "two"})
+        self.went_back(self.deploy("two", "--watch-minutes", "1"), "the health check failed 3 times in a row")
+
+    def test_what_cannot_be_asked_is_said_and_is_no_reason_to_go_back(self) -> None:
+        self.deployed("one")
+        self.fail("monitor metrics list", "ERROR: AuthorizationFailed", times=99)
+        done = self.deploy("two")
         self.assertEqual(0, done.returncode, done.stderr)
         self.assertIn("not seen", done.stderr)
 

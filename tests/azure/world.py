@@ -7,27 +7,34 @@ import tempfile
 import threading
 import unittest
 import zipfile
+from copy import deepcopy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from stand_in import StandIn
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 # What the handlers' package starts to migrate the slot's database.
 PROGRAM = '#!/bin/sh\necho "$* $DATABASE_DIRECT_URL" >> "$HOME/migrated"\n[ ! -e "$HOME/cannot-migrate" ]\n'
-FAST = ["--smoke-minutes", "0.01", "--smoke-interval", "0.05", "--migrate-minutes", "0.02", "--watch-minutes", "0.008", "--watch-interval", "0.1", "--retry-wait", "0.01", "--tries", "3"]
+FAST = ["--smoke-minutes", "0.01", "--smoke-interval", "0.05", "--migrate-minutes", "0.02", "--watch-minutes", "0.002", "--watch-interval", "0.04", "--retry-wait", "0.01", "--tries", "3"]
 
 
 class World(unittest.TestCase):
     """One environment that Azure has, with the release `one` deployed in the slot's stead."""
 
     environment = "prod"
+    mark = 0
 
     def setUp(self) -> None:
         place = tempfile.TemporaryDirectory()
         self.addCleanup(place.cleanup)
         self.home = Path(place.name)
         (self.home / "blobs").mkdir()
+        self.azure = StandIn(self.home / "blobs")
+        self.addCleanup(self.azure.close)
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), app(self))
+        self.server.daemon_threads = True
         self.addCleanup(self.server.server_close)
         self.addCleanup(self.server.shutdown)
         threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
@@ -38,7 +45,7 @@ class World(unittest.TestCase):
                 "SERVER_URL": f"{self.url}/production", "EDGE_URL": "", "VAULT_URI": "https://kv.vault.azure.net/", "DATABASE_HOST": "127.0.0.1",
                 "DATABASE_ROLES": [f"colloquy-{self.environment}-handlers", f"colloquy-{self.environment}-server"],
             },
-            production="", slot="", handlers="", swaps=0, swapped=None, migrated=0, fail=[], unhealthy=[], broken=False, metrics={}, telemetry={}, references={"ENCRYPTION_KEY": "Resolved"},
+            production="", slot="", handlers="", swaps=0, swapped=None, migrated=0, fail=[], unhealthy=[], unhealthy_in={}, ill_after=None, broken=False, metrics={}, telemetry={}, references={"ENCRYPTION_KEY": "Resolved"},
             secrets={}, versions=[], settings={}, providers=[], definitions=[], assignments={}, restrictions={}, routes={}, infrastructure=0, now=0,
             firewall={"location": "global", "sku": {"name": "Standard_AzureFrontDoor"}, "properties": {"customRules": {"rules": [{"name": "RatePerAddress", "priority": 100}]}}},
         )  # fmt: skip
@@ -47,21 +54,18 @@ class World(unittest.TestCase):
 
     @property
     def state(self) -> dict:
-        return json.loads((self.home / "state.json").read_text())
+        with self.azure.lock:
+            return deepcopy(self.azure.state)
 
     def change(self, **values) -> None:
-        file = self.home / "state.json"
-        state = json.loads(file.read_text()) if file.exists() else {}
-        draft = self.home / "state.test"
-        draft.write_text(json.dumps(state | values))
-        draft.replace(file)
+        with self.azure.lock:
+            self.azure.state.update(values)
 
     def fail(self, match: str, says: str = "", **more) -> None:
         self.change(fail=[*self.state["fail"], {"match": match, "says": says, **more}])
 
     def calls(self) -> list[str]:
-        file = self.home / "calls.jsonl"
-        return [" ".join(json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
+        return list(self.azure.calls)
 
     def kept(self) -> dict:
         """The deployments' own state in the store."""
@@ -91,7 +95,7 @@ class World(unittest.TestCase):
 
     def run_script(self, script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("COLLOQUY_", "GITHUB_", "BUILD_", "AZURE_"))}
-        clean |= {"PATH": f"{HERE}:{os.environ['PATH']}", "AZ_STAND_IN": str(self.home), "HOME": str(self.home), "PYTHONDONTWRITEBYTECODE": "1"} | environment
+        clean |= {"PATH": f"{HERE}:{os.environ['PATH']}", "AZ_STAND_IN_PORT": str(self.azure.port), "HOME": str(self.home), "PYTHONDONTWRITEBYTECODE": "1"} | environment
         return subprocess.run([ROOT / "scripts" / script, self.environment, *arguments], env=clean, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
 
     def deploy(self, name: str, *arguments: str) -> subprocess.CompletedProcess:
@@ -102,6 +106,8 @@ class World(unittest.TestCase):
 
     def deployed(self, name: str) -> None:
         done = self.deploy(name)
+        # Calls from here on are those of what is tried next.
+        self.mark = len(self.azure.calls)
         self.assertEqual(0, done.returncode, done.stderr)
 
     def assert_runs(self, name: str) -> None:
@@ -116,7 +122,10 @@ def app(world: World) -> type:
             state = world.state
             which = self.path.split("/")[1]
             runs, check = state.get(which, ""), self.path.rsplit("/", 1)[-1]
-            healthy = runs and not any(part in runs for part in state["unhealthy"])
+            ill = [*state["unhealthy"], *([state["unhealthy_in"][which]] if which in state["unhealthy_in"] else [])]
+            if state["ill_after"] and any(state["ill_after"]["match"] in call and at > world.mark for at, call in enumerate(world.calls())):
+                ill += [f"server-{world.environment}-{state['ill_after']['who']}"] if which == "production" else []
+            healthy = runs and not any(part in runs for part in ill)
             if check == "status":
                 return self.say(200 if self.headers.get("authorization") else 401, {"version": "0.1.0", "environment": "test", "deployments": [{"name": "main", "breaker": "open" if state["broken"] else "closed"}]})
             self.say(200 if healthy else 503, {"checks": [{"name": "database", "ok": bool(healthy)}]})

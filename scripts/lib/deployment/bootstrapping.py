@@ -231,12 +231,8 @@ class Bootstrap:
     def _operator_key(self) -> str:
         """One key with the scope `operator`; the vault gets its hash, a file of ours the key."""
         key = "clq_" + randomness.token_urlsafe(32)
-        file = ROOT / ".local" / self.environment / "operator-key"
-        if not self.az.dry:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as output:
-                output.write(key + "\n")
-        say(f"  the operator's key is in {file.relative_to(ROOT)}: keep it elsewhere, then delete the file. export COLLOQUY_API_KEY=\"$(cat {file.relative_to(ROOT)})\"")
+        file = secret_file(self.az, self.options, "operator-key", key)
+        say(f"  the operator's key is in {file}: keep it elsewhere, then delete the file. export COLLOQUY_API_KEY=\"$(cat {file})\"")
         return json.dumps([{"name": "operator", "sha256": hashlib.sha256(key.encode()).hexdigest(), "scopes": ["operator"], "owner": "operations"}])
 
     # -- database -----------------------------------------------------------------------------------------------
@@ -255,12 +251,12 @@ class Bootstrap:
             try:
                 probe.connect((host, 5432))
             except OSError as error:
-                file = ROOT / ".local" / self.environment / "roles.sql"
+                file = folder(self.options) / "roles.sql"
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text("".join(f"\\connect {name}\n{text}" for name, text in scripts))
                 raise Failed(
                     f"{host}:5432 is not reached from here ({error}): it stands in a private network. Run `scripts/bootstrap {self.environment} --only database` on a machine in the "
-                    f"management subnet, signed in as the database's administrator; or run {file.relative_to(ROOT)} there with psql. All other parts are done."
+                    f"management subnet, signed in as the database's administrator; or run {file} there with psql. All other parts are done."
                 ) from None
         token = self.az("account", "get-access-token", "--resource-type", "oss-rdbms", "--query", "accessToken")
         user = os.environ.get("COLLOQUY_DATABASE_ADMINISTRATOR_NAME", "")
@@ -290,6 +286,20 @@ def deploy_infrastructure(az: Az, options: argparse.Namespace, parameters: Param
         if input(f"Deploy this to {options.environment}? [y/N] ").strip().lower() not in ("y", "yes"):
             raise Failed("Nothing was deployed.")
     az("deployment", "sub", "create", *where, "--query", "properties.provisioningState", assume="Succeeded")
+
+
+def folder(options: argparse.Namespace) -> Path:
+    return Path(options.files or ROOT / ".local" / options.environment)
+
+
+def secret_file(az: Az, options: argparse.Namespace, name: str, value: str) -> Path:
+    """A file that only we can read, from its first byte."""
+    file = folder(options) / name
+    if not az.dry:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as output:
+            output.write(value + "\n")
+    return file
 
 
 def vault_id(place: Environment, subscription: str) -> str:
@@ -376,6 +386,7 @@ def main(description: str) -> int:
     made.add_argument("--devops-subject", default="", metavar="TEXT", help="subject it shows; {environment} and {purpose} are replaced")
     made.add_argument("--secret", action="append", default=[], metavar="NAME=FILE", help="the value of a secret, such as stripe-webhook=FILE; may be repeated, and replaces what is there")
     made.add_argument("--secret-days", type=float, default=90, help="days that secrets live (default: %(default)s)")
+    made.add_argument("--files", default="", metavar="FOLDER", help="where files with what was generated go (default: .local/{environment})")
     made.add_argument("--no-store-reader", dest="store_reader", action="store_false", help="do not give yourself a role on the store of releases")
     options = made.parse_args()
     if any("=" not in pair for pair in options.secret):

@@ -6,17 +6,16 @@ The encryption key seals with the new one and opens with both. All else gets a n
 
 import argparse
 import datetime
-import os
 from pathlib import Path
 
 import settings as generated
 
 from . import watching
 from .az import Az, Failed, say
-from .bootstrapping import Bootstrap, put_secret, refresh, vault_id, wanted_secrets
+from .bootstrapping import Bootstrap, put_secret, refresh, secret_file, vault_id, wanted_secrets
 from .releasing import open_deployment
 from .store import now
-from .target import MANAGEMENT, ROOT, Parameters
+from .target import MANAGEMENT, Parameters
 
 VERSION = "api-version=2023-07-01"
 BESIDE = ("WEBHOOK_SECRET_", "CALLBACK_SECRET_")
@@ -83,12 +82,8 @@ class Rotation:
         if self.options.file:
             return Path(self.options.file).read_text().rstrip("\n")
         value = Bootstrap(self.az, self.options, self.parameters, self.deployment.subscription)._value(self.setting)
-        file = ROOT / ".local" / self.place.name / f"{self.purpose}-{self.options.label}"
-        if not self.az.dry:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as output:
-                output.write(value + "\n")
-        say(f"  the new value is in {file.relative_to(ROOT)}: hand it over, then delete the file")
+        file = secret_file(self.az, self.options, f"{self.purpose}-{self.options.label}", value)
+        say(f"  the new value is in {file}: hand it over, then delete the file")
         return value
 
     def _put(self, purpose: str, value: str) -> None:
@@ -168,6 +163,7 @@ def main(description: str) -> int:
     made.add_argument("--finish", action="store_true", help="take the old one away")
     made.add_argument("--old", default="", metavar="LABEL", help="with --finish: the label of the old one, if it had one")
     made.add_argument("--resealed", action="store_true", help="with --finish, of the encryption key: the job reseal-secrets has succeeded")
+    made.add_argument("--files", default="", metavar="FOLDER", help="where the file with what was generated goes (default: .local/{environment})")
     made.add_argument("--after-hours", type=float, default=24, help="how long old and new hold at least (default: %(default)s)")
     made.add_argument("--secret-days", type=float, default=90, help="days that the new one lives (default: %(default)s)")
     watching.add_smoke_arguments(made)
