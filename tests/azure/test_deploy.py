@@ -4,7 +4,7 @@ import re
 import unittest
 import zipfile
 
-from world import World
+from world import FAST, World
 
 THROTTLED = "ERROR: (429) TooManyRequests: the request is being throttled"
 CONFLICT = "ERROR: Operation returned an invalid status 'Conflict'. Another deployment in progress."
@@ -314,6 +314,15 @@ class Prod(World):
         self.assertEqual(0, done.returncode, done.stderr)
         self.assertIn("server-prod-one.zip", done.stdout)
         self.assertIn('"result": "succeeded"', done.stdout)
+
+    def test_within_azd_the_outputs_are_variables(self) -> None:
+        outputs, told = self.state["outputs"], {}
+        self.change(outputs={})
+        for name, value in outputs.items():
+            told[name] = value if isinstance(value, str) else str(value).replace("'", '"')
+        done = self.run_script("deploy", *self.packages("one"), "--slot-url", f"{self.url}/slot", *FAST, AZURE_ENV_NAME="prod", **told)
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assert_runs("one")
 
     def test_without_infrastructure_it_says_what_to_do(self) -> None:
         self.change(outputs={})

@@ -94,7 +94,7 @@ class World(unittest.TestCase):
         return made
 
     def run_script(self, script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("COLLOQUY_", "GITHUB_", "BUILD_", "AZURE_"))}
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("COLLOQUY_", "GITHUB_", "BUILD_", "AZURE_", "HANDLERS_"))}
         clean |= {"PATH": f"{HERE}:{os.environ['PATH']}", "AZ_STAND_IN_PORT": str(self.azure.port), "HOME": str(self.home), "PYTHONDONTWRITEBYTECODE": "1"} | environment
         return subprocess.run([ROOT / "scripts" / script, self.environment, *arguments], env=clean, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
 

@@ -37,6 +37,8 @@ MISTAKES = [
     ("a task without version", "rules", A + "ci.yml", "PublishTestResults@2", "PublishTestResults", "no version"),
     ("a pipeline without end", "rules", A + "cd.yml", "        timeoutInMinutes: '120'\n", "", "no timeoutInMinutes"),
     ("nobody is asked in a pipeline", "rules", A + "cd.yml", "        environment: prod\n", "", "nobody is asked"),
+    ("a hook that azd has not", "rules", "azure.yaml", "postprovision", "afterprovision", "no hook"),
+    ("a hook's script that is not there", "rules", "azure.yaml", "scripts/azd finish", "scripts/azdd finish", "no scripts/azdd"),
     ("a pipeline leaves its token", "rules", A + "cd.yml", "                  persistCredentials: 'false'\n", "", "leaves its token"),
 ]  # fmt: skip
 
@@ -48,6 +50,7 @@ class Pipelines(unittest.TestCase):
         self.folder = Path(place.name)
         for name in (".github", "azure-pipelines"):
             shutil.copytree(check.ROOT / name, self.folder / name)
+        shutil.copy(check.ROOT / "azure.yaml", self.folder)
 
     def test_the_pipelines_are_clean(self) -> None:
         self.assertEqual([], check.check(self.folder)[0])

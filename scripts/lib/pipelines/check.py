@@ -43,7 +43,7 @@ def check(folder: Path, kinds: tuple[str, ...] = KINDS, only: str = "") -> tuple
             found += list(of_github(path, content) if path in workflows else of_azure(path, content))
             found += list(scripts(path))
         found += list(bicep(folder / ".github" / "workflows" / "infrastructure.yml", read))
-        found += list(missing(folder))
+        found += list(missing(folder)) + list(azd(folder / "azure.yaml"))
     return [line.replace(f"{folder}/", "", 1) for line in found], partial
 
 
@@ -178,6 +178,23 @@ def bicep(path: Path, read: dict) -> Iterator[str]:
             lacking = wanted - set(job.get("env") or {}) - kept_back.get(name, set())
             for variable in sorted(lacking):
                 yield f"{path}: job {name}: bicep/ reads {variable}, and it is not set"
+
+
+def azd(path: Path) -> Iterator[str]:
+    """The Developer CLI's file: hooks that there are, and the scripts that they run."""
+    if not path.is_file():
+        yield "azure.yaml is missing"
+        return
+    told = YAML(typ="safe").load(path.read_text())
+    yield from scripts(path)
+    for name in sorted(set(told) - {"name", "infra", "hooks"}):
+        yield f"{path}: {name} is not expected: scripts/deploy publishes, azd has no services here"
+    known = {f"{when}{what}" for when in ("pre", "post") for what in ("provision", "deploy", "package", "up", "down", "restore")}
+    for name, hook in (told.get("hooks") or {}).items():
+        if name not in known:
+            yield f"{path}: azd has no hook {name}"
+        if not hook.get("shell") or not str(hook.get("run", "")).startswith("scripts/"):
+            yield f"{path}: the hook {name} says its shell, and runs one of our scripts"
 
 
 def missing(folder: Path) -> Iterator[str]:
