@@ -128,6 +128,10 @@ def answer(state: dict, folder: Path, etags: dict, arguments: list[str]):
     if of("functionapp deployment source config-zip"):
         state["handlers"] = Path(option(arguments, "--src")).name
         return {}
+    if of("functionapp config appsettings list"):
+        return [{"name": name, "value": value} for name, value in state["settings"].items()]
+    if of("keyvault secret show"):
+        return state["secrets"][option(arguments, "--id").rsplit("/", 1)[-1]]["value"]
     if of("functionapp config appsettings set"):
         name, _, value = option(arguments, "--settings").partition("=")
         state["settings"][name] = value

@@ -4,6 +4,7 @@ import json
 import re
 import time
 import unittest
+import zipfile
 
 from world import ROOT, World
 
@@ -175,6 +176,40 @@ class Rotate(World):
         done = self.rotate("stripe")
         self.assertEqual(1, done.returncode)
         self.assertIn("stripe-webhook", done.stderr)
+
+
+class Operate(World):
+    def test_a_command_runs_with_the_environments_settings_and_the_vaults_secrets(self) -> None:
+        self.change(
+            secrets={"colloquy-encryption-key": {"value": "sealed-by-this"}},
+            settings={
+                "DATABASE_DIRECT_URL": "postgres://colloquy-prod-handlers@db.example.com:5432/colloquy", "AZURE_CLIENT_ID": "the app's", "APP_ENV": "production",
+                "ENCRYPTION_KEY": "@Microsoft.KeyVault(SecretUri=https://kv.vault.azure.net/secrets/colloquy-encryption-key/)", "WEBSITE_X": "1",
+            },
+        )  # fmt: skip
+        package = self.home / "handlers-prod-one.zip"
+        self.packages("one")
+        with zipfile.ZipFile(package, "a") as zipped:
+            self.assertIn("function-handlers", zipped.namelist())
+        self.program(package, "#!/bin/sh\nprintf '%s|' \"$*\" \"$DATABASE_DIRECT_URL\" \"$ENCRYPTION_KEY\" \"$AZURE_CREDENTIAL\" \"$AZURE_CLIENT_ID\" \"$WEBSITE_X\" \"$APP_ENV\"\nexit 3\n")
+        done = self.run_script("operate", "--package", str(package), "--database-role", "me", "function-handlers", "migrate", "--check")
+        self.assertEqual(3, done.returncode, done.stderr)
+        self.assertEqual("migrate --check|postgres://me@db.example.com:5432/colloquy|sealed-by-this|developer|||production|", done.stdout)
+        self.assertNotIn("sealed-by-this", "\n".join(self.calls()) + done.stderr)
+
+    @staticmethod
+    def program(package, text: str) -> None:
+        with zipfile.ZipFile(package) as zipped:
+            rest = {name: zipped.read(name) for name in zipped.namelist() if name != "function-handlers"}
+        with zipfile.ZipFile(package, "w") as zipped:
+            for name, content in rest.items():
+                zipped.writestr(name, content)
+            entry = zipfile.ZipInfo("function-handlers")
+            entry.external_attr = 0o100755 << 16
+            zipped.writestr(entry, text)
+
+    def test_what_is_no_command_of_ours_is_refused(self) -> None:
+        self.assertEqual(2, self.run_script("operate", "psql").returncode)
 
 
 class Deny(World):
