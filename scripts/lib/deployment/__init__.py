@@ -1,0 +1,1 @@
+"""What scripts/bootstrap, deploy, smoke-test, swap, rollback, rotate and emergency-deny share."""
