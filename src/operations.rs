@@ -7,6 +7,7 @@ mod dead_letters;
 mod error;
 mod events;
 mod hints;
+mod owners;
 mod switches;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub use dead_letters::{Batch, Found, LetterDetail, Look, MOST_AT_ONCE, MOST_PER_
 pub use error::OperationError;
 pub use events::{EventReplay, EventReplayed};
 pub use hints::put_hint;
+pub use owners::OwnerShown;
 pub use switches::{Changed, NewSwitch, SwitchLine};
 
 /// What operators' doings need.
@@ -36,6 +38,8 @@ pub struct Operations {
     routes: Routes,
     app: Arc<AppConfig>,
     switches: Switchboard,
+    /// Rows of one statement that deletes.
+    batch: i64,
 }
 
 impl Operations {
@@ -49,6 +53,7 @@ impl Operations {
             routes: Routes::new(&config.app.routes),
             app: Arc::new(config.app.clone()),
             switches,
+            batch: config.work.maintain_batch.into(),
         }
     }
 
