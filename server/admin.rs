@@ -99,8 +99,9 @@ fn failed(error: OperationError) -> ApiError {
     let (code, message) = (error.code(), error.to_string());
     let refused = |status, kind| ApiError::new(status, kind, code, message.clone()).should_retry(false);
     match error {
-        OperationError::Database(error)
-        | OperationError::Erasure(ErasureError::Database(error)) => App::away(error),
+        OperationError::Database(error) | OperationError::Erasure(ErasureError::Database(error)) => {
+            App::away(error)
+        }
         OperationError::Storage(_)
         | OperationError::NoStorage
         | OperationError::Erasure(

@@ -82,7 +82,9 @@ async fn show(operator: &Operator, owner: &str, output: Output) -> anyhow::Resul
         let live = shown.live;
         say!("\nNow: {} turns in progress, {} jobs and callbacks worked on.", live.turns, live.work);
         if shown.switched.is_some() {
-            say!("A switch is set over this owner; `owners delete` leaves it: `switches clear owner {owner}`.");
+            say!(
+                "A switch is set over this owner; `owners delete` leaves it: `switches clear owner {owner}`."
+            );
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -120,12 +122,7 @@ async fn export(operator: &Operator, export: Export) -> anyhow::Result<ExitCode>
 }
 
 /// One file, a page at a time, with the bodies that its lines name. Gives how many lines.
-async fn write(
-    operator: &Operator,
-    owner: &str,
-    file: &owners::Export,
-    to: &Path,
-) -> anyhow::Result<i64> {
+async fn write(operator: &Operator, owner: &str, file: &owners::Export, to: &Path) -> anyhow::Result<i64> {
     let path = to.join(format!("{}.jsonl", file.name));
     let mut out = std::io::BufWriter::new(
         std::fs::File::create(&path).with_context(|| format!("{} cannot be written", path.display()))?,

@@ -163,9 +163,10 @@ impl Route {
         let input = match repair {
             None => Input::Text(event_text),
             // What did not fit is no part of the conversation, nor is what it was an answer to.
-            Some(repair) if conversation.is_some() => {
-                Input::Items(vec![said(event_text), said(framing::repair(job, repair.answer, repair.problems))])
-            }
+            Some(repair) if conversation.is_some() => Input::Items(vec![
+                said(event_text),
+                said(framing::repair(job, repair.answer, repair.problems)),
+            ]),
             Some(repair) => repair.input(job),
         };
         let mut metadata = self.metadata.clone();

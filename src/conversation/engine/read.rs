@@ -19,8 +19,8 @@ use crate::database::threads::{self, StoredItem};
 use crate::ids::{ConversationId, ResponseId};
 use crate::llm::Chunk;
 use crate::openresponses::{
-    ApiError, ContentPart, ConversationOf, CreateResponse, ErrorType, Form, IncompleteDetails, Item, Response,
-    ResponseStatus, Summary, excerpt,
+    ApiError, ContentPart, ConversationOf, CreateResponse, ErrorType, Form, IncompleteDetails, Item,
+    Response, ResponseStatus, Summary, excerpt,
 };
 
 /// A page of a turn's own input.

@@ -50,9 +50,7 @@ impl Aside {
         match self {
             Self::Nothing => None,
             Self::InputBehindFirst => Some("generate_series(turn.input_from + 1, turn.input_to)"),
-            Self::Whole => {
-                Some("generate_series(turn.input_from, greatest(turn.input_to, turn.output_to))")
-            }
+            Self::Whole => Some("generate_series(turn.input_from, greatest(turn.input_to, turn.output_to))"),
         }
     }
 }

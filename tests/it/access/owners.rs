@@ -195,7 +195,11 @@ async fn an_owner_is_shown_read_out_and_deleted_by_request_too() {
     let (status, refused) = delete(json!({})).await;
     assert_eq!((status, &refused["error"]["code"]), (409, &json!("owner_busy")), "{refused}");
     let (status, would) = delete(json!({ "dry_run": true })).await;
-    assert_eq!((status, &would["dry_run"], &would["live"]["turns"]), (200, &json!(true), &json!(1)), "{would}");
+    assert_eq!(
+        (status, &would["dry_run"], &would["live"]["turns"]),
+        (200, &json!(true), &json!(1)),
+        "{would}"
+    );
     let (status, told) = delete(json!({ "cancel": true, "reason": "asked for" })).await;
     assert_eq!((status, left(&told)), (200, Vec::new()), "{told}");
     assert_eq!(told["complete"], true);
@@ -238,7 +242,8 @@ mod faults {
         let (database, storage) = (TestDatabase::create().await, TestStorage::create());
         let consumer = Consumer::start().await;
         let mut app = FunctionApp::of(&database, &storage).hurried().consumer(&consumer).start().await;
-        let server = Server::of(&database, &storage).hurried().set("LLM_DEMO_TOKENS_PER_SECOND", "0").start().await;
+        let server =
+            Server::of(&database, &storage).hurried().set("LLM_DEMO_TOKENS_PER_SECOND", "0").start().await;
         let owner = "source:stripe";
         let key = key_of(&server, owner).await;
         let _talked = talk(&server, &key).await;
@@ -273,7 +278,11 @@ mod faults {
         assert_eq!(blobs().await, 0, "bodies of deliveries and of what was given up");
         assert_eq!(rows("events").await + rows("deliveries").await + rows("threads").await, 0);
         assert_eq!(database.count("SELECT count(*) FROM usage WHERE owner <> '(erased)'").await, 0);
-        assert_eq!(database.count("SELECT count(*) FROM usage WHERE cost_micros = 7").await, 1, "what waited is home");
+        assert_eq!(
+            database.count("SELECT count(*) FROM usage WHERE cost_micros = 7").await,
+            1,
+            "what waited is home"
+        );
         let begun = "SELECT count(*) FROM api_audit WHERE action = 'owner.delete.begin'";
         assert_eq!(database.count(begun).await, 5, "every try is audited");
     }

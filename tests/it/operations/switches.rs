@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use super::{audited, delete, deliver, letters, list, put};
 use crate::support::server::{API_KEY, OTHER_KEY, Server};
-use crate::support::{Consumer, FunctionApp, Proxy, SOON, Surroundings, TestDatabase, TestStorage, eventually};
+use crate::support::{
+    Consumer, FunctionApp, Proxy, SOON, Surroundings, TestDatabase, TestStorage, eventually,
+};
 
 /// What `SWITCH_CACHE` promises, and a moment for the answer itself.
 const PROMISED: Duration = Duration::from_millis(5_500);
@@ -208,7 +210,8 @@ async fn work_of_a_held_route_and_callbacks_that_are_held_wait_without_being_tri
 /// The shared store, with blobs behind a proxy.
 async fn store_behind_a_proxy() -> (String, Proxy) {
     let text = Surroundings::read().azurite;
-    let blobs = text.split(';').find_map(|part| part.strip_prefix("BlobEndpoint=")).expect("blobs").to_owned();
+    let blobs =
+        text.split(';').find_map(|part| part.strip_prefix("BlobEndpoint=")).expect("blobs").to_owned();
     let mut url = reqwest::Url::parse(&blobs).expect("a URL");
     let proxy = Proxy::to(url.port().expect("a port"), Duration::ZERO).await;
     url.set_port(Some(proxy.port())).expect("another port");

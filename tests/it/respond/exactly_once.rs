@@ -116,13 +116,18 @@ mod unasked {
         // Another process, with a quota of its own.
         crm.told(2).await;
         assert_eq!(crm.provider.seen().len(), 2);
-        assert_eq!(crm.count("SELECT count(*) FROM responses WHERE restarts = 1 AND answers_lost = 0").await, 1);
+        assert_eq!(
+            crm.count("SELECT count(*) FROM responses WHERE restarts = 1 AND answers_lost = 0").await,
+            1
+        );
         assert_eq!(crm.count("SELECT count(*) FROM dead_letters").await, 0);
     }
 
     #[tokio::test]
     async fn a_process_that_dies_with_a_provider_asked_costs_one() {
-        let crm = Crm::open_with("", |builder| builder.set("RESPOND_ANSWERS_MAX", "1").set("LLM_RETRIES", "0")).await;
+        let crm =
+            Crm::open_with("", |builder| builder.set("RESPOND_ANSWERS_MAX", "1").set("LLM_RETRIES", "0"))
+                .await;
         crm.provider.next([good().pace(Duration::from_secs(30)), Script::fails(503, "out")]);
         crm.post("feedback.create", &[record("r1", "One.")]).await;
         eventually("the model to be asked", PATIENCE, async || crm.provider.seen().len() == 1).await;

@@ -38,7 +38,11 @@ async fn rejected_answers_stay_out_of_the_conversation(crm: &Crm) {
     crm.provider.next([misfit(), good()]);
     crm.post("feedback.create", &[record("r1", "One.")]).await;
     let told = crm.told(1).await;
-    assert_eq!(shown(crm, 1), (vec!["user".into(), "user".into()], true), "the repair has the event and the answer");
+    assert_eq!(
+        shown(crm, 1),
+        (vec!["user".into(), "user".into()], true),
+        "the repair has the event and the answer"
+    );
     assert!(crm.asked(1)[1].1.contains("One."), "{:?}", crm.asked(1));
 
     crm.post("feedback.update", &[record("r1", "Two.")]).await;

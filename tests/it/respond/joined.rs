@@ -111,7 +111,9 @@ async fn source_is_held_and_released(crm: &Crm) {
         let sources = crm.app.json(&["sources", "list", "--json"]).await;
         sources.as_array().unwrap().iter().find(|row| row["source"] == "crm").unwrap()["stopped"].clone()
     };
-    assert!(crm.app.command(&["sources", "stop", "crm", "--yes", "--reason", "import"]).await.status.success());
+    assert!(
+        crm.app.command(&["sources", "stop", "crm", "--yes", "--reason", "import"]).await.status.success()
+    );
     assert_eq!(state().await, "hold");
     let asked = crm.provider.seen().len();
     // In force on every instance within `SWITCH_CACHE`: 0 s in these tests.

@@ -61,7 +61,8 @@ async fn a_turn_that_is_put_off_goes_on_in_the_trace_of_its_request_and_so_does_
     let trace = uuid::Uuid::new_v4().simple().to_string();
     let asked = json!({ "model": "small", "input": "Hello.", "background": true, "callback": "crm" });
     let request = server.client().post(server.url("/v1/responses")).bearer_auth(CRM_KEY).json(&asked);
-    let answer = request.header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01")).send().await.unwrap();
+    let answer =
+        request.header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01")).send().await.unwrap();
     assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
     eventually("the turn put off", PATIENCE, async || {
         crm.count("SELECT count(*) FROM responses WHERE waits > 0").await == 1

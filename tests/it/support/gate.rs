@@ -48,7 +48,10 @@ impl Gate {
         let end = format!("SELECT pg_terminate_backend(pid) FROM ({WAITING}) AS waiting");
         self.look.query(&end, &[]).await.expect("their end");
         eventually("nobody at the gate", SOON, async || self.waiting().await == 0).await;
-        let sql = format!("DROP TRIGGER gate ON {}; DROP FUNCTION gate(); SELECT pg_advisory_unlock(4711)", self.table);
+        let sql = format!(
+            "DROP TRIGGER gate ON {}; DROP FUNCTION gate(); SELECT pg_advisory_unlock(4711)",
+            self.table
+        );
         tokio::time::timeout(Duration::from_secs(30), self.holding.batch_execute(&sql))
             .await
             .expect("soon")

@@ -204,7 +204,8 @@ mod faults {
         }
         eventually("three messages beside them", SOON, async || dead_letters(&app).await.len() == 6).await;
         consumer.always(crate::support::Answer::Status(200));
-        let replay = ["dead-letters", "replay", "--yes", "--source", "stripe", "--rate", "1000", "--reason", "cut"];
+        let replay =
+            ["dead-letters", "replay", "--yes", "--source", "stripe", "--rate", "1000", "--reason", "cut"];
         let cut = async |kind: &str| {
             let rows = format!("NEW.state = 'replayed' AND NEW.kind = '{kind}'");
             let gate = Gate::shut(&database, "dead_letters", "UPDATE", &rows).await;
@@ -233,6 +234,10 @@ mod faults {
         assert!(consumer.accepted_by_id().values().all(|times| *times == 1), "each has its effect once");
         let audited = "SELECT count(*) FROM api_audit WHERE action = 'dead_letter.replay'";
         assert_eq!(database.count(audited).await, 6, "each is replayed once");
-        assert_eq!(database.count("SELECT sum(puts)::int8 FROM dead_letters").await, 4, "the second put is counted");
+        assert_eq!(
+            database.count("SELECT sum(puts)::int8 FROM dead_letters").await,
+            4,
+            "the second put is counted"
+        );
     }
 }

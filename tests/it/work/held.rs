@@ -9,7 +9,9 @@ async fn what_a_held_source_sends_is_kept_and_processed_when_it_is_started() {
     let consumer = Consumer::start().await;
     let builder = FunctionApp::of(&database, &storage).hurried().consumer(&consumer);
     let app = builder.set("SWITCH_CACHE", "0s").start().await;
-    assert!(app.command(&["sources", "stop", "stripe", "--yes", "--reason", "a test"]).await.status.success());
+    assert!(
+        app.command(&["sources", "stop", "stripe", "--yes", "--reason", "a test"]).await.status.success()
+    );
     for id in ["evt_1", "evt_2"] {
         deliver(&app, id).await;
     }
