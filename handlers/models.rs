@@ -14,6 +14,7 @@ use colloquy::coordination::Memory;
 use colloquy::database::Database;
 use colloquy::jobs::retry::Backoff;
 use colloquy::llm::spend::{Spend, system_clock};
+use colloquy::respond::Route;
 use colloquy::switches::Switchboard;
 use colloquy::tasks::Tasks;
 use colloquy::wiring;
@@ -100,6 +101,7 @@ impl Models {
             switches: self.switches.clone(),
             features: config.app.features.clone(),
             environment: config.environment,
+            responding: Route::all(&config.app.routes).0,
         };
         let server = &config.server;
         let limits = Limits {

@@ -101,7 +101,7 @@ impl Attempt<'_> {
                 Err(end) => return end,
             };
             match judged {
-                Ok(end) => return end,
+                Ok(end) => return self.accept(id, end).await,
                 Err(rejected) => {
                     misfit = given_up(&rejected);
                     if !self.asks_again(&rejected) {
@@ -123,6 +123,18 @@ impl Attempt<'_> {
                 format!("{most} answers were paid for (RESPOND_ANSWERS_MAX), and none came to its end"),
             )),
             Step::Cancelled => End::GiveUp(Failure::new("turn_cancelled", "somebody cancelled its turn")),
+        }
+    }
+
+    /// What did not fit before a replay and fits now was put aside in its conversation: it counts again.
+    async fn accept(&self, id: ResponseId, end: End) -> End {
+        if self.history.turns.iter().any(|turn| turn.id == id && turn.this_round) {
+            return end;
+        }
+        let counts = async { stored::let_count(&self.services.database.client().await?, id).await };
+        match counts.await {
+            Ok(()) => end,
+            Err(error) => database_failed(self.services, self.claimed, &error),
         }
     }
 

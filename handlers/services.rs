@@ -84,7 +84,8 @@ impl Services {
         let sources = sources(&config, &mut mistakes);
         mistakes.extend(without_room(&sources, config.work.ingress_max_bytes));
         let targets = targets(&config, &mut mistakes);
-        let responding = responding(&config.app, &mut mistakes);
+        let (responding, unusable) = Route::all(&config.app.routes);
+        mistakes.extend(unusable.iter().map(ToString::to_string));
         if !mistakes.is_empty() {
             return Err(anyhow!(mistakes.join("\n")));
         }
@@ -167,18 +168,6 @@ fn sources(config: &Config, mistakes: &mut Vec<String>) -> HashMap<String, Sourc
         }
     }
     sources
-}
-
-fn responding(app: &AppConfig, mistakes: &mut Vec<String>) -> HashMap<String, Route> {
-    let mut routes = HashMap::new();
-    for route in &app.routes {
-        match Route::new(route) {
-            Ok(Some(ready)) => drop(routes.insert(route.name.clone(), ready)),
-            Ok(None) => {}
-            Err(error) => mistakes.push(error.to_string()),
-        }
-    }
-    routes
 }
 
 /// Sources whose larger deliveries could never be taken.

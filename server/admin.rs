@@ -6,6 +6,7 @@ mod events;
 mod grants;
 mod keys;
 mod money;
+mod owners;
 mod platform;
 mod switches;
 mod turns;
@@ -15,6 +16,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use colloquy::access::Principal;
+use colloquy::access::owners::ErasureError;
 use colloquy::config::Scope;
 use colloquy::database::audit::Actor;
 use colloquy::database::responses::PageOf;
@@ -56,6 +58,7 @@ pub async fn dispatch(
         ["switches", rest @ ..] => switches::dispatch(app, &operator, request, rest).await,
         ["grants", rest @ ..] => grants::dispatch(app, &operator, request, rest).await,
         ["keys", rest @ ..] => keys::dispatch(app, &operator, request, rest).await,
+        ["owners", rest @ ..] => owners::dispatch(app, &operator, request, rest).await,
         _ => ("unknown", Err(unknown(&request.method, &format!("/admin/{}", rest.join("/"))))),
     }
 }
@@ -101,8 +104,14 @@ fn failed(error: OperationError) -> ApiError {
     let (code, message) = (error.code(), error.to_string());
     let refused = |status, kind| ApiError::new(status, kind, code, message.clone()).should_retry(false);
     match error {
-        OperationError::Database(error) => App::away(error),
-        OperationError::Storage(_) | OperationError::NoStorage => {
+        OperationError::Database(error) | OperationError::Erasure(ErasureError::Database(error)) => {
+            App::away(error)
+        }
+        OperationError::Storage(_)
+        | OperationError::NoStorage
+        | OperationError::Erasure(
+            ErasureError::NoStorage | ErasureError::Storage(_) | ErasureError::Spooled(_),
+        ) => {
             tracing::warn!(code = "storage_unavailable", %error, "an operator's request needs storage");
             ApiError::unavailable("storage_unavailable", message)
         }
@@ -110,7 +119,9 @@ fn failed(error: OperationError) -> ApiError {
             tracing::warn!(code, %error, "switches could not be reached");
             ApiError::unavailable("switches_unavailable", message)
         }
-        OperationError::OnlyFeatures => refused(StatusCode::BAD_REQUEST, ErrorType::InvalidRequestError),
+        OperationError::OnlyFeatures | OperationError::Erasure(ErasureError::Nobody) => {
+            refused(StatusCode::BAD_REQUEST, ErrorType::InvalidRequestError)
+        }
         OperationError::NotFound { .. } | OperationError::PayloadGone | OperationError::Unknown { .. } => {
             refused(StatusCode::NOT_FOUND, ErrorType::InvalidRequestError)
         }

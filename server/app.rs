@@ -12,6 +12,7 @@ use colloquy::jobs::retry::Backoff;
 use colloquy::llm::spend::{Spend, system_clock};
 use colloquy::openresponses::{ApiError, ErrorType};
 use colloquy::operations::Operations;
+use colloquy::respond::Route;
 use colloquy::switches::Switchboard;
 use colloquy::tasks::Tasks;
 use colloquy::telemetry::metrics::{self, RuntimeLoad};
@@ -72,6 +73,10 @@ impl App {
         let limits = RateLimits::new(config.access.rates, Arc::clone(&coordination));
         limits.start(background);
         let jwks = Arc::new(JwksCache::new(config.storage.timeout));
+        let (responding, unusable) = Route::all(&config.app.routes);
+        if let Some(unusable) = unusable.first() {
+            return Err(anyhow!("{unusable}"));
+        }
         let parts = Parts {
             router: wiring::router(&config, llm, tokens).map_err(|error| anyhow!(error))?,
             database: database.clone(),
@@ -83,6 +88,7 @@ impl App {
             switches: switches.clone(),
             features: config.app.features.clone(),
             environment: config.environment,
+            responding,
         };
         let server = &config.server;
         let turns = Limits {

@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use clap::{Parser, Subcommand};
-use colloquy::azure::Storage;
 use colloquy::commands::{output, switches};
 use colloquy::config::{Config, ProcessEnvironment};
 use colloquy::database::{Client, Database, TokenProvider};
@@ -100,17 +99,6 @@ impl Operator {
             Switchboard::new(storage.as_ref(), &config.storage.container, config.work.switch_cache);
         let operations = Operations::new(&config, database.clone(), storage, switches);
         Ok(Self { config, operations, database })
-    }
-
-    /// The pool itself.
-    pub fn database(&self) -> &Database {
-        &self.database
-    }
-
-    /// Where bodies lie. `None`: no storage is set.
-    pub fn storage(&self) -> anyhow::Result<Option<Storage>> {
-        let tokens = wiring::token_source(&self.config);
-        wiring::storage(&self.config, tokens.as_ref()).map_err(|error| anyhow::anyhow!(error))
     }
 
     pub async fn client(&self) -> anyhow::Result<Client> {

@@ -32,8 +32,8 @@ pub use error::{ErrorClass, LlmError};
 pub use estimate::{estimate_item, estimate_params, estimate_tokens};
 pub use prices::{Price, cost};
 pub use router::{
-    Alias, AttemptReport, DeploymentHealth, Embedded, Embeddings, NextAttempt, OpenLimits, Opened, Router,
-    no_such_model,
+    Alias, AttemptReport, BeforeSending, DeploymentHealth, Embedded, Embeddings, NextAttempt, OpenLimits,
+    Opened, Router, no_such_model,
 };
 pub use stream::OpenStream;
 

@@ -7,6 +7,7 @@ mod dead_letters;
 mod error;
 mod events;
 mod hints;
+mod owners;
 mod queues;
 mod switches;
 
@@ -24,6 +25,7 @@ pub use dead_letters::{Batch, Found, LetterDetail, Look, MOST_AT_ONCE, MOST_PER_
 pub use error::OperationError;
 pub use events::{EventReplay, EventReplayed};
 pub use hints::put_hint;
+pub use owners::OwnerShown;
 pub use queues::{QueueMeasure, measured, poison_name};
 pub use switches::{Changed, NewSwitch, SwitchLine};
 
@@ -38,6 +40,8 @@ pub struct Operations {
     routes: Routes,
     app: Arc<AppConfig>,
     switches: Switchboard,
+    /// Rows of one statement that deletes.
+    batch: i64,
 }
 
 impl Operations {
@@ -51,6 +55,7 @@ impl Operations {
             routes: Routes::new(&config.app.routes),
             app: Arc::new(config.app.clone()),
             switches,
+            batch: config.work.maintain_batch.into(),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
+use colloquy::commands::Consent;
 use colloquy::database::audit::Actor;
 use colloquy::database::backfills;
 use colloquy::ids::JobId;
@@ -25,13 +26,21 @@ pub struct Backfill {
     #[arg(long)]
     reason: Option<String>,
     #[command(flatten)]
+    consent: Consent,
+    #[command(flatten)]
     output: Output,
 }
 
 pub async fn run(services: &Services, command: Backfill) -> anyhow::Result<ExitCode> {
-    let kind = match command.kind {
-        Kind::ResealSecrets => JobKind::ResealSecrets.as_str(),
+    let (kind, plan) = match command.kind {
+        Kind::ResealSecrets => (
+            JobKind::ResealSecrets.as_str(),
+            "Every secret that a delivery still keeps is encrypted anew with the current ENCRYPTION_KEY, in the background.",
+        ),
     };
+    if !command.consent.to(plan)? {
+        return Ok(ExitCode::FAILURE);
+    }
     let id = JobId::new();
     let name = super::actor();
     let actor = Actor { name: &name, reason: command.reason.as_deref() };

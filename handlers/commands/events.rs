@@ -216,6 +216,32 @@ fn print(event: &EventDetail) {
         }),
         "No work: no route matches, so it is recorded.",
     );
+    if event.turns.is_empty() {
+        return;
+    }
+    say!("");
+    output::table(
+        ["TURN", "JOB", "NUMBER", "WHERE", "STATE", "MODEL", "BEGAN", "RESTARTS", "TRACE"],
+        event.turns.iter().map(|turn| {
+            let state = match (&turn.error_code, turn.aside) {
+                (Some(code), _) => format!("{} ({code})", turn.state),
+                (None, true) => format!("{} (put aside)", turn.state),
+                (None, false) => turn.state.clone(),
+            };
+            [
+                turn.id.to_string(),
+                turn.job.to_string(),
+                turn.number.to_string(),
+                if turn.background { "server" } else { "job" }.to_owned(),
+                state,
+                turn.model.clone(),
+                ago(turn.created_at),
+                turn.restarts.to_string(),
+                or_empty(turn.trace_id.as_ref()),
+            ]
+        }),
+        "",
+    );
 }
 
 async fn tail(services: &Services, tail: Tail) -> anyhow::Result<ExitCode> {

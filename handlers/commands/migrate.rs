@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use colloquy::commands::Consent;
 use colloquy::database::migrations::{self, Migrations, Progress};
 use colloquy::wiring;
 
@@ -30,6 +31,9 @@ pub struct Mode {
 pub struct Migrate {
     #[command(flatten)]
     mode: Mode,
+    /// Of `--terminate`.
+    #[command(flatten)]
+    consent: Consent,
     #[command(flatten)]
     output: Output,
 }
@@ -63,6 +67,12 @@ pub async fn run(services: &Services, command: &Migrate) -> anyhow::Result<ExitC
         return Ok(ExitCode::SUCCESS);
     }
     if mode.terminate {
+        if let Some(holder) = migrations::who_holds(database).await? {
+            let plan = format!("{holder}\nIts backend is ended; what it has not committed is rolled back.");
+            if !command.consent.to(&plan)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         let ended = migrations::terminate(database).await?;
         let nobody = || "Nobody is migrating; nothing was ended.".to_owned();
         let text = ended.as_ref().map_or_else(nobody, ToString::to_string);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use clap::{Args, Subcommand};
+use colloquy::commands::Consent;
 use colloquy::commands::switches::told;
 use colloquy::config::app::Stop;
 use colloquy::database::dead_letters::Actor;
@@ -38,6 +39,8 @@ pub struct StopSource {
     #[arg(long)]
     reason: Option<String>,
     #[command(flatten)]
+    consent: Consent,
+    #[command(flatten)]
     output: Output,
 }
 
@@ -47,6 +50,8 @@ pub struct Start {
     /// Why; kept in the audit trail.
     #[arg(long)]
     reason: Option<String>,
+    #[command(flatten)]
+    consent: Consent,
     #[command(flatten)]
     output: Output,
 }
@@ -118,6 +123,9 @@ async fn stop(services: &Services, stop: StopSource) -> anyhow::Result<ExitCode>
     let stopped = if stop.refuse { Stop::Refuse } else { Stop::Hold };
     let wanted =
         NewSwitch { kind: SwitchKind::Source, name: stop.source.clone(), stop: Some(stopped), until };
+    if !stop.consent.to(&wanted.plan())? {
+        return Ok(ExitCode::FAILURE);
+    }
     let name = super::actor();
     let actor = Actor { name: &name, reason: stop.reason.as_deref() };
     let set = services.operations.set_switch(&wanted, actor).await?;
@@ -136,6 +144,10 @@ async fn stop(services: &Services, stop: StopSource) -> anyhow::Result<ExitCode>
 
 async fn start(services: &Services, start: Start) -> anyhow::Result<ExitCode> {
     known(services, &start.source)?;
+    let plan = format!("What `{}` sends is processed again, and what was held meanwhile.", start.source);
+    if !start.consent.to(&plan)? {
+        return Ok(ExitCode::FAILURE);
+    }
     let name = super::actor();
     let actor = Actor { name: &name, reason: start.reason.as_deref() };
     let cleared = services.operations.clear_switch(SwitchKind::Source, &start.source, actor).await?;

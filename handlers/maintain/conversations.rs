@@ -1,7 +1,7 @@
 //! What time makes superfluous of conversations, turns and their logs.
 
 use colloquy::database::retention::Whose;
-use colloquy::database::turns::{self, Finish};
+use colloquy::database::turns::{self, Aside, Finish};
 use colloquy::database::{respond, retention, threads};
 use colloquy::openresponses::ResponseStatus;
 use jiff::Timestamp;
@@ -40,6 +40,7 @@ pub async fn end_orphans(services: &Services) -> anyhow::Result<usize> {
             keep_log: services.config.work.log_retention,
             drop_failed_input: orphan.in_conversation,
             trace_parent: None,
+            aside: Aside::Nothing,
             parts: 0,
         };
         turns::finish(&client, &finish).await?;

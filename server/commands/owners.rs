@@ -6,12 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
-use colloquy::access::owners::{Erasure, data_of, pseudonym};
-use colloquy::azure::Container;
 use colloquy::commands::output::{self, Output};
 use colloquy::commands::{Consent, actor};
-use colloquy::database::audit::{self, Entry};
-use colloquy::database::owners::{self, EXPORTS, Held, OwnerData};
+use colloquy::database::audit::Actor;
+use colloquy::database::owners::{self, EXPORTS, Held};
 use serde_json::json;
 
 use super::Operator;
@@ -76,14 +74,18 @@ pub async fn run(operator: &Operator, command: Owners) -> anyhow::Result<ExitCod
 }
 
 async fn show(operator: &Operator, owner: &str, output: Output) -> anyhow::Result<ExitCode> {
-    let client = operator.client().await?;
-    let data = data_of(owner, &operator.config.app);
-    let (held, live) = (owners::counts(&client, &data).await?, owners::live(&client, &data).await?);
+    let shown = operator.operations.owner(owner).await?;
     if output.json {
-        output::json(&json!({ "owner": owner, "held": held, "live": live }))?;
+        output::json(&shown)?;
     } else {
-        print(&held, None);
+        print(&shown.held, None);
+        let live = shown.live;
         say!("\nNow: {} turns in progress, {} jobs and callbacks worked on.", live.turns, live.work);
+        if shown.switched.is_some() {
+            say!(
+                "A switch is set over this owner; `owners delete` leaves it: `switches clear owner {owner}`."
+            );
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -99,25 +101,19 @@ fn print(before: &[Held], after: Option<&[Held]>) {
 }
 
 async fn export(operator: &Operator, export: Export) -> anyhow::Result<ExitCode> {
-    let data = data_of(&export.owner, &operator.config.app);
     std::fs::create_dir_all(&export.to).with_context(|| format!("{} cannot be made", export.to.display()))?;
     let empty = std::fs::read_dir(&export.to)?.next().is_none();
     ensure!(empty, "{} is not empty; name another directory", export.to.display());
     let mut written = Vec::new();
     for file in EXPORTS {
-        let lines = write(operator, &data, file, &export.to).await?;
+        let lines = write(operator, &export.owner, file, &export.to).await?;
         written.push(Held { what: file.name.to_owned(), rows: lines });
     }
-    let detail = json!({ "reason": export.reason, "lines": written });
-    let entry = Entry {
-        actor: actor(),
-        action: "owner.export",
-        subject: pseudonym(&data.owner),
-        detail: Some(detail),
-    };
-    audit::write(&operator.client().await?, &[entry]).await?;
+    let name = actor();
+    let actor = Actor { name: &name, reason: export.reason.as_deref() };
+    operator.operations.audit_export(&export.owner, &written, actor).await?;
     if export.output.json {
-        output::json(&json!({ "owner": data.owner, "to": export.to, "lines": written }))?;
+        output::json(&json!({ "owner": export.owner, "to": export.to, "lines": written }))?;
     } else {
         print(&written, None);
         say!("\nWritten to {}.", export.to.display());
@@ -126,19 +122,14 @@ async fn export(operator: &Operator, export: Export) -> anyhow::Result<ExitCode>
 }
 
 /// One file, a page at a time, with the bodies that its lines name. Gives how many lines.
-async fn write(
-    operator: &Operator,
-    data: &OwnerData,
-    file: &owners::Export,
-    to: &Path,
-) -> anyhow::Result<i64> {
+async fn write(operator: &Operator, owner: &str, file: &owners::Export, to: &Path) -> anyhow::Result<i64> {
     let path = to.join(format!("{}.jsonl", file.name));
     let mut out = std::io::BufWriter::new(
         std::fs::File::create(&path).with_context(|| format!("{} cannot be written", path.display()))?,
     );
-    let (mut after, mut lines) = (file.first.to_owned(), 0);
+    let (mut after, mut lines): (Option<String>, _) = (None, 0);
     loop {
-        let page = owners::page(&operator.client().await?, data, file, &after, PAGE).await?;
+        let page = operator.operations.export_page(owner, file, after.as_deref(), PAGE).await?;
         for line in &page.lines {
             writeln!(out, "{line}")?;
             lines += 1;
@@ -147,7 +138,7 @@ async fn write(
             }
         }
         match page.last {
-            Some(last) => after = last,
+            Some(last) => after = Some(last),
             None => break,
         }
     }
@@ -162,41 +153,28 @@ fn blob_of(line: &str) -> Option<String> {
 }
 
 async fn body(operator: &Operator, blob: &str, to: &Path) -> anyhow::Result<()> {
-    let container =
-        container(operator)?.context("bodies lie in blobs, and AzureWebJobsStorage is not set")?;
-    let Some(bytes) = container.get(blob).await? else { return Ok(()) };
+    let Some(bytes) = operator.operations.exported_body(blob).await? else { return Ok(()) };
     let directory = to.join("blobs");
     std::fs::create_dir_all(&directory)?;
     let path = directory.join(blob.replace('/', "_"));
     std::fs::write(&path, bytes).with_context(|| format!("{} cannot be written", path.display()))
 }
 
-fn container(operator: &Operator) -> anyhow::Result<Option<Container>> {
-    let storage = operator.storage()?;
-    Ok(storage.map(|storage| storage.container(&operator.config.storage.container)))
-}
-
 async fn delete(operator: &Operator, delete: Delete) -> anyhow::Result<ExitCode> {
     if delete.dry_run {
         return show(operator, &delete.owner, delete.output).await;
     }
-    let data = data_of(&delete.owner, &operator.config.app);
-    let held = owners::counts(&operator.client().await?, &data).await?;
-    let rows: i64 = held.iter().map(|held| held.rows).sum();
+    let rows = operator.operations.owner(&delete.owner).await?.rows();
     let plan = format!(
         "Deletes {rows} rows of `{}`, for good; `owners delete --dry-run` lists them. What was spent stays, without a name.",
-        data.owner
+        delete.owner
     );
     if !delete.consent.to(&plan)? {
         return Ok(ExitCode::FAILURE);
     }
-    let container = container(operator)?;
-    let erasure = Erasure {
-        database: operator.database(),
-        container: container.as_ref(),
-        batch: operator.config.work.maintain_batch.into(),
-    };
-    let erased = erasure.run(&data, delete.cancel, &actor(), delete.reason.as_deref()).await?;
+    let name = actor();
+    let actor = Actor { name: &name, reason: delete.reason.as_deref() };
+    let erased = operator.operations.erase_owner(&delete.owner, delete.cancel, actor).await?;
     if delete.output.json {
         output::json(&erased)?;
     } else {

@@ -7,14 +7,17 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use crate::azure::{Container, StorageError};
+use crate::azure::{Container, Queue, StorageError};
 use crate::config::AppConfig;
 use crate::config::app::ActionKind;
 use crate::database::audit::{self, Entry};
 use crate::database::maintenance;
 use crate::database::owners::{self, Bodies, DeliveryBody, ERASED, Held, Live, OwnerData, Step};
 use crate::database::{Client, Database, DatabaseError};
-use crate::ids::DeliveryId;
+use crate::events::message::{self, Body, EventMessage};
+use crate::functions::Payload;
+use crate::ids::{DeadLetterId, DeliveryId};
+use crate::llm::spend::{self, SpoolError};
 
 /// How long turns that were asked to stop may take to end.
 const STOPPING: Duration = Duration::from_secs(60);
@@ -36,6 +39,8 @@ pub enum ErasureError {
     Database(#[from] DatabaseError),
     #[error("{0}")]
     Storage(#[from] StorageError),
+    #[error("usage that waits on its queue could not be brought home: {0}")]
+    Spooled(#[from] SpoolError),
 }
 
 /// What was there, and what is left. What is left comes of what could not go yet (a budget that a process holds a part of),
@@ -74,6 +79,8 @@ pub fn pseudonym(owner: &str) -> String {
 pub struct Erasure<'a> {
     pub database: &'a Database,
     pub container: Option<&'a Container>,
+    /// Usage that the database did not take: brought home first.
+    pub spooled: Option<&'a Queue>,
     /// Rows of one statement.
     pub batch: i64,
 }
@@ -109,6 +116,10 @@ impl Erasure<'_> {
             self.stop(&client, data).await?;
         }
         self.deliveries(&client, data).await?;
+        self.messages(&client, data).await?;
+        if let Some(queue) = self.spooled {
+            while spend::bring_home(queue, self.database).await? > 0 {}
+        }
         for step in Step::ALL {
             self.take(&client, step, data).await?;
         }
@@ -140,6 +151,21 @@ impl Erasure<'_> {
         }
     }
 
+    /// Deletes messages of the owner's source that were given up: their bodies first, so that none is left that nobody names.
+    async fn messages(&self, client: &Client, data: &OwnerData) -> Result<(), ErasureError> {
+        loop {
+            let found = owners::messages_given_up(client, data, self.batch).await?;
+            if found.is_empty() {
+                return Ok(());
+            }
+            for blob in found.iter().filter_map(|(_, text)| blob_of(text)) {
+                self.container.ok_or(ErasureError::NoStorage)?.delete(&blob).await?;
+            }
+            let ids: Vec<DeadLetterId> = found.iter().map(|(id, _)| *id).collect();
+            owners::delete_messages(client, &ids).await?;
+        }
+    }
+
     /// Deletes the owner's events with their deliveries: blobs first, so that none is left that no row names.
     async fn deliveries(&self, client: &Client, data: &OwnerData) -> Result<(), ErasureError> {
         loop {
@@ -157,6 +183,14 @@ impl Erasure<'_> {
             maintenance::delete_deliveries(client, &of(Bodies::Whole)).await?;
             owners::strip_deliveries(client, data, &of(Bodies::Shared)).await?;
         }
+    }
+}
+
+/// The blob that a message's body is in, if it is in one.
+fn blob_of(text: &str) -> Option<String> {
+    match EventMessage::decode(&message::plain(text)).ok()?.body {
+        Body::Blob(name) => Some(name),
+        Body::Text(_) | Body::Base64(_) => None,
     }
 }
 

@@ -44,6 +44,7 @@ use crate::jobs::retry::Backoff;
 use crate::llm::Router;
 use crate::llm::spend::Spend;
 use crate::openresponses::ApiError;
+use crate::respond::Route;
 use crate::switches::Switchboard;
 use crate::tasks::Tasks;
 use crate::webhooks::sealing::Sealer;
@@ -52,7 +53,7 @@ pub use compact::{Compacted, CompactionResource};
 pub use create::{Call, Local};
 pub use input::{Entry, OwnItem, entries, item_uuid};
 pub use jobs::ForJob;
-pub use read::{Followed, InputItems, stored};
+pub use read::{Followed, InputItems, has_ended, stored};
 pub use turn::{OnDisconnect, Snapshot, StopReason, Turn};
 
 use writer::Writer;
@@ -96,6 +97,8 @@ pub struct Parts {
     pub switches: Switchboard,
     pub features: FeaturesConfig,
     pub environment: AppEnvironment,
+    /// Routes whose events models answer, by name.
+    pub responding: HashMap<String, Route>,
 }
 
 /// The turns of this process.
@@ -117,6 +120,8 @@ struct Inner {
     switches: Switchboard,
     features: FeaturesConfig,
     environment: AppEnvironment,
+    /// By which answers to events are judged.
+    responding: HashMap<String, Route>,
     limits: Limits,
     tasks: Tasks,
     writer: Writer,
@@ -147,6 +152,7 @@ impl Engine {
             switches,
             features,
             environment,
+            responding,
         } = parts;
         let router = router.heeding(switches.clone());
         let writer = Writer::start(&database, Arc::clone(&coordination), limits.log_patience, &tasks);
@@ -163,6 +169,7 @@ impl Engine {
             switches,
             features,
             environment,
+            responding,
             limits,
             tasks,
             writer,

@@ -6,6 +6,7 @@ use crate::database::threads::{self, Anchor, NewItem};
 use crate::database::turns::{self, Begun, NewTurn, OfJob, Runner};
 use crate::ids::ResponseId;
 use crate::openresponses::{ApiError, CreateResponse};
+use crate::telemetry::trace;
 
 use super::engine::{Entry, OwnItem, away, entries};
 
@@ -67,6 +68,7 @@ pub async fn queue(
             callback: None,
             patience: None,
             job: Some(of),
+            trace_parent: Some(&trace::current()),
         };
         match turns::begin(&client, &turn).await.map_err(away)? {
             Begun::Begun { .. } => return Ok(turn.id),

@@ -262,7 +262,7 @@ pub async fn fork(
     };
     let sql = format!(
         "WITH source AS (
-            SELECT s.title, s.metadata, t.id AS thread, t.hidden, t.head_position,
+            SELECT s.title, s.metadata, t.id AS thread, t.hidden, t.aside, t.head_position,
                    coalesce(r.input_from - 1, t.head_position) AS idle_position
             FROM conversations s JOIN threads t ON t.id = s.thread_id
             LEFT JOIN responses r ON r.id = s.active_response AND r.state IN ('queued', 'in_progress')
@@ -271,9 +271,10 @@ pub async fn fork(
         ), place AS (
             {place}
         ), thread AS (
-            INSERT INTO threads (id, owner, base_thread, base_position, head_position, head_tokens, hidden)
+            INSERT INTO threads (id, owner, base_thread, base_position, head_position, head_tokens, hidden, aside)
             SELECT $3, $2, place.thread, place.at, place.at, place.tokens,
-                   ARRAY(SELECT h FROM unnest(place.hidden) h WHERE h <= place.at)
+                   ARRAY(SELECT h FROM unnest(place.hidden) h WHERE h <= place.at),
+                   ARRAY(SELECT a FROM unnest(place.aside) a WHERE a <= place.at)
             FROM place
             RETURNING id
         ), c AS (

@@ -136,6 +136,16 @@ pub async fn settle(
     Ok(changed == 1)
 }
 
+/// Counts that a letter's message is about to be put back. `false`: it was settled already.
+///
+/// A message can be put on its queue and its letter be settled in no one step. Counted before and settled after, a replay
+/// that is cut in between leaves the letter open, to be replayed again, and the row says how many messages of it there may
+/// be; the second has no second effect.
+pub async fn count_put(client: &impl Statements, letter: DeadLetterId) -> Result<bool, DatabaseError> {
+    const SQL: &str = "UPDATE dead_letters SET puts = puts + 1 WHERE id = $1 AND state = 'open'";
+    Ok(client.execute("dead_letters.count_put", SQL, &[(&letter.0, Type::UUID)]).await? == 1)
+}
+
 /// Discards the open letters that match, the oldest first, at most `limit`. Gives which.
 pub async fn discard(
     client: &impl Statements,

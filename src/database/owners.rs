@@ -6,7 +6,9 @@
 mod erasing;
 mod export;
 
-pub use erasing::{Bodies, DeliveryBody, Step, owned_deliveries, strip_deliveries};
+pub use erasing::{
+    Bodies, DeliveryBody, Step, delete_messages, messages_given_up, owned_deliveries, strip_deliveries,
+};
 pub use export::{EXPORTS, Export, ExportPage, page};
 
 use serde::Serialize;

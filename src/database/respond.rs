@@ -6,7 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::responses::status;
-use super::turns::{COLUMNS, Held, Taken, taken};
+use super::turns::{COLUMNS, Held, LOST, Taken, taken};
 use super::work::Lease;
 use super::{Columns, DatabaseError, Row, Statements, Type};
 use crate::ids::{CallbackId, ConversationId, EventId, JobId, ResponseId};
@@ -35,7 +35,8 @@ pub async fn history(
         FROM events e LEFT JOIN deliveries d ON d.id = e.delivery_id WHERE e.id = $1";
     const TURNS: &str = "
         SELECT r.id, r.job_turn, r.state, r.background, r.lease_until < now() AS lapsed, r.error::text AS error,
-               r.created_at >= j.started_at AS this_round, r.restarts
+               r.created_at >= j.started_at AS this_round, r.answers_lost,
+               coalesce(r.asked_epoch = r.epoch, false) AS asked
         FROM responses r JOIN jobs j ON j.id = r.job_id
         WHERE r.job_id = $1 ORDER BY r.job_turn";
     let Some(row) = client.query_opt("respond.event", EVENT, &[(&event.0, Type::UUID)]).await? else {
@@ -66,13 +67,14 @@ fn seen(row: &Row) -> Result<SeenTurn, DatabaseError> {
         ResponseStatus::Incomplete => TurnState::Failed { code: INTERRUPTED.to_owned() },
         ResponseStatus::Cancelled => TurnState::Cancelled,
     };
-    let restarts: i16 = row.column("restarts")?;
+    let lost: i16 = row.column("answers_lost")?;
     Ok(SeenTurn {
         id: ResponseId(row.column("id")?),
         number: row.column("job_turn")?,
         state,
         this_round: row.column("this_round")?,
-        restarts: restarts.unsigned_abs().into(),
+        asked: row.column("asked")?,
+        lost: lost.unsigned_abs().into(),
     })
 }
 
@@ -96,7 +98,8 @@ pub async fn take_over(
         )
         UPDATE responses r
         SET epoch = r.epoch + 1, holder = $3, lease_until = now() + make_interval(secs => $4), state = 'in_progress',
-            started_at = coalesce(r.started_at, now()), restarts = r.restarts + (silent.next = 'run')::int::int2
+            started_at = coalesce(r.started_at, now()), restarts = r.restarts + (silent.next = 'run')::int::int2,
+            {LOST}
         FROM silent WHERE r.id = silent.id AND r.state IN ('queued', 'in_progress')
         RETURNING {COLUMNS}, silent.next"
     );
@@ -182,6 +185,18 @@ pub async fn conversation(
             return Ok(ConversationId(row.column("id")?));
         }
     }
+}
+
+/// Lets a turn count in its conversation that was put aside, all but what was said about an answer before it.
+pub async fn let_count(client: &impl Statements, turn: ResponseId) -> Result<(), DatabaseError> {
+    const SQL: &str = "
+        UPDATE threads t
+        SET aside = ARRAY(SELECT a FROM unnest(t.aside) a
+                          WHERE a <> r.input_from AND a NOT BETWEEN r.output_from AND r.output_to)
+        FROM responses r
+        WHERE r.id = $1 AND r.state = 'completed' AND r.conversation_id IS NOT NULL AND t.id = r.thread_id
+          AND r.input_from = ANY (t.aside)";
+    client.execute("respond.let_count", SQL, &[(&turn.0, Type::UUID)]).await.map(drop)
 }
 
 /// Makes a job due that waits for a turn: the turn has ended. `false`: it does not wait.

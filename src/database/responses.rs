@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::audit::Actor;
 use super::threads::{StoredItem, item};
 use super::{Columns, DatabaseError, Row, Statements, Type};
 use crate::ids::{ConversationId, ResponseId};
@@ -231,6 +232,45 @@ pub async fn request_cancel(
         background: row.column("background")?,
         waiting: row.column("waiting")?,
     }))
+}
+
+/// The same by an operator, whosever it is, with its audit row in the statement. `None`: there is no such turn; else whose
+/// it is, too. What has ended, or was asked to stop before, is not changed and not audited.
+pub async fn cancel_by_operator(
+    client: &impl Statements,
+    id: ResponseId,
+    actor: Actor<'_>,
+) -> Result<Option<(String, CancelRequested)>, DatabaseError> {
+    let sql = format!(
+        "WITH asked AS (
+            UPDATE responses r SET cancel_requested_at = now(), due_at = CASE WHEN r.due_at IS NOT NULL THEN now() END
+            WHERE r.id = $1 AND r.state IN ('queued', 'in_progress') AND r.cancel_requested_at IS NULL AND {LIVE}
+            RETURNING r.id, r.owner, r.state, r.background, r.due_at IS NOT NULL AS waiting
+        ), audited AS (
+            INSERT INTO api_audit (id, actor, action, subject, detail)
+            SELECT $2, $3, 'response.cancel', 'resp_' || id, jsonb_build_object('reason', $4::text) FROM asked
+        )
+        SELECT owner, state, background, waiting FROM asked
+        UNION ALL
+        SELECT r.owner, r.state, r.background, r.due_at IS NOT NULL FROM responses r
+        WHERE r.id = $1 AND {LIVE} AND NOT EXISTS (SELECT FROM asked)"
+    );
+    let audit = Uuid::now_v7();
+    let params = [
+        (&id.0 as _, Type::UUID),
+        (&audit as _, Type::UUID),
+        (&actor.name as _, Type::TEXT),
+        (&actor.reason as _, Type::TEXT),
+    ];
+    let Some(row) = client.query_opt("responses.cancel_by_operator", &sql, &params).await? else {
+        return Ok(None);
+    };
+    let asked = CancelRequested {
+        state: status(row.column("state")?)?,
+        background: row.column("background")?,
+        waiting: row.column("waiting")?,
+    };
+    Ok(Some((row.column("owner")?, asked)))
 }
 
 /// Deletes a turn: it is not there any more from now on, its log goes, and a running one is asked to stop. Its items

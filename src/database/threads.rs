@@ -381,7 +381,8 @@ async fn trim_locked(transaction: &Transaction<'_>, locked: Vec<Row>) -> Result<
         ), kept AS (
             UPDATE threads t
             SET trim_at = CASE WHEN t.id IN (SELECT base_thread FROM removed) THEN now() END,
-                head_position = cut.head, head_tokens = coalesce(cut.tokens, t.head_tokens),
+                head_position = cut.head, aside = ARRAY(SELECT a FROM unnest(t.aside) a WHERE a <= cut.head),
+                head_tokens = coalesce(cut.tokens, t.head_tokens),
                 head_response = CASE WHEN cut.head = t.head_position THEN t.head_response ELSE cut.response END
             FROM needed CROSS JOIN LATERAL (
                 SELECT greatest(needed.forked, needed.shown, needed.base_position) AS upto

@@ -19,9 +19,9 @@ mod queued;
 mod takeover;
 
 pub use begin::{Begun, Callback, FirstTry, Idempotency, NewTurn, OfJob, Runner, begin, first_try};
-pub use finish::{Ended, Finish, finish, finish_and_settle};
+pub use finish::{Aside, Ended, Finish, finish, finish_and_settle};
 pub use queued::{due, put_off, set_aside};
-pub(super) use takeover::{COLUMNS, taken};
+pub(super) use takeover::{COLUMNS, LOST, taken};
 pub use takeover::{MAX_RESTARTS, Next, Taken, lapsed};
 
 /// A turn under one lease: what every change names.
@@ -69,6 +69,14 @@ pub async fn renew(
             Ok(Renewed { response: ResponseId(row.column("id")?), cancel_requested: row.column("cancel")? })
         })
         .collect()
+}
+
+/// Says that a provider is about to be asked, under this epoch: should its holder die, an answer may have been paid for.
+pub async fn mark_asked(client: &impl Statements, held: Held) -> Result<(), DatabaseError> {
+    const SQL: &str =
+        "UPDATE responses SET asked_epoch = epoch WHERE id = $1 AND epoch = $2 AND state = 'in_progress'";
+    let params = [(&held.response.0 as _, Type::UUID), (&held.epoch as _, Type::INT8)];
+    client.execute("turns.mark_asked", SQL, &params).await.map(drop)
 }
 
 /// Whether somebody watches the turn through another process: it said so within this time

@@ -8,6 +8,7 @@ mod embeddings;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -62,6 +63,8 @@ pub struct OpenLimits {
     pub first_attempt: Option<Uuid>,
     /// Told of every further attempt before it is made.
     pub next_attempt: Option<NextAttempt>,
+    /// Awaited before a request goes out, each time.
+    pub before_sending: Option<BeforeSending>,
     /// Ends the waiting: dropping the future would lose the reports of attempts that may have been charged.
     pub cancel: CancellationToken,
 }
@@ -86,6 +89,26 @@ impl NextAttempt {
 impl std::fmt::Debug for NextAttempt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("NextAttempt")
+    }
+}
+
+/// What has to be done before a provider is asked: a process that dies from then on may have to pay.
+#[derive(Clone)]
+pub struct BeforeSending(Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>);
+
+impl BeforeSending {
+    pub fn new(does: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(does))
+    }
+
+    fn done(&self) -> BoxFuture<'static, ()> {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for BeforeSending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BeforeSending")
     }
 }
 

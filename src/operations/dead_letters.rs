@@ -168,8 +168,8 @@ impl Operations {
         Ok(replay)
     }
 
-    /// Puts messages back on their queues. Each is put first and its letter settled after: cut in between, the message is
-    /// there twice and has its effect once.
+    /// Puts messages back on their queues. Each is counted, put, and its letter settled: cut in between, the letter is open
+    /// still, the message may be there twice and has its effect once, and the letter says how often it was put.
     async fn replay_messages(
         &self,
         batch: &Batch,
@@ -206,6 +206,9 @@ impl Operations {
                 let number = u32::try_from(replay.replayed.len()).unwrap_or(u32::MAX);
                 let delay = Duration::from_secs(1) / batch.rate.max(1) * number;
                 let queue = letter.queue.as_deref().unwrap_or(&self.queues.events);
+                if !dead_letters::count_put(&client, letter.id).await? {
+                    continue;
+                }
                 self.storage()?.queue(queue).put(&text, delay).await?;
                 if dead_letters::settle(&client, letter.id, DeadLetterState::Replayed, actor).await? {
                     replay.replayed.push(letter.id);

@@ -1,11 +1,13 @@
 //! Why something that an operator asked for was not done.
 
+use crate::access::owners::ErasureError;
 use crate::azure::StorageError;
 use crate::database::DatabaseError;
 use crate::ids::{DeadLetterId, EventId};
 use crate::switches::{BoardError, SwitchKind};
 
-/// Why it was not done. Nothing was changed.
+/// Why it was not done. Nothing was changed, but by a deletion of an owner's data that was cut: it goes on when it is begun
+/// again.
 #[derive(Debug, thiserror::Error)]
 pub enum OperationError {
     #[error(transparent)]
@@ -36,6 +38,8 @@ pub enum OperationError {
     OnlyFeatures,
     #[error("its payload is gone")]
     PayloadGone,
+    #[error("the owner's data is not deleted, or not all of it: {0}")]
+    Erasure(#[from] ErasureError),
 }
 
 impl OperationError {
@@ -55,6 +59,10 @@ impl OperationError {
             Self::Switches(_) => "switches_unavailable",
             Self::Unknown { .. } => "switch_unknown",
             Self::OnlyFeatures => "switch_invalid",
+            Self::Erasure(ErasureError::Nobody) => "owner_invalid",
+            Self::Erasure(ErasureError::Live(_)) => "owner_busy",
+            Self::Erasure(ErasureError::Database(error)) => error.code(),
+            Self::Erasure(_) => "storage_unavailable",
         }
     }
 }

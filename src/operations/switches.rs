@@ -9,7 +9,7 @@ use super::{OperationError, Operations};
 use crate::config::app::Stop;
 use crate::database::DatabaseError;
 use crate::database::dead_letters::{self, Actor};
-use crate::switches::{ALL, Feature, Switch, SwitchKind, Switchboard, Switches};
+use crate::switches::{ALL, BoardError, Feature, Switch, SwitchKind, Switchboard, Switches};
 
 /// A switch that is to be set.
 #[derive(Clone, Debug)]
@@ -142,8 +142,9 @@ impl Operations {
             until: wanted.until,
         };
         let NewSwitch { kind, name, .. } = wanted;
-        self.switches.change(|switches| switches.of_mut(*kind).insert(name.clone(), switch.clone())).await?;
         let audited = self.audit_switch(actor, *kind, name, NewSwitch::verb(wanted.stop)).await;
+        let set = self.switches.change(|all| all.of_mut(*kind).insert(name.clone(), switch.clone())).await;
+        self.unless_changed(set, actor, *kind, name).await?;
         let in_force = switch.is_in_force(now);
         Ok(Changed { to: SwitchLine { kind: *kind, name: name.clone(), switch, in_force }, audited })
     }
@@ -155,10 +156,31 @@ impl Operations {
         name: &str,
         actor: Actor<'_>,
     ) -> Result<Changed<bool>, OperationError> {
-        let cleared = self.switches.change(|switches| switches.of_mut(kind).remove(name)).await?.is_some();
-        let audited = if cleared { self.audit_switch(actor, kind, name, "start").await } else { Ok(()) };
+        if !self.switches.read().await?.of(kind).contains_key(name) {
+            return Ok(Changed { to: false, audited: Ok(()) });
+        }
+        let audited = self.audit_switch(actor, kind, name, "start").await;
+        let cleared = self.switches.change(|all| all.of_mut(kind).remove(name)).await;
+        let cleared = self.unless_changed(cleared, actor, kind, name).await?.is_some();
         Ok(Changed { to: cleared, audited })
     }
+
+    /// After a change that failed, or of which nobody knows because its answer was lost, another audit row says so.
+    async fn unless_changed<T>(
+        &self,
+        changed: Result<T, BoardError>,
+        actor: Actor<'_>,
+        kind: SwitchKind,
+        name: &str,
+    ) -> Result<T, OperationError> {
+        if changed.is_err() {
+            drop(self.audit_switch(actor, kind, name, "unsure").await);
+        }
+        Ok(changed?)
+    }
+
+    /// Written before the switch is: a blob and a row change in no transaction, and a process that dies in between, or
+    /// whose caller leaves, is not to have changed anything in silence.
 
     async fn audit_switch(
         &self,
@@ -172,7 +194,7 @@ impl Operations {
         written.await.map_err(|error: DatabaseError| {
             tracing::error!(
                 code = "audit_missed", %error, action, subject = name,
-                "a switch was changed, but its audit row could not be written"
+                "a switch is changed, but its audit row could not be written"
             );
             error.to_string()
         })

@@ -1,6 +1,6 @@
 //! A `respond` route, ready to be used: from an event to a request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
 
@@ -72,10 +72,13 @@ impl Repair<'_> {
             output: Some(Output::Text(why.clone())),
             ..InputItem::default()
         });
-        let message =
-            InputItem { role: Some(Role::User), content: Some(Content::Text(text)), ..InputItem::default() };
-        Input::Items(outputs.chain([message]).collect())
+        Input::Items(outputs.chain([said(text)]).collect())
     }
+}
+
+/// A user's message.
+fn said(text: String) -> InputItem {
+    InputItem { role: Some(Role::User), content: Some(Content::Text(text)), ..InputItem::default() }
 }
 
 /// A route of `colloquy.toml` that cannot be used: which key, and why.
@@ -88,6 +91,19 @@ pub struct Unusable {
 }
 
 impl Route {
+    /// Every route of `colloquy.toml` with this action, by its name, and what cannot be used.
+    pub fn all(routes: &[RouteConfig]) -> (HashMap<String, Self>, Vec<Unusable>) {
+        let (mut ready, mut unusable) = (HashMap::new(), Vec::new());
+        for route in routes {
+            match Self::new(route) {
+                Ok(Some(made)) => drop(ready.insert(route.name.clone(), made)),
+                Ok(None) => {}
+                Err(error) => unusable.push(error),
+            }
+        }
+        (ready, unusable)
+    }
+
     /// `None` for a route with another action.
     pub fn new(config: &RouteConfig) -> Result<Option<Self>, Unusable> {
         if config.action != ActionKind::Respond {
@@ -129,7 +145,8 @@ impl Route {
         format!("route:{}", self.name)
     }
 
-    /// What an event asks. `repair`: instead of the event, that an answer be given again.
+    /// What an event asks. `repair`: that an answer be given again; of a route with a conversation the event is said again,
+    /// first of all.
     pub fn ask(
         &self,
         event: &EventData,
@@ -142,8 +159,14 @@ impl Route {
         };
         let (instructions, input, conversation) = self.rendered(event, limits).map_err(failed)?;
         let conversation = conversation.map(|key| self.key(&key)).transpose()?;
+        let event_text = framing::as_data(job, &input);
         let input = match repair {
-            None => Input::Text(framing::as_data(job, &input)),
+            None => Input::Text(event_text),
+            // What did not fit is no part of the conversation, nor is what it was an answer to.
+            Some(repair) if conversation.is_some() => Input::Items(vec![
+                said(event_text),
+                said(framing::repair(job, repair.answer, repair.problems)),
+            ]),
             Some(repair) => repair.input(job),
         };
         let mut metadata = self.metadata.clone();

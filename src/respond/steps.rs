@@ -14,8 +14,10 @@ pub struct SeenTurn {
     pub state: TurnState,
     /// It began in the present round.
     pub this_round: bool,
-    /// How often its model was asked again from the start, because its process had died.
-    pub restarts: u32,
+    /// Whether a provider was asked by the process that ended it, or that has it now.
+    pub asked: bool,
+    /// How often a process died that had asked a provider.
+    pub lost: u32,
 }
 
 /// How far a turn has come.
@@ -67,10 +69,10 @@ const ASKED_AT_MOST: usize = 2;
 fn paid(turn: &SeenTurn) -> u32 {
     let once = match &turn.state {
         TurnState::Completed => true,
-        TurnState::Failed { code } => [INTERRUPTED, TIME_LIMIT, "process_lost"].contains(&code.as_str()),
+        TurnState::Failed { code } => turn.asked && [INTERRUPTED, TIME_LIMIT].contains(&code.as_str()),
         TurnState::Open { .. } | TurnState::Cancelled => false,
     };
-    turn.restarts + u32::from(once)
+    turn.lost + u32::from(once)
 }
 
 /// What comes next for a job with these turns, oldest first.
@@ -106,7 +108,7 @@ mod tests {
     use super::*;
 
     fn turn(number: i32, this_round: bool, state: TurnState) -> SeenTurn {
-        SeenTurn { id: ResponseId::new(), number, state, this_round, restarts: 0 }
+        SeenTurn { id: ResponseId::new(), number, state, this_round, asked: true, lost: 0 }
     }
 
     fn failed(code: &str) -> TurnState {
@@ -165,8 +167,14 @@ mod tests {
         let cut = |number| turn(number, true, failed("interrupted"));
         assert_eq!(next(&[cut(1), cut(2)], false, true, 3), Step::Ask { number: 3, repair: None });
         assert_eq!(next(&[cut(1), cut(2), cut(3)], false, true, 3), Step::Spent);
-        let again = SeenTurn { restarts: 2, ..cut(1) };
+        let again = SeenTurn { lost: 2, ..cut(1) };
         assert_eq!(next(&[again], false, true, 3), Step::Spent);
+        let lost = SeenTurn { lost: 3, ..turn(1, true, failed("process_lost")) };
+        assert_eq!(next(&[lost], false, true, 3), Step::Spent);
+        let never = |number| SeenTurn { asked: false, ..cut(number) };
+        let unasked: Vec<_> = (1..10).map(never).collect();
+        let ask = Step::Ask { number: 10, repair: None };
+        assert_eq!(next(&unasked, false, true, 3), ask, "cut before anybody was asked");
         let away: Vec<_> = (1..50).map(|number| turn(number, true, failed("provider_unreachable"))).collect();
         assert_eq!(next(&away, false, true, 3), Step::Ask { number: 50, repair: None }, "nothing was paid");
     }

@@ -168,7 +168,7 @@ async fn what_changes_something_tells_programs_what_it_changed() {
     })
     .await;
     assert_eq!(app.json(&enable).await, json!({ "target": "consumer", "enabled": true }));
-    let begun = app.json(&["backfill", "reseal-secrets", "--json"]).await;
+    let begun = app.json(&["backfill", "reseal-secrets", "--yes", "--json"]).await;
     assert_eq!((&begun["kind"], &begun["begun"]), (&json!("reseal-secrets"), &json!(true)));
     assert!(begun["id"].as_str().is_some_and(|id| id.starts_with("job_")), "{begun}");
 }

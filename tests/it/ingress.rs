@@ -225,10 +225,13 @@ async fn a_refused_source_answers_503_until_it_is_started_again() {
     let app = FunctionApp::of(&database, &storage).set("SWITCH_CACHE", "0s").start().await;
     let body = r#"{"id":"evt_1","type":"invoice.paid"}"#;
     assert!(
-        app.command(&["sources", "stop", "stripe", "--refuse", "--reason", "a test"]).await.status.success()
+        app.command(&["sources", "stop", "stripe", "--yes", "--refuse", "--reason", "a test"])
+            .await
+            .status
+            .success()
     );
     assert_refused("stopped", app.deliver_stripe(body).await, 503, "source-stopped").await;
-    assert!(app.command(&["sources", "start", "stripe"]).await.status.success());
+    assert!(app.command(&["sources", "start", "stripe", "--yes"]).await.status.success());
     assert_eq!(app.deliver_stripe(body).await.status(), 200);
 }
 

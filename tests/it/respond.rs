@@ -7,6 +7,7 @@ mod held;
 mod joined;
 mod on_server;
 mod scene;
+mod traced;
 
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ kind = "espocrm"
 
 [targets.crm]
 url = "${{CONSUMER_URL}}"
+owners = ["source:crm"]
 
 {deployment}
 price = {{ input = "1.00", output = "2.00" }}

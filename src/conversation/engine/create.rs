@@ -19,6 +19,7 @@ use crate::database::turns::{self, Begun, Callback, Held, Runner};
 use crate::ids::{ConversationId, ResponseId};
 use crate::llm::{Alias, Chunk, ModelRequest, no_such_model};
 use crate::openresponses::{ApiError, CreateResponse, Include, Item, Response, Truncation, excerpt};
+use crate::telemetry::trace;
 
 /// How a request came, beside what it says.
 #[derive(Clone, Debug)]
@@ -285,6 +286,7 @@ impl Engine {
             job: call.job.map(|job| job.of),
             callback,
             patience,
+            trace_parent: Some(&trace::current()),
         };
         let client = self.client().await?;
         match turns::begin(&client, &turn).await.map_err(away)? {
@@ -360,6 +362,7 @@ impl<'a> Start<'a> {
             job: self.call.job.map(|job| job.of.job),
             until: self.call.job.map(|job| job.until),
             waits: None,
+            trace_parent: None,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Turns that jobs ask for: run inside the job, which waits for their end and is the only one to take them up again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::create::Call;
@@ -11,11 +12,12 @@ use crate::access::Principal;
 use crate::conversation::assembler::End;
 use crate::conversation::combinations::Transport;
 use crate::database::respond;
-use crate::database::turns::{Next, OfJob};
+use crate::database::turns::{self, Aside, Next, OfJob};
 use crate::events::message::{self, Hint};
 use crate::ids::{JobId, ResponseId};
-use crate::openresponses::{ApiError, CreateResponse, Response, ResponseError, ResponseStatus};
-use crate::respond::INTERRUPTED;
+use crate::llm::BeforeSending;
+use crate::openresponses::{ApiError, CreateResponse, Item, Response, ResponseError, ResponseStatus};
+use crate::respond::{Answer, INTERRUPTED};
 use crate::telemetry::metrics;
 
 /// What a turn that a job asks for has beside its request.
@@ -114,6 +116,44 @@ impl Engine {
         let mut open = self.0.open.subscribe();
         // The sender is ours.
         drop(open.wait_for(|open| *open == 0).await);
+    }
+}
+
+impl Engine {
+    /// What of an event's turn the next one of its conversation is not shown: an answer that does not fit, with what it was
+    /// an answer to; and of one that fits, what was said about the one before.
+    pub(super) fn aside(&self, turn: &Turn, end: &End, items: &[Arc<Item>]) -> Aside {
+        if turn.job.is_none() || turn.conversation.is_none() || end.status != ResponseStatus::Completed {
+            return Aside::Nothing;
+        }
+        let route = turn.begun.metadata.get("route").and_then(|name| self.0.responding.get(name));
+        let response = Response { output: items.to_vec(), ..turn.begun.clone() };
+        // What no route of this process knows, its job judges by its own.
+        match route.is_none_or(|route| Answer::of(route, &response).is_ok()) {
+            true => Aside::InputBehindFirst,
+            false => Aside::Whole,
+        }
+    }
+
+    /// Of a turn that a job asked for it is written down that a provider is asked, before it is: a job pays for so many
+    /// answers in vain only.
+    pub(super) fn before_sending(&self, turn: &Turn) -> Option<BeforeSending> {
+        let held = turn.held.filter(|_| turn.job.is_some())?;
+        let (engine, marked) = (self.clone(), Arc::new(AtomicBool::new(false)));
+        Some(BeforeSending::new(move || {
+            let (engine, marked) = (engine.clone(), Arc::clone(&marked));
+            Box::pin(async move {
+                if marked.load(Ordering::Relaxed) {
+                    return;
+                }
+                let mark = async { turns::mark_asked(&engine.0.database.client().await?, held).await };
+                match mark.await {
+                    Ok(()) => marked.store(true, Ordering::Relaxed),
+                    // Should the process die now, one answer more than allowed may be paid for.
+                    Err(error) => drop(away(error)),
+                }
+            })
+        }))
     }
 }
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::create::Call;
-use super::turn::StopReason;
+use super::turn::Turn;
 use super::{Engine, away};
 use crate::access::Principal;
 use crate::conversation::combinations::Transport;
 use crate::database::turns::{self, Taken};
 use crate::ids::ResponseId;
 use crate::llm::Alias;
-use crate::openresponses::{ApiError, CreateResponse, ResponseStatus};
+use crate::openresponses::{ApiError, CreateResponse};
 use crate::switches::{self, Feature, Stopped, SwitchKind, Switches, TurnsHeld};
 
 impl Engine {
@@ -73,11 +73,9 @@ impl Engine {
         }
     }
 
-    /// Stops a turn that nobody stores, if it runs here. `None`: it does not.
-    pub fn stop_here(&self, id: ResponseId) -> Option<ResponseStatus> {
-        let turn = self.turns().get(&id).filter(|turn| turn.held.is_none()).cloned()?;
-        turn.stop(StopReason::Cancelled);
-        Some(ResponseStatus::Cancelled)
+    /// A turn that nobody stores, if it runs here, or ended here a moment ago.
+    pub fn unstored(&self, id: ResponseId) -> Option<Arc<Turn>> {
+        self.turns().get(&id).filter(|turn| turn.held.is_none()).cloned()
     }
 
     /// Whether a turn that was taken over waits for an operator.

@@ -12,14 +12,15 @@ use crate::conversation::Viewer;
 use crate::conversation::assembler::{End, NoSink, without_encrypted};
 use crate::coordination::Wake;
 use crate::database::Database;
+use crate::database::audit::Actor;
 use crate::database::grants::{self, GrantedAccess};
-use crate::database::responses::{self, Order, Page, PageOf, StoredResponse};
+use crate::database::responses::{self, CancelRequested, Order, Page, PageOf, StoredResponse};
 use crate::database::threads::{self, StoredItem};
 use crate::ids::{ConversationId, ResponseId};
 use crate::llm::Chunk;
 use crate::openresponses::{
-    ApiError, ContentPart, ConversationOf, CreateResponse, Form, IncompleteDetails, Item, Response,
-    ResponseStatus, Summary, excerpt,
+    ApiError, ContentPart, ConversationOf, CreateResponse, ErrorType, Form, IncompleteDetails, Item,
+    Response, ResponseStatus, Summary, excerpt,
 };
 
 /// A page of a turn's own input.
@@ -191,6 +192,31 @@ impl Engine {
         if asked.state.is_final() {
             return self.get(who, id, false).await;
         }
+        self.cancelled(who, parsed, asked).await
+    }
+
+    /// The same by an operator, whosever it is; audited with the change.
+    ///
+    /// Errors: 404, also for a turn that nobody stores; 409 `turn_ended`.
+    pub async fn cancel_by_operator(&self, id: ResponseId, actor: Actor<'_>) -> Result<Response, ApiError> {
+        let client = self.client().await?;
+        let asked = responses::cancel_by_operator(&client, id, actor).await.map_err(away)?;
+        drop(client);
+        let (owner, asked) = asked.ok_or_else(|| not_found(&id.to_string()))?;
+        if asked.state.is_final() {
+            return Err(has_ended(asked.state));
+        }
+        self.cancelled(&Principal { owner, ..Principal::default() }, id, asked).await
+    }
+
+    /// Brings about the end of a turn that was asked to stop, and waits for it for a while.
+    async fn cancelled(
+        &self,
+        who: &Principal,
+        parsed: ResponseId,
+        asked: CancelRequested,
+    ) -> Result<Response, ApiError> {
+        let id = &*parsed.to_string();
         if asked.waiting {
             self.take_up_due(Some(parsed)).await.map_err(away)?;
         }
@@ -269,6 +295,13 @@ fn parse_id(id: &str) -> Result<ResponseId, ApiError> {
     id.parse().map_err(|_| not_found(id))
 }
 
+/// 409: what has ended cannot be stopped.
+pub fn has_ended(state: ResponseStatus) -> ApiError {
+    let message = format!("The turn has ended already: {}.", state.as_str());
+    let (status, kind) = (http::StatusCode::CONFLICT, ErrorType::ConflictError);
+    ApiError::new(status, kind, "turn_ended", message).should_retry(false)
+}
+
 fn not_found(id: &str) -> ApiError {
     ApiError::not_found("Response", id)
 }
@@ -314,6 +347,7 @@ fn adopted(stored: &StoredResponse) -> Result<Turn, ApiError> {
         job: None,
         until: None,
         waits: None,
+        trace_parent: None,
     }))
 }
 

@@ -76,6 +76,7 @@ impl Engine {
         let mut stop = std::pin::pin!(self.stop(turn));
         let mut limits = paying.limits(&self.0.spend);
         limits.deadline = turn.until.map(Into::into);
+        limits.before_sending = self.before_sending(turn);
         let cancel = limits.cancel.clone();
         // Boxed like the end: a turn that streams has no room for how it began.
         let mut opening = Box::pin(self.0.router.open(alias, request, limits));
@@ -279,6 +280,7 @@ impl Engine {
             // Whoever tries again in a conversation does not say it twice.
             drop_failed_input: turn.conversation.is_some(),
             trace_parent: Some(&trace::current()),
+            aside: self.aside(turn, &end, items),
             parts: if turn.unloggable.load(Ordering::Acquire) { 0 } else { turn.log.parts() },
         };
         loop {

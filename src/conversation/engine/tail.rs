@@ -263,6 +263,7 @@ mod tests {
             job: None,
             until: None,
             waits: None,
+            trace_parent: None,
         }))
     }
 

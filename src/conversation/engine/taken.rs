@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tracing::Instrument;
+
 use super::jobs::whole_or_failed;
 use super::past::fitting;
 use super::paying::Paying;
@@ -107,6 +109,7 @@ impl Engine {
             waits: taken.waits,
             job: taken.job,
             until: None,
+            trace_parent: taken.trace_parent.clone(),
         }))
     }
 
@@ -137,17 +140,20 @@ impl Engine {
             end = whole_or_failed(end);
         }
         let turn = Arc::new(self.adopted(&taken)?);
-        self.read_whole_log(&turn).await?;
-        if let Some(reason) = &mut end.incomplete_reason {
-            turn.why_cut_short().clone_into(reason);
-        }
-        turn.log.was_read(turn.live.len());
-        let (end, lost) = self.store_end(&turn, end).await;
-        if !lost {
-            metrics::turn_ended(end.status.as_str(), "taken_over");
-            self.wake_job(&turn).await;
-        }
-        Ok(())
+        let ending = async {
+            self.read_whole_log(&turn).await?;
+            if let Some(reason) = &mut end.incomplete_reason {
+                turn.why_cut_short().clone_into(reason);
+            }
+            turn.log.was_read(turn.live.len());
+            let (end, lost) = self.store_end(&turn, end).await;
+            if !lost {
+                metrics::turn_ended(end.status.as_str(), "taken_over");
+                self.wake_job(&turn).await;
+            }
+            Ok(())
+        };
+        ending.instrument(turn.span()).await
     }
 
     /// Runs a turn from its start. Nobody has seen any of it.
@@ -164,14 +170,17 @@ impl Engine {
             }
             // It is gone, or its conversation is.
             Ok(None) => {
-                self.store_end(&turn, ended(ResponseStatus::Cancelled)).await;
+                self.store_end(&turn, ended(ResponseStatus::Cancelled)).instrument(turn.span()).await;
                 Ok(())
             }
             Err(error) if error.status.is_server_error() => Err(error),
             // Nothing gets better by trying again.
             Err(error) => {
-                self.store_end(&turn, failed(error.code, &error.message)).await;
-                self.wake_job(&turn).await;
+                let ending = async {
+                    self.store_end(&turn, failed(error.code, &error.message)).await;
+                    self.wake_job(&turn).await;
+                };
+                ending.instrument(turn.span()).await;
                 Ok(())
             }
         }

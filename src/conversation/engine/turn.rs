@@ -15,6 +15,7 @@ use crate::database::turns::Held;
 use crate::ids::{ConversationId, JobId, ResponseId};
 use crate::openresponses::{ApiError, Form, Item, Response, ResponseStatus};
 use crate::telemetry::metrics::{self, ServedTurn};
+use crate::telemetry::trace;
 
 /// Why a turn is to stop before its model is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +83,8 @@ pub struct Turn {
     context: Vec<Arc<Item>>,
     /// How often it was put off because its provider was out. `None`: it does not wait for one.
     pub(super) waits: Option<i16>,
+    /// Of the span in which it was asked for, if that was not here and now.
+    trace_parent: Option<String>,
 }
 
 /// What an operator sees of a turn.
@@ -116,6 +119,8 @@ pub(super) struct NewTurn {
     pub until: Option<Instant>,
     /// How often it was put off because its provider was out. `None`: it does not wait for one.
     pub waits: Option<i16>,
+    /// Of the span in which it was asked for, if that was not here and now.
+    pub trace_parent: Option<String>,
 }
 
 impl Turn {
@@ -134,6 +139,7 @@ impl Turn {
             job,
             until,
             waits,
+            trace_parent,
         } = new;
         Self {
             id,
@@ -163,6 +169,7 @@ impl Turn {
             title,
             context,
             waits,
+            trace_parent,
         }
     }
 
@@ -181,7 +188,7 @@ impl Turn {
 
     /// The span of the turn's life: a part of the trace in which it was asked for, but longer than the request.
     pub(super) fn span(&self) -> Span {
-        tracing::info_span!(
+        let span = tracing::info_span!(
             "turn",
             otel.status_code = Empty,
             response_id = %self.id,
@@ -192,7 +199,9 @@ impl Turn {
             colloquy.turn.background = self.background,
             colloquy.turn.status = Empty,
             error.type = Empty,
-        )
+        );
+        trace::carry_on(&span, self.trace_parent.as_deref());
+        span
     }
 
     /// Says when the turn was asked for, a little before it began.

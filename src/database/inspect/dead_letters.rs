@@ -56,6 +56,8 @@ pub struct DeadLetter {
     pub reason_code: String,
     pub reason: String,
     pub attempts: i32,
+    /// How often its message was put back on its queue, or was about to be.
+    pub puts: i16,
     pub state: String,
     pub created_at: Timestamp,
     pub resolved_at: Option<Timestamp>,
@@ -140,6 +142,7 @@ fn letter(row: &Row) -> Result<DeadLetter, DatabaseError> {
         reason_code: row.column("reason_code")?,
         reason: row.column("reason")?,
         attempts: row.column("attempts")?,
+        puts: row.column("puts")?,
         state: row.column("state")?,
         created_at: row.column("created_at")?,
         resolved_at: row.column("resolved_at")?,

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::turns::{TurnOfEvent, turns_of_event};
 use super::work::{WorkLine, work_of_event};
 use super::{direction, one_more, page_of};
 use crate::database::responses::{Page, PageOf};
@@ -146,6 +147,8 @@ pub struct EventDetail {
     /// How many events the delivery held.
     pub event_count: Option<i32>,
     pub work: Vec<WorkLine>,
+    /// What its jobs asked models.
+    pub turns: Vec<TurnOfEvent>,
     #[serde(skip)]
     pub payload: Option<Vec<u8>>,
 }
@@ -192,5 +195,6 @@ pub async fn event(client: &impl Statements, id: EventId) -> Result<Option<Event
         event_count: row.column("event_count")?,
         payload: row.column("payload")?,
         work: work_of_event(client, id).await?,
+        turns: turns_of_event(client, id).await?,
     }))
 }

@@ -7,7 +7,8 @@ use uuid::Uuid;
 use super::{direction, one_more, page_of};
 use crate::database::responses::{Page, PageOf};
 use crate::database::{Columns, DatabaseError, Row, Statements, Type};
-use crate::ids::{ConversationId, JobId, ResponseId};
+use crate::ids::{ConversationId, EventId, JobId, ResponseId};
+use crate::telemetry::trace;
 
 /// Which turns to list.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +48,62 @@ pub struct TurnLine {
     pub cancel_requested_at: Option<Timestamp>,
     /// How much of its answer is in its log, in bytes as they are written there.
     pub logged_bytes: i64,
+}
+
+/// A turn that an event asked for.
+#[derive(Debug, Serialize)]
+pub struct TurnOfEvent {
+    pub id: ResponseId,
+    pub job: JobId,
+    /// Which turn of its job, from 1 on.
+    pub number: i32,
+    pub state: String,
+    /// Why it failed.
+    pub error_code: Option<String>,
+    pub model: String,
+    /// On a server, not in its job.
+    pub background: bool,
+    pub conversation: Option<ConversationId>,
+    pub created_at: Timestamp,
+    pub completed_at: Option<Timestamp>,
+    /// How often it was run again because its process had ended.
+    pub restarts: i16,
+    /// No later turn of its conversation is shown it: its answer did not fit.
+    pub aside: bool,
+    pub trace_id: Option<String>,
+}
+
+/// The turns of an event's jobs, in their order.
+pub async fn turns_of_event(
+    client: &impl Statements,
+    event: EventId,
+) -> Result<Vec<TurnOfEvent>, DatabaseError> {
+    const SQL: &str = "
+        SELECT r.id, r.job_id, r.job_turn, r.state, r.error->>'code' AS error_code, r.model, r.background,
+               r.conversation_id, r.created_at, r.completed_at, r.restarts, r.trace_parent,
+               coalesce(r.input_from = ANY (t.aside), false) AS aside
+        FROM jobs j JOIN responses r ON r.job_id = j.id LEFT JOIN threads t ON t.id = r.thread_id
+        WHERE j.event_id = $1 ORDER BY j.id, r.job_turn";
+    let rows = client.query("inspect.turns_of_event", SQL, &[(&event.0, Type::UUID)]).await?;
+    let turn = |row: &Row| {
+        let trace_parent: Option<&str> = row.column("trace_parent")?;
+        Ok(TurnOfEvent {
+            id: ResponseId(row.column("id")?),
+            job: JobId(row.column("job_id")?),
+            number: row.column("job_turn")?,
+            state: row.column("state")?,
+            error_code: row.column("error_code")?,
+            model: row.column("model")?,
+            background: row.column("background")?,
+            conversation: row.column::<Option<Uuid>>("conversation_id")?.map(ConversationId),
+            created_at: row.column("created_at")?,
+            completed_at: row.column("completed_at")?,
+            restarts: row.column("restarts")?,
+            aside: row.column("aside")?,
+            trace_id: trace_parent.and_then(trace::trace_id),
+        })
+    };
+    rows.iter().map(turn).collect()
 }
 
 /// Turns that run or wait, by the order of their ids.

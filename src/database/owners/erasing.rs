@@ -2,14 +2,13 @@
 
 use super::{ERASED, OWNED, OwnerData, TO_GRANTEE, named};
 use crate::database::{Columns, DatabaseError, Statements, Type};
-use crate::ids::DeliveryId;
+use crate::ids::{DeadLetterId, DeliveryId};
 
 /// One kind of rows, in the order in which they go: first what could begin something new, last what others stand on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Keys,
     GrantsReceived,
-    MessagesGivenUp,
     CallbacksOfTurns,
     Turns,
     Conversations,
@@ -32,10 +31,9 @@ const SUMS: &str = "
     estimated_cost_micros, estimated_attempts";
 
 impl Step {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 13] = [
         Self::Keys,
         Self::GrantsReceived,
-        Self::MessagesGivenUp,
         Self::CallbacksOfTurns,
         Self::Turns,
         Self::Conversations,
@@ -74,9 +72,6 @@ impl Step {
                 .to_owned(),
             Self::GrantsReceived => "DELETE FROM grants WHERE (conversation_id, grantee) IN (
                     SELECT conversation_id, grantee FROM grants WHERE grantee = $1 LIMIT $3)"
-                .to_owned(),
-            Self::MessagesGivenUp => "DELETE FROM dead_letters WHERE id IN (
-                    SELECT id FROM dead_letters WHERE kind = 'message' AND source = $2 ORDER BY id LIMIT $3)"
                 .to_owned(),
             Self::CallbacksOfTurns => "WITH old AS (
                     SELECT id FROM callbacks WHERE owner = $1 AND state <> 'leased'
@@ -123,7 +118,7 @@ impl Step {
                 )
                 DELETE FROM threads t USING old WHERE t.id = old.id"
             ),
-            Self::Caller => "UPDATE responses SET caller = $4, api_key = NULL WHERE id IN (
+            Self::Caller => "UPDATE responses SET caller = $4, api_key = NULL, idempotency_key = NULL WHERE id IN (
                     SELECT id FROM responses WHERE caller = $1 AND state NOT IN ('queued', 'in_progress')
                     ORDER BY id LIMIT $3)"
                 .to_owned(),
@@ -206,6 +201,27 @@ pub struct DeliveryBody {
     pub id: DeliveryId,
     pub body_blob: Option<String>,
     pub bodies: Bodies,
+}
+
+/// Some messages of the owner's source that were given up, with their texts.
+pub async fn messages_given_up(
+    client: &impl Statements,
+    data: &OwnerData,
+    limit: i64,
+) -> Result<Vec<(DeadLetterId, String)>, DatabaseError> {
+    const SQL: &str = "
+        SELECT id, coalesce(message, '') AS message FROM dead_letters
+        WHERE kind = 'message' AND source = $1 ORDER BY id LIMIT $2";
+    let params = [(&data.source as _, Type::TEXT), (&limit as _, Type::INT8)];
+    let rows = client.query("owners.messages", SQL, &params).await?;
+    rows.iter().map(|row| Ok((DeadLetterId(row.column("id")?), row.column("message")?))).collect()
+}
+
+/// Deletes messages that were given up.
+pub async fn delete_messages(client: &impl Statements, ids: &[DeadLetterId]) -> Result<(), DatabaseError> {
+    const SQL: &str = "DELETE FROM dead_letters WHERE kind = 'message' AND id = ANY ($1)";
+    let ids: Vec<uuid::Uuid> = ids.iter().map(|id| id.0).collect();
+    client.execute("owners.delete_messages", SQL, &[(&ids as _, Type::UUID_ARRAY)]).await.map(drop)
 }
 
 /// Some deliveries with something of the owner in them, oldest first, but none whose events are being worked on.

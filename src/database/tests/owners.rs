@@ -113,7 +113,7 @@ async fn events_of_routes_that_are_gone_are_the_owners_by_their_turns() {
         0,
         "without its turn nobody would know whose an event is"
     );
-    let erasure = Erasure { database: &database, container: None, batch: 10 };
+    let erasure = Erasure { database: &database, container: None, spooled: None, batch: 10 };
     let erased = erasure.run(&owner(OWNER), false, "ops", None).await.expect("erased");
     assert!(erased.is_complete(), "{erased:?}");
     assert_eq!(events().await, 0);

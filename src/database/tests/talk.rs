@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::database::conversations::{self, NewConversation};
 use crate::database::responses::{Order, PageOf};
 use crate::database::threads::{self, Anchor, NewItem, Place, StoredItem, Window};
-use crate::database::turns::{self, Begun, Ended, Finish, Held, NewTurn, Runner};
+use crate::database::turns::{self, Aside, Begun, Ended, Finish, Held, NewTurn, Runner};
 use crate::database::{Client, Statements};
 use crate::ids::{ConversationId, ResponseId};
 use crate::openresponses::ResponseStatus;
@@ -60,6 +60,7 @@ pub fn new_turn<'a>(place: Place, input: &'a [NewItem<'a>]) -> NewTurn<'a> {
         job: None,
         callback: None,
         patience: None,
+        trace_parent: None,
     }
 }
 
@@ -75,6 +76,7 @@ pub fn finish_as<'a>(held: Held, state: ResponseStatus, output: &'a [NewItem<'a>
         keep_log: Duration::from_secs(24 * 3_600),
         drop_failed_input: true,
         trace_parent: None,
+        aside: Aside::Nothing,
         parts: 0,
     }
 }

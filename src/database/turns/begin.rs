@@ -40,6 +40,8 @@ pub struct NewTurn<'a> {
     pub patience: Option<Duration>,
     /// The job it answers to.
     pub job: Option<OfJob>,
+    /// Of the span in which it is asked for, so that whoever runs it later carries its trace on.
+    pub trace_parent: Option<&'a str>,
 }
 
 /// Which turn of which job, from 1 on. There is one of each.
@@ -129,8 +131,8 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
         // The lock keeps the items from being trimmed away while this makes them needed.
         Place::Fork { .. } => {
             "INSERT INTO threads (id, owner, base_thread, base_position, head_position, head_response, head_tokens,
-                                  hidden)
-             SELECT $20, $2, base.id, $21, $16, $1, $17, base.hidden FROM base
+                                  hidden, aside)
+             SELECT $20, $2, base.id, $21, $16, $1, $17, base.hidden, base.aside FROM base
              RETURNING id"
         }
         Place::Append { .. } => {
@@ -144,7 +146,8 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
     let base = match turn.place {
         Place::Fork { .. } => {
             ", base AS (
-                SELECT t.id, ARRAY(SELECT h FROM unnest(t.hidden) h WHERE h <= $21) AS hidden
+                SELECT t.id, ARRAY(SELECT h FROM unnest(t.hidden) h WHERE h <= $21) AS hidden,
+                       ARRAY(SELECT a FROM unnest(t.aside) a WHERE a <= $21) AS aside
                 FROM gate, threads t
                 WHERE t.id = $22 AND t.owner = $2 AND t.head_position >= $21
                 FOR SHARE OF t
@@ -196,7 +199,7 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
             ", opened AS (
                 INSERT INTO usage (id, response_id, owner, api_key, model, deployment, provider, reserved_micros, holder,
                                    day, created_at, state)
-                SELECT $33, turn.id, coalesce($32, $2), $34, $35, $36, $37, $38, $39, $40, $41, 'open' FROM turn
+                SELECT $34, turn.id, coalesce($32, $2), $35, $36, $37, $38, $39, $40, $41, $42, 'open' FROM turn
             )"
         }
         None => "",
@@ -218,11 +221,11 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
             INSERT INTO responses (id, owner, caller, api_key, thread_id, conversation_id, previous_response_id, state,
                                    lease_until, holder, model, request, background, stream_requested, on_disconnect,
                                    input_from, input_to, started_at, idempotency_key, request_hash, due_at,
-                                   callback_target, callback_url, wait_until{job_columns})
+                                   callback_target, callback_url, wait_until, trace_parent{job_columns})
             SELECT $1, $2, $32, $3, thread.id, $18, $4, $5,
                    CASE WHEN $5 = 'queued' THEN 'infinity' ELSE now() + make_interval(secs => $6) END,
                    $7, $8, $9::json, $10, $11, $12, $13, $16, CASE WHEN $5 = 'in_progress' THEN now() END, $14, $15,
-                   CASE WHEN $5 = 'queued' THEN now() END, $29, $30, now() + make_interval(secs => $31){job_values}
+                   CASE WHEN $5 = 'queued' THEN now() END, $29, $30, now() + make_interval(secs => $31), $33{job_values}
             FROM thread
             RETURNING id, created_at
         ), stored AS (
@@ -292,6 +295,7 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
         (&url, Type::TEXT),
         (&patience, Type::FLOAT8),
         (&turn.caller, Type::TEXT),
+        (&turn.trace_parent, Type::TEXT),
     ];
     let (key_of, model, deployment, provider);
     if let Some(attempt) = turn.attempt {

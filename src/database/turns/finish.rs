@@ -25,10 +25,34 @@ pub struct Finish<'a> {
     /// never comes there. The next turn gets their positions, so the turn has none from then on; what it said is in its
     /// log alone.
     pub drop_failed_input: bool,
-    /// For the callback, so that its trace goes on from here.
+    /// For the callback, so that its trace goes on from here. `None`: from where the turn was asked for.
     pub trace_parent: Option<&'a str>,
+    /// If it becomes `completed`.
+    pub aside: Aside,
     /// How many parts its log must have at least.
     pub parts: i32,
+}
+
+/// What of a turn no later turn of its conversation is shown. It is kept, and listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Aside {
+    #[default]
+    Nothing,
+    /// All of its input but the first item.
+    InputBehindFirst,
+    /// All of it.
+    Whole,
+}
+
+impl Aside {
+    /// The positions, of a row `turn`.
+    fn positions(self) -> Option<&'static str> {
+        match self {
+            Self::Nothing => None,
+            Self::InputBehindFirst => Some("generate_series(turn.input_from + 1, turn.input_to)"),
+            Self::Whole => Some("generate_series(turn.input_from, greatest(turn.input_to, turn.output_to))"),
+        }
+    }
 }
 
 /// Parameters of a finish, without settlements.
@@ -89,6 +113,11 @@ pub async fn finish_and_settle(
     } else {
         "deleted_at IS NULL AND cancel_requested_at IS NOT NULL"
     };
+    let aside = finish.aside.positions().map_or_else(String::new, |positions| {
+        format!(
+            ", aside = CASE WHEN turn.state = 'completed' THEN t.aside || ARRAY(SELECT {positions}) ELSE t.aside END"
+        )
+    });
     let settled = usage::Settled::of(settlements);
     let settling = if settled.is_empty() {
         String::new()
@@ -117,10 +146,11 @@ pub async fn finish_and_settle(
               AND ($19 = 0 OR deleted_at IS NOT NULL
                    OR EXISTS (SELECT FROM response_events e WHERE e.response_id = $1 AND e.part = $19 - 1))
             RETURNING id, owner, state, thread_id, conversation_id, previous_response_id, input_from, input_to,
-                      output_from, output_to, completed_at, callback_target, callback_url
+                      output_from, output_to, completed_at, callback_target, callback_url, trace_parent
         ), told AS (
             INSERT INTO callbacks (id, webhook_id, target, url, response_id, owner, type, run, route, trace_parent)
-            SELECT $17, $17, callback_target, callback_url, id, owner, 'response.' || state, 1, 'turn', $18
+            SELECT $17, $17, callback_target, callback_url, id, owner, 'response.' || state, 1, 'turn',
+                   coalesce($18, trace_parent)
             FROM turn WHERE callback_target IS NOT NULL
             ON CONFLICT (response_id) WHERE response_id IS NOT NULL DO NOTHING
             RETURNING id
@@ -133,7 +163,7 @@ pub async fn finish_and_settle(
             SELECT turn.* FROM turn, (SELECT count(*) FROM unlocked) first
         ), grown AS (
             UPDATE threads t SET head_position = turn.output_to,
-                   head_tokens = head_tokens + CASE WHEN turn.output_to >= turn.output_from THEN $9 ELSE 0 END
+                   head_tokens = head_tokens + CASE WHEN turn.output_to >= turn.output_from THEN $9 ELSE 0 END{aside}
             FROM next turn WHERE {condition} AND t.id = turn.thread_id AND t.head_response = turn.id
             RETURNING t.id, head_tokens
         ), stored AS (

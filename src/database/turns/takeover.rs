@@ -31,6 +31,8 @@ pub struct Taken {
     pub next: Next,
     /// The job that asked for it.
     pub job: Option<JobId>,
+    /// Of the span in which it was asked for.
+    pub trace_parent: Option<String>,
 }
 
 /// What is to be done with a turn that was taken over.
@@ -50,8 +52,12 @@ pub enum Next {
 /// What [`taken`] reads of `responses r` and of an expression called `next`.
 pub(in crate::database) const COLUMNS: &str = "r.id, r.epoch, r.owner, r.caller, r.api_key, r.thread_id, r.conversation_id,
     r.previous_response_id, r.model, r.request::text AS request, r.background, r.stream_requested, r.on_disconnect,
-    r.created_at, r.restarts, r.job_id,
+    r.created_at, r.restarts, r.job_id, r.trace_parent,
     CASE WHEN r.wait_until IS NOT NULL THEN r.waits END AS waits";
+
+/// What follows for a row `r` whose process died: whether a provider had been asked.
+pub(in crate::database) const LOST: &str =
+    "answers_lost = r.answers_lost + coalesce(r.asked_epoch = r.epoch, false)::int::int2";
 
 /// Takes over turns whose lease has run out. Any number of sweeps may run. A turn is to be run again if it is a
 /// background turn that nobody has viewed, that nobody asked to stop, and that was run again fewer than
@@ -82,7 +88,7 @@ pub async fn lapsed(
         UPDATE responses r
         SET epoch = r.epoch + 1, holder = $2, lease_until = now() + make_interval(secs => $3), state = 'in_progress',
             started_at = coalesce(r.started_at, now()), due_at = NULL,
-            restarts = r.restarts + (silent.next = 'run')::int::int2
+            restarts = r.restarts + (silent.next = 'run')::int::int2, {LOST}
         FROM silent WHERE r.id = silent.id AND r.state IN ('queued', 'in_progress')
         RETURNING {COLUMNS}, silent.next"
     );
@@ -119,5 +125,6 @@ pub(in crate::database) fn taken(row: &Row) -> Result<Taken, DatabaseError> {
             _ => Next::Interrupt,
         },
         job: row.column::<Option<Uuid>>("job_id")?.map(JobId),
+        trace_parent: row.column("trace_parent")?,
     })
 }

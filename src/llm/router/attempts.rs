@@ -48,7 +48,7 @@ pub(super) struct Journey<'j> {
     pub(super) router: &'j Router,
     pub(super) alias: &'j Alias,
     pub(super) work: Work<'j>,
-    limits: &'j OpenLimits,
+    pub(super) limits: &'j OpenLimits,
     deadline: Instant,
     /// Tokens for the quotas.
     estimate: u64,

@@ -18,9 +18,13 @@ use super::super::stream::{OpenStream, Patience, Source};
 use super::attempts::{Done, Journey, Work};
 use crate::config::app::ProviderKind;
 use crate::telemetry::metrics::{Metric, System, count, external, time};
+use crate::telemetry::trace;
 
 /// The usage row's id, so that a call can be found in the provider's logs. OpenAI's name for it; others ignore it.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
+
+/// An id of this call for the provider's own traces; it says nothing of who asks for what.
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// One call.
 pub(super) struct Attempt<'a> {
@@ -38,6 +42,9 @@ impl Attempt<'_> {
         let Self { journey, deployment, due, .. } = self;
         let router = journey.router;
         let late = |_| LlmError::new(ErrorClass::FirstEvent).charged(true);
+        if let Some(before) = &journey.limits.before_sending {
+            timeout_at(due, before.done()).await.map_err(|_| LlmError::new(ErrorClass::FirstEvent))?;
+        }
         let source = match (journey.work, deployment.config.provider) {
             (Work::Answer(request), ProviderKind::Demo) => {
                 grant.sent();
@@ -60,6 +67,9 @@ impl Attempt<'_> {
                 let headers = timeout_at(due, deployment.headers(router.tokens.as_ref()));
                 let mut headers = headers.await.map_err(|_| LlmError::new(ErrorClass::Auth))??;
                 headers.insert(REQUEST_ID, request_id(self.id));
+                if let Ok(parent) = HeaderValue::from_str(&trace::of(&self.span)) {
+                    headers.insert(TRACE_PARENT, parent);
+                }
                 grant.sent();
                 let post = router.client.post(url, headers, self.body);
                 let response = timeout_at(due, post).await.map_err(late)??;

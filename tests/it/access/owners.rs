@@ -1,13 +1,15 @@
 //! What an owner's data comes to when they ask for it, and when they ask for its end.
 
+use bytes::Bytes;
+use colloquy::events::message::{self, EventMessage};
 use http::Method;
 use serde_json::{Value, json};
 
 use super::{key_of, talk, two};
 use crate::support::providers::{FakeProvider, Script, Wire};
-use crate::support::server::Server;
+use crate::support::server::{API_KEY, Server};
 use crate::support::{
-    CONSUMER_SECRET, Consumer, FunctionApp, SOON, TestDatabase, TestStorage, eventually, sign_stripe,
+    CONSUMER_SECRET, Consumer, FunctionApp, Gate, SOON, TestDatabase, TestStorage, eventually, sign_stripe,
 };
 
 /// What the command said of how many rows there are, after it.
@@ -161,4 +163,127 @@ async fn a_source_as_owner_is_deleted_with_its_events_their_bodies_and_what_wait
     assert_eq!(blobs().await, 0);
     let spent = "SELECT count(*) FROM usage WHERE owner = '(erased)' AND api_key IS NULL AND raw IS NULL";
     assert_eq!(database.count(spent).await, database.count("SELECT count(*) FROM usage").await);
+}
+
+#[tokio::test]
+async fn an_owner_is_shown_read_out_and_deleted_by_request_too() {
+    let (database, server, other) = two().await;
+    let ada = key_of(&server, "ada|x/1").await;
+    let (hers, turn) = talk(&server, &ada).await;
+    let path = "/admin/owners/ada%7Cx%2F1";
+    let (status, _) = server.call(Method::GET, path, None, &ada).await;
+    assert_eq!(status, 403);
+    let (status, shown) = server.read(path).await;
+    assert_eq!((status, &shown["owner"]), (200, &json!("ada|x/1")), "{shown}");
+    assert_eq!(shown["live"], json!({ "turns": 0, "work": 0 }));
+
+    let read = async |query: &str| server.read(&format!("{path}/export?{query}")).await;
+    let (status, items) = read("file=items&limit=1").await;
+    assert_eq!((status, &items["has_more"]), (200, &json!(true)), "{items}");
+    assert!(items["data"][0]["item"].to_string().contains("My name is Ada."), "{items}");
+    let (_, rest) = read(&format!("file=items&after={}", items["last_id"].as_str().unwrap())).await;
+    assert_eq!((&rest["data"][0]["turn"], &rest["has_more"]), (&json!(turn), &json!(false)), "{rest}");
+    assert_eq!(read("file=conversations").await.1["data"][0]["id"], hers.as_str());
+    for (query, code) in [("", "missing_required_parameter"), ("file=secrets", "invalid_value")] {
+        let (status, refused) = read(query).await;
+        assert_eq!((status, &refused["error"]["code"]), (400, &json!(code)), "{refused}");
+    }
+
+    let asked = json!({ "model": "demo", "input": "/slow 30 Tell me a story.", "background": true });
+    assert_eq!(server.call(Method::POST, "/v1/responses", Some(asked), &ada).await.0, 200);
+    let delete = async |body: Value| server.call(Method::DELETE, path, Some(body), API_KEY).await;
+    let (status, refused) = delete(json!({})).await;
+    assert_eq!((status, &refused["error"]["code"]), (409, &json!("owner_busy")), "{refused}");
+    let (status, would) = delete(json!({ "dry_run": true })).await;
+    assert_eq!(
+        (status, &would["dry_run"], &would["live"]["turns"]),
+        (200, &json!(true), &json!(1)),
+        "{would}"
+    );
+    let (status, told) = delete(json!({ "cancel": true, "reason": "asked for" })).await;
+    assert_eq!((status, left(&told)), (200, Vec::new()), "{told}");
+    assert_eq!(told["complete"], true);
+    assert_eq!(other.call(Method::GET, "/v1/conversations", None, &ada).await.0, 401, "her key is gone");
+    let audited = "SELECT count(*) FROM api_audit WHERE actor = 'tester (test)' AND subject LIKE 'owner:%'
+                   AND action IN ('owner.export', 'owner.delete.begin', 'owner.delete')";
+    assert_eq!(database.count(audited).await, 4, "two files read out, and the deletion");
+    assert_eq!(server.post(path, json!({})).await.0, 405);
+}
+
+/// A message that was given up, with its body in a blob.
+fn given_up(source: &str, blob: &str) -> String {
+    let text = json!({
+        "delivery": format!("dlv_{}", uuid::Uuid::now_v7()), "source": source, "request_id": "request-of-a-test-03",
+        "received_at": jiff::Timestamp::now(), "verdict": { "scheme": "stripe" }, "headers": [], "body_bytes": 2,
+        "body": { "blob": blob },
+    });
+    let message: EventMessage = serde_json::from_value(text).expect("a message");
+    message::encode(&message).expect("its text")
+}
+
+/// Usage that the database did not take.
+fn spooled(owner: &str) -> String {
+    let settlement = json!({
+        "attempt": { "id": uuid::Uuid::now_v7(), "response": null, "owner": owner, "key": "k", "model": "m",
+                     "deployment": "d", "provider": "p", "reserved": 5, "holder": null,
+                     "day": jiff::Zoned::now().with_time_zone(jiff::tz::TimeZone::UTC).date(),
+                     "started_at": jiff::Timestamp::now() },
+        "reason": "completed", "usage": { "input": 1, "cached": 0, "cache_written": 0, "output": 1, "reasoning": 0 },
+        "cost": 7, "estimated": false, "raw": null,
+    });
+    format!("v1 {}", json!([settlement]))
+}
+
+mod faults {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_deletion_that_is_cut_again_and_again_comes_to_nothing_left_in_rows_and_blobs() {
+        let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+        let consumer = Consumer::start().await;
+        let mut app = FunctionApp::of(&database, &storage).hurried().consumer(&consumer).start().await;
+        let server =
+            Server::of(&database, &storage).hurried().set("LLM_DEMO_TOKENS_PER_SECOND", "0").start().await;
+        let owner = "source:stripe";
+        let key = key_of(&server, owner).await;
+        let _talked = talk(&server, &key).await;
+        assert_eq!(app.deliver_stripe(r#"{"id":"evt_1","type":"a"}"#).await.status(), 200);
+        let large = json!({ "id": "evt_2", "type": "a", "text": "Large. ".repeat(20_000) }).to_string();
+        assert_eq!(app.deliver_stripe(&large).await.status(), 200);
+        let container = storage.account().container(&storage.container);
+        let lost = "deliveries/given-up.json";
+        container.put(lost, Bytes::from_static(b"{}"), "application/json").await.expect("a blob");
+        storage.put(&format!("{}-poison", storage.events), &given_up("stripe", lost)).await;
+        let all_in = "SELECT (SELECT count(*) FROM events WHERE state = 'processed') + (SELECT count(*) FROM dead_letters)
+                           - (SELECT count(*) FROM jobs WHERE state = 'pending')";
+        eventually("everything taken in", SOON, async || database.count(all_in).await == 3).await;
+        eventually("no work under way", SOON, async || storage.is_empty().await).await;
+        app.stop().await;
+        storage.put(&storage.usage, &spooled(owner)).await;
+        let blobs = async || container.list("deliveries/").await.expect("blobs").len();
+        assert_eq!(blobs().await, 2);
+
+        // What each cut is to leave behind, so that it was one in the middle.
+        let rows = async |table: &str| database.count(&format!("SELECT count(*) FROM {table}")).await;
+        for (table, letters, turns, items) in
+            [("deliveries", 1, 1, 2), ("dead_letters", 1, 1, 2), ("responses", 0, 1, 2), ("items", 0, 0, 2)]
+        {
+            let gate = Gate::shut(&database, table, "DELETE", "true").await;
+            gate.cut(server.begin(&["owners", "delete", owner, "--yes"])).await;
+            let left = (rows("dead_letters").await, rows("responses").await, rows("items").await);
+            assert_eq!(left, (letters, turns, items), "cut at {table}");
+        }
+        let told = server.json(&["owners", "delete", owner, "--yes", "--json"]);
+        assert_eq!(left(&told), []);
+        assert_eq!(blobs().await, 0, "bodies of deliveries and of what was given up");
+        assert_eq!(rows("events").await + rows("deliveries").await + rows("threads").await, 0);
+        assert_eq!(database.count("SELECT count(*) FROM usage WHERE owner <> '(erased)'").await, 0);
+        assert_eq!(
+            database.count("SELECT count(*) FROM usage WHERE cost_micros = 7").await,
+            1,
+            "what waited is home"
+        );
+        let begun = "SELECT count(*) FROM api_audit WHERE action = 'owner.delete.begin'";
+        assert_eq!(database.count(begun).await, 5, "every try is audited");
+    }
 }

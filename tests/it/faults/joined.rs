@@ -29,6 +29,16 @@ const FEW: usize = 1_000;
 const BETWEEN_KILLS: Duration = Duration::from_secs(20);
 const BETWEEN_KILLS_OF_FEW: Duration = Duration::from_secs(4);
 const ROUNDS_OF_FEW: usize = 2;
+/// Processes of either kind.
+const HOSTS: usize = 2;
+const SERVERS: usize = 2;
+/// Jobs that one handler has in hand at most: the host fetches a batch while no more than the threshold run.
+const BATCH: usize = 8;
+const THRESHOLD: usize = 4;
+/// Turns that one server begins at most (`TURNS_MAX`).
+const TURNS: usize = 16;
+/// Answers that one kill can take along. A server may have as many turns beside its own as it took over from the other.
+const TAKEN_BY_A_KILL: usize = HOSTS * (BATCH + THRESHOLD) + SERVERS * 2 * TURNS;
 /// How long PostgreSQL is down each time: long enough for everybody to notice.
 const DOWN: Duration = Duration::from_secs(2);
 
@@ -62,8 +72,8 @@ async fn after_kills_and_failures_every_event_is_delivered_or_a_dead_letter_and_
         || host(events, &database, &storage, &provider, &consumer).start(),
         || server(events, &database, &storage, &provider, &consumer).start(),
     );
-    let hosts = join_all([host(), host()]).await;
-    let servers = join_all([server(), server()]).await;
+    let hosts = join_all((0..HOSTS).map(|_| host())).await;
+    let servers = join_all((0..SERVERS).map(|_| server())).await;
 
     let crm = Crm::new(&hosts, plan, events);
     let mut parts = Parts { hosts, servers, postgres };
@@ -108,6 +118,8 @@ fn host(
     FunctionApp::of(database, storage)
         .config(&provider::config(provider))
         .hurried()
+        .host("/extensions/queues/batchSize", BATCH.into())
+        .host("/extensions/queues/newBatchThreshold", THRESHOLD.into())
         .consumer(consumer)
         .set("WORK_LEASE", lease(events))
         .set("TURN_LEASE", lease(events))
@@ -134,6 +146,7 @@ fn server(
         .config(provider::config(provider))
         .set("CONSUMER_URL", consumer.url())
         .set("CALLBACK_SECRET_CRM", CONSUMER_SECRET)
+        .set("TURNS_MAX", TURNS.to_string())
         .set("TURN_LEASE", lease(events))
         .set("SPEND_LEASE", lease(events))
         .set("DB_CONNECT_TIMEOUT", "3s")

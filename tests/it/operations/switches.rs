@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use super::{audited, delete, deliver, letters, list, put};
 use crate::support::server::{API_KEY, OTHER_KEY, Server};
-use crate::support::{Consumer, FunctionApp, SOON, TestDatabase, TestStorage, eventually};
+use crate::support::{
+    Consumer, FunctionApp, Proxy, SOON, Surroundings, TestDatabase, TestStorage, eventually,
+};
 
 /// What `SWITCH_CACHE` promises, and a moment for the answer itself.
 const PROMISED: Duration = Duration::from_millis(5_500);
@@ -203,4 +205,31 @@ async fn work_of_a_held_route_and_callbacks_that_are_held_wait_without_being_tri
         database.count(done).await == 3
     })
     .await;
+}
+
+/// The shared store, with blobs behind a proxy.
+async fn store_behind_a_proxy() -> (String, Proxy) {
+    let text = Surroundings::read().azurite;
+    let blobs =
+        text.split(';').find_map(|part| part.strip_prefix("BlobEndpoint=")).expect("blobs").to_owned();
+    let mut url = reqwest::Url::parse(&blobs).expect("a URL");
+    let proxy = Proxy::to(url.port().expect("a port"), Duration::ZERO).await;
+    url.set_port(Some(proxy.port())).expect("another port");
+    (text.replace(&blobs, url.as_str().trim_end_matches('/')), proxy)
+}
+
+#[tokio::test]
+async fn a_switch_whose_answer_is_lost_is_in_the_audit_trail_all_the_same() {
+    let database = TestDatabase::create().await;
+    let (store, proxy) = store_behind_a_proxy().await;
+    let storage = TestStorage::within(&store);
+    let server = Server::of(&database, &storage).set("STORAGE_TIMEOUT", "2s").start().await;
+    let hold = json!({ "stop": "hold", "reason": "a test" });
+    assert_eq!(put(&server, "/admin/switches/model/demo", hold.clone()).await.0, 200);
+    assert_eq!((audited(&database, "model.hold").await, audited(&database, "model.unsure").await), (1, 0));
+    proxy.silence();
+    let (status, error) = put(&server, "/admin/switches/model/demo", hold).await;
+    assert_eq!((status, &error["error"]["code"]), (503, &json!("switches_unavailable")), "{error}");
+    assert_eq!((audited(&database, "model.hold").await, audited(&database, "model.unsure").await), (2, 1));
+    proxy.open();
 }

@@ -51,6 +51,9 @@ async fn live_turns_are_seen_on_every_instance_and_stopped_by_request_or_command
     let (_, ended) = first.read(&format!("/v1/responses/{one}")).await;
     assert_eq!(ended["status"], "cancelled", "{ended}");
     assert!(!second.command(&["turns", "cancel", &one, "--yes"]).status.success(), "it has ended");
+    let (status, refused) = second.post(&format!("/admin/turns/{one}/cancel"), json!({})).await;
+    assert_eq!((status, &refused["error"]["code"]), (409, &json!("turn_ended")), "{refused}");
+    assert_eq!(audited(&database, "response.cancel").await, 1, "what was not done is not written down");
 
     // What waits for an operator waits in the queue, and a cancel ends it all the same.
     let waiting = json!({ "stop": "hold", "reason": "a test" });

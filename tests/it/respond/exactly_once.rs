@@ -98,6 +98,49 @@ mod faults {
     }
 }
 
+mod unasked {
+    use super::*;
+
+    /// A process that dies while the deployment's own quota makes it wait has asked nobody: nothing was paid in vain.
+    #[tokio::test]
+    async fn a_process_that_dies_before_anybody_was_asked_costs_no_answer() {
+        let quota = |provider: &FakeProvider| {
+            config(provider, "").replace("price =", "requests_per_minute = 1\ntokens_per_minute = 0\nprice =")
+        };
+        let crm = Crm::open_as(quota, |builder| {
+            builder.set("RESPOND_ANSWERS_MAX", "1").set("LLM_QUOTA_WAIT", "90s")
+        })
+        .await;
+        crm.post("feedback.create", &[record("r1", "One.")]).await;
+        crm.told(1).await;
+        crm.post("feedback.create", &[record("r2", "Two.")]).await;
+        let begun = "SELECT count(*) FROM responses WHERE state = 'in_progress' AND asked_epoch IS NULL";
+        eventually("a turn that waits for the quota", PATIENCE, async || crm.count(begun).await == 1).await;
+        crm.app.kill_handler().await;
+        // Another process, with a quota of its own.
+        crm.told(2).await;
+        assert_eq!(crm.provider.seen().len(), 2);
+        assert_eq!(
+            crm.count("SELECT count(*) FROM responses WHERE restarts = 1 AND answers_lost = 0").await,
+            1
+        );
+        assert_eq!(crm.count("SELECT count(*) FROM dead_letters").await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_dies_with_a_provider_asked_costs_one() {
+        let crm =
+            Crm::open_with("", |builder| builder.set("RESPOND_ANSWERS_MAX", "1").set("LLM_RETRIES", "0"))
+                .await;
+        crm.provider.next([good().pace(Duration::from_secs(30)), Script::fails(503, "out")]);
+        crm.post("feedback.create", &[record("r1", "One.")]).await;
+        eventually("the model to be asked", PATIENCE, async || crm.provider.seen().len() == 1).await;
+        crm.app.kill_handler().await;
+        assert_eq!(crm.dead_letters(1).await[0]["reason_code"], "answers_exhausted");
+        assert_eq!(crm.count("SELECT count(*) FROM responses WHERE answers_lost = 1").await, 1);
+    }
+}
+
 #[tokio::test]
 async fn what_runs_in_a_job_is_not_taken_over_by_a_server() {
     let crm = Crm::open().await;

@@ -24,6 +24,88 @@ async fn an_answer_that_does_not_fit_is_repaired_once() {
     );
 }
 
+/// What a model was shown by a request, without the instructions: roles, and whether the rejected answer is in it.
+fn shown(crm: &Crm, request: usize) -> (Vec<String>, bool) {
+    let asked = crm.asked(request);
+    let roles = asked[1..].iter().map(|(role, _)| role.clone()).collect();
+    (roles, asked.iter().any(|(_, text)| text.contains("so so")))
+}
+
+/// An answer that does not fit, repaired or not, is not shown to the model that answers the next event; the owner and the
+/// operator see all of it.
+async fn rejected_answers_stay_out_of_the_conversation(crm: &Crm) {
+    let misfit = || Script::says(r#"{"mood": "so so", "reply": "Hm."}"#);
+    crm.provider.next([misfit(), good()]);
+    crm.post("feedback.create", &[record("r1", "One.")]).await;
+    let told = crm.told(1).await;
+    assert_eq!(
+        shown(crm, 1),
+        (vec!["user".into(), "user".into()], true),
+        "the repair has the event and the answer"
+    );
+    assert!(crm.asked(1)[1].1.contains("One."), "{:?}", crm.asked(1));
+
+    crm.post("feedback.update", &[record("r1", "Two.")]).await;
+    crm.told(2).await;
+    let roles: Vec<String> = ["user", "assistant", "user"].map(str::to_owned).into();
+    assert_eq!(shown(crm, 2), (roles.clone(), false), "{:?}", crm.asked(2));
+    let asked = crm.asked(2);
+    assert!(asked[1].1.contains("One.") && asked[2].1.contains("Thank you!") && asked[3].1.contains("Two."));
+
+    // Twice in vain: nothing of that event stays, and the next one is answered.
+    crm.provider.next([misfit(), misfit()]);
+    crm.post("feedback.update", &[record("r1", "Three.")]).await;
+    assert_eq!(crm.dead_letters(1).await[0]["reason_code"], "answer_invalid");
+    crm.post("feedback.update", &[record("r1", "Four.")]).await;
+    crm.told(3).await;
+    let last = crm.provider.seen().len() - 1;
+    let roles = [roles, vec!["assistant".into(), "user".into()]].concat();
+    assert_eq!(shown(crm, last), (roles, false), "{:?}", crm.asked(last));
+    assert!(crm.asked(last).iter().all(|(_, text)| !text.contains("Three.")), "{:?}", crm.asked(last));
+
+    // The record is whole: every answer is stored and listed, and the turns say which are put aside.
+    let answers = "SELECT count(*) FROM items WHERE role = 'assistant'";
+    assert_eq!(crm.count(answers).await, 6);
+    let event = told[0]["event"]["id"].as_str().unwrap();
+    let event = crm.app.json(&["events", "show", event, "--json"]).await;
+    let aside: Vec<_> = event["turns"].as_array().unwrap().iter().map(|turn| &turn["aside"]).collect();
+    assert_eq!(aside, [&json!(true), &json!(false)], "{event}");
+}
+
+#[tokio::test]
+async fn in_a_job_a_rejected_answer_is_no_part_of_the_conversation() {
+    rejected_answers_stay_out_of_the_conversation(&Crm::open().await).await;
+}
+
+#[tokio::test]
+async fn on_a_server_a_rejected_answer_is_no_part_of_the_conversation() {
+    const ON_SERVER: &str = "runs_on = \"server\"";
+    let crm = Crm::open_with(ON_SERVER, |builder| builder).await;
+    let _server = crm.server(ON_SERVER).await;
+    rejected_answers_stay_out_of_the_conversation(&crm).await;
+}
+
+#[tokio::test]
+async fn a_rejected_answer_that_fits_by_now_counts_again_with_its_replay() {
+    let crm = Crm::open().await;
+    crm.provider.always(Script::says(r#"{"mood": "so so", "reply": "Hm."}"#));
+    crm.post("feedback.create", &[record("r1", "One.")]).await;
+    let letter = crm.dead_letters(1).await.remove(0);
+    let path = crm.app.root().join("colloquy.toml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, config.replace(r#""good", "bad""#, r#""good", "bad", "so so""#)).unwrap();
+    crm.app.kill_handler().await;
+    let id = letter["id"].as_str().unwrap();
+    assert!(crm.app.command(&["dead-letters", "replay", "--yes", id]).await.status.success());
+    crm.told(1).await;
+    assert_eq!(crm.provider.seen().len(), 2, "nobody is asked anew");
+    crm.provider.always(good());
+    crm.post("feedback.update", &[record("r1", "Two.")]).await;
+    crm.told(2).await;
+    let roles: Vec<String> = ["user", "assistant", "user"].map(str::to_owned).into();
+    assert_eq!(shown(&crm, 2), (roles, true), "{:?}", crm.asked(2));
+}
+
 #[tokio::test]
 async fn calls_that_do_not_fit_have_outputs_before_their_repair() {
     const TOOL: &str = r#"tools = [{ type = "function", name = "close", parameters = { type = "object",

@@ -111,7 +111,9 @@ async fn source_is_held_and_released(crm: &Crm) {
         let sources = crm.app.json(&["sources", "list", "--json"]).await;
         sources.as_array().unwrap().iter().find(|row| row["source"] == "crm").unwrap()["stopped"].clone()
     };
-    assert!(crm.app.command(&["sources", "stop", "crm", "--reason", "import"]).await.status.success());
+    assert!(
+        crm.app.command(&["sources", "stop", "crm", "--yes", "--reason", "import"]).await.status.success()
+    );
     assert_eq!(state().await, "hold");
     let asked = crm.provider.seen().len();
     // In force on every instance within `SWITCH_CACHE`: 0 s in these tests.
@@ -121,7 +123,7 @@ async fn source_is_held_and_released(crm: &Crm) {
     let shown = crm.app.json(&["events", "list", "--state", "held", "--json"]).await;
     assert_eq!(shown.as_array().unwrap().len(), 1);
     assert_eq!(crm.provider.seen().len(), asked, "nobody asks a model for what is held");
-    assert!(crm.app.command(&["sources", "start", "crm"]).await.status.success());
+    assert!(crm.app.command(&["sources", "start", "crm", "--yes"]).await.status.success());
     assert_eq!(state().await, Value::Null);
     crm.told(9).await;
 }

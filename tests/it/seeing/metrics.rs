@@ -1,9 +1,10 @@
-//! Every metric of ours that alerts is emitted, by the process that the table of signals names. Nothing is looked up in
-//! the sources: real processes are brought into each of the states that somebody is to be told of, and scraped.
+//! Every metric of ours is emitted, by the process that the table of signals names; of those that alert, in the state that
+//! alerts. Nothing is looked up in the sources: real processes are brought into each of these states, and scraped. That
+//! every metric has a row in that table says a test beside it.
 
 use std::time::Duration;
 
-use colloquy::telemetry::metrics::{Measure, SIGNALS, Signal, Source};
+use colloquy::telemetry::metrics::{METRICS, Measure, SIGNALS, Signal, Source};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -29,10 +30,16 @@ async fn scrape(endpoint: &Endpoint, path: &str) -> String {
     request.send().await.expect("a scrape").text().await.expect("a text")
 }
 
+/// Of which metric a line of a scrape is. The beginning of one's name may be another's.
+fn metric_of(line: &str) -> Option<&'static str> {
+    let begins = |name: &&str| line.starts_with(&name.replace('.', "_"));
+    METRICS.iter().map(|definition| definition.name).filter(begins).max_by_key(|name| name.len())
+}
+
 /// Whether a scrape has a sample that the signal counts.
 fn has(text: &str, signal: &Signal) -> bool {
     let Source::Ours { metric, only, .. } = signal.source else { return false };
-    let name = metric.definition().name.replace('.', "_");
+    let name = metric.definition().name;
     let matching = if let Measure::Share(matching) = signal.measure { matching } else { &[] };
     let wanted: Vec<(String, &str)> = only
         .iter()
@@ -42,7 +49,7 @@ fn has(text: &str, signal: &Signal) -> bool {
         })
         .collect();
     text.lines().any(|line| {
-        line.starts_with(&name)
+        metric_of(line) == Some(name)
             && wanted.iter().all(|(label, value)| {
                 let exact = if value.ends_with('*') { label.clone() } else { format!("{label}\"") };
                 line.contains(&exact)
@@ -50,18 +57,16 @@ fn has(text: &str, signal: &Signal) -> bool {
     })
 }
 
-/// The alerting signals of a binary that no scrape shows.
+/// The signals of a binary that no scrape shows.
 fn unseen(binary: &str, scrapes: &[String]) -> Vec<&'static str> {
-    let ours = |signal: &&Signal| {
-        let emitted = matches!(signal.source, Source::Ours { emitter, .. } if emitter.includes(binary));
-        emitted && signal.warn.or(signal.critical).is_some()
-    };
+    let ours =
+        |signal: &&Signal| matches!(signal.source, Source::Ours { emitter, .. } if emitter.includes(binary));
     let unseen = SIGNALS.iter().filter(ours).filter(|signal| !scrapes.iter().any(|text| has(text, signal)));
     unseen.map(|signal| signal.name).collect()
 }
 
 #[tokio::test]
-async fn the_function_app_emits_what_it_alerts_on() {
+async fn the_function_app_emits_every_metric_of_its_own() {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
     let consumer = Consumer::start().await;
     let app = FunctionApp::of(&database, &storage).hurried().consumer(&consumer);
@@ -77,6 +82,13 @@ async fn the_function_app_emits_what_it_alerts_on() {
     })
     .await;
     app.get("/api/health/ready").await;
+    // Something for upkeep to take.
+    let stray = format!(r#"v1 {{"id":"job_{}"}}"#, uuid::Uuid::now_v7());
+    storage.put(&format!("{}-poison", storage.jobs), &stray).await;
+    eventually("upkeep that took something", SOON, async || {
+        scrape(&app, "/api/health/metrics").await.contains("colloquy_maintain_swept")
+    })
+    .await;
     scrapes.push(scrape(&app, "/api/health/metrics").await);
 
     // Storage away.
@@ -115,7 +127,7 @@ async fn the_function_app_emits_what_it_alerts_on() {
 }
 
 #[tokio::test]
-async fn the_conversation_server_emits_what_it_alerts_on() {
+async fn the_conversation_server_emits_every_metric_of_its_own() {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
     let (good, bad) = (FakeProvider::start(Wire::Chat), FakeProvider::start(Wire::Chat));
     bad.always(Script::fails(500, "x"));
@@ -208,9 +220,48 @@ async fn the_conversation_server_emits_what_it_alerts_on() {
         assert_eq!(status, 200);
     }
     scrapes.push(scrape(&alone, "/health/metrics").await);
+    scrapes.push(within_limits().await);
 
     assert_eq!(unseen("conversation-server", &scrapes), Vec::<&str>::new());
     genai_conventions_hold(&scrapes.concat());
+}
+
+/// A server that meets its limits: a provider's failure is tried again, a deployment's own quota makes a turn wait, a budget
+/// is spent, a caller asks too often. Gives what it says of itself.
+async fn within_limits() -> String {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let provider = FakeProvider::start(Wire::Chat);
+    let quota = "tokens_per_minute = 2400\nprice = { input = \"1\", output = \"1\" }";
+    let config = format!(
+        "{}[models.slow]\ndeployments = [\"slow\"]\n[budgets]\neach_owner = \"0.003\"\n",
+        provider.deployment("slow", quota)
+    );
+    let server = Server::of(&database, &storage).config(config).hurried();
+    let server = server.set("LLM_RETRIES", "1").set("LLM_RETRY_BASE", "50ms").set("SPEND_HEARTBEAT", "200ms");
+    let server = server.set("RATE_REQUESTS_PER_MINUTE", "60").start().await;
+    let ask = async |most: u32, background: bool| {
+        let asked =
+            json!({ "model": "slow", "input": "hello", "max_output_tokens": most, "background": background });
+        server.post("/v1/responses", asked).await
+    };
+    provider.next([Script::fails(503, "x"), Script::words(30).pace(Duration::from_millis(100))]);
+    // It holds most of a minute's tokens until its end, so that the next one waits.
+    let (status, long) = ask(2_300, true).await;
+    assert_eq!(status, 200, "{long}");
+    eventually("the second try", SOON, async || provider.seen().len() == 2).await;
+    let (status, waited) = ask(100, false).await;
+    assert_eq!(status, 200, "{waited}");
+    provider.always(Script { usage: (11, 0, 300, 0), ..Script::says("Hello there.") });
+    let mut text = String::new();
+    eventually("a budget that is spent and a caller that asks too often", SOON * 4, async || {
+        for _ in 0..20 {
+            ask(100, false).await;
+        }
+        text = scrape(&server, "/health/metrics").await;
+        text.contains("colloquy_budget_passed") && text.contains("colloquy_rate_limited")
+    })
+    .await;
+    text
 }
 
 /// Names, units, buckets and attributes of OpenTelemetry's conventions for generative AI.

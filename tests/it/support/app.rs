@@ -178,6 +178,14 @@ impl FunctionApp {
             .expect("it runs")
     }
 
+    /// The same, while it runs.
+    pub fn begin(&self, arguments: &[&str]) -> super::Running {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_function-handlers"));
+        command.args(arguments).env_clear().envs(&self.settings).current_dir(&self.root).kill_on_drop(true);
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        command.spawn().expect("it runs")
+    }
+
     /// What a command printed as JSON (`--json`), after it succeeded.
     pub async fn json(&self, arguments: &[&str]) -> Value {
         let output = self.command(arguments).await;

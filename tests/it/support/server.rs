@@ -169,6 +169,15 @@ impl Server {
         command.output().expect("it runs")
     }
 
+    /// The same, while it runs.
+    pub fn begin(&self, arguments: &[&str]) -> super::Running {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_conversation-server"));
+        command.args(arguments).env_clear().envs(&self.settings).env("COLLOQUY_ACTOR", "ops");
+        command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+        command.stderr(std::process::Stdio::null()).current_dir(&self.directory).kill_on_drop(true);
+        command.spawn().expect("it runs")
+    }
+
     /// What a command that succeeds prints as JSON.
     pub fn json(&self, arguments: &[&str]) -> Value {
         let output = self.command(arguments);

@@ -42,7 +42,7 @@ async fn after_a_new_encryption_key_secrets_are_encrypted_anew_in_steps_and_the_
     app.set("ENCRYPTION_KEY", NEW_KEY);
     app.set("ENCRYPTION_KEY__OLD", OLD_KEY);
     app.start_again().await;
-    let begun = app.command(&["backfill", "reseal-secrets", "--reason", "rotation"]).await;
+    let begun = app.command(&["backfill", "reseal-secrets", "--yes", "--reason", "rotation"]).await;
     assert!(begun.status.success(), "{}", String::from_utf8_lossy(&begun.stderr));
     let done = "SELECT count(*) FROM jobs WHERE kind = 'reseal-secrets' AND state = 'succeeded'";
     eventually("the end of the backfill", SOON, async || database.count(done).await == 1).await;

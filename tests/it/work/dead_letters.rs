@@ -6,7 +6,7 @@ use colloquy::events::message::{self, EventMessage};
 use serde_json::json;
 
 use super::{dead_letters, deliver, event};
-use crate::support::{Consumer, FunctionApp, SOON, TestDatabase, TestStorage, eventually};
+use crate::support::{Consumer, FunctionApp, Gate, SOON, TestDatabase, TestStorage, eventually};
 
 /// Processed events.
 const PROCESSED: &str = "SELECT count(*) FROM events WHERE state = 'processed'";
@@ -182,4 +182,62 @@ async fn many_dead_letters_are_replayed_by_filter_and_a_dry_run_changes_nothing(
     let replayed = app.json(&[&filter[..], &["--json"]].concat()).await;
     assert_eq!(replayed["replayed"], 3);
     eventually("three callbacks", SOON, async || consumer.accepted().len() == 3).await;
+}
+
+mod faults {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_filtered_replay_that_is_cut_and_begun_again_replays_each_once() {
+        let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+        let consumer = Consumer::start().await;
+        consumer.always(crate::support::Answer::Status(500));
+        let builder = FunctionApp::of(&database, &storage).hurried().consumer(&consumer);
+        let app = builder.set("CALLBACK_SCHEDULE", "0s").start().await;
+        for n in 0..3 {
+            deliver(&app, &format!("evt_{n}")).await;
+        }
+        eventually("three dead callbacks", SOON, async || dead_letters(&app).await.len() == 3).await;
+        for n in 3..6 {
+            let poison = format!("{}-poison", storage.events);
+            storage.put(&poison, &queued("stripe", &event(&format!("evt_{n}")))).await;
+        }
+        eventually("three messages beside them", SOON, async || dead_letters(&app).await.len() == 6).await;
+        consumer.always(crate::support::Answer::Status(200));
+        let replay =
+            ["dead-letters", "replay", "--yes", "--source", "stripe", "--rate", "1000", "--reason", "cut"];
+        let cut = async |kind: &str| {
+            let rows = format!("NEW.state = 'replayed' AND NEW.kind = '{kind}'");
+            let gate = Gate::shut(&database, "dead_letters", "UPDATE", &rows).await;
+            gate.cut(app.begin(&replay)).await;
+        };
+
+        // In the one statement of all callbacks: none is back.
+        cut("callback").await;
+        assert_eq!(dead_letters(&app).await.len(), 6);
+        assert_eq!(consumer.accepted().len(), 0);
+        // Between a message's put and its letter's end: it is back, and its letter open.
+        cut("message").await;
+        eventually("the callbacks and the message", SOON, async || {
+            consumer.accepted().len() == 4 && database.count(PROCESSED).await == 4
+        })
+        .await;
+        let open = dead_letters(&app).await;
+        assert_eq!(open.iter().filter(|letter| letter["puts"] == 1).count(), 1, "{open:?}");
+        assert_eq!(open.len(), 3, "{open:?}");
+
+        assert!(app.command(&replay).await.status.success());
+        assert!(dead_letters(&app).await.is_empty());
+        eventually("all six", SOON, async || consumer.accepted_by_id().len() == 6).await;
+        eventually("empty queues", SOON, async || storage.is_empty().await).await;
+        assert_eq!(database.count(PROCESSED).await, 6);
+        assert!(consumer.accepted_by_id().values().all(|times| *times == 1), "each has its effect once");
+        let audited = "SELECT count(*) FROM api_audit WHERE action = 'dead_letter.replay'";
+        assert_eq!(database.count(audited).await, 6, "each is replayed once");
+        assert_eq!(
+            database.count("SELECT sum(puts)::int8 FROM dead_letters").await,
+            4,
+            "the second put is counted"
+        );
+    }
 }

@@ -9,7 +9,9 @@ async fn what_a_held_source_sends_is_kept_and_processed_when_it_is_started() {
     let consumer = Consumer::start().await;
     let builder = FunctionApp::of(&database, &storage).hurried().consumer(&consumer);
     let app = builder.set("SWITCH_CACHE", "0s").start().await;
-    assert!(app.command(&["sources", "stop", "stripe", "--reason", "a test"]).await.status.success());
+    assert!(
+        app.command(&["sources", "stop", "stripe", "--yes", "--reason", "a test"]).await.status.success()
+    );
     for id in ["evt_1", "evt_2"] {
         deliver(&app, id).await;
     }
@@ -22,7 +24,7 @@ async fn what_a_held_source_sends_is_kept_and_processed_when_it_is_started() {
     assert_eq!(stripe["switch"]["reason"], "a test");
     assert_eq!(consumer.callbacks().len(), 0);
 
-    assert!(app.command(&["sources", "start", "stripe"]).await.status.success());
+    assert!(app.command(&["sources", "start", "stripe", "--yes"]).await.status.success());
     eventually("both callbacks", SOON, async || consumer.accepted().len() == 2).await;
     assert_eq!(database.count(held).await, 0);
     let counted = "SELECT coalesce(sum(events), 0)::int8 FROM event_counts";

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use super::super::conversations::account::{Line, count, table};
-use super::Deaths;
 use super::provider::GOOD;
+use super::{Deaths, TAKEN_BY_A_KILL};
 use crate::support::providers::{Answered, FakeProvider};
 use crate::support::{Consumer, TestDatabase, TestStorage};
 
@@ -37,6 +37,10 @@ struct Paid {
     lost: i64,
     /// The same, in their middle.
     cut: i64,
+    /// Both, by the kill that took them.
+    by_kill: BTreeMap<usize, i64>,
+    /// How many kills there were.
+    kills: usize,
     /// Gone though nothing had died.
     unexplained: Vec<String>,
 }
@@ -147,14 +151,21 @@ impl Account<'_> {
     /// What became of every answer that fits.
     async fn paid(&self, deaths: &Deaths) -> Paid {
         let mut rows = self.rows().await;
-        let mut paid = Paid::default();
+        let mut paid = Paid { kills: deaths.kills.len(), ..Paid::default() };
         for answered in self.provider.answered().iter().filter(|answered| answered.script == GOOD) {
             let row = answered.attempt.as_ref().and_then(|id| rows.remove(id));
-            match row {
-                Some(row) if row.known => *paid.kept.entry(row.event).or_default() += 1,
-                _ if !deaths.explain(answered.at) => paid.unexplained.push(why(answered, row.as_ref())),
-                _ if answered.told.is_some() => paid.lost += 1,
-                _ => paid.cut += 1,
+            if let Some(row) = row.as_ref().filter(|row| row.known) {
+                *paid.kept.entry(row.event.clone()).or_default() += 1;
+                continue;
+            }
+            let Some(kill) = deaths.explain(answered.at) else {
+                paid.unexplained.push(why(answered, row.as_ref()));
+                continue;
+            };
+            *paid.by_kill.entry(kill).or_default() += 1;
+            match answered.told {
+                Some(_) => paid.lost += 1,
+                None => paid.cut += 1,
             }
         }
         paid
@@ -179,16 +190,23 @@ impl Account<'_> {
             ("events told of with an answer that is stored", delivered, count(paid.kept.keys())),
             ("events with two stored answers that fit", 0, again),
             ("answers gone though nothing had died", 0, count(&paid.unexplained)),
+            ("answers gone beyond what the killed had in hand", 0, paid.beyond()),
         ];
         let flagged = "SELECT count(*) FROM usage WHERE estimated AND reason IN ('crashed', 'interrupted')";
         let notes = format!(
             "calls to the provider: {}, of these failed {failed} ({} %)\n\
-             paid for and gone with a killed process: {} answers at their end, {} in their middle; rows flagged so: {}\n{}",
+             paid for and gone with a killed process: {} answers at their end, {} in their middle; rows flagged so: {}\n\
+             together {} of at most {} ({} kills, each of what {TAKEN_BY_A_KILL} jobs and turns had in hand); the most by one \
+             kill: {}\n{}",
             calls.len(),
             failed * 100 / count(&calls).max(1),
             paid.lost,
             paid.cut,
             self.count(flagged).await,
+            paid.lost + paid.cut,
+            paid.kills * TAKEN_BY_A_KILL,
+            paid.kills,
+            paid.by_kill.values().max().copied().unwrap_or_default(),
             paid.unexplained.iter().take(10).fold(String::new(), |text, why| text + why + "\n"),
         );
         (lines, notes)
@@ -206,9 +224,17 @@ impl Account<'_> {
 }
 
 impl Deaths {
-    /// Whether somebody who asked a provider at this time may have died before the answer was stored.
-    fn explain(&self, at: Instant) -> bool {
-        self.kills.iter().any(|(first, last)| at <= *last && at + UNTIL_STORED >= *first)
+    /// The kill before which the answer to a call of this time may not have been stored yet.
+    fn explain(&self, at: Instant) -> Option<usize> {
+        self.kills.iter().position(|(first, last)| at <= *last && at + UNTIL_STORED >= *first)
+    }
+}
+
+impl Paid {
+    /// Answers that a kill took beyond as many as its processes could have in hand.
+    fn beyond(&self) -> i64 {
+        let most = i64::try_from(TAKEN_BY_A_KILL).expect("few");
+        self.by_kill.values().map(|gone| (gone - most).max(0)).sum()
     }
 }
 
