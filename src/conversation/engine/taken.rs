@@ -182,7 +182,8 @@ impl Engine {
         let request = Arc::new(request_of(&taken.request)?);
         let alias = self.0.router.alias(&taken.model).cloned().ok_or_else(|| no_such_model(&taken.model))?;
         let anchor = Anchor::InputOf(taken.held.response);
-        let Some(window) = self.window(&taken.owner, anchor, &alias).await? else { return Ok(None) };
+        let window = self.window(&taken.owner, anchor, &alias, Truncation::Auto).await?;
+        let Some(window) = window else { return Ok(None) };
         let items = fitting(&window, &request, &alias, Truncation::Auto, &[])?;
         // Who asked for it pays, on whosever conversation it is.
         let who = Principal {
@@ -197,7 +198,7 @@ impl Engine {
         let mut paying = self.reserve_for(&who, taken.held.response.0, &alias, &request, &items).await?;
         // It was taken in once: where there is no place it goes on all the same.
         paying.unwatched = Arc::clone(&self.0.unwatched).try_acquire_owned().ok();
-        Ok(Some((alias, ModelRequest { params: request, items }, paying)))
+        Ok(Some((alias, ModelRequest { params: paying.limited(&request), items }, paying)))
     }
 }
 
