@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::input::{OwnItem, check_outputs, conversation_id, entries, title};
 use super::jobs::ForJob;
-use super::past::{fitting, held, shown};
+use super::past::{fitting, held, shown, truncation};
 use super::paying::Paying;
 use super::retries::key_reused;
 use super::turn::{NewTurn, OnDisconnect, Turn};
@@ -18,7 +18,7 @@ use crate::database::threads::{self, Anchor, NewItem, Window};
 use crate::database::turns::{self, Begun, Callback, Held, Runner};
 use crate::ids::{ConversationId, ResponseId};
 use crate::llm::{Alias, Chunk, ModelRequest, no_such_model};
-use crate::openresponses::{ApiError, CreateResponse, Include, Item, Response, Truncation, excerpt};
+use crate::openresponses::{ApiError, CreateResponse, Include, Item, Response, excerpt};
 
 /// How a request came, beside what it says.
 #[derive(Clone, Debug)]
@@ -227,11 +227,7 @@ impl Engine {
         } else {
             return Ok(Before { window: None, items: Vec::new() });
         };
-        // What is to be summarised need not fit.
-        let truncation = match &request.context_management {
-            Some(asked) if !asked.is_empty() => Truncation::Auto,
-            _ => request.truncation.unwrap_or_default(),
-        };
+        let truncation = truncation(request);
         let window = self.window(&who.owner, anchor, alias, truncation).await?;
         let window = window.ok_or_else(|| match (&request.previous_response_id, &request.conversation) {
             (Some(id), _) => no_previous(id),

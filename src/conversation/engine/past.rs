@@ -79,6 +79,11 @@ fn newest(
     own: &[OwnItem],
 ) -> Vec<Arc<Item>> {
     let (params, answer) = (estimate_params(request), kept_for_answer(request, alias));
+    if own.is_empty() {
+        // What is new stands at the past's end, and stays.
+        let room = alias.context_window().saturating_sub(params + answer);
+        return fit_input(past.iter().map(|past| Arc::clone(&past.item)).collect(), room);
+    }
     // What is to be summarised is not to be cut before.
     let new: u64 = if is_summarised(request) { 0 } else { own.iter().map(|own| own.tokens).sum() };
     let start = window::fit(past, whole, params + new, answer, alias.context_window());
@@ -96,7 +101,7 @@ pub(super) fn held(
 ) -> Result<Vec<Arc<Item>>, ApiError> {
     let mut past = local.items.clone();
     leave_out_unpaired(&mut past, |item| item, own.iter().map(|own| &*own.item));
-    if request.truncation == Some(Truncation::Auto) || is_summarised(request) {
+    if truncation(request) == Truncation::Auto {
         past = newest(&Past::of(past.into_iter()), true, request, alias, own);
     }
     let bytes: usize = past.iter().map(|item| bytes_of(item)).sum::<usize>()
@@ -133,6 +138,11 @@ pub(super) fn shown(
         return Err(exceeded(least, size));
     }
     Ok(items)
+}
+
+/// What is to be summarised need not fit.
+pub(super) fn truncation(request: &CreateResponse) -> Truncation {
+    if is_summarised(request) { Truncation::Auto } else { request.truncation.unwrap_or_default() }
 }
 
 fn is_summarised(request: &CreateResponse) -> bool {

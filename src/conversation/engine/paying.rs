@@ -29,6 +29,8 @@ pub(super) struct Paying {
     further: Further,
     /// Output tokens that what is set aside pays for. `None`: no budget applies.
     covered: Option<u64>,
+    /// Beyond so many output tokens, as they are measured, the answer surely passes the limit that its provider was sent.
+    ceiling: Option<u64>,
     /// Of the dearest deployment.
     price: Price,
     /// What the answer may have at most because no more was set aside.
@@ -130,6 +132,7 @@ impl Engine {
         estimated_input: u64,
         (shortest, longest): (u64, u64),
     ) -> Result<Paying, ApiError> {
+        let is_limited = shortest == longest;
         let price = dearest(alias);
         let priced = |output| most(estimated_input, output, &price);
         let (least, dear) = (priced(shortest), priced(longest));
@@ -152,6 +155,7 @@ impl Engine {
             reservation,
             further: Further::default(),
             covered,
+            ceiling: covered.filter(|_| is_limited || limit.is_some()).map(|sent| sent.saturating_mul(2)),
             price,
             limit,
             first,
@@ -193,11 +197,13 @@ impl Paying {
             && self.counted(bytes) > covered
         {
             let more = most(0, USUAL_ANSWER, &self.price);
-            if !self.further.add(spend, self.reservation.who(), more).await {
+            let over = self.ceiling.is_some_and(|ceiling| self.counted(bytes) > ceiling);
+            if over || !self.further.add(spend, self.reservation.who(), more).await {
                 tracing::info!(
                     code = "budget_answer_cut",
                     model = &*self.first.model,
-                    "an answer longer than what was set aside for it is ended: the budget has no more"
+                    over_its_limit = over,
+                    "an answer longer than what was set aside for it is ended"
                 );
                 return false;
             }

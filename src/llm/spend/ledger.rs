@@ -175,7 +175,8 @@ impl Ledger {
             slice.limit = limit;
             slice.used_at = now;
             let near_its_end = slice.scarce || (slice.lacking && slice.free() < wanted.most);
-            let enough = if near_its_end { wanted.least } else { wanted.most };
+            // Half of it is worth no draw: one ahead of need follows.
+            let enough = if near_its_end { wanted.least } else { wanted.least.max(wanted.most / 2) };
             if wanted.most > 0 && (!ours || slice.free() < enough) {
                 let dry = ours && slice.dry_until.is_some_and(|until| now < until);
                 refusal = match refusal {
@@ -183,8 +184,8 @@ impl Ledger {
                     None => Some(Refusal::Short),
                     known => known,
                 };
-            } else if slice.free() < wanted.most || near_its_end {
-                amount = wanted.least;
+            } else {
+                amount = amount.min(if near_its_end { wanted.least } else { slice.free().max(0) });
             }
         }
         if let Some(refusal) = refusal {
