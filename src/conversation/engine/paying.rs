@@ -64,6 +64,15 @@ struct Answering {
     price: Price,
 }
 
+/// Tokens of an answer that is yet to come.
+struct Length {
+    /// With less set aside the turn does not begin.
+    least: u64,
+    most: u64,
+    /// Its caller said so.
+    is_limited: bool,
+}
+
 #[derive(Clone, Default)]
 struct Further(Arc<Mutex<Vec<Reservation>>>);
 
@@ -108,8 +117,8 @@ impl Engine {
         let input = estimate_tokens(&request);
         let longest = u64::from(alias.max_output_tokens());
         let output = match params.max_output_tokens.map(u64::from) {
-            Some(asked) => (asked, asked),
-            None => (USUAL_ANSWER.min(longest), longest),
+            Some(asked) => Length { least: asked, most: asked, is_limited: true },
+            None => Length { least: USUAL_ANSWER.min(longest), most: longest, is_limited: false },
         };
         self.account(who, alias, Some(response), input, output).await
     }
@@ -121,7 +130,7 @@ impl Engine {
         alias: &Alias,
         input: u64,
     ) -> Result<Paying, ApiError> {
-        self.account(who, alias, None, input, (0, 0)).await
+        self.account(who, alias, None, input, Length { least: 0, most: 0, is_limited: true }).await
     }
 
     async fn account(
@@ -130,9 +139,9 @@ impl Engine {
         alias: &Alias,
         response: Option<Uuid>,
         estimated_input: u64,
-        (shortest, longest): (u64, u64),
+        output: Length,
     ) -> Result<Paying, ApiError> {
-        let is_limited = shortest == longest;
+        let Length { least: shortest, most: longest, is_limited } = output;
         let price = dearest(alias);
         let priced = |output| most(estimated_input, output, &price);
         let (least, dear) = (priced(shortest), priced(longest));
