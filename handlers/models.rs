@@ -10,7 +10,6 @@ use colloquy::azure::{Queue, TokenSource};
 use colloquy::config::{Config, LlmConfig};
 use colloquy::conversation::callbacks::Callbacks;
 use colloquy::conversation::engine::{Engine, Limits, Parts};
-use colloquy::coordination::Memory;
 use colloquy::database::Database;
 use colloquy::jobs::retry::Backoff;
 use colloquy::llm::spend::{Spend, system_clock};
@@ -94,8 +93,7 @@ impl Models {
             spend,
             // Compaction is the server's.
             sealer: None,
-            // Who watches from a server reads the log.
-            coordination: Arc::new(Memory::default()),
+            coordination: wiring::coordination(config, self.tokens.as_ref(), &tasks)?,
             jobs: None,
             callbacks: Callbacks::new(BTreeMap::new(), None),
             switches: self.switches.clone(),
@@ -110,6 +108,7 @@ impl Models {
             disconnect_grace: server.disconnect_grace,
             unwatched_max: TURNS_MAX,
             turns_max: TURNS_MAX,
+            local_max: 0,
             // Nobody comes back to a function instance.
             kept: Duration::ZERO,
             log_retention: config.work.log_retention,

@@ -97,6 +97,7 @@ impl App {
             disconnect_grace: server.disconnect_grace,
             unwatched_max: server.unwatched_max,
             turns_max: server.turns_max,
+            local_max: server.socket_context_max,
             kept: server.kept,
             log_retention: config.work.log_retention,
             takes_over: true,

@@ -76,6 +76,11 @@ pub trait Coordination: Send + Sync {
 
     /// Whether wake-ups of other instances arrive now. If not, poll for them.
     fn is_shared(&self) -> bool;
+
+    /// Whether other instances are reached at all, now or in a while.
+    fn reaches_others(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

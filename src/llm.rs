@@ -29,7 +29,7 @@ pub use breaker::BreakerState;
 pub use chunk::{Chunk, Finish, TokenUsage, Upstream};
 pub use demo::commands_markdown;
 pub use error::{ErrorClass, LlmError};
-pub use estimate::{estimate_item, estimate_params, estimate_tokens};
+pub use estimate::{estimate_item, estimate_params, estimate_tokens, least_tokens};
 pub use prices::{Price, cost};
 pub use router::{
     Alias, AttemptReport, BeforeSending, DeploymentHealth, Embedded, Embeddings, NextAttempt, OpenLimits,

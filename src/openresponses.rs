@@ -10,6 +10,7 @@ mod error;
 mod event;
 mod item;
 mod parse;
+mod places;
 mod raw;
 mod request;
 mod response;

@@ -116,6 +116,7 @@ pub fn spend_settings(config: &Config) -> SpendSettings {
         heartbeat: spend.heartbeat,
         patience: spend.patience,
         slice_percent: spend.slice_percent,
+        answer_percent: spend.answer_percent,
         buffer: usize::try_from(spend.buffer).unwrap_or(usize::MAX),
         spool_after: spend.spool_after,
     }

@@ -70,6 +70,13 @@ const QUOTA_WAIT: Setting = Setting::new(
      alias is free; beyond it the request is refused with 429.",
 )
 .default("20s");
+const QUOTA_SHARE: Setting = Setting::new(
+    "LLM_QUOTA_SHARE",
+    "percent, 1 to 100",
+    "How much of each deployment's tokens_per_minute and requests_per_minute this process takes where it cannot tell \
+     others what it takes: without REDIS_URL, or while Redis is away. For three instances without Redis: 33.",
+)
+.default("100");
 const EVENT_MAX_BYTES: Setting = Setting::new(
     "LLM_EVENT_MAX_BYTES",
     "bytes",
@@ -97,6 +104,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     BREAKER_FAILURES,
     BREAKER_PAUSE,
     QUOTA_WAIT,
+    QUOTA_SHARE,
     EVENT_MAX_BYTES,
     EMBEDDINGS_MAX_BYTES,
     DEMO_TOKENS_PER_SECOND,
@@ -158,6 +166,7 @@ pub struct LlmConfig {
     pub breaker_failures: u32,
     pub breaker_pause: Duration,
     pub quota_wait: Duration,
+    pub quota_share: u32,
     pub event_max_bytes: usize,
     pub embeddings_max_bytes: usize,
     pub demo_tokens_per_second: u32,
@@ -178,6 +187,7 @@ impl LlmConfig {
             breaker_failures: reader.number_u32(&BREAKER_FAILURES, 1, 1_000),
             breaker_pause: reader.positive_duration(&BREAKER_PAUSE),
             quota_wait: reader.duration(&QUOTA_WAIT),
+            quota_share: reader.number_u32(&QUOTA_SHARE, 1, 100),
             event_max_bytes: bytes(&EVENT_MAX_BYTES, 1 << 30),
             embeddings_max_bytes: bytes(&EMBEDDINGS_MAX_BYTES, 1 << 32),
             demo_tokens_per_second: reader.number_u32(&DEMO_TOKENS_PER_SECOND, 0, 1_000_000),

@@ -114,6 +114,12 @@ const SEND_BUFFER: Setting = Setting::new(
 .default("65536");
 const SOCKET_LIFE: Setting =
     Setting::new("WEBSOCKET_LIFETIME", "time", "How long a WebSocket may live.").default("60m");
+const SOCKET_CONTEXT: Setting = Setting::new(
+    "WEBSOCKET_CONTEXT_MAX",
+    "bytes",
+    "Most that one WebSocket remembers of turns with store: false, which nothing else does.",
+)
+.default("16777216");
 const SHOWN: Setting = Setting::new(
     "TURN_KEPT",
     "time",
@@ -142,6 +148,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     WRITE,
     SEND_BUFFER,
     SOCKET_LIFE,
+    SOCKET_CONTEXT,
     SHOWN,
 ];
 
@@ -179,6 +186,7 @@ pub struct ServerConfig {
     pub write_patience: Duration,
     pub send_buffer: u32,
     pub socket_lifetime: Duration,
+    pub socket_context_max: usize,
     pub kept: Duration,
 }
 
@@ -217,6 +225,7 @@ impl ServerConfig {
             write_patience: reader.positive_duration(&WRITE),
             send_buffer: u32::try_from(reader.number(&SEND_BUFFER, 4_096, 1 << 26)).unwrap_or_default(),
             socket_lifetime: reader.positive_duration(&SOCKET_LIFE),
+            socket_context_max: whole(&SOCKET_CONTEXT, 0, 1 << 30),
             kept: reader.duration(&SHOWN),
         }
     }

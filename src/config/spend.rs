@@ -36,6 +36,13 @@ const SLICE: Setting = Setting::new(
     "How much of a budget a process draws at once while there is plenty.",
 )
 .default("2");
+const ANSWER: Setting = Setting::new(
+    "SPEND_ANSWER_PERCENT",
+    "percent, 1 to 100",
+    "How much of any budget is set aside for one answer whose length its caller did not limit: 4096 tokens' worth in any \
+     case, the model's longest answer at most. Where that is less than the longest, it is the answer's limit.",
+)
+.default("5");
 const BUFFER: Setting = Setting::new(
     "USAGE_BUFFER",
     "rows",
@@ -72,6 +79,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     HEARTBEAT,
     PATIENCE,
     SLICE,
+    ANSWER,
     BUFFER,
     SPOOL_AFTER,
     REDIS_URL,
@@ -88,6 +96,7 @@ pub struct SpendConfig {
     pub heartbeat: Duration,
     pub patience: Duration,
     pub slice_percent: u32,
+    pub answer_percent: u32,
     pub buffer: u64,
     pub spool_after: Duration,
 }
@@ -102,6 +111,7 @@ impl SpendConfig {
             heartbeat: reader.positive_duration(&HEARTBEAT),
             patience: reader.positive_duration(&PATIENCE),
             slice_percent: reader.number_u32(&SLICE, 1, 50),
+            answer_percent: reader.number_u32(&ANSWER, 1, 100),
             buffer: reader.number(&BUFFER, 100, 10_000_000),
             spool_after: reader.positive_duration(&SPOOL_AFTER),
         }

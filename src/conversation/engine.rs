@@ -71,6 +71,8 @@ pub struct Limits {
     pub unwatched_max: usize,
     /// Most turns at once.
     pub turns_max: usize,
+    /// Most bytes of turns that are not stored which one connection remembers.
+    pub local_max: usize,
     /// How long a finished turn's chunks stay in memory.
     pub kept: Duration,
     /// How long a finished turn's log stays in the database.
@@ -155,6 +157,7 @@ impl Engine {
             responding,
         } = parts;
         let router = router.heeding(switches.clone());
+        router.share_quotas(&coordination, &tasks);
         let writer = Writer::start(&database, Arc::clone(&coordination), limits.log_patience, &tasks);
         let foreign = tail::Tailer::start(&database, &coordination, limits.lease, &tasks);
         let inner = Inner {

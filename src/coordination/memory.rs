@@ -56,4 +56,8 @@ impl Coordination for Memory {
     fn is_shared(&self) -> bool {
         true
     }
+
+    fn reaches_others(&self) -> bool {
+        false
+    }
 }

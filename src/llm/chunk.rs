@@ -32,6 +32,21 @@ pub enum Chunk {
     ToolArguments { index: u16, delta: Arc<str> },
 }
 
+impl Chunk {
+    /// Bytes of what the model wrote. What only the provider can read is not counted: it stands for more or less than it
+    /// is long.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) | Self::Refusal(text) | Self::ReasoningText(text) => text.len(),
+            Self::TextLogProbs { delta, .. }
+            | Self::ReasoningSummary { delta, .. }
+            | Self::ToolArguments { delta, .. } => delta.len(),
+            Self::ToolCall { name, .. } => name.len(),
+            Self::Retract { .. } | Self::ReasoningEncrypted(_) | Self::Compaction(_) => 0,
+        }
+    }
+}
+
 /// What a provider's stream says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Upstream {

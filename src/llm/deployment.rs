@@ -75,7 +75,11 @@ impl Deployment {
                 ProviderKind::Demo => Breaker::new(name, u32::MAX, llm.breaker_pause),
                 _ => Breaker::new(name, llm.breaker_failures, llm.breaker_pause),
             },
-            quota: Quota::new(config.tokens_per_minute, config.requests_per_minute),
+            quota: Quota::new(
+                config.tokens_per_minute,
+                config.requests_per_minute,
+                f64::from(llm.quota_share) / 100.0,
+            ),
             name: name.into(),
             model,
             config: config.clone(),

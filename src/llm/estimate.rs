@@ -7,6 +7,8 @@ use crate::openresponses::{ContentPart, CreateResponse, Detail, Item, Output, Te
 
 /// English runs at four bytes a token, code and JSON at three, most other scripts at two or three bytes a token.
 const BYTES_PER_TOKEN: u64 = 3;
+/// Text that people write, and code, has fewer; only runs of one character have more.
+const MOST_BYTES_PER_TOKEN: u64 = 8;
 /// What a message costs beside its text.
 const PER_ITEM: u64 = 4;
 /// A large image at high detail; one at low detail.
@@ -16,6 +18,23 @@ const PER_SMALL_IMAGE: u64 = 90;
 const PER_FILE: u64 = 5_000;
 /// A page of a document is some 1,500 tokens and, encoded, some 50 kB.
 const FILE_BYTES_PER_TOKEN: u64 = 32;
+
+/// Input tokens that a request has at the very least. What is no text counts nothing.
+pub fn least_tokens<'i>(params: &CreateResponse, items: impl Iterator<Item = &'i Item>) -> u64 {
+    let length = |part: &ContentPart| part.text().map_or(0, str::len);
+    let written = |item: &Item| match item {
+        Item::Message(message) => message.content.iter().map(length).sum(),
+        Item::FunctionCall(call) => call.name.len() + call.arguments.len(),
+        Item::FunctionCallOutput(output) => match &output.output {
+            Output::Text(output) => output.len(),
+            Output::Parts(parts) => parts.iter().map(length).sum(),
+        },
+        // A provider may leave it out of what it counts.
+        Item::Reasoning(_) | Item::Compaction(_) => 0,
+    };
+    let instructions = params.instructions.as_deref().map_or(0, str::len);
+    (instructions + items.map(written).sum::<usize>()) as u64 / MOST_BYTES_PER_TOKEN
+}
 
 /// Input tokens of a request to a model.
 pub fn estimate_tokens(request: &ModelRequest) -> u64 {
@@ -92,6 +111,17 @@ mod tests {
         let Ok(Resolved::Item(item)) = item.resolve("input") else { panic!("an item") };
         let params = Arc::new(CreateResponse::parse(params.as_bytes()).unwrap());
         estimate_tokens(&ModelRequest { params, items: vec![Arc::new(item)] })
+    }
+
+    #[test]
+    fn the_least_is_never_too_many() {
+        let item: InputItem =
+            serde_json::from_value(json!({"role": "user", "content": "The quick brown fox. ".repeat(100)}))
+                .unwrap();
+        let Ok(Resolved::Item(item)) = item.resolve("input") else { panic!("an item") };
+        let least = least_tokens(&CreateResponse::default(), std::iter::once(&item));
+        // GPT's tokenizer makes 500 of it.
+        assert!((200..=500).contains(&least), "{least}");
     }
 
     #[test]

@@ -1,24 +1,29 @@
 //! Our own limits of a deployment: tokens and requests a minute, taken before sending, as Azure does it at admission
 //! (an estimate of the prompt plus the longest answer), and put right once the answer has told what it took.
+//!
+//! Processes keep one limit together. Each decides in memory: it may take its *part* of what is left, as of the last
+//! exchange with the others (`sharing.rs`), so that together they take no more than there is. Parts follow demand.
+
+mod bucket;
+pub(super) mod sharing;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::bucket::Bucket;
 use super::clock;
-/// A level that rises steadily and may be drawn below zero by those who wait their turn.
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    level: f64,
-    capacity: f64,
-    per_second: f64,
-}
+
+/// How often processes tell each other what they took.
+const EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Buckets {
     tokens: Option<Bucket>,
     requests: Option<Bucket>,
+    /// Whether the others were heard of with the last exchange.
+    shared: bool,
     at: Instant,
 }
 
@@ -36,44 +41,33 @@ pub(crate) struct Grant {
     sent: bool,
 }
 
-impl Bucket {
-    fn new(per_minute: u64, seconds_of_capacity: f64) -> Option<Self> {
-        let per_second = per_minute as f64 / 60.0;
-        let capacity = (per_second * seconds_of_capacity).max(1.0);
-        (per_minute > 0).then_some(Self { level: capacity, capacity, per_second })
-    }
-
-    fn wait(&self, amount: f64) -> Duration {
-        let lacking = amount.min(self.capacity) - self.level;
-        if lacking <= 0.0 {
-            return Duration::ZERO;
-        }
-        Duration::try_from_secs_f64(lacking / self.per_second).unwrap_or(Duration::MAX)
-    }
-}
-
 impl Quota {
     /// 0 is no limit. Tokens may be used up to a minute's worth at once, requests up to ten seconds' worth: in such
-    /// windows providers count.
-    pub fn new(tokens_per_minute: u64, requests_per_minute: u64) -> Arc<Self> {
+    /// windows providers count. `share`: how much of them this process takes as long as it hears of no others.
+    pub fn new(tokens_per_minute: u64, requests_per_minute: u64, share: f64) -> Arc<Self> {
         let buckets = Buckets {
-            tokens: Bucket::new(tokens_per_minute, 60.0),
-            requests: Bucket::new(requests_per_minute, 10.0),
+            tokens: Bucket::new(tokens_per_minute, 60.0, share),
+            requests: Bucket::new(requests_per_minute, 10.0, share),
+            shared: false,
             at: clock::now(),
         };
         Arc::new(Self { buckets: Mutex::new(buckets) })
     }
 
     /// Takes `tokens` and one request if the wait for them is at most `patience`, and returns that wait; else the wait
-    /// alone. A request larger than a minute's tokens counts as a minute's.
+    /// alone, or the time to the next exchange where others have taken their part of what is left. A request larger than
+    /// a minute's tokens counts as a minute's.
     pub fn take(self: &Arc<Self>, tokens: u64, patience: Duration) -> Result<(Grant, Duration), Duration> {
         let mut buckets = self.lock();
-        let tokens = buckets.tokens.map_or(0.0, |bucket| (tokens as f64).min(bucket.capacity));
-        let wait =
-            |bucket: Option<Bucket>, amount| bucket.map_or(Duration::ZERO, |bucket| bucket.wait(amount));
-        let wait = wait(buckets.tokens, tokens).max(wait(buckets.requests, 1.0));
+        let tokens = buckets.tokens.map_or(0.0, |bucket| bucket.most(tokens as f64));
+        let each = [(buckets.tokens, tokens), (buckets.requests, 1.0)];
+        let waits = each.map(|(bucket, amount)| {
+            bucket.map_or((Duration::ZERO, Duration::ZERO), |bucket| bucket.wait(amount))
+        });
+        let of_all = waits[0].0.max(waits[1].0);
+        let wait = of_all.max(waits[0].1).max(waits[1].1);
         if wait > patience {
-            return Err(wait);
+            return Err(if buckets.shared && of_all <= patience { wait.min(EVERY) } else { wait });
         }
         buckets.add(-tokens, -1.0);
         drop(buckets);
@@ -87,7 +81,7 @@ impl Quota {
         buckets.at = now;
         let Buckets { tokens, requests, .. } = &mut *buckets;
         for bucket in [tokens, requests].into_iter().flatten() {
-            bucket.level = (bucket.level + passed * bucket.per_second).min(bucket.capacity);
+            bucket.refill(passed);
         }
         buckets
     }
@@ -97,7 +91,7 @@ impl Buckets {
     fn add(&mut self, tokens: f64, requests: f64) {
         for (bucket, amount) in [(&mut self.tokens, tokens), (&mut self.requests, requests)] {
             if let Some(bucket) = bucket {
-                bucket.level = (bucket.level + amount).min(bucket.capacity);
+                bucket.add(amount);
             }
         }
     }
@@ -141,7 +135,7 @@ mod tests {
     #[test]
     fn tokens_are_taken_given_back_and_put_right() {
         clock::advance(Duration::ZERO);
-        let quota = Quota::new(600, 0);
+        let quota = Quota::new(600, 0, 1.0);
         assert_eq!(sent(&quota, 500), Ok(NOW));
         // 100 are left; 10 a second come in.
         assert_eq!(quota.take(300, NOW).err(), Some(Duration::from_secs(20)));
@@ -163,10 +157,21 @@ mod tests {
     #[test]
     fn requests_are_counted_in_short_windows() {
         clock::advance(Duration::ZERO);
-        let quota = Quota::new(0, 12);
+        let quota = Quota::new(0, 12, 1.0);
         assert_eq!(sent(&quota, 1_000_000), Ok(NOW));
         assert_eq!(sent(&quota, 0), Ok(NOW));
         assert_eq!(quota.take(0, NOW).err(), Some(Duration::from_secs(5)));
-        assert!(Quota::new(0, 0).take(u64::MAX, NOW).is_ok());
+        assert!(Quota::new(0, 0, 1.0).take(u64::MAX, NOW).is_ok());
+    }
+
+    #[test]
+    fn a_share_is_a_smaller_limit() {
+        clock::advance(Duration::ZERO);
+        let quota = Quota::new(600, 0, 0.5);
+        assert_eq!(sent(&quota, 300), Ok(NOW));
+        assert_eq!(quota.take(50, NOW).err(), Some(Duration::from_secs(10)), "5 a second come in");
+        clock::advance(MINUTE * 10);
+        assert_eq!(sent(&quota, 300), Ok(NOW));
+        assert!(quota.take(1, NOW).is_err());
     }
 }

@@ -21,13 +21,16 @@ use super::deployment::Deployment;
 use super::error::LlmError;
 use super::fields;
 use super::prices::Price;
+use super::quota::sharing::Sharing;
 use super::retry::RetryBudget;
 use super::stream::OpenStream;
 use crate::azure::TokenSource;
 use crate::config::LlmConfig;
 use crate::config::app::{AppConfig, ModelConfig};
+use crate::coordination::Coordination;
 use crate::openresponses::{ApiError, CreateResponse, excerpt};
 use crate::switches::Switchboard;
+use crate::tasks::Tasks;
 
 pub(super) use call::tell_error;
 pub use embeddings::{Embedded, Embeddings};
@@ -61,7 +64,7 @@ pub struct OpenLimits {
     pub deadline: Option<Instant>,
     /// The id of the first attempt, where it was written down before.
     pub first_attempt: Option<Uuid>,
-    /// Told of every further attempt before it is made.
+    /// Asked before every further attempt.
     pub next_attempt: Option<NextAttempt>,
     /// Awaited before a request goes out, each time.
     pub before_sending: Option<BeforeSending>,
@@ -69,20 +72,22 @@ pub struct OpenLimits {
     pub cancel: CancellationToken,
 }
 
-/// Told of a failed attempt and the id and deployment of the one that follows, before that is made: so that a process
-/// that dies in it leaves a row for each.
+/// Told of a failed attempt and the id and deployment of the one that is to follow, before that is made: so that a process
+/// that dies in it leaves a row for each. Says whether there is money for it.
 #[derive(Clone)]
-pub struct NextAttempt(Arc<Told>);
+pub struct NextAttempt(Arc<Asked>);
 
-type Told = dyn Fn(&AttemptReport, &AttemptReport) + Send + Sync;
+type Asked = dyn Fn(&AttemptReport, &AttemptReport) -> BoxFuture<'static, bool> + Send + Sync;
 
 impl NextAttempt {
-    pub fn new(tell: impl Fn(&AttemptReport, &AttemptReport) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(tell))
+    pub fn new(
+        ask: impl Fn(&AttemptReport, &AttemptReport) -> BoxFuture<'static, bool> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(ask))
     }
 
-    fn tell(&self, failed: &AttemptReport, next: &AttemptReport) {
-        (self.0)(failed, next);
+    fn ask(&self, failed: &AttemptReport, next: &AttemptReport) -> BoxFuture<'static, bool> {
+        (self.0)(failed, next)
     }
 }
 
@@ -186,6 +191,16 @@ impl Router {
     #[must_use]
     pub fn heeding(self, switches: Switchboard) -> Self {
         Self { switches, ..self }
+    }
+
+    /// Keeps the deployments' limits together with other processes, until `tasks` stop. Without others each process
+    /// keeps to its share (`LLM_QUOTA_SHARE`).
+    pub fn share_quotas(&self, coordination: &Arc<dyn Coordination>, tasks: &Tasks) {
+        if coordination.reaches_others() {
+            let quotas = self.deployments.iter().map(|of| (Arc::clone(&of.name), Arc::clone(&of.quota)));
+            let share = f64::from(self.config.quota_share) / 100.0;
+            Sharing::new(quotas.collect(), Arc::clone(coordination), share).start(tasks);
+        }
     }
 
     pub fn alias(&self, name: &str) -> Option<&Arc<Alias>> {

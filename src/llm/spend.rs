@@ -18,10 +18,12 @@
 mod error;
 mod keeper;
 mod ledger;
+mod reservation;
 mod rows;
 mod settings;
 mod spool;
 mod sweep;
+mod wanted;
 mod writer;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,13 +36,14 @@ use tokio::sync::{Notify, oneshot, watch};
 use uuid::Uuid;
 
 pub use error::SpendError;
+pub use reservation::Reservation;
 pub use rows::{Attempt, BudgetKey, Micros, Reason, Scope, Settlement, UsageState, Who};
 pub use settings::{Budgets, Clock, SpendSettings, WithoutDatabase, system_clock};
 pub use spool::{Spool, SpoolError, bring_home};
 pub use sweep::settle_dead;
 pub use writer::WriterStatus;
 
-use self::ledger::{Ledger, Limits, Refusal};
+use self::ledger::{Ledger, Limits, Refusal, Wanted};
 use self::writer::Writer;
 use crate::azure::Queue;
 use crate::database::{Database, DatabaseError, Statements};
@@ -94,7 +97,7 @@ impl State {
 struct Waiting {
     who: Who,
     limits: Limits,
-    amount: Micros,
+    wanted: Wanted,
     answer: oneshot::Sender<Result<Reservation, SpendError>>,
     /// Since when it waits for other processes to give back.
     since: Option<Instant>,
@@ -172,37 +175,64 @@ impl Spend {
     /// [`SpendError::Spent`] once a budget cannot cover it; [`SpendError::Unavailable`] with the database away and
     /// nothing left in hand, unless `SPEND_WITHOUT_DATABASE=allow`.
     pub async fn reserve(&self, who: &Who, estimate: Micros) -> Result<Reservation, SpendError> {
-        let reserved = self.set_aside(who, estimate).await;
+        self.reserve_between(who, estimate, estimate).await
+    }
+
+    /// The same where a turn is content with less: it gets `most`, but no more than `SPEND_ANSWER_PERCENT` of any
+    /// budget, and near a budget's end `least`.
+    ///
+    /// # Errors
+    /// As [`Spend::reserve`], of `least`.
+    pub async fn reserve_between(
+        &self,
+        who: &Who,
+        least: Micros,
+        most: Micros,
+    ) -> Result<Reservation, SpendError> {
+        let reserved = self.set_aside(who, least.max(0), most).await;
         if let Err(error) = &reserved {
             crate::telemetry::metrics::budget_refused(error.code());
         }
         reserved
     }
 
-    async fn set_aside(&self, who: &Who, estimate: Micros) -> Result<Reservation, SpendError> {
-        let amount = estimate.max(0);
+    async fn set_aside(&self, who: &Who, least: Micros, most: Micros) -> Result<Reservation, SpendError> {
         let limits = self.limits(who);
-        if self.inner.database.is_none() || limits.is_empty() {
-            return Ok(self.unbudgeted(who, amount));
-        }
+        let Some(smallest) = limits.smallest().filter(|_| self.is_tracking()) else {
+            return Ok(self.unbudgeted(who, most.max(least)));
+        };
+        let wanted = Wanted { least, most: most.min(self.inner.settings.answer(smallest)).max(least) };
         let answer = {
             let mut state = self.state();
-            match self.try_reserve(&mut state, who, limits, amount) {
+            match self.try_reserve(&mut state, who, limits, wanted) {
                 Ok(reservation) => return Ok(reservation),
                 Err(Refusal::Spent(scope)) => return Err(self.spent(scope)),
-                Err(Refusal::Short) if state.is_away() => None,
+                Err(Refusal::Short) if state.is_away() => {
+                    // What is left in hand may do for less.
+                    let least = Wanted::exactly(least);
+                    match self.try_reserve(&mut state, who, limits, least) {
+                        Ok(reservation) => return Ok(reservation),
+                        Err(_) => None,
+                    }
+                }
                 Err(Refusal::Short) => {
                     let (answer, answered) = oneshot::channel();
                     let who = who.clone();
-                    state.waiting.push(Waiting { who, limits, amount, answer, since: None });
+                    state.waiting.push(Waiting { who, limits, wanted, answer, since: None });
                     Some(answered)
                 }
             }
         };
-        let Some(answered) = answer else { return self.without_database(who, amount) };
+        let Some(answered) = answer else { return self.without_database(who, wanted) };
         self.inner.wake.notify_one();
         match tokio::time::timeout(self.inner.settings.patience, answered).await {
-            Ok(Ok(Err(SpendError::Unavailable))) | Ok(Err(_)) | Err(_) => self.without_database(who, amount),
+            Ok(Ok(Err(SpendError::Unavailable))) | Ok(Err(_)) | Err(_) => {
+                let in_hand = {
+                    let mut state = self.state();
+                    self.try_reserve(&mut state, who, limits, Wanted::exactly(least))
+                };
+                in_hand.or_else(|_| self.without_database(who, wanted))
+            }
             Ok(Ok(answer)) => answer,
         }
     }
@@ -299,12 +329,12 @@ impl Spend {
         state: &mut State,
         who: &Who,
         limits: Limits,
-        amount: Micros,
+        wanted: Wanted,
     ) -> Result<Reservation, Refusal> {
         let now = Instant::now();
         state.ledger.turn_to(self.today());
         let ours = state.held_until.is_some_and(|until| now < until);
-        let low = state.ledger.reserve(who, limits, amount, ours, now)?;
+        let (amount, low) = state.ledger.reserve(who, limits, wanted, ours, now)?;
         if low {
             self.inner.wake.notify_one();
         }
@@ -330,9 +360,9 @@ impl Spend {
         }
     }
 
-    fn without_database(&self, who: &Who, amount: Micros) -> Result<Reservation, SpendError> {
+    fn without_database(&self, who: &Who, wanted: Wanted) -> Result<Reservation, SpendError> {
         match self.inner.settings.without_database {
-            WithoutDatabase::Allow => Ok(self.unbudgeted(who, amount)),
+            WithoutDatabase::Allow => Ok(self.unbudgeted(who, wanted.most)),
             WithoutDatabase::Refuse => Err(SpendError::Unavailable),
         }
     }
@@ -350,80 +380,6 @@ impl Spend {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Money set aside for one turn. What was not charged returns when it is dropped.
-pub struct Reservation {
-    spend: Spend,
-    who: Who,
-    limits: Limits,
-    day: Date,
-    holder: Option<Uuid>,
-    left: Micros,
-}
-
-impl Reservation {
-    /// What is still set aside.
-    pub fn left(&self) -> Micros {
-        self.left
-    }
-
-    /// A new attempt on this account, which counts as all that is left until it is settled.
-    pub fn attempt(&self, new: NewAttempt) -> Attempt {
-        Attempt {
-            id: Uuid::now_v7(),
-            response: new.response,
-            owner: self.who.owner.clone(),
-            key: self.who.key.clone(),
-            model: new.model,
-            deployment: new.deployment,
-            provider: new.provider,
-            reserved: self.left,
-            holder: self.holder,
-            day: self.day,
-            started_at: (self.spend.inner.clock)(),
-        }
-    }
-
-    /// An attempt cost this much, whether or not so much was set aside. Call it once for each settlement, after the
-    /// row is on its way. Memory only.
-    pub fn charge(&mut self, cost: Micros) {
-        let cost = cost.max(0);
-        let covered = cost.min(self.left);
-        self.left -= covered;
-        if !self.limits.is_empty() {
-            let wake = {
-                let mut state = self.spend.state();
-                state.ledger.charge(self.day, &self.who, self.limits, covered, cost)
-            };
-            if wake {
-                self.spend.inner.wake.notify_one();
-            }
-        }
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        if self.left > 0 && !self.limits.is_empty() {
-            let wake = {
-                let mut state = self.spend.state();
-                state.ledger.charge(self.day, &self.who, self.limits, self.left, 0)
-            };
-            if wake {
-                self.spend.inner.wake.notify_one();
-            }
-        }
-    }
-}
-
-impl std::fmt::Debug for Reservation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reservation")
-            .field("left", &self.left)
-            .field("day", &self.day)
-            .finish_non_exhaustive()
     }
 }
 

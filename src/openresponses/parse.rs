@@ -18,7 +18,7 @@ pub fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, ApiError> {
         }
         Err(error) => error,
     };
-    let path = error.path().to_string();
+    let (place, path) = (error.path().clone(), error.path().to_string());
     let inner = error.into_inner();
     if !inner.is_data() {
         let message = format!(
@@ -41,6 +41,9 @@ pub fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, ApiError> {
             &place,
             format!("Unknown parameter: '{}'.", excerpt(&place)),
         ));
+    }
+    if let Some(error) = super::places::within(body, &place) {
+        return Err(error);
     }
     let place = if path == "." { None } else { Some(path) };
     // What serde says of a wrong value may quote it; only the shape that was expected is repeated.

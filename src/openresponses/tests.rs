@@ -40,6 +40,48 @@ fn mistakes_name_their_field() {
 }
 
 #[test]
+fn mistakes_within_the_input_name_their_place() {
+    let user = |part: Value| json!({"role": "user", "content": [{"type": "input_text", "text": "x"}, part]});
+    for (item, code, place) in [
+        (json!(7), "invalid_type", ""),
+        (json!({"role": "usr", "content": "x"}), "invalid_value", ".role"),
+        (json!({"role": "user", "content": 7}), "invalid_type", ".content"),
+        (json!({"role": "user", "content": ["x"]}), "invalid_type", ".content[0]"),
+        (user(json!({"type": "input_image", "image_url": 7})), "invalid_type", ".content[1].image_url"),
+        (
+            user(json!({"type": "input_image", "image_url": "x", "detail": "no"})),
+            "invalid_value",
+            ".content[1].detail",
+        ),
+        (user(json!({"type": "input_text"})), "missing_required_parameter", ".content[1].text"),
+        (user(json!({"type": "input_text", "text": null})), "invalid_type", ".content[1].text"),
+        (user(json!({"type": "text", "text": "x"})), "invalid_value", ".content[1].type"),
+        (user(json!({"text": "x"})), "missing_required_parameter", ".content[1].type"),
+        (json!({"type": "function_call", "call_id": 7}), "invalid_type", ".call_id"),
+        (
+            json!({"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": {}}]}),
+            "invalid_type",
+            ".output[0].text",
+        ),
+        (
+            json!({"type": "reasoning", "summary": [{"type": "summary_text", "text": []}]}),
+            "invalid_type",
+            ".summary[0].text",
+        ),
+    ] {
+        let body = json!({"input": [{"role": "user", "content": "hello"}, item]});
+        let error = refused(body.clone());
+        let place = format!("input[1]{place}");
+        assert_eq!((error.code, error.param.as_deref()), (code, Some(&*place)), "{body}: {error:?}");
+        assert!(error.message.contains(&place) && error.status == 400, "{error:?}");
+    }
+    let error = refused(json!({"input": {"role": "user"}}));
+    assert_eq!((error.code, error.param.as_deref()), ("invalid_type", Some("input")));
+    let secret = user(json!({"type": "input_image", "image_url": "x", "detail": "my secret"}));
+    assert!(!refused(json!({"input": [secret]})).message.contains("secret"));
+}
+
+#[test]
 fn what_was_sent_is_not_repeated() {
     let error = refused(json!({"temperature": "my secret"}));
     assert!(!error.message.contains("secret"), "{}", error.message);

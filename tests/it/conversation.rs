@@ -2,6 +2,7 @@
 //! it matters.
 
 mod background;
+mod budgets;
 mod chat;
 mod compaction;
 mod conformance;
@@ -9,6 +10,7 @@ mod held;
 mod lasting;
 mod logprobs;
 mod past;
+mod quotas;
 mod retraction;
 mod retries;
 mod scene;

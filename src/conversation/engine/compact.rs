@@ -14,6 +14,7 @@ use super::create::Start;
 use super::input::OwnItem;
 use super::{Engine, away};
 use crate::access::Principal;
+use crate::conversation::window::pairs::answered_by;
 use crate::database::threads::{self, Window};
 use crate::llm::retraction::beginning;
 use crate::llm::spend::{Reason, Settlement};
@@ -130,7 +131,11 @@ impl Engine {
         if total <= threshold || past.is_empty() {
             return Ok(None);
         }
-        let kept = own.iter().map(|own| Arc::clone(&own.item)).collect();
+        // An output may not lose its call to the summary.
+        let new: Vec<&Item> = own.iter().map(|own| &*own.item).collect();
+        let answered = answered_by(&past.iter().map(|item| &**item).collect::<Vec<_>>(), &new);
+        let answered = answered.into_iter().filter_map(|at| past.get(at)).cloned();
+        let kept = answered.chain(own.iter().map(|own| Arc::clone(&own.item))).collect();
         let compacted = self.summarise((start.who, owner), start.id.0, start.alias, past, None, kept).await?;
         Ok(Some(compacted.item))
     }
@@ -207,7 +212,12 @@ impl Engine {
                 paying.tried(opened.attempts, Some(&stream));
                 loop {
                     match stream.next().await {
-                        Some(Ok(Upstream::Chunk(Chunk::Text(text)))) => summary.push_str(&text),
+                        Some(Ok(Upstream::Chunk(Chunk::Text(text)))) => {
+                            summary.push_str(&text);
+                            if !paying.cover(&self.0.spend, summary.len()).await {
+                                break;
+                            }
+                        }
                         Some(Ok(Upstream::Chunk(Chunk::Retract { keep }))) => {
                             summary.truncate(beginning(&summary, keep).len());
                         }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::input::{OwnItem, check_outputs, conversation_id, entries, title};
 use super::jobs::ForJob;
-use super::past::{fitting, paired};
+use super::past::{fitting, held, shown, truncation};
 use super::paying::Paying;
 use super::retries::key_reused;
 use super::turn::{NewTurn, OnDisconnect, Turn};
@@ -18,7 +18,7 @@ use crate::database::threads::{self, Anchor, NewItem, Window};
 use crate::database::turns::{self, Begun, Callback, Held, Runner};
 use crate::ids::{ConversationId, ResponseId};
 use crate::llm::{Alias, Chunk, ModelRequest, no_such_model};
-use crate::openresponses::{ApiError, CreateResponse, Include, Item, Response, Truncation, excerpt};
+use crate::openresponses::{ApiError, CreateResponse, Include, Item, Response, excerpt};
 use crate::telemetry::trace;
 
 /// How a request came, beside what it says.
@@ -103,7 +103,7 @@ impl Engine {
             }
             placed => placed?,
         };
-        let Placed { beginning, items, mut paying, compaction } = placed;
+        let Placed { beginning, request, items, mut paying, compaction } = placed;
         paying.admitted = admitted;
         paying.unwatched = unwatched;
         let turn = match beginning {
@@ -176,17 +176,20 @@ impl Engine {
                 }
                 items = self.opened(start.who, window, vec![Arc::new(item)], 1).await?;
             }
+            let items = shown(items, start.request, start.alias)?;
             let paying = self.reserve(start, &items).await?;
+            let request = paying.limited(start.request);
+            let start = &Start { request: &request, ..*start };
             if !start.request.stores() {
                 let context =
                     if start.call.transport == Transport::WebSocket { items.clone() } else { Vec::new() };
                 let begun = start.begun(Timestamp::now());
                 self.0.spend.open(&paying.first);
                 let turn = Arc::new(start.turn(&start.who.owner, None, None, begun, own, context));
-                return Ok(Placed { beginning: Beginning::New(turn), items, paying, compaction });
+                return Ok(Placed { beginning: Beginning::New(turn), request, items, paying, compaction });
             }
             if let Some(beginning) = self.begin(start, window, own, &paying).await? {
-                return Ok(Placed { beginning, items, paying, compaction });
+                return Ok(Placed { beginning, request, items, paying, compaction });
             }
         }
         Err(changed_meanwhile())
@@ -216,7 +219,8 @@ impl Engine {
                     let message = "The previous response was not stored, so nothing stored can follow it.";
                     return Err(ApiError::invalid_value("previous_response_id", message));
                 }
-                return Ok(Before { window: None, items: paired(&local.items, own) });
+                let items = held(local, request, alias, own, self.0.limits.local_max)?;
+                return Ok(Before { window: None, items });
             }
             Anchor::Response(parsed.ok_or_else(|| no_previous(id))?)
         } else if let Some(conversation) = &request.conversation {
@@ -224,7 +228,8 @@ impl Engine {
         } else {
             return Ok(Before { window: None, items: Vec::new() });
         };
-        let window = self.window(&who.owner, anchor, alias).await?;
+        let truncation = truncation(request);
+        let window = self.window(&who.owner, anchor, alias, truncation).await?;
         let window = window.ok_or_else(|| match (&request.previous_response_id, &request.conversation) {
             (Some(id), _) => no_previous(id),
             (None, Some(conversation)) => {
@@ -239,11 +244,6 @@ impl Engine {
         if window.active_response.is_some() {
             return Err(locked());
         }
-        // What is to be summarised need not fit.
-        let truncation = match &request.context_management {
-            Some(asked) if !asked.is_empty() => Truncation::Auto,
-            _ => request.truncation.unwrap_or_default(),
-        };
         let items = fitting(&window, request, alias, truncation, own)?;
         Ok(Before { window: Some(window), items })
     }
@@ -370,6 +370,8 @@ impl<'a> Start<'a> {
 /// A turn that has begun, or had begun before.
 struct Placed {
     beginning: Beginning,
+    /// With the limit that its budget sets.
+    request: Arc<CreateResponse>,
     /// What the model is shown.
     items: Vec<Arc<Item>>,
     paying: Paying,

@@ -2,16 +2,27 @@
 
 use std::sync::Arc;
 
+use super::create::Local;
 use super::input::OwnItem;
 use super::{Engine, away};
 use crate::conversation::window::pairs::leave_out_unpaired;
-use crate::conversation::window::{self, Past};
+use crate::conversation::window::{self, Past, exceeded, fit_input};
 use crate::database::threads::{self, Anchor, StoredItem, Window};
-use crate::llm::{Alias, estimate_params};
+use crate::llm::{Alias, estimate_item, estimate_params, least_tokens};
 use crate::openresponses::{ApiError, CreateResponse, Item, Truncation};
 
 /// Positions of a window that are read at most. Far more than any model's window holds in practice.
 const WINDOW_ITEMS: i32 = 10_000;
+/// Estimates run high: what may not be cut is read as far as it may fit after all.
+const AT_MOST_OVERSTATED: u64 = 3;
+
+/// Tokens of a window that are read.
+fn read_of(alias: &Alias, truncation: Truncation) -> u64 {
+    match truncation {
+        Truncation::Auto => alias.context_window(),
+        Truncation::Disabled => alias.context_window().saturating_mul(AT_MOST_OVERSTATED),
+    }
+}
 
 impl Engine {
     /// What lies before an anchor. `None`: the anchor is not there for this owner.
@@ -20,9 +31,10 @@ impl Engine {
         owner: &str,
         anchor: Anchor,
         alias: &Alias,
+        truncation: Truncation,
     ) -> Result<Option<Window>, ApiError> {
         let client = self.client().await?;
-        let most = i64::try_from(alias.context_window()).unwrap_or(i64::MAX);
+        let most = i64::try_from(read_of(alias, truncation)).unwrap_or(i64::MAX);
         threads::load_window(&client, owner, anchor, WINDOW_ITEMS, most).await.map_err(away)
     }
 }
@@ -39,7 +51,7 @@ pub(super) fn fitting(
     // As `window` loads it: less than that ends where the thread begins.
     let most = usize::try_from(WINDOW_ITEMS).unwrap_or_default();
     let loaded: u64 = past.iter().map(|past| past.tokens).sum();
-    let mut whole = past.len() < most && loaded <= alias.context_window();
+    let mut whole = past.len() < most && loaded <= read_of(alias, truncation);
     // A summary stands for everything before it.
     if let Some(summary) = past.iter().rposition(|past| matches!(*past.item, Item::Compaction(_))) {
         past.drain(..summary);
@@ -48,34 +60,122 @@ pub(super) fn fitting(
         past.iter_mut().for_each(|past| past.tokens_before -= before);
     }
     leave_out_unpaired(&mut past, |past| &past.item, own.iter().map(|own| &*own.item));
-    let (params, answer) = (estimate_params(request), kept_for_answer(request, alias));
-    // Estimates run high: for the new input the past makes room where it may, but nothing is refused for it here. What is
-    // to be summarised is not to be cut before.
-    let summarised = request.context_management.iter().flatten().next().is_some();
-    let fixed = params
-        + match truncation {
-            Truncation::Auto if !summarised => {
-                let new: u64 = own.iter().map(|own| own.tokens).sum();
-                new.min(alias.context_window().saturating_sub(params + answer))
-            }
-            _ => 0,
-        };
-    let start = window::fit(&past, whole, fixed, answer, alias.context_window(), truncation)?;
-    Ok(past[start..].iter().map(|past| Arc::clone(&past.item)).collect())
+    match truncation {
+        Truncation::Auto => Ok(newest(&past, whole, request, alias, own)),
+        Truncation::Disabled if whole => Ok(past.into_iter().map(|past| past.item).collect()),
+        Truncation::Disabled => {
+            let least = least_tokens(request, past.iter().map(|past| &*past.item));
+            Err(exceeded(least.max(alias.context_window()), alias.context_window()))
+        }
+    }
 }
 
-/// What a model is shown of a past that a connection holds, before the turn's `own` input.
-pub(super) fn paired(past: &[Arc<Item>], own: &[OwnItem]) -> Vec<Arc<Item>> {
-    let mut past = past.to_vec();
+/// The end of a past that the window holds, with room for the new input.
+fn newest(
+    past: &[Past],
+    whole: bool,
+    request: &CreateResponse,
+    alias: &Alias,
+    own: &[OwnItem],
+) -> Vec<Arc<Item>> {
+    let (params, answer) = (estimate_params(request), kept_for_answer(request, alias));
+    if own.is_empty() {
+        // What is new stands at the past's end, and stays.
+        let room = alias.context_window().saturating_sub(params + answer);
+        return fit_input(past.iter().map(|past| Arc::clone(&past.item)).collect(), room);
+    }
+    // What is to be summarised is not to be cut before.
+    let new: u64 = if is_summarised(request) { 0 } else { own.iter().map(|own| own.tokens).sum() };
+    let start = window::fit(past, whole, params + new, answer, alias.context_window());
+    past[start..].iter().map(|past| Arc::clone(&past.item)).collect()
+}
+
+/// What a model is shown of a past that a connection holds, before the turn's `own` input. `most`: bytes that may be
+/// held.
+pub(super) fn held(
+    local: &Local,
+    request: &CreateResponse,
+    alias: &Alias,
+    own: &[OwnItem],
+    most: usize,
+) -> Result<Vec<Arc<Item>>, ApiError> {
+    let mut past = local.items.clone();
     leave_out_unpaired(&mut past, |item| item, own.iter().map(|own| &*own.item));
-    past
+    if truncation(request) == Truncation::Auto {
+        past = newest(&Past::of(past.into_iter()), true, request, alias, own);
+    }
+    let bytes: usize = past.iter().map(|item| bytes_of(item)).sum::<usize>()
+        + own.iter().map(|own| own.json.len()).sum::<usize>();
+    if bytes > most {
+        let message = format!(
+            "This connection would hold {bytes} bytes of turns that are not stored, and may hold {most} \
+             (WEBSOCKET_CONTEXT_MAX). Set 'truncation' to 'auto', store the turns, or begin anew without \
+             'previous_response_id'."
+        );
+        return Err(ApiError::invalid("connection_context_exceeded", "previous_response_id", message));
+    }
+    Ok(past)
+}
+
+/// What a model is shown at all. Under `auto` the new input, too, is cut from its start until it fits; nothing is sent
+/// that surely does not. What only seems too long is the provider's to refuse.
+pub(super) fn shown(
+    items: Vec<Arc<Item>>,
+    request: &CreateResponse,
+    alias: &Alias,
+) -> Result<Vec<Arc<Item>>, ApiError> {
+    let size = alias.context_window();
+    let mut items = items;
+    if request.truncation == Some(Truncation::Auto) {
+        let beside = estimate_params(request) + kept_for_answer(request, alias);
+        let room = size.saturating_sub(beside);
+        if items.iter().map(|item| estimate_item(item)).sum::<u64>() > room {
+            items = fit_input(items, room);
+        }
+    }
+    let least = least_tokens(request, items.iter().map(|item| &**item));
+    if least > size {
+        return Err(exceeded(least, size));
+    }
+    Ok(items)
+}
+
+/// What is to be summarised need not fit.
+pub(super) fn truncation(request: &CreateResponse) -> Truncation {
+    if is_summarised(request) { Truncation::Auto } else { request.truncation.unwrap_or_default() }
+}
+
+fn is_summarised(request: &CreateResponse) -> bool {
+    request.context_management.iter().flatten().next().is_some()
+}
+
+/// About what an item takes in memory.
+fn bytes_of(item: &Item) -> usize {
+    /// Counts what is written.
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    match serde_json::to_writer(&mut count, item) {
+        Ok(()) => count.0,
+        Err(_) => 0,
+    }
 }
 
 /// Tokens of the window that are kept for the answer: what the caller allows it, else the model's longest, but then no
 /// more than a quarter.
 fn kept_for_answer(request: &CreateResponse, alias: &Alias) -> u64 {
-    let longest = u64::from(alias.max_output_tokens()).min(alias.context_window() / 4);
-    request.max_output_tokens.map_or(longest, u64::from)
+    let longest = u64::from(alias.max_output_tokens());
+    let usual = longest.min(alias.context_window() / 4);
+    request.max_output_tokens.map_or(usual, |asked| u64::from(asked).min(longest))
 }
 
 fn past(stored: &StoredItem) -> Result<Past, ApiError> {

@@ -1,13 +1,13 @@
 //! What a turn costs: set aside before, written down for every attempt that may have been charged, whatever ended it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::{Engine, create::Start};
 use crate::access::{Admitted, Principal};
-use crate::llm::spend::{Attempt, NewAttempt, Reason, Reservation, Settlement, Spend};
+use crate::llm::spend::{Attempt, NewAttempt, Reason, Reservation, Settlement, Spend, Who};
 use crate::llm::{
     Alias, AttemptReport, ModelRequest, NextAttempt, OpenLimits, OpenStream, Price, TokenUsage, cost,
     estimate_item, estimate_tokens,
@@ -15,14 +15,26 @@ use crate::llm::{
 use crate::openresponses::{ApiError, CreateResponse, Item};
 use crate::telemetry::metrics;
 
-/// Tokens an answer is taken to have where the caller sets no limit: what is set aside, not what it may use.
+/// Tokens that an answer without a limit has set aside at least; and what is set aside at a time for one that goes on.
 const USUAL_ANSWER: u64 = 4_096;
+/// Bytes of English a token: what an answer is measured by while it comes.
+const BYTES_PER_TOKEN: u64 = 4;
 /// Bytes of a provider's own words on usage that are kept; longer ones are not.
 const LONGEST_RAW: usize = 4_096;
 
 /// The account of a turn.
 pub(super) struct Paying {
     reservation: Reservation,
+    /// Set aside later: for an answer that goes on, and for attempts that came to nothing and may be charged.
+    further: Further,
+    /// Output tokens that what is set aside pays for. `None`: no budget applies.
+    covered: Option<u64>,
+    /// Beyond so many output tokens, as they are measured, the answer surely passes the limit that its provider was sent.
+    ceiling: Option<u64>,
+    /// Of the dearest deployment.
+    price: Price,
+    /// What the answer may have at most because no more was set aside.
+    limit: Option<u32>,
     /// The row that is opened before anything is paid.
     pub first: Attempt,
     estimated_input: u64,
@@ -52,13 +64,39 @@ struct Answering {
     price: Price,
 }
 
-/// The most that a turn is expected to cost, at the dearest of the alias's deployments.
-fn estimate(alias: &Alias, params: &CreateResponse, input: u64) -> i64 {
-    let longest = u64::from(alias.max_output_tokens());
-    let output = params.max_output_tokens.map_or(USUAL_ANSWER.min(longest), u64::from);
+/// Tokens of an answer that is yet to come.
+struct Length {
+    /// With less set aside the turn does not begin.
+    least: u64,
+    most: u64,
+    /// Its caller said so.
+    is_limited: bool,
+}
+
+#[derive(Clone, Default)]
+struct Further(Arc<Mutex<Vec<Reservation>>>);
+
+impl Further {
+    fn all(&self) -> MutexGuard<'_, Vec<Reservation>> {
+        // Every change is one push.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets more aside. `false`: the budget does not have it.
+    async fn add(&self, spend: &Spend, who: &Who, amount: i64) -> bool {
+        let reserved = spend.reserve(who, amount).await;
+        reserved.map(|reserved| self.all().push(reserved)).is_ok()
+    }
+}
+
+/// At the dearest of the alias's deployments.
+fn dearest(alias: &Alias) -> Price {
     let price = alias.price();
-    let dearest_input = price.input.max(price.cache_write);
-    cost(&TokenUsage { input, output, ..TokenUsage::default() }, &Price { input: dearest_input, ..price })
+    Price { input: price.input.max(price.cache_write), ..price }
+}
+
+fn most(input: u64, output: u64, price: &Price) -> i64 {
+    cost(&TokenUsage { input, output, ..TokenUsage::default() }, price)
 }
 
 impl Engine {
@@ -77,7 +115,12 @@ impl Engine {
     ) -> Result<Paying, ApiError> {
         let request = ModelRequest { params: Arc::clone(params), items: items.to_vec() };
         let input = estimate_tokens(&request);
-        self.account(who, alias, Some(response), input, estimate(alias, params, input)).await
+        let longest = u64::from(alias.max_output_tokens());
+        let output = match params.max_output_tokens.map(u64::from) {
+            Some(asked) => Length { least: asked, most: asked, is_limited: true },
+            None => Length { least: USUAL_ANSWER.min(longest), most: longest, is_limited: false },
+        };
+        self.account(who, alias, Some(response), input, output).await
     }
 
     /// The same for embeddings, which have no output.
@@ -87,8 +130,7 @@ impl Engine {
         alias: &Alias,
         input: u64,
     ) -> Result<Paying, ApiError> {
-        let most = cost(&TokenUsage { input, ..TokenUsage::default() }, &alias.price());
-        self.account(who, alias, None, input, most).await
+        self.account(who, alias, None, input, Length { least: 0, most: 0, is_limited: true }).await
     }
 
     async fn account(
@@ -97,9 +139,21 @@ impl Engine {
         alias: &Alias,
         response: Option<Uuid>,
         estimated_input: u64,
-        most: i64,
+        output: Length,
     ) -> Result<Paying, ApiError> {
-        let reservation = self.0.spend.reserve(&who.who(), most).await?;
+        let Length { least: shortest, most: longest, is_limited } = output;
+        let price = dearest(alias);
+        let priced = |output| most(estimated_input, output, &price);
+        let (least, dear) = (priced(shortest), priced(longest));
+        let reservation = self.0.spend.reserve_between(&who.who(), least, dear).await?;
+        let covered = reservation.is_budgeted().then(|| {
+            if reservation.left() >= dear {
+                return longest;
+            }
+            let output = u64::try_from(reservation.left() - priced(0)).unwrap_or(0);
+            (output.saturating_mul(1_000_000) / price.output.max(1)).clamp(shortest, longest)
+        });
+        let limit = covered.filter(|covered| *covered < longest).and_then(|covered| covered.try_into().ok());
         let first = reservation.attempt(NewAttempt {
             response,
             model: alias.name().into(),
@@ -108,6 +162,11 @@ impl Engine {
         });
         Ok(Paying {
             reservation,
+            further: Further::default(),
+            covered,
+            ceiling: covered.filter(|_| is_limited || limit.is_some()).map(|sent| sent.saturating_mul(2)),
+            price,
+            limit,
             first,
             estimated_input,
             failed: Vec::new(),
@@ -123,12 +182,62 @@ impl Engine {
 }
 
 impl Paying {
-    /// How the router names its attempts, and writes each of them down before it is made.
+    /// The request as it goes to the provider: an answer that nobody limited is limited to what is set aside for it,
+    /// where that is less than the model's longest.
+    pub fn limited(&self, request: &Arc<CreateResponse>) -> Arc<CreateResponse> {
+        match self.limit {
+            Some(_) => Arc::new(CreateResponse { max_output_tokens: self.limit, ..(**request).clone() }),
+            None => Arc::clone(request),
+        }
+    }
+
+    /// Whether what is set aside pays for an answer of so many bytes, and for what the provider has told so far.
+    pub fn is_covered(&self, bytes: usize) -> bool {
+        self.covered.is_none_or(|covered| self.counted(bytes) <= covered)
+    }
+
+    fn counted(&self, bytes: usize) -> u64 {
+        (bytes as u64 / BYTES_PER_TOKEN).max(self.usage.map_or(0, |usage| usage.output))
+    }
+
+    /// Sets more aside until it does. `false`: the budget does not have it.
+    pub async fn cover(&mut self, spend: &Spend, bytes: usize) -> bool {
+        while let Some(covered) = self.covered
+            && self.counted(bytes) > covered
+        {
+            let more = most(0, USUAL_ANSWER, &self.price);
+            let over = self.ceiling.is_some_and(|ceiling| self.counted(bytes) > ceiling);
+            if over || !self.further.add(spend, self.reservation.who(), more).await {
+                tracing::info!(
+                    code = "budget_answer_cut",
+                    model = &*self.first.model,
+                    over_its_limit = over,
+                    "an answer longer than what was set aside for it is ended"
+                );
+                return false;
+            }
+            self.covered = Some(covered.saturating_add(USUAL_ANSWER));
+        }
+        true
+    }
+
+    /// How the router names its attempts, pays for each that failed, and writes the next down before it is made.
     pub fn limits(&self, spend: &Spend) -> OpenLimits {
-        let (spend, first) = (spend.clone(), self.first.clone());
+        let (spend, first, further) = (spend.clone(), self.first.clone(), self.further.clone());
+        let who = self.reservation.is_budgeted().then(|| self.reservation.who().clone());
         let next_attempt = NextAttempt::new(move |failed, next| {
-            spend.settle(failed_row(&first, failed));
-            spend.open(&attempt_of(&first, next));
+            let (failed, next) = (failed_row(&first, failed), attempt_of(&first, next));
+            let (spend, further, who) = (spend.clone(), further.clone(), who.clone());
+            Box::pin(async move {
+                if let Some(who) = who.filter(|_| failed.cost > 0)
+                    && !further.add(&spend, &who, failed.cost).await
+                {
+                    return false;
+                }
+                spend.settle(failed);
+                spend.open(&next);
+                true
+            })
         });
         OpenLimits {
             first_attempt: Some(self.first.id),
@@ -170,7 +279,8 @@ impl Paying {
             self.failed.iter().map(|attempt| failed_row(&self.first, attempt)).collect();
         if let Some(answering) = &self.begun {
             let counted: u64 = items.iter().map(|item| estimate_item(item)).sum();
-            let counted = counted.max(self.retracted);
+            // What was to come beyond what is set aside was stopped, or not let begin.
+            let counted = counted.max(self.retracted).min(self.covered.unwrap_or(u64::MAX));
             let told = self.usage.unwrap_or_default();
             let usage = if self.whole && self.usage.is_some() {
                 told

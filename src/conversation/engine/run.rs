@@ -101,6 +101,7 @@ impl Engine {
         paying.tried(opened.attempts, Some(&stream));
         turn.set_opened(Ok(()));
         let mut finish = None;
+        let mut said = 0;
         loop {
             let first = tokio::select! {
                 biased;
@@ -119,6 +120,7 @@ impl Engine {
                             self.pass_on(turn, std::mem::take(&mut chunks));
                             paying.retracted = self.counted(turn).max(paying.retracted);
                         }
+                        said += chunk.bytes();
                         chunks.push(chunk);
                     }
                     Some(Ok(Upstream::Usage(tokens))) => paying.usage = Some(tokens),
@@ -137,6 +139,16 @@ impl Engine {
             self.pass_on(turn, chunks);
             if let Some(end) = end {
                 return end;
+            }
+            if finish.is_none() && !paying.is_covered(said) {
+                let covered = tokio::select! {
+                    biased;
+                    reason = stop.as_mut() => return Outcome::Stopped(reason),
+                    covered = Box::pin(paying.cover(&self.0.spend, said)) => covered,
+                };
+                if !covered {
+                    return Outcome::Finished(Stop::Length);
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use tracing::Instrument;
 
 use super::jobs::whole_or_failed;
-use super::past::fitting;
+use super::past::{fitting, truncation};
 use super::paying::Paying;
 use super::read::request_of;
 use super::turn::{NewTurn, OnDisconnect, Turn};
@@ -20,9 +20,7 @@ use crate::database::turn_log::{self, LogCursor};
 use crate::database::turns::{self, MAX_RESTARTS, Next, Taken};
 use crate::ids::ResponseId;
 use crate::llm::{Alias, ModelRequest, no_such_model};
-use crate::openresponses::{
-    ApiError, ConversationOf, Include, Response, ResponseError, ResponseStatus, Truncation,
-};
+use crate::openresponses::{ApiError, ConversationOf, Include, Response, ResponseError, ResponseStatus};
 use crate::telemetry::metrics;
 
 /// Turns taken over at a time.
@@ -191,8 +189,10 @@ impl Engine {
         let request = Arc::new(request_of(&taken.request)?);
         let alias = self.0.router.alias(&taken.model).cloned().ok_or_else(|| no_such_model(&taken.model))?;
         let anchor = Anchor::InputOf(taken.held.response);
-        let Some(window) = self.window(&taken.owner, anchor, &alias).await? else { return Ok(None) };
-        let items = fitting(&window, &request, &alias, Truncation::Auto, &[])?;
+        let truncation = truncation(&request);
+        let window = self.window(&taken.owner, anchor, &alias, truncation).await?;
+        let Some(window) = window else { return Ok(None) };
+        let items = fitting(&window, &request, &alias, truncation, &[])?;
         // Who asked for it pays, on whosever conversation it is.
         let who = Principal {
             owner: taken.caller.clone().unwrap_or_else(|| taken.owner.clone()),
@@ -206,7 +206,7 @@ impl Engine {
         let mut paying = self.reserve_for(&who, taken.held.response.0, &alias, &request, &items).await?;
         // It was taken in once: where there is no place it goes on all the same.
         paying.unwatched = Arc::clone(&self.0.unwatched).try_acquire_owned().ok();
-        Ok(Some((alias, ModelRequest { params: request, items }, paying)))
+        Ok(Some((alias, ModelRequest { params: paying.limited(&request), items }, paying)))
     }
 }
 

@@ -57,6 +57,31 @@ fn shown<'n>(past: &[&Item], new: impl Iterator<Item = &'n Item>) -> Vec<bool> {
     shown
 }
 
+/// Where in `past` the calls are that `new` answers, with the reasoning that led to them: what stays as it is when the rest
+/// is summarised.
+pub fn answered_by(past: &[&Item], new: &[&Item]) -> Vec<usize> {
+    let answers = |call_id: &str| {
+        new.iter().any(|item| matches!(item, Item::FunctionCallOutput(output) if output.call_id == call_id))
+    };
+    let mut newest: HashMap<&str, usize> = HashMap::new();
+    for (at, item) in past.iter().enumerate() {
+        if let Item::FunctionCall(call) = item
+            && answers(&call.call_id)
+        {
+            newest.insert(&call.call_id, at);
+        }
+    }
+    let mut kept: Vec<usize> = newest.into_values().collect();
+    for at in kept.clone() {
+        let before = past[..at].iter().enumerate().rev();
+        let group = before.take_while(|(_, item)| matches!(item, Item::FunctionCall(_) | Item::Reasoning(_)));
+        kept.extend(group.filter(|(_, item)| matches!(item, Item::Reasoning(_))).map(|(at, _)| at));
+    }
+    kept.sort_unstable();
+    kept.dedup();
+    kept
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -134,6 +159,19 @@ mod tests {
         assert_eq!(left(&[done("a"), output("a"), done("a")], &[said()]), [0, 1]);
         assert_eq!(left(&[done("a"), said(), done("a"), output("a")], &[]), [1, 2, 3]);
         assert_eq!(left(&[done("a")], &[done("a"), output("a")]), [0_usize; 0], "the new one is answered");
+    }
+
+    #[test]
+    fn what_the_new_input_answers_is_kept_with_its_reasoning() {
+        let kept = |past: &[Value], new: &[Value]| {
+            let (past, new) = (items(past), items(new));
+            answered_by(&past.iter().collect::<Vec<_>>(), &new.iter().collect::<Vec<_>>())
+        };
+        let past = [said(), thought(), done("a"), done("b"), said()];
+        assert_eq!(kept(&past, &[output("b"), said()]), [1, 3]);
+        assert_eq!(kept(&past, &[output("a"), output("b")]), [1, 2, 3]);
+        assert_eq!(kept(&past, &[said()]), [0_usize; 0]);
+        assert_eq!(kept(&[done("a"), output("a"), done("a")], &[output("a")]), [2], "the newest of an id");
     }
 
     #[test]

@@ -47,17 +47,15 @@ fn shown(past: &[Past]) -> u64 {
 
 #[test]
 fn what_fits_is_shown_whole() {
-    assert_eq!(fit(&messages(10, 10), true, 50, 50, 200, Truncation::Disabled).unwrap(), 0);
+    assert_eq!(fit(&messages(10, 10), true, 50, 50, 200), 0);
 }
 
 #[test]
-fn what_does_not_fit_is_refused_unless_it_may_be_cut() {
+fn what_does_not_fit_is_cut() {
     let past = messages(10, 20);
-    let error = fit(&past, true, 50, 50, 200, Truncation::Disabled).unwrap_err();
-    assert_eq!((error.code, error.status.as_u16()), ("context_length_exceeded", 400));
-    let start = fit(&past, true, 50, 50, 200, Truncation::Auto).unwrap();
+    let start = fit(&past, true, 50, 50, 200);
     assert!(shown(&past[start..]) <= 100);
-    assert!(fit(&[], true, 180, 50, 200, Truncation::Auto).is_err(), "the new input alone is too long");
+    assert_eq!(fit(&past, true, 180, 50, 200), past.len(), "there is no room for any of it");
 }
 
 #[test]
@@ -70,12 +68,42 @@ fn what_was_deleted_takes_no_room() {
         .filter(|(at, _)| at % 2 == 0)
         .map(|(_, past)| past)
         .collect();
-    assert_eq!(fit(&past, true, 50, 50, 200, Truncation::Disabled).unwrap(), 0);
-    assert_eq!(fit(&past, true, 50, 50, 200, Truncation::Auto).unwrap(), 0);
-    assert!(fit(&past, false, 50, 50, 200, Truncation::Disabled).is_err(), "what was not loaded does");
-    assert!(fit(&past, true, 51, 50, 200, Truncation::Disabled).is_err());
-    let start = fit(&past, true, 51, 50, 200, Truncation::Auto).unwrap();
+    assert_eq!(fit(&past, true, 50, 50, 200), 0);
+    assert!(fit(&past, false, 50, 50, 200) > 0, "what was not loaded does");
+    let start = fit(&past, true, 51, 50, 200);
     assert!(start > 0 && start < past.len(), "{start}");
+}
+
+/// A message of so many letters: a third of them tokens, and four.
+fn says(role: Role, letters: usize) -> Arc<Item> {
+    Arc::new(Item::Message(Message {
+        id: String::new(),
+        status: ItemStatus::Completed,
+        role,
+        content: vec![ContentPart::InputText { text: "x".repeat(letters) }],
+        phase: None,
+    }))
+}
+
+#[test]
+fn input_is_cut_from_its_start_but_for_instructions() {
+    let user = |letters| says(Role::User, letters);
+    let items = vec![user(30), says(Role::Developer, 30), user(30), user(30)];
+    let left = |room| fit_input(items.clone(), room);
+    assert_eq!(left(56).len(), 4, "it fits");
+    let cut = left(55);
+    assert_eq!(cut.len(), 3);
+    assert!(Arc::ptr_eq(&cut[0], &items[1]));
+    assert_eq!(left(28).len(), 2);
+    assert_eq!(left(0).len(), 2, "the newest stays");
+    assert!(fit_input(Vec::new(), 0).is_empty());
+}
+
+#[test]
+fn the_newest_output_keeps_its_call() {
+    let (called, answered) = (call(0, "a").item, output(0, "a").item);
+    let items = vec![says(Role::User, 300), called, answered];
+    assert_eq!(fit_input(items, 0).len(), 2);
 }
 
 #[test]
@@ -85,7 +113,7 @@ fn the_cut_stays_for_several_turns() {
     for turn in 1..=past.len() {
         // As the database gives it: the newest, a little more than the window holds.
         let loaded = &past[turn.saturating_sub(41)..turn];
-        let start = fit(loaded, false, 20, 20, 400, Truncation::Auto).unwrap();
+        let start = fit(loaded, false, 20, 20, 400);
         let cut = loaded.get(start).map(|past| past.tokens_before);
         if cuts.last() != Some(&cut) {
             cuts.push(cut);
@@ -116,7 +144,7 @@ proptest! {
                 }
             }
         }
-        let start = fit(&past, true, 30, 30, size, Truncation::Auto).unwrap();
+        let start = fit(&past, true, 30, 30, size);
         let shown_items = &past[start..];
         prop_assert!(shown(shown_items) + 60 <= size);
         for past in shown_items {

@@ -108,9 +108,15 @@ impl<'v> Said<'v> {
 
     fn is_too_long(&self) -> bool {
         self.code == "context_length_exceeded"
-            || ["maximum context length", "prompt is too long", "context window"]
-                .iter()
-                .any(|words| self.message.contains(words))
+            || [
+                "maximum context length",
+                "prompt is too long",
+                "context window",
+                "context limit",
+                "nput is too long",
+            ]
+            .iter()
+            .any(|words| self.message.contains(words))
     }
 
     fn is_out_of_money(&self) -> bool {

@@ -54,7 +54,7 @@ pub(super) struct Journey<'j> {
     estimate: u64,
     estimated_input: u64,
     attempts: &'j mut Vec<AttemptReport>,
-    /// The process has no more retries to spend.
+    /// The process has no more retries to spend, or the budget no money for one.
     exhausted: bool,
 }
 
@@ -190,14 +190,23 @@ impl Journey<'_> {
         if let Some((wait, candidate)) = quota.min_by_key(|(wait, _)| *wait) {
             let refused = |wait| Stop::Final(LlmError::new(ErrorClass::OwnQuota).after(Some(wait)));
             let left = self.deadline.saturating_duration_since(Instant::now());
-            let patience = self.router.config.quota_wait.min(left);
+            let mut patience = self.router.config.quota_wait.min(left);
             if wait > patience {
                 return Err(refused(wait));
             }
-            // Whoever came in between was before us; the wait is then a little longer.
-            let (pass, grant, wait) = match self.admit(&candidate.deployment, patience) {
-                Ok(admitted) => admitted,
-                Err(Held::Quota(wait) | Held::Away(wait) | Held::Breaker(wait)) => return Err(refused(wait)),
+            let (pass, grant, wait) = loop {
+                match self.admit(&candidate.deployment, patience) {
+                    Ok(admitted) => break admitted,
+                    // Other processes have their part of what is left: it is parted anew in a moment.
+                    Err(Held::Quota(wait)) if wait < patience => {
+                        self.pause(wait).await.map_err(Stop::Final)?;
+                        patience -= wait;
+                    }
+                    // Whoever came in between was before us; the wait is then a little longer.
+                    Err(Held::Quota(wait) | Held::Away(wait) | Held::Breaker(wait)) => {
+                        return Err(refused(wait));
+                    }
+                }
             };
             time(Metric::LlmQuotaWait, wait, &[&candidate.deployment.name]);
             self.pause(wait).await.map_err(Stop::Final)?;
@@ -274,7 +283,14 @@ impl Journey<'_> {
             estimated_input: self.estimated_input,
         };
         if let (Some(next), Some(failed)) = (&self.limits.next_attempt, self.attempts.last()) {
-            next.tell(failed, &report);
+            let paid = tokio::select! {
+                () = self.limits.cancel.cancelled() => return Err(LlmError::new(ErrorClass::Cancelled)),
+                paid = next.ask(failed, &report) => paid,
+            };
+            if !paid {
+                self.exhausted = true;
+                return Err(after.cloned().unwrap_or_else(|| LlmError::new(ErrorClass::Unavailable)));
+            }
         }
         let due = self.deadline.min(started + self.alias.config.first_event());
         let span = self.span(deployment);

@@ -219,7 +219,7 @@ impl Keeper {
                 state.ledger.turn_to(self.spend.today());
                 state.waiting.retain(|one| !one.answer.is_closed());
                 let State { ledger, waiting, holder, .. } = &mut *state;
-                let all = waiting.iter().map(|one| (&one.who, one.limits, one.amount));
+                let all = waiting.iter().map(|one| (&one.who, one.limits, one.wanted));
                 (ledger.asks(all, &self.spend.inner.settings), *holder)
             };
             let mut others = Others::HoldNothing;
@@ -261,7 +261,7 @@ impl Keeper {
         let mut state = self.spend.state();
         let waiting = std::mem::take(&mut state.waiting);
         for mut one in waiting {
-            match self.spend.try_reserve(&mut state, &one.who, one.limits, one.amount) {
+            match self.spend.try_reserve(&mut state, &one.who, one.limits, one.wanted) {
                 Ok(reservation) => answers.push((one, Ok(reservation))),
                 Err(Refusal::Spent(scope)) => {
                     let refused = self.spend.spent(scope);

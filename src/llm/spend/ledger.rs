@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::civil::Date;
 
+pub(super) use super::wanted::{Limits, Refusal, Wanted};
 use super::{BudgetKey, Micros, Scope, SpendSettings, Who};
 use crate::database::budgets::{Ask, Drawn, Others, Report, Return, Standing};
 
@@ -13,34 +14,6 @@ use crate::database::budgets::{Ask, Drawn, Others, Report, Return, Standing};
 const DRY: Duration = Duration::from_millis(250);
 /// A slice unused for so long is given back.
 const IDLE: Duration = Duration::from_secs(60);
-
-/// The budgets that apply to somebody, a day.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Limits {
-    pub owner: Option<Micros>,
-    pub key: Option<Micros>,
-    pub total: Option<Micros>,
-}
-
-impl Limits {
-    pub fn is_empty(self) -> bool {
-        self == Self::default()
-    }
-
-    fn each(self) -> impl Iterator<Item = (Scope, Micros)> {
-        let all = [(Scope::Owner, self.owner), (Scope::Key, self.key), (Scope::Total, self.total)];
-        all.into_iter().filter_map(|(scope, limit)| Some((scope, limit?)))
-    }
-}
-
-/// Why nothing was set aside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// What is in hand does not cover it: draw.
-    Short,
-    /// A draw a moment ago left too little.
-    Spent(Scope),
-}
 
 /// The part of one budget that this process holds.
 #[derive(Clone, Debug)]
@@ -183,29 +156,36 @@ impl Ledger {
         }
     }
 
-    /// Sets an amount aside in every budget that applies, or in none. Says whether a slice runs low. `ours`: whether
-    /// the slices in hand can be relied on.
+    /// Sets an amount aside in every budget that applies, or in none: the most that is wanted, or the least where a
+    /// budget is near its end. Gives the amount, and whether a slice runs low. `ours`: whether the slices in hand can be
+    /// relied on.
     pub fn reserve(
         &mut self,
         who: &Who,
         limits: Limits,
-        amount: Micros,
+        wanted: Wanted,
         ours: bool,
         now: Instant,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<(Micros, bool), Refusal> {
         self.used = true;
         let mut refusal = None;
+        let mut amount = wanted.most;
         for (scope, limit) in limits.each() {
             let slice = self.today.make(scope, who, limit, now);
             slice.limit = limit;
             slice.used_at = now;
-            if amount > 0 && (!ours || slice.free() < amount) {
+            let near_its_end = slice.scarce || (slice.lacking && slice.free() < wanted.most);
+            // Half of it is worth no draw: one ahead of need follows.
+            let enough = if near_its_end { wanted.least } else { wanted.least.max(wanted.most / 2) };
+            if wanted.most > 0 && (!ours || slice.free() < enough) {
                 let dry = ours && slice.dry_until.is_some_and(|until| now < until);
                 refusal = match refusal {
                     None | Some(Refusal::Short) if dry => Some(Refusal::Spent(scope)),
                     None => Some(Refusal::Short),
                     known => known,
                 };
+            } else {
+                amount = amount.min(if near_its_end { wanted.least } else { slice.free().max(0) });
             }
         }
         if let Some(refusal) = refusal {
@@ -219,7 +199,7 @@ impl Ledger {
             }
         }
         self.attention |= low;
-        Ok(low)
+        Ok((amount, low))
     }
 
     /// Takes `covered` from what is set aside, and counts `cost` as spent. Says whether there is something to give
@@ -255,31 +235,34 @@ impl Ledger {
     /// What to draw: for those who wait, and ahead for slices that run low.
     pub fn asks<'w>(
         &mut self,
-        waiting: impl Iterator<Item = (&'w Who, Limits, Micros)>,
+        waiting: impl Iterator<Item = (&'w Who, Limits, Wanted)>,
         settings: &SpendSettings,
     ) -> Vec<Ask> {
-        let mut needs: HashMap<BudgetKey, (Micros, Micros)> = HashMap::new();
-        for (who, limits, amount) in waiting {
+        let mut needs: HashMap<BudgetKey, (Wanted, Micros)> = HashMap::new();
+        for (who, limits, wanted) in waiting {
             for (scope, _) in limits.each() {
                 let subject = match scope {
                     Scope::Owner => who.owner.clone(),
                     Scope::Key => who.key.clone().unwrap_or_default(),
                     Scope::Total => Arc::from(""),
                 };
-                let (sum, least) =
-                    needs.entry(BudgetKey { scope, subject, day: self.day }).or_insert((0, Micros::MAX));
-                *sum = sum.saturating_add(amount);
-                *least = amount.min(*least);
+                let (sum, smallest) = needs
+                    .entry(BudgetKey { scope, subject, day: self.day })
+                    .or_insert((Wanted::default(), Micros::MAX));
+                sum.least = sum.least.saturating_add(wanted.least);
+                sum.most = sum.most.saturating_add(wanted.most);
+                *smallest = wanted.least.min(*smallest);
             }
         }
         let mut asks = Vec::new();
         for (budget, slice) in self.today.all(self.day) {
             let size = settings.slice(slice.limit);
+            let need = |sum: &Wanted| if slice.scarce { sum.least } else { sum.most };
             match needs.get(&budget) {
-                Some((sum, least)) if *sum > slice.free() => asks.push(Ask {
+                Some((sum, smallest)) if need(sum) > slice.free() => asks.push(Ask {
                     limit: slice.limit,
-                    least: least.saturating_sub(slice.free()).max(1),
-                    need: sum.saturating_sub(slice.free()),
+                    least: smallest.saturating_sub(slice.free()).max(1),
+                    need: need(sum).saturating_sub(slice.free()),
                     slice: size,
                     budget,
                 }),

@@ -73,6 +73,8 @@ pub struct SpendSettings {
     pub patience: Duration,
     /// `SPEND_SLICE_PERCENT`: how much of a budget is drawn at once, while there is plenty.
     pub slice_percent: u32,
+    /// `SPEND_ANSWER_PERCENT`: how much of a budget one answer may set aside that its caller did not limit.
+    pub answer_percent: u32,
     /// `USAGE_BUFFER`: rows kept in memory while the database is away.
     pub buffer: usize,
     /// `USAGE_SPOOL_AFTER`: how long the database is waited for before rows go to the queue.
@@ -88,6 +90,7 @@ impl Default for SpendSettings {
             heartbeat: Duration::from_secs(2),
             patience: Duration::from_secs(10),
             slice_percent: 2,
+            answer_percent: 5,
             buffer: 10_000,
             spool_after: Duration::from_secs(10),
         }
@@ -97,9 +100,18 @@ impl Default for SpendSettings {
 impl SpendSettings {
     /// How much is drawn at once of a budget of this size.
     pub(super) fn slice(&self, limit: Micros) -> Micros {
-        (i128::from(limit) * i128::from(self.slice_percent) / 100)
-            .clamp(1, i128::from(Micros::MAX))
-            .try_into()
-            .unwrap_or(Micros::MAX)
+        share(limit, self.slice_percent)
     }
+
+    /// How much of it an answer that nobody limited may set aside.
+    pub(super) fn answer(&self, limit: Micros) -> Micros {
+        share(limit, self.answer_percent)
+    }
+}
+
+fn share(of: Micros, percent: u32) -> Micros {
+    (i128::from(of) * i128::from(percent) / 100)
+        .clamp(1, i128::from(Micros::MAX))
+        .try_into()
+        .unwrap_or(Micros::MAX)
 }

@@ -130,3 +130,100 @@ async fn the_past_makes_room_for_new_input_if_it_may_be_cut() {
         assert_eq!(scene.shown().len(), shown, "{truncation}");
     }
 }
+
+/// About so many tokens, as they are estimated; a provider counts fewer.
+fn words(tokens: usize) -> String {
+    "abc".repeat(tokens)
+}
+
+#[tokio::test]
+async fn what_surely_does_not_fit_is_refused_before_anybody_is_asked() {
+    let scene = Scene::start().await;
+    let too_long = |body: &Value| {
+        assert_eq!(body["error"]["code"], "context_length_exceeded", "{body}");
+        assert!(
+            ["input", "messages"].contains(&body["error"]["param"].as_str().unwrap_or_default()),
+            "{body}"
+        );
+    };
+    // A first turn, with nothing before it: 2,000 tokens fit, and no text has 8 bytes a token.
+    let first = |input: Value| json!({ "model": "it", "input": input, "store": false });
+    let (status, refused) = scene.server.post("/v1/responses", first(json!("x".repeat(16_100)))).await;
+    assert_eq!(status, 400);
+    too_long(&refused);
+    let messages = json!([{ "role": "user", "content": "x".repeat(16_100) }]);
+    let (status, refused) =
+        scene.server.post("/v1/chat/completions", json!({ "model": "it", "messages": messages })).await;
+    assert_eq!(status, 400);
+    too_long(&refused);
+    assert!(scene.provider.seen().is_empty());
+    // What only seems too long is the provider's to say.
+    let error = json!({ "message": "too long", "type": "invalid_request_error",
+                        "code": "context_length_exceeded", "param": "input" });
+    scene.provider.next([Script::fails_with(400, json!({ "error": error }))]);
+    let (status, refused) = scene.server.post("/v1/responses", first(json!("x".repeat(15_000)))).await;
+    assert_eq!(status, 400);
+    too_long(&refused);
+    assert_eq!(scene.provider.seen().len(), 1);
+
+    // The same of a conversation that has grown: three times what the estimate says is surely too much.
+    for _ in 0..2 {
+        scene.turn(json!(words(1_500))).await;
+    }
+    assert_eq!(scene.shown().len(), 3, "3,000 by the estimate, and shown whole");
+    scene.turn(json!(words(2_000))).await;
+    let (status, refused) = scene.server.post("/v1/responses", scene.ask(json!(words(2_000)))).await;
+    assert_eq!(status, 400);
+    too_long(&refused);
+    let mut asked = scene.ask(json!("And now?"));
+    asked["truncation"] = "auto".into();
+    assert_eq!(scene.server.post("/v1/responses", asked).await.0, 200);
+}
+
+#[tokio::test]
+async fn under_auto_a_first_input_is_cut_from_its_start() {
+    let scene = Scene::start().await;
+    let said = |role: &str, text: String| json!({ "role": role, "content": text });
+    let input = json!([
+        said("developer", "Be brief.".into()),
+        said("user", words(900)),
+        { "type": "function_call", "call_id": "c", "name": "f", "arguments": "{}" },
+        { "type": "function_call_output", "call_id": "c", "output": words(700) },
+        said("user", words(800)),
+        said("user", "What was that?".into()),
+    ]);
+    let body = json!({ "model": "it", "input": input, "truncation": "auto", "store": false });
+    let (status, answer) = scene.server.post("/v1/responses", body).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(scene.shown(), ["message", "function_call", "function_call_output", "message", "message"]);
+    let shown = scene.provider.seen()[0].body["input"].clone();
+    assert_eq!((&shown[0]["role"], &shown[3]["role"]), (&json!("developer"), &json!("user")));
+
+    // The last one alone is too long: surely, so nobody is asked.
+    let body = json!({ "model": "it", "input": [said("user", "x".repeat(16_100))], "truncation": "auto" });
+    let (status, refused) = scene.server.post("/v1/responses", body).await;
+    assert_eq!((status, &refused["error"]["code"]), (400, &json!("context_length_exceeded")), "{refused}");
+    assert_eq!(scene.provider.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_summary_leaves_a_call_that_is_answered_only_now() {
+    let scene = Scene::start().await;
+    let asked = |input: Value| {
+        let mut asked = scene.ask(input);
+        asked["context_management"] = json!([{ "type": "compaction", "compact_threshold": 1000 }]);
+        asked
+    };
+    scene.provider.next([Script::calls("f", "{\"x\": 1}")]);
+    let (status, called) = scene.server.post("/v1/responses", asked(json!(words(900)))).await;
+    assert_eq!((status, &called["output"][0]["type"]), (200, &json!("function_call")), "{called}");
+    let answered = json!([{ "type": "function_call_output", "call_id": "call_1", "output": words(200) }]);
+    let (status, answer) = scene.server.post("/v1/responses", asked(answered)).await;
+    assert_eq!((status, &answer["output"][0]["type"]), (200, &json!("compaction")), "{answer}");
+    assert_eq!(
+        scene.shown(),
+        ["message", "function_call", "function_call_output"],
+        "the summary, and the pair"
+    );
+    assert_eq!(scene.provider.seen().len(), 3);
+}

@@ -223,3 +223,61 @@ async fn a_socket_counts_as_a_connection_until_it_is_closed() {
     drop(sockets);
     eventually("the sockets to be gone", SOON, async || open_now().await <= before + 1).await;
 }
+
+#[tokio::test]
+async fn what_a_connection_remembers_is_fitted_under_auto_and_bounded() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let config = "[deployments.demo]\nprovider = \"demo\"\ncontext_window = 2000\nmax_output_tokens = 200\n\
+                  [models.demo]\ndeployments = [\"demo\"]\n";
+    let server = Server::of(&database, &storage).config(config).set("WEBSOCKET_CONTEXT_MAX", "20000");
+    let server = server.start().await;
+    let mut socket = open(&server).await;
+    let mut before = Value::Null;
+    let asked = |input: String, truncation: &str, before: &Value| {
+        let mut request = json!({ "input": input, "store": false, "truncation": truncation });
+        if !before.is_null() {
+            request["previous_response_id"] = before.clone();
+        }
+        request
+    };
+    // Each is 1,000 tokens by the estimate.
+    for _ in 0..10 {
+        let request = asked(format!("Say hello in 3 words. {}", "abc".repeat(1_000)), "auto", &before);
+        let events = turn(&mut socket, request).await;
+        let last = events.last().expect("an end");
+        assert_eq!(last["type"], "response.completed", "{last}");
+        let shown = last["response"]["usage"]["input_tokens"].as_u64().expect("a count");
+        assert!(shown < 2_000, "{shown}");
+        before = last["response"]["id"].clone();
+    }
+    let mut refused = None;
+    for _ in 0..10 {
+        let request = asked(format!("Say hello in 3 words. {}", "abc".repeat(1_000)), "disabled", &before);
+        let events = turn(&mut socket, request).await;
+        let last = events.last().expect("an end");
+        if last["type"] == "error" {
+            refused = Some(last.clone());
+            break;
+        }
+        before = last["response"]["id"].clone();
+    }
+    let refused = refused.expect("it grows no further");
+    let code = refused["error"]["code"].as_str().expect("a code");
+    assert!(["context_length_exceeded", "connection_context_exceeded"].contains(&code), "{refused}");
+    // What is refused begins anew.
+    let events = turn(&mut socket, asked("Hello.".into(), "disabled", &Value::Null)).await;
+    let mut before = events.last().expect("an end")["response"]["id"].clone();
+    let picture = format!("data:image/png;base64,{}", "A".repeat(15_000));
+    let image = json!([{ "role": "user", "content": [{ "type": "input_image", "image_url": picture }] }]);
+    for (at, wanted) in ["response.completed", "error"].into_iter().enumerate() {
+        let request = json!({ "input": image, "store": false, "previous_response_id": before });
+        let events = turn(&mut socket, request).await;
+        let last = events.last().expect("an end");
+        assert_eq!(last["type"], wanted, "{at}: {last}");
+        if wanted == "error" {
+            assert_eq!(last["error"]["code"], "connection_context_exceeded", "{last}");
+            assert_eq!(last["error"]["param"], "previous_response_id");
+        }
+        before = last["response"]["id"].clone();
+    }
+}

@@ -67,6 +67,44 @@ async fn many_processes_spend_one_budget_to_the_last_turn_and_never_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn turns_that_spend_all_that_was_set_aside_never_pass_a_budget() {
+    const LIMIT: i64 = 20_000;
+    const LEAST: i64 = 40;
+    let (test, _database) = TestDatabase::migrated().await;
+    let clock = TestClock::at(MIDDAY);
+    let processes: Vec<Process> =
+        (0..2).map(|_| Process::start(&test, &clock, settings(total(LIMIT)))).collect();
+    let longest = join_all(processes.iter().flat_map(|process| {
+        (0..TURNS).map(move |_| async move {
+            let (caller, mut longest) = (who("ada", "k"), 0);
+            while let Ok(mut reservation) = process.spend.reserve_between(&caller, LEAST, 5_000).await {
+                let set_aside = reservation.left();
+                assert!((LEAST..=LIMIT / 20).contains(&set_aside), "{set_aside}");
+                longest = longest.max(set_aside);
+                tokio::task::yield_now().await;
+                pay(&process.spend, &mut reservation, set_aside);
+            }
+            longest
+        })
+    }))
+    .await;
+    assert!(longest.contains(&(LIMIT / 20)), "while there was plenty: {longest:?}");
+    eventually("no turn fits any more", || async {
+        for process in &processes {
+            while turn(&process.spend, &who("ada", "k"), LEAST, LEAST).await.is_ok() {}
+        }
+        LIMIT - charged(&processes) < LEAST
+    })
+    .await;
+    for process in processes {
+        process.end().await;
+    }
+    let (spent, held, cost) = books(&test).await;
+    assert_eq!((spent, held), (cost, 0));
+    assert!((LIMIT - LEAST + 1..=LIMIT).contains(&spent), "{spent}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_scopes_are_each_kept() {
     let (test, _database) = TestDatabase::migrated().await;
     let clock = TestClock::at(MIDDAY);

@@ -32,6 +32,8 @@ pub struct Script {
     /// Input, cached, output, reasoning.
     pub usage: (u64, u64, u64, u64),
     pub usage_form: UsageForm,
+    /// Says and thinks no more than the request allows it: each piece of text is a token.
+    pub heeds: bool,
     /// In the terms of chat completions: stop, length, content_filter.
     pub finish: &'static str,
     pub ending: Ending,
@@ -107,6 +109,7 @@ impl Default for Script {
             likely: false,
             usage: (11, 4, 7, 2),
             usage_form: UsageForm::EmptyChoices,
+            heeds: false,
             finish: "stop",
             ending: Ending::Proper,
             ends_after: None,
@@ -201,6 +204,34 @@ impl Script {
     #[must_use]
     pub fn likely(mut self) -> Self {
         self.likely = true;
+        self
+    }
+
+    /// As the request's limit of the answer has it; what was thought unseen counts first.
+    #[must_use]
+    pub fn within(mut self, request: &Value) -> Self {
+        let fields = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
+        let limit = fields.iter().find_map(|field| request[field].as_u64());
+        if let Some(limit) = limit.filter(|limit| self.heeds && *limit < self.usage.2) {
+            let said = usize::try_from(limit.saturating_sub(self.usage.3)).expect("a length");
+            self.text.truncate(said.max(1));
+            (self.usage.2, self.usage.3) = (limit, self.usage.3.min(limit));
+            self.finish = "length";
+        }
+        self
+    }
+
+    /// Heeds the limit of the answer, as real ones do.
+    #[must_use]
+    pub fn heeding(mut self) -> Self {
+        self.heeds = true;
+        self
+    }
+
+    /// Output tokens that are on the bill and not seen.
+    #[must_use]
+    pub fn thinks_unseen(mut self, tokens: u64) -> Self {
+        (self.usage.2, self.usage.3) = (self.usage.2 + tokens, tokens);
         self
     }
 

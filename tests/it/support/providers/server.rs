@@ -202,7 +202,7 @@ async fn answer(
     let embeds = path.contains("/embeddings");
     let (script, number) = {
         let mut state = state.lock().unwrap();
-        let script = state.next.pop_front().unwrap_or_else(|| state.always.clone());
+        let script = state.next.pop_front().unwrap_or_else(|| state.always.clone()).within(&body);
         let attempt = parts.headers.get("x-client-request-id").and_then(|id| id.to_str().ok());
         let attempt = attempt.map(str::to_owned);
         let answered =
