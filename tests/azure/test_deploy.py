@@ -292,11 +292,14 @@ class Prod(World):
         done = self.deploy("one", "--commit", "abc1234")
         self.assertIn("is not named for prod and commit abc1234", done.stderr)
 
-    def test_smoke_test_asks_the_model_when_told_to(self) -> None:
+    def test_smoke_test_opens_a_websocket_and_asks_the_model_when_told_to(self) -> None:
         self.deployed("one")
         arguments = ["--slot-url", f"{self.url}/slot", "--model", "small", "--smoke-minutes", "0.01"]
         self.assertEqual(0, self.run_script("smoke-test", *arguments, COLLOQUY_API_KEY="clq_x").returncode)
-        self.change(broken=True)
+        self.change(websockets=False)
+        done = self.run_script("smoke-test", *arguments, COLLOQUY_API_KEY="clq_x")
+        self.assertIn("WebSocket's handshake with 400", done.stderr)
+        self.change(broken=True, websockets=True)
         done = self.run_script("smoke-test", *arguments, COLLOQUY_API_KEY="clq_x")
         self.assertEqual(1, done.returncode)
         self.assertIn("not answering: main", done.stderr)

@@ -45,7 +45,7 @@ class World(unittest.TestCase):
                 "SERVER_URL": f"{self.url}/production", "EDGE_URL": "", "VAULT_URI": "https://kv.vault.azure.net/", "DATABASE_HOST": "127.0.0.1",
                 "DATABASE_ROLES": [f"colloquy-{self.environment}-handlers", f"colloquy-{self.environment}-server"],
             },
-            production="", slot="", handlers="", swaps=0, swapped=None, migrated=0, fail=[], unhealthy=[], unhealthy_in={}, ill_after=None, broken=False, metrics={}, telemetry={}, references={"ENCRYPTION_KEY": "Resolved"},
+            production="", slot="", handlers="", swaps=0, swapped=None, migrated=0, fail=[], unhealthy=[], unhealthy_in={}, ill_after=None, broken=False, websockets=True, metrics={}, telemetry={}, references={"ENCRYPTION_KEY": "Resolved"},
             secrets={}, versions=[], settings={}, providers=[], definitions=[], assignments={}, restrictions={}, routes={}, infrastructure=0, now=0,
             firewall={"location": "global", "sku": {"name": "Standard_AzureFrontDoor"}, "properties": {"customRules": {"rules": [{"name": "RatePerAddress", "priority": 100}]}}},
         )  # fmt: skip
@@ -125,6 +125,8 @@ def app(world: World) -> type:
             ill = [*state["unhealthy"], *([state["unhealthy_in"][which]] if which in state["unhealthy_in"] else [])]
             if state["ill_after"] and any(state["ill_after"]["match"] in call and at > world.mark for at, call in enumerate(world.calls())):
                 ill += [f"server-{world.environment}-{state['ill_after']['who']}"] if which == "production" else []
+            if self.headers.get("upgrade") == "websocket":
+                return self.say(101 if state["websockets"] else 400, {})
             healthy = runs and not any(part in runs for part in ill)
             if check == "status":
                 return self.say(200 if self.headers.get("authorization") else 401, {"version": "0.1.0", "environment": "test", "deployments": [{"name": "main", "breaker": "open" if state["broken"] else "closed"}]})

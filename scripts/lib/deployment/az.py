@@ -3,7 +3,10 @@
 With `dry` both print what they would do and do nothing; every question then has the answer its caller assumes.
 """
 
+import base64
+import http.client
 import json
+import os
 import re
 import shlex
 import shutil
@@ -11,6 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass, field
 
@@ -111,6 +115,26 @@ class Az:
             return error.code, error.read(100_000).decode(errors="replace")
         except (OSError, ValueError) as error:
             return 0, str(error)
+
+    def upgrade(self, url: str, key: str) -> int:
+        """Status of a WebSocket's handshake: 101 if it is one. In a dry run: 101."""
+        if self.dry:
+            print(f"GET {url} (WebSocket)", flush=True)
+            return 101
+        address = urllib.parse.urlsplit(url)
+        kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
+        connection = kind(address.netloc, timeout=self.patience)
+        headers = {
+            "authorization": f"Bearer {key}", "user-agent": "colloquy-deploy", "connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13",
+            "sec-websocket-key": base64.b64encode(os.urandom(16)).decode(),
+        }  # fmt: skip
+        try:
+            connection.request("GET", address.path, headers=headers)
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            return 0
+        finally:
+            connection.close()
 
     def sleep(self, seconds: float) -> None:
         if not self.dry:

@@ -255,7 +255,7 @@ class Bootstrap:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text("".join(f"\\connect {name}\n{text}" for name, text in scripts))
                 raise Failed(
-                    f"{host}:5432 is not reached from here ({error}): it stands in a private network. Run `scripts/bootstrap {self.environment} --only database` on a machine in the "
+                    f"{host}:5432 is not reached from here ({error}): it stands in a private network, or lets in Azure's alone (dev: Cloud Shell). Run `scripts/bootstrap {self.environment} --only database` on a machine in the "
                     f"management subnet, signed in as the database's administrator; or run {file} there with psql. All other parts are done."
                 ) from None
         token = self.az("account", "get-access-token", "--resource-type", "oss-rdbms", "--query", "accessToken")

@@ -159,7 +159,7 @@ def await_ready(az: Az, url: str, options: argparse.Namespace, hint: str) -> Non
 
 
 def smoke(az: Az, url: str, options: argparse.Namespace, prefix: str = "") -> None:
-    """Live, ready, a refusal where there must be one, and with an operator's key the status and a model's answer."""
+    """Live, ready, a refusal where there must be one, and with an operator's key the status, a WebSocket and a model's answer."""
     say(f"smoke test of {url}")
     await_ready(az, f"{url}{prefix}/health/live", options, "It does not run: `az webapp log tail`, or the host's log, has its last lines.")
     await_ready(az, f"{url}{prefix}/health/ready", options, "It runs, and does not reach what it needs: see docs/runbooks/bad-deploy.md.")
@@ -183,6 +183,10 @@ def smoke(az: Az, url: str, options: argparse.Namespace, prefix: str = "") -> No
         broken = [deployment["name"] for deployment in told.get("deployments", []) if deployment["breaker"] != "closed"]
         if broken:
             raise Failed(f"{url}: model deployments are not answering: {', '.join(broken)}. See docs/runbooks/provider-down.md.")
+    if not prefix:
+        status = az.upgrade(f"{url}/v1/responses", key)
+        if status != 101:
+            raise Failed(f"{url}/v1/responses answered a WebSocket's handshake with {status or 'nothing'}, and not 101: is webSocketsEnabled, and does the edge pass it?")
     if options.model and not prefix:
         status, body = az.get(f"{url}/v1/responses", key, {"model": options.model, "input": "Say: ok", "max_output_tokens": 64, "store": False})
         if status != 200:
