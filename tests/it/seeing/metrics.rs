@@ -231,31 +231,35 @@ async fn the_conversation_server_emits_every_metric_of_its_own() {
 async fn within_limits() -> String {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
     let provider = FakeProvider::start(Wire::Chat);
-    let quota = "tokens_per_minute = 2400\nprice = { input = \"1\", output = \"1\" }";
+    let (quota, price) = ("tokens_per_minute = 2400", "price = { input = \"1\", output = \"100\" }");
     let config = format!(
-        "{}[models.slow]\ndeployments = [\"slow\"]\n[budgets]\neach_owner = \"0.003\"\n",
-        provider.deployment("slow", quota)
+        "{}{}[models.slow]\ndeployments = [\"slow\"]\n[models.dear]\ndeployments = [\"dear\"]\n\
+         [budgets]\neach_owner = \"0.005\"\n",
+        provider.deployment("slow", quota),
+        provider.deployment("dear", price)
     );
     let server = Server::of(&database, &storage).config(config).hurried();
     let server = server.set("LLM_RETRIES", "1").set("LLM_RETRY_BASE", "50ms").set("SPEND_HEARTBEAT", "200ms");
     let server = server.set("RATE_REQUESTS_PER_MINUTE", "60").start().await;
-    let ask = async |most: u32, background: bool| {
+    let ask = async |model: &str, most: u32, background: bool| {
         let asked =
-            json!({ "model": "slow", "input": "hello", "max_output_tokens": most, "background": background });
+            json!({ "model": model, "input": "hello", "max_output_tokens": most, "background": background });
         server.post("/v1/responses", asked).await
     };
-    provider.next([Script::fails(503, "x"), Script::words(30).pace(Duration::from_millis(100))]);
+    provider.next([Script::fails(503, "x")]);
+    let (status, again) = ask("slow", 50, false).await;
+    assert_eq!((status, provider.seen().len()), (200, 2), "{again}");
     // It holds most of a minute's tokens until its end, so that the next one waits.
-    let (status, long) = ask(2_300, true).await;
+    provider.next([Script::words(30).pace(Duration::from_millis(100))]);
+    let (status, long) = ask("slow", 2_100, true).await;
     assert_eq!(status, 200, "{long}");
-    eventually("the second try", SOON, async || provider.seen().len() == 2).await;
-    let (status, waited) = ask(100, false).await;
+    eventually("the long one to be asked", SOON, async || provider.seen().len() == 3).await;
+    let (status, waited) = ask("slow", 500, false).await;
     assert_eq!(status, 200, "{waited}");
-    provider.always(Script { usage: (11, 0, 300, 0), ..Script::says("Hello there.") });
     let mut text = String::new();
     eventually("a budget that is spent and a caller that asks too often", SOON * 4, async || {
         for _ in 0..20 {
-            ask(100, false).await;
+            ask("dear", 10, false).await;
         }
         text = scrape(&server, "/health/metrics").await;
         text.contains("colloquy_budget_passed") && text.contains("colloquy_rate_limited")
