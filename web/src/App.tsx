@@ -6,12 +6,14 @@ import { SignIn } from "./signin/SignIn";
 import { useSession } from "./signin/useSession";
 import { Talk } from "./talk/Talk";
 import { liveTurns } from "./talk/live";
+import { Boundary } from "./ui/Boundary";
 import { type Command, Palette } from "./ui/Palette";
 import { Problem } from "./ui/States";
 import { useTheme } from "./ui/theme";
 
-// What only operators see is loaded when they look.
-const See = lazy(() => import("./see/See"));
+// What mostly operators see is loaded beside the rest: when they look at it, the server may be away.
+const loadSee = () => import("./see/See");
+const See = lazy(loadSee);
 
 export function App() {
   const session = useSession();
@@ -63,6 +65,11 @@ function Shell({ signed, ended }: { signed: Signed; ended: boolean }) {
   useEffect(() => {
     document.title = title ? `${title} · Colloquy` : "Colloquy";
   }, [title]);
+
+  useEffect(() => {
+    // What comes of it is told where the page is shown.
+    loadSee().catch(() => undefined);
+  }, []);
 
   const commands: Command[] = [
     { name: "New conversation", hint: "Alt N", run: () => go("talk") },
@@ -150,9 +157,11 @@ function Shell({ signed, ended }: { signed: Signed; ended: boolean }) {
                 ))}
               </nav>
             )}
-            <Suspense fallback={<div className="skeleton" role="status">Loading…</div>}>
-              <See route={{ ...route, page }} />
-            </Suspense>
+            <Boundary key={page}>
+              <Suspense fallback={<div className="skeleton" role="status">Loading…</div>}>
+                <See route={{ ...route, page }} />
+              </Suspense>
+            </Boundary>
           </>
         )}
       </main>

@@ -70,9 +70,9 @@ Object.assign(process.env, {
   CONSOLE_OIDC_SCOPE: "openid offline_access api",
 });
 await server.start();
-// A server that was built with the console serves it; one that was not is put behind a proxy.
+// A server that was built with this console serves it; one that has none, or an older one, is put behind a proxy.
 export let address = `http://127.0.0.1:${server.port}`;
-const embedded = (await fetch(address)).headers.get("content-type")?.startsWith("text/html") ?? false;
+const embedded = (await (await fetch(address)).text()) === readFileSync(new URL("../dist/index.html", import.meta.url), "utf8");
 export let proxy;
 if (!embedded) {
   process.env.COLLOQUY_CONSOLE_SERVER = address;

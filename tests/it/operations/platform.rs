@@ -31,7 +31,7 @@ async fn what_was_changed_is_listed_and_found_again() {
         ("actor=tester%20(test)", 2),
         ("actor=nobody", 0),
         ("action=ke", 0),
-        (&format!("subject={}", keys[0]), 1),
+        (format!("subject={}", keys[0]).as_str(), 1),
         ("since=2020-01-01T00:00:00Z", 2),
         ("since=2999-01-01T00:00:00Z", 0),
     ] {

@@ -56,6 +56,7 @@ export const checks = {
     const page = await open();
     const total = page.locator(".total");
     await page.goto(`${address}/#/latency`);
+    await page.mouse.move(1, 1);
     // What was before the console was opened is in the table alone.
     await page.getByText("Nothing was timed since this console was opened.").waitFor();
     const elsewhere = await page.context().newPage();
@@ -89,6 +90,8 @@ export const checks = {
 
   async "a server that cannot be reached is told on every page, and they heal"() {
     const page = await open();
+    await page.goto(`${address}/#/turns`);
+    await page.getByRole("heading", { name: "Turns" }).waitFor();
     for (const [place, heading] of [["queues", "Queues"], ["errors", "Errors"], ["system", "System"]]) {
       cable.cut();
       await page.evaluate((place) => (window.location.hash = `#/${place}`), place);
@@ -99,6 +102,23 @@ export const checks = {
       await page.getByRole("button", { name: "Try again" }).first().click();
       await page.locator(".pane .problem").first().waitFor({ state: "detached" });
     }
+    await page.context().close();
+  },
+
+  async "a part of the console that does not come is told, and loaded again"() {
+    const page = await open({ signedIn: false });
+    await page.route("**/assets/See-*.js", (route) => route.abort());
+    await page.getByLabel("API key").fill(key);
+    await page.getByRole("button", { name: "Sign in", exact: true }).click();
+    await page.getByRole("link", { name: "Usage" }).click();
+    await page.getByRole("alert").getByText("could not be loaded").waitFor();
+    await accessible(page, "a part that did not come");
+    await page.getByRole("link", { name: "Talk" }).click();
+    await page.getByLabel("Message").waitFor();
+    await page.unroute("**/assets/See-*.js");
+    await page.getByRole("link", { name: "Usage" }).click();
+    await page.getByRole("button", { name: "Load the console again" }).click();
+    await page.getByRole("heading", { name: "Usage and cost" }).waitFor();
     await page.context().close();
   },
 
@@ -130,7 +150,7 @@ export const checks = {
     await until("both are listed", async () => (await page.getByRole("cell", { name: /^from the console/ }).count()) === 2);
     await page.getByRole("button", { name: "End", exact: true }).first().click();
     await dialog.getByRole("button", { name: "End it" }).click();
-    await page.getByRole("cell", { name: "ended" }).waitFor();
+    await page.getByRole("cell", { name: "revoked" }).waitFor();
 
     await page.goto(`${address}/#/audit`);
     await page.getByLabel(/^Action/).fill("key");
