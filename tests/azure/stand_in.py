@@ -17,6 +17,10 @@ class Said(Exception):
     pass
 
 
+# Tags of blobs, by their file's name.
+state_of_tags: dict[str, str] = {}
+
+
 def option(arguments: list[str], name: str, default: str = "") -> str:
     return arguments[arguments.index(name) + 1] if name in arguments else default
 
@@ -40,6 +44,7 @@ def blob(folder: Path, etags: dict, verb: str, arguments: list[str]):
         if wanted and (not there or str(etags[path.name]) != wanted):
             raise Said("ERROR: The condition specified using HTTP conditional header(s) is not met.\nErrorCode:ConditionNotMet")
         shutil.copyfile(option(arguments, "--file"), path)
+        state_of_tags[path.name] = option(arguments, "--tags")
         etags[path.name] = max(etags.values(), default=0) + 1
         return {"etag": str(etags[path.name])}
     if not there:
@@ -179,6 +184,8 @@ def answer(state: dict, folder: Path, etags: dict, arguments: list[str]):
         return None
     if any(map(of, ("group create", "storage account create", "identity federated-credential create"))):
         return {}
+    if of("account get-access-token"):
+        return "a token"
     if of("ad signed-in-user show"):
         return "me"
     raise Said(f"the stand-in does not know: az {call}")

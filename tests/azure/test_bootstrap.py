@@ -6,7 +6,8 @@ import time
 import unittest
 import zipfile
 
-from world import ROOT, World
+import stand_in
+from world import HERE, ROOT, World
 
 # What the parameter files read of the environment and have no default for.
 SET = {
@@ -210,6 +211,47 @@ class Operate(World):
 
     def test_what_is_no_command_of_ours_is_refused(self) -> None:
         self.assertEqual(2, self.run_script("operate", "psql").returncode)
+
+
+class Export(World):
+    """With stand-ins for pg_dump and pg_restore; scripts/drill restore uses the real server."""
+
+    def export(self, *arguments: str, dump: str = "echo rows > \"$last\"", listed: str = "TABLE DATA public events"):
+        tools = self.home / "tools"
+        tools.mkdir(exist_ok=True)
+        for name, text in (("pg_dump", f"for last; do :; done\necho \"$* $PGPASSWORD\" >> \"$HOME/dumped\"\n{dump}\n"), ("pg_restore", f"echo '{listed}'\n")):
+            (tools / name).write_text("#!/bin/sh\n" + text)
+            (tools / name).chmod(0o755)
+        self.change(outputs=self.state["outputs"] | {"EXPORTS_URI": "https://bkcolloquyprod.blob.core.windows.net/exports", "DATABASE_HOST": "db.example.com"})
+        return self.run_script("export", "--retry-wait", "0.01", *arguments, PATH=f"{HERE}:{tools}:/usr/bin:/bin")
+
+    def exports(self) -> dict[str, str]:
+        return {path.name: stand_in.state_of_tags[path.name] for path in (self.home / "blobs").iterdir() if path.name.endswith(".dump")}
+
+    def test_it_is_written_once_a_day_and_says_how_long_it_stays(self) -> None:
+        done = self.export()
+        self.assertEqual(0, done.returncode, done.stderr)
+        [(name, tags)] = self.exports().items()
+        first = time.gmtime().tm_mday == 1
+        self.assertEqual("" if first else "keep=short", tags)
+        self.assertIn("--username colloquy-prod-deploy --dbname colloquy", (self.home / "dumped").read_text())
+        self.assertNotIn("a token", "\n".join(self.calls()) + done.stderr)
+        done = self.export()
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assertIn("is there already", done.stderr)
+        self.assertEqual(1, len(self.log()))
+
+    def test_one_that_is_to_stay_has_no_tag(self) -> None:
+        self.assertEqual(0, self.export("--keep-long").returncode)
+        self.assertEqual([""], list(self.exports().values()))
+
+    def test_a_dump_that_fails_or_is_empty_is_not_kept(self) -> None:
+        for more, why in (({"dump": "echo 'no route' >&2; exit 1"}, "no route"), ({"listed": "SCHEMA public"}, "no table with rows")):
+            with self.subTest(why):
+                done = self.export(**more)
+                self.assertEqual(1, done.returncode)
+                self.assertIn(why, done.stderr)
+                self.assertEqual({}, self.exports())
 
 
 class Deny(World):

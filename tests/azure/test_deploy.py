@@ -245,6 +245,17 @@ class Prod(World):
         self.assertIn("Somebody else is deploying to prod", done.stderr)
         self.assert_runs("one")
 
+    def test_whoever_meets_another_run_midway_leaves_everything_as_it_is(self) -> None:
+        self.deployed("one")
+        # After the function package was published.
+        self.fail("upload --name prod/state.json", "ERROR: not met\nErrorCode:ConditionNotMet", skip=2)
+        done = self.deploy("two")
+        self.assertEqual(1, done.returncode)
+        self.assertIn("Somebody else is deploying to prod", done.stderr)
+        self.assertEqual("handlers-prod-two.zip", self.state["handlers"])
+        self.assertEqual(["deploy"], [entry["what"] for entry in self.log()])
+        self.assertIn("deploying", self.kept())
+
     def test_rollback_by_hand_swaps_and_publishes_the_kept_functions(self) -> None:
         self.deployed("one")
         self.deployed("two")

@@ -44,6 +44,10 @@ class Changed(Refused):
     """Somebody else changed it meanwhile."""
 
 
+class Beside(Failed):
+    """Another run is at work: whoever meets it leaves everything as it is."""
+
+
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 

@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from . import packages, watching
-from .az import Az, Failed, Refused, say
+from .az import Az, Beside, Failed, Refused, say
 from .store import Store, now, parse, stamp
 from .target import MANAGEMENT, Environment, find
 
@@ -125,6 +125,8 @@ class Deployment:
         if step not in ("swap", "watch"):
             try:
                 self._until_the_swap(release)
+            except Beside:
+                raise
             except Failed as failure:
                 self.store.log("deploy", self.who, "failed", **release.names, reason=str(failure).splitlines()[0])
                 self._leave_as_before(str(failure))
