@@ -36,6 +36,16 @@ class Bootstrap(World):
         self.assertEqual(0, done.returncode, done.stderr)
         self.assertEqual({**first, "infrastructure": 2}, self.state)
 
+    def test_what_was_just_made_is_waited_for_and_what_was_deleted_is_named(self) -> None:
+        self.fail("role assignment create .*what-if", "ERROR: Role 'colloquy what-if' doesn't exist.")
+        self.fail("role assignment create", "ERROR: (PrincipalNotFound) Principal does not exist in the directory")
+        done = self.bootstrap("--only", "identity")
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.fail("--method put .*stripe-webhook", "ERROR: Conflict ObjectIsDeletedButRecoverable")
+        done = self.bootstrap("--only", "secrets")
+        self.assertEqual(1, done.returncode)
+        self.assertIn("az keyvault secret recover", done.stderr)
+
     def test_the_identity_of_infrastructure_gives_the_templates_roles_and_no_other(self) -> None:
         self.assertEqual(0, self.bootstrap("--only", "identity").returncode)
         given = {found for file in (ROOT / "bicep").rglob("*.bicep") for found in re.findall(r"'([0-9a-f]{8}-[0-9a-f-]{27})'", file.read_text())}
