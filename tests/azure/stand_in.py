@@ -184,6 +184,17 @@ def answer(state: dict, folder: Path, etags: dict, arguments: list[str]):
         return None
     if any(map(of, ("group create", "storage account create", "identity federated-credential create"))):
         return {}
+    if of("postgres flexible-server show"):
+        name = option(arguments, "--name")
+        if name not in state["servers"]:
+            raise Said("ERROR: (ResourceNotFound) The Resource was not found.")
+        return {"host": f"{name}.example.com", "subnet": "subnet-1", "zone": "zone-1", "earliest": "2026-01-01T00:00:00+00:00"}
+    if of("postgres flexible-server restore"):
+        state["servers"][option(arguments, "--name")] = option(arguments, "--restore-time")
+        return {}
+    if of("postgres flexible-server delete"):
+        del state["servers"][option(arguments, "--name")]
+        return None
     if of("account get-access-token"):
         return "a token"
     if of("ad signed-in-user show"):

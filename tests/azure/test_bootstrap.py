@@ -1,6 +1,7 @@
 """scripts/bootstrap, rotate and emergency-deny against the stand-in for az. Run by `scripts/lint deploy`."""
 
 import json
+import os
 import re
 import time
 import unittest
@@ -262,6 +263,53 @@ class Export(World):
                 self.assertEqual(1, done.returncode)
                 self.assertIn(why, done.stderr)
                 self.assertEqual({}, self.exports())
+
+
+class Restore(World):
+    def restore(self, *arguments: str, rows: int = 5):
+        tools = self.home / "tools"
+        tools.mkdir(exist_ok=True)
+        # The restored one has `rows`, the one that runs has five.
+        (tools / "psql").write_text(f"""#!/bin/sh
+read -r text
+case "$text" in select\\ string_agg*) cat >/dev/null; echo "select 'events', count(*) from events" ;;
+*) case "$*" in *-restored*) echo "events|{rows}" ;; *) echo "events|5" ;; esac ;; esac
+""")
+        (tools / "psql").chmod(0o755)
+        self.change(outputs=self.state["outputs"] | {"DATABASE_HOST": "psql-1.example.com"})
+        return self.run_script("restore", "--retry-wait", "0.01", *arguments, PATH=f"{HERE}:{tools}:{os.environ['PATH']}")
+
+    def test_it_stands_beside_in_the_same_network_with_rows_counted_and_goes_again(self) -> None:
+        done = self.restore("--at", "2026-02-03T04:05:06Z", "--equal")
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assertEqual({"psql-1": "", "psql-1-restored": "2026-02-03T04:05:06Z"}, self.state["servers"])
+        self.assertIn("--subnet subnet-1 --private-dns-zone zone-1", "\n".join(self.calls()))
+        self.assertRegex(done.stdout, r"events +5 restored +5 now\n")
+        self.assertIn("of the 3600 s allowed (RTO): held", done.stderr)
+        done = self.restore("--at", "2026-02-03T04:05:06Z")
+        self.assertIn("is there already", done.stderr)
+        self.assertEqual(1, len([call for call in self.calls() if "flexible-server restore" in call]))
+        self.assertEqual(0, self.restore("--drop").returncode)
+        self.assertEqual({"psql-1": ""}, self.state["servers"])
+
+    def test_missing_rows_are_told(self) -> None:
+        done = self.restore("--equal", rows=4)
+        self.assertEqual(1, done.returncode)
+        self.assertRegex(done.stdout, r"events +4 restored +5 now   differs")
+        self.assertEqual(["events"], self.log()[0]["differing"])
+
+    def test_what_runs_is_never_dropped_nor_restored_over(self) -> None:
+        for arguments in (["--name", "psql-1"], ["--drop", "--name", "psql-1"], ["--drop", "--name", "psql-other"]):
+            with self.subTest(arguments):
+                self.assertEqual(1, self.restore(*arguments).returncode)
+                self.assertEqual({"psql-1": ""}, self.state["servers"])
+
+    def test_a_moment_that_no_backup_has_is_told(self) -> None:
+        for moment, why in (("2025-12-31T00:00:00Z", "no backup from before"), ("2999-01-01T00:00:00Z", "in the future"), ("yesterday", "a moment in UTC")):
+            with self.subTest(moment):
+                done = self.restore("--at", moment)
+                self.assertEqual(1, done.returncode)
+                self.assertIn(why, done.stderr)
 
 
 class Deny(World):
