@@ -418,6 +418,11 @@ var common = union({
 var handlersReferences = toObject(items(handlersSecrets), item => item.key, item => '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/${project}-${item.value}/)')
 var serverReferences = toObject(items(serverSecrets), item => item.key, item => '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/${project}-${item.value}/)')
 
+// Who may pass by Front Door: people, and what deploys from the management subnet, which goes out by the NAT gateway.
+var passingAddresses = concat(managementAddresses, privateNetwork && natGateway ? [
+  network!.outputs.egressAddress
+] : [])
+
 module handlers 'modules/function-app.bicep' = {
   scope: group
   params: {
@@ -444,7 +449,7 @@ module handlers 'modules/function-app.bicep' = {
     instanceMemoryMb: handlersMemoryMb
     alwaysReadyHttp: handlersAlwaysReady
     frontDoorId: frontDoor ? edge!.outputs.frontDoorId : ''
-    managementAddresses: managementAddresses
+    managementAddresses: passingAddresses
   }
   // References to secrets are read when the app starts.
   dependsOn: [
@@ -516,7 +521,7 @@ module server 'modules/server.bicep' = {
     minimumInstances: serverInstances
     maximumInstances: serverMaximumInstances
     frontDoorId: frontDoor ? edge!.outputs.frontDoorId : ''
-    managementAddresses: managementAddresses
+    managementAddresses: passingAddresses
     // Where there is a Front Door, the name is its.
     customDomain: frontDoor ? '' : serverDomain
     certificateVaultId: serverCertificateFromVault ? vault.outputs.id : ''

@@ -27,7 +27,8 @@ param longExportDays int
 @description('Principal id that writes exports: the pipeline\'s; empty for none.')
 param writerPrincipalId string
 
-var storageBlobDataContributor = 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
+// Contributor may write a blob, and not the tag that says how long it is kept.
+var storageBlobDataOwner = 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
 
 resource account 'Microsoft.Storage/storageAccounts@2025-08-01' = {
   name: accountName
@@ -137,11 +138,11 @@ resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2025-08
 
 resource writer 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(writerPrincipalId)) {
   scope: account
-  name: guid(account.id, writerPrincipalId, storageBlobDataContributor)
+  name: guid(account.id, writerPrincipalId, storageBlobDataOwner)
   properties: {
     principalId: writerPrincipalId
     principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', storageBlobDataContributor)
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', storageBlobDataOwner)
   }
 }
 

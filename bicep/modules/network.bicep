@@ -423,13 +423,14 @@ resource network 'Microsoft.Network/virtualNetworks@2025-09-01' = {
       }
       {
         name: 'management'
-        properties: {
+        // What deploys from here asks Azure's management interface, and pipelines their service.
+        properties: union({
           addressPrefix: subnets.management
           defaultOutboundAccess: false
           networkSecurityGroup: {
             id: managementRules.id
           }
-        }
+        }, egress)
       }
       {
         name: 'functions'
@@ -615,3 +616,5 @@ output privateEndpointSubnetId string = '${network.id}/subnets/private-endpoints
 output databaseSubnetId string = '${network.id}/subnets/database'
 @description('Resource ids of the private DNS zones: blob, queue, table, vault, redis, cognitive, openai, aiServices, database.')
 output zoneIds object = toObject(zoneKeys, key => key, key => resourceId('Microsoft.Network/privateDnsZones', zoneNames[key]))
+@description('Address by which traffic leaves, as a range; empty without a NAT gateway.')
+output egressAddress string = natGateway ? '${natAddress!.properties.ipAddress}/32' : ''

@@ -17,6 +17,10 @@ class Said(Exception):
     pass
 
 
+# Tags of blobs, by their file's name.
+state_of_tags: dict[str, str] = {}
+
+
 def option(arguments: list[str], name: str, default: str = "") -> str:
     return arguments[arguments.index(name) + 1] if name in arguments else default
 
@@ -40,6 +44,7 @@ def blob(folder: Path, etags: dict, verb: str, arguments: list[str]):
         if wanted and (not there or str(etags[path.name]) != wanted):
             raise Said("ERROR: The condition specified using HTTP conditional header(s) is not met.\nErrorCode:ConditionNotMet")
         shutil.copyfile(option(arguments, "--file"), path)
+        state_of_tags[path.name] = option(arguments, "--tags")
         etags[path.name] = max(etags.values(), default=0) + 1
         return {"etag": str(etags[path.name])}
     if not there:
@@ -179,6 +184,19 @@ def answer(state: dict, folder: Path, etags: dict, arguments: list[str]):
         return None
     if any(map(of, ("group create", "storage account create", "identity federated-credential create"))):
         return {}
+    if of("postgres flexible-server show"):
+        name = option(arguments, "--name")
+        if name not in state["servers"]:
+            raise Said("ERROR: (ResourceNotFound) The Resource was not found.")
+        return {"host": f"{name}.example.com", "subnet": "subnet-1", "zone": "zone-1", "earliest": "2026-01-01T00:00:00+00:00"}
+    if of("postgres flexible-server restore"):
+        state["servers"][option(arguments, "--name")] = option(arguments, "--restore-time")
+        return {}
+    if of("postgres flexible-server delete"):
+        del state["servers"][option(arguments, "--name")]
+        return None
+    if of("account get-access-token"):
+        return "a token"
     if of("ad signed-in-user show"):
         return "me"
     raise Said(f"the stand-in does not know: az {call}")

@@ -1,12 +1,14 @@
 """scripts/bootstrap, rotate and emergency-deny against the stand-in for az. Run by `scripts/lint deploy`."""
 
 import json
+import os
 import re
 import time
 import unittest
 import zipfile
 
-from world import ROOT, World
+import stand_in
+from world import HERE, ROOT, World
 
 # What the parameter files read of the environment and have no default for.
 SET = {
@@ -34,6 +36,16 @@ class Bootstrap(World):
         done = self.bootstrap(*parts, "--yes", "--github", "owner/repository")
         self.assertEqual(0, done.returncode, done.stderr)
         self.assertEqual({**first, "infrastructure": 2}, self.state)
+
+    def test_what_was_just_made_is_waited_for_and_what_was_deleted_is_named(self) -> None:
+        self.fail("role assignment create .*what-if", "ERROR: Role 'colloquy what-if' doesn't exist.")
+        self.fail("role assignment create", "ERROR: (PrincipalNotFound) Principal does not exist in the directory")
+        done = self.bootstrap("--only", "identity")
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.fail("--method put .*stripe-webhook", "ERROR: Conflict ObjectIsDeletedButRecoverable")
+        done = self.bootstrap("--only", "secrets")
+        self.assertEqual(1, done.returncode)
+        self.assertIn("az keyvault secret recover", done.stderr)
 
     def test_the_identity_of_infrastructure_gives_the_templates_roles_and_no_other(self) -> None:
         self.assertEqual(0, self.bootstrap("--only", "identity").returncode)
@@ -210,6 +222,94 @@ class Operate(World):
 
     def test_what_is_no_command_of_ours_is_refused(self) -> None:
         self.assertEqual(2, self.run_script("operate", "psql").returncode)
+
+
+class Export(World):
+    """With stand-ins for pg_dump and pg_restore; scripts/drill restore uses the real server."""
+
+    def export(self, *arguments: str, dump: str = "echo rows > \"$last\"", listed: str = "TABLE DATA public events"):
+        tools = self.home / "tools"
+        tools.mkdir(exist_ok=True)
+        for name, text in (("pg_dump", f"for last; do :; done\necho \"$* $PGPASSWORD\" >> \"$HOME/dumped\"\n{dump}\n"), ("pg_restore", f"echo '{listed}'\n")):
+            (tools / name).write_text("#!/bin/sh\n" + text)
+            (tools / name).chmod(0o755)
+        self.change(outputs=self.state["outputs"] | {"EXPORTS_URI": "https://bkcolloquyprod.blob.core.windows.net/exports", "DATABASE_HOST": "db.example.com"})
+        return self.run_script("export", "--retry-wait", "0.01", *arguments, PATH=f"{HERE}:{tools}:/usr/bin:/bin")
+
+    def exports(self) -> dict[str, str]:
+        return {path.name: stand_in.state_of_tags[path.name] for path in (self.home / "blobs").iterdir() if path.name.endswith(".dump")}
+
+    def test_it_is_written_once_a_day_and_says_how_long_it_stays(self) -> None:
+        done = self.export()
+        self.assertEqual(0, done.returncode, done.stderr)
+        [(name, tags)] = self.exports().items()
+        first = time.gmtime().tm_mday == 1
+        self.assertEqual("" if first else "keep=short", tags)
+        self.assertIn("--username colloquy-prod-deploy --dbname colloquy", (self.home / "dumped").read_text())
+        self.assertNotIn("a token", "\n".join(self.calls()) + done.stderr)
+        done = self.export()
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assertIn("is there already", done.stderr)
+        self.assertEqual(1, len(self.log()))
+
+    def test_one_that_is_to_stay_has_no_tag(self) -> None:
+        self.assertEqual(0, self.export("--keep-long").returncode)
+        self.assertEqual([""], list(self.exports().values()))
+
+    def test_a_dump_that_fails_or_is_empty_is_not_kept(self) -> None:
+        for more, why in (({"dump": "echo 'no route' >&2; exit 1"}, "no route"), ({"listed": "SCHEMA public"}, "no table with rows")):
+            with self.subTest(why):
+                done = self.export(**more)
+                self.assertEqual(1, done.returncode)
+                self.assertIn(why, done.stderr)
+                self.assertEqual({}, self.exports())
+
+
+class Restore(World):
+    def restore(self, *arguments: str, rows: int = 5):
+        tools = self.home / "tools"
+        tools.mkdir(exist_ok=True)
+        # The restored one has `rows`, the one that runs has five.
+        (tools / "psql").write_text(f"""#!/bin/sh
+read -r text
+case "$text" in select\\ string_agg*) cat >/dev/null; echo "select 'events', count(*) from events" ;;
+*) case "$*" in *-restored*) echo "events|{rows}" ;; *) echo "events|5" ;; esac ;; esac
+""")
+        (tools / "psql").chmod(0o755)
+        self.change(outputs=self.state["outputs"] | {"DATABASE_HOST": "psql-1.example.com"})
+        return self.run_script("restore", "--retry-wait", "0.01", *arguments, PATH=f"{HERE}:{tools}:{os.environ['PATH']}")
+
+    def test_it_stands_beside_in_the_same_network_with_rows_counted_and_goes_again(self) -> None:
+        done = self.restore("--at", "2026-02-03T04:05:06Z", "--equal")
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assertEqual({"psql-1": "", "psql-1-restored": "2026-02-03T04:05:06Z"}, self.state["servers"])
+        self.assertIn("--subnet subnet-1 --private-dns-zone zone-1", "\n".join(self.calls()))
+        self.assertRegex(done.stdout, r"events +5 restored +5 now\n")
+        self.assertIn("of the 3600 s allowed (RTO): held", done.stderr)
+        done = self.restore("--at", "2026-02-03T04:05:06Z")
+        self.assertIn("is there already", done.stderr)
+        self.assertEqual(1, len([call for call in self.calls() if "flexible-server restore" in call]))
+        self.assertEqual(0, self.restore("--drop").returncode)
+        self.assertEqual({"psql-1": ""}, self.state["servers"])
+
+    def test_missing_rows_are_told(self) -> None:
+        done = self.restore("--equal", rows=4)
+        self.assertEqual(1, done.returncode)
+        self.assertRegex(done.stdout, r"events +4 restored +5 now   differs")
+        self.assertEqual(["events"], self.log()[0]["differing"])
+
+    def test_what_runs_is_never_dropped_nor_restored_over(self) -> None:
+        for arguments in (["--name", "psql-1"], ["--drop", "--name", "psql-1"], ["--drop", "--name", "psql-other"]):
+            with self.subTest(arguments):
+                self.assertEqual(1, self.restore(*arguments).returncode)
+                self.assertEqual({"psql-1": ""}, self.state["servers"])
+
+    def test_a_moment_that_no_backup_has_is_told(self) -> None:
+        for moment, why in (("2025-12-31T00:00:00Z", "no backup from before"), ("2999-01-01T00:00:00Z", "in the future"), ("yesterday", "a moment in UTC")):
+            with self.subTest(moment):
+                done = self.restore("--at", moment)
+                self.assertEqual(1, done.returncode)
+                self.assertIn(why, done.stderr)
 
 
 class Deny(World):

@@ -72,6 +72,26 @@ class Prod(World):
         self.assert_runs("two")
         self.assertEqual(2, self.state["swaps"])
 
+    def test_a_swap_that_azure_refuses_leaves_everything_as_it_was(self) -> None:
+        self.deployed("one")
+        self.fail("slot swap", "ERROR: the slot did not warm up", times=9)
+        done = self.deploy("two")
+        self.assertEqual(1, done.returncode)
+        self.assertIn("Azure did not swap", done.stderr)
+        self.assert_runs("one")
+        self.assertNotIn("deploying", self.kept())
+
+    def test_a_swap_of_which_nothing_is_known_waits_for_the_next_run(self) -> None:
+        self.deployed("one")
+        self.fail("slot swap", "ERROR: the gateway timed out", after=True)
+        self.fail("slotSwapStatus", "ERROR: no answer", times=1, skip=1)
+        self.assertEqual(1, self.deploy("two").returncode)
+        self.assertEqual("swap", self.kept()["deploying"]["step"])
+        done = self.deploy("two")
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assert_runs("two")
+        self.assertEqual(2, self.state["swaps"])
+
     def test_functions_that_cannot_be_published_change_nothing_else(self) -> None:
         self.deployed("one")
         self.fail("config-zip.*two", "ERROR: the package is half there", times=9, after=True)
@@ -245,6 +265,17 @@ class Prod(World):
         self.assertIn("Somebody else is deploying to prod", done.stderr)
         self.assert_runs("one")
 
+    def test_whoever_meets_another_run_midway_leaves_everything_as_it_is(self) -> None:
+        self.deployed("one")
+        # After the function package was published.
+        self.fail("upload --name prod/state.json", "ERROR: not met\nErrorCode:ConditionNotMet", skip=2)
+        done = self.deploy("two")
+        self.assertEqual(1, done.returncode)
+        self.assertIn("Somebody else is deploying to prod", done.stderr)
+        self.assertEqual("handlers-prod-two.zip", self.state["handlers"])
+        self.assertEqual(["deploy"], [entry["what"] for entry in self.log()])
+        self.assertIn("deploying", self.kept())
+
     def test_rollback_by_hand_swaps_and_publishes_the_kept_functions(self) -> None:
         self.deployed("one")
         self.deployed("two")
@@ -346,6 +377,14 @@ class Staging(World):
         self.assertEqual(1, done.returncode)
         self.assert_runs("one")
         self.assertEqual(0, self.state["swaps"])
+
+    def test_a_server_of_which_half_was_published_goes_back(self) -> None:
+        self.deployed("one")
+        self.fail("webapp deploy .*two", "ERROR: the upload was cut", times=9, after=True)
+        done = self.deploy("two")
+        self.assertEqual(1, done.returncode)
+        self.assertIn("went back", done.stderr)
+        self.assert_runs("one")
 
     def test_a_server_that_does_not_come_up_goes_back(self) -> None:
         self.deployed("one")

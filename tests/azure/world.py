@@ -46,7 +46,7 @@ class World(unittest.TestCase):
                 "DATABASE_ROLES": [f"colloquy-{self.environment}-handlers", f"colloquy-{self.environment}-server"],
             },
             production="", slot="", handlers="", swaps=0, swapped=None, migrated=0, fail=[], unhealthy=[], unhealthy_in={}, ill_after=None, broken=False, websockets=True, metrics={}, telemetry={}, references={"ENCRYPTION_KEY": "Resolved"},
-            secrets={}, versions=[], settings={}, providers=[], definitions=[], assignments={}, restrictions={}, routes={}, infrastructure=0, now=0,
+            secrets={}, versions=[], settings={}, providers=[], definitions=[], assignments={}, restrictions={}, routes={}, infrastructure=0, now=0, servers={"psql-1": ""},
             firewall={"location": "global", "sku": {"name": "Standard_AzureFrontDoor"}, "properties": {"customRules": {"rules": [{"name": "RatePerAddress", "priority": 100}]}}},
         )  # fmt: skip
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 
 THROTTLED = re.compile(r"\b429\b|TooManyRequests|throttl", re.I)
 CONFLICT = re.compile(r"\b409\b|\bConflict\b|AnotherOperationInProgress|deployment in progress|being updated", re.I)
+# An identity or a role that was just made and is not known everywhere yet.
+REPLICATING = re.compile(r"PrincipalNotFound|RoleDefinitionDoesNotExist|Role '[^']*' doesn't exist")
 MISSING = re.compile(r"\b404\b|ResourceNotFound|ResourceGroupNotFound|BlobNotFound|DeploymentNotFound|could not be found|not found|does not exist", re.I)
 CHANGED = re.compile(r"\b412\b|ConditionNotMet|BlobAlreadyExists", re.I)
 
@@ -42,6 +44,10 @@ class Missing(Refused):
 
 class Changed(Refused):
     """Somebody else changed it meanwhile."""
+
+
+class Beside(Failed):
+    """Another run is at work: whoever meets it leaves everything as it is."""
 
 
 def say(text: str) -> None:
@@ -77,7 +83,9 @@ class Az:
             said = done.stderr or done.stdout
             if CHANGED.search(said):
                 raise Changed(shown, said)
-            waits = again and (THROTTLED.search(said) or CONFLICT.search(said))
+            if "ObjectIsDeletedButRecoverable" in said or "is currently in a deleted but recoverable state" in said:
+                raise Failed(f"`{shown}`: something of that name was deleted and can be recovered; nothing else can have its name. Recover it (`az keyvault secret recover`), then run this again.")
+            waits = again and (THROTTLED.search(said) or CONFLICT.search(said) or REPLICATING.search(said))
             if waits and attempt < self.tries:
                 pause = self.wait * 2 ** (attempt - 1)
                 say(f"  {shown}: {first_line(said)}; again in {pause:g} s ({attempt} of {self.tries})")

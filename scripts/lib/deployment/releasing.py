@@ -14,12 +14,16 @@ from datetime import timedelta
 from pathlib import Path
 
 from . import packages, watching
-from .az import Az, Failed, Refused, say
+from .az import Az, Beside, Failed, Refused, say
 from .store import Store, now, parse, stamp
 from .target import MANAGEMENT, Environment, find
 
 # As far as a deployment may have come. From `swap` on, another release must not begin before this one ended.
 STEPS = ("handlers", "migrate", "server", "smoke", "swap", "watch", "back")
+
+
+class NotSwapped(Failed):
+    """Azure says itself that it did not."""
 
 
 @dataclass
@@ -99,9 +103,9 @@ class Deployment:
         site = ["--resource-group", self.environment.group, "--name", self.environment.server, "--slot", self.environment.slot]
         try:
             self.az("webapp", "deployment", "slot", "swap", *site, "--target-slot", "production")
-        except Refused:
+        except Refused as refused:
             if self.swapped_at() == before:
-                raise
+                raise NotSwapped(f"Azure did not swap, and production is what it was. {refused}") from None
             say("  the call failed, and Azure has swapped all the same")
 
     # -- a release ----------------------------------------------------------------------------------------------
@@ -125,6 +129,8 @@ class Deployment:
         if step not in ("swap", "watch"):
             try:
                 self._until_the_swap(release)
+            except Beside:
+                raise
             except Failed as failure:
                 self.store.log("deploy", self.who, "failed", **release.names, reason=str(failure).splitlines()[0])
                 self._leave_as_before(str(failure))
@@ -168,10 +174,20 @@ class Deployment:
             before = state["deploying"].get("before", sorted(self.watch.before))
             if self.environment.slot:
                 self.step("swap", "the slot becomes production", before=before)
-                self.swap()
+                try:
+                    self.swap()
+                except NotSwapped as failure:
+                    self.store.log("deploy", self.who, "failed", **release.names, reason=str(failure).splitlines()[0])
+                    self._leave_as_before(str(failure))
+                    raise
             else:
                 self.step("swap", f"{release.names['server']} to {self.environment.server}, which has no slot", before=before)
-                self.publish_server(release.server, "")
+                try:
+                    self.publish_server(release.server, "")
+                except Refused as failure:
+                    # Half of it may be there.
+                    self.back(str(failure))
+                    raise Failed(f"{release.names['server']} went back: {failure}") from None
             # What production ran is in the slot now.
             self.store.write(slot={"server": state["current"]["server"]} if self.environment.slot and state.get("current") else None)
             self.step("watch", "production is tried, then watched")

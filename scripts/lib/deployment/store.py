@@ -11,7 +11,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from .az import Az, Changed, Failed, Missing, Refused
+from .az import Az, Beside, Changed, Failed, Missing, Refused
 from .target import Environment
 
 CONTAINER = "releases"
@@ -86,7 +86,7 @@ class Store:
             try:
                 made = self._blob("upload", "--name", self._state, "--file", shown, "--overwrite", "true", *condition, assume={"etag": "<ETAG>"}, again=False)
             except Changed:
-                raise Failed(f"Somebody else is deploying to {self.environment}: the state changed since it was read. Look with scripts/deploy {self.environment} --status.") from None
+                raise Beside(f"Somebody else is deploying to {self.environment}: the state changed since it was read. Look with scripts/deploy {self.environment} --status.") from None
         self.state, self._etag = state, (made or {}).get("etag", "")
 
     # -- packages ------------------------------------------------------------------------------------------------

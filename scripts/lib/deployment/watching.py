@@ -145,7 +145,7 @@ def ready(az: Az, url: str) -> str | None:
         which = ""
     reason = f"not ready: {which}" if which else body.strip()[:200] if status == 0 else ""
     if status == 403:
-        reason = "refused before it reached the app: run this from an address in managementAddresses"
+        reason = "refused before it reached the app: run this in the management subnet, or from an address in managementAddresses"
     return f"{url} answered {status or 'nothing'}{f' ({reason})' if reason else ''}"
 
 
