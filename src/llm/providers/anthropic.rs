@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::super::error::LlmError;
 use super::super::json::Json;
-use super::order::outputs_behind_calls;
+use super::order::calls_before_outputs;
 use super::{Call, Choice, data_url, offered, opened_for, unopened};
 use crate::config::app::ThinkingStyle;
 use crate::openresponses::{
@@ -184,7 +184,7 @@ enum Block {
 
 impl Messages<'_, '_> {
     fn all(&mut self) -> Result<(), LlmError> {
-        let items = outputs_behind_calls(&self.call.request.items);
+        let items = calls_before_outputs(&self.call.request.items);
         // The mark goes to the last block of all, so that the next turn finds the whole conversation cached.
         let last = items.iter().rposition(|item| match item {
             Item::Message(message) => message.role == Role::User && message.content.iter().any(is_block),

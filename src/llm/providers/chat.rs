@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::super::error::LlmError;
 use super::super::json::Json;
-use super::order::outputs_behind_calls;
+use super::order::calls_before_outputs;
 use super::{Call, Choice, offered, unopened};
 use crate::config::app::{MaxTokensField, ProviderKind};
 use crate::openresponses::{ContentPart, Item, Message, Output, Role, TextFormat, Tool, ToolMode};
@@ -120,7 +120,7 @@ struct Messages<'c, 'j> {
 
 impl Messages<'_, '_> {
     fn all(mut self, items: &[Arc<Item>]) -> Result<(), LlmError> {
-        for item in outputs_behind_calls(items) {
+        for item in calls_before_outputs(items) {
             match item {
                 // Nothing was said.
                 Item::Message(message) if message.content.is_empty() => {}

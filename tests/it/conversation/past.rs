@@ -29,7 +29,7 @@ impl Scene {
             "{}[models.it]\ndeployments = [\"d\"]\nfirst_event_seconds = 20\nsilence_seconds = 20\n",
             provider.deployment("d", &format!("context_window = 4000\nmax_output_tokens = 1200\n{more}"))
         );
-        let server = Server::of(&database, &storage).config(config).start_two().await;
+        let server = Server::of(&database, &storage).hurried().config(config).start_two().await;
         let (_, conversation) = server.post("/v1/conversations", json!({})).await;
         let conversation = conversation["id"].as_str().expect("an id").to_owned();
         Self { provider, _database: database, server, conversation }

@@ -329,14 +329,14 @@ fn anthropic_gets_what_it_takes() {
     let body = built("anthropic", json!({}), json!({"input": input})).unwrap();
     let content = |at: usize| body["messages"][at]["content"].as_array().unwrap();
     assert_eq!(
-        (body["messages"].as_array().unwrap().len(), content(1).len(), content(2).len()),
-        (3, 1, 2),
+        (body["messages"].as_array().unwrap().len(), content(0).len(), content(1).len(), content(2).len()),
+        (3, 2, 1, 1),
         "{body}"
     );
-    assert_eq!(content(1)[0]["id"], "functions_f_0");
+    assert_eq!((&content(0)[1]["text"], &content(1)[0]["id"]), (&json!("Wait."), &json!("functions_f_0")));
     assert_eq!(
-        (&content(2)[0]["type"], &content(2)[0]["tool_use_id"], &content(2)[1]["text"]),
-        (&json!("tool_result"), &json!("functions_f_0"), &json!("Wait."))
+        (&content(2)[0]["type"], &content(2)[0]["tool_use_id"]),
+        (&json!("tool_result"), &json!("functions_f_0"))
     );
 
     // With a budget to think, a turn that goes on must have begun with a thought.

@@ -197,7 +197,8 @@ fn whole(wire: Wire, status: u16, headers: &[(&'static str, String)], body: &Val
     let mut headers = headers.to_vec();
     let mut envelope = body.clone();
     if wire == Wire::Anthropic && status >= 400 {
-        if body["type"] != "error" {
+        // What a script says only in general.
+        if body["error"]["type"] == "error" {
             envelope = refusal::error(wire, status, body["error"]["message"].as_str().unwrap_or_default());
         }
         envelope["request_id"] = json!("req_up");

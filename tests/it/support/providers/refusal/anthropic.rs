@@ -40,6 +40,11 @@ pub fn judge(body: &Value) -> Result<(), Told> {
             ));
         }
     }
+    // From Claude 4.6 on.
+    if messages.last().is_some_and(|last| last["role"] == "assistant") {
+        let words = "This model does not support assistant message prefill. The conversation must end with a user message.";
+        return refuse(words.to_owned());
+    }
     texts("system", list(body, "system"))?;
     thinking(body)
 }
