@@ -18,6 +18,8 @@ mod sdk;
 mod slow;
 mod socket;
 pub mod sse;
+mod told;
+mod trips;
 mod turns;
 mod unread;
 mod unwatched;
