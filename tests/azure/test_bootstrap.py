@@ -1,4 +1,4 @@
-"""scripts/bootstrap, rotate and emergency-deny against the stand-in for az. Run by `scripts/lint deploy`."""
+"""scripts/bootstrap, rotate, operate, export, restore and emergency-deny against the stand-in for az. Run by `scripts/deploy-test`."""
 
 import json
 import os

@@ -21,7 +21,7 @@ FAST = ["--smoke-minutes", "0.01", "--smoke-interval", "0.05", "--migrate-minute
 
 
 class World(unittest.TestCase):
-    """One environment that Azure has, with the release `one` deployed in the slot's stead."""
+    """One environment as its infrastructure was deployed, without any release."""
 
     environment = "prod"
     mark = 0
@@ -109,6 +109,16 @@ class World(unittest.TestCase):
         # Calls from here on are those of what is tried next.
         self.mark = len(self.azure.calls)
         self.assertEqual(0, done.returncode, done.stderr)
+
+    def went_back(self, done, why: str) -> None:
+        self.assertEqual(1, done.returncode, done.stderr)
+        self.assertIn(why, done.stderr)
+        self.assert_runs("one")
+        self.assertIn("two", self.state["slot"])
+        self.assertEqual("server-prod-one.zip", self.kept()["current"]["server"])
+        self.assertNotIn("deploying", self.kept())
+        self.assertEqual(("rollback", "succeeded"), (self.log()[-1]["what"], self.log()[-1]["result"]))
+        self.assertIn(why, self.log()[-1]["reason"])
 
     def assert_runs(self, name: str) -> None:
         self.assertEqual((f"server-{self.environment}-{name}.zip", f"handlers-{self.environment}-{name}.zip"), (self.state["production"], self.state["handlers"]))
