@@ -11,15 +11,36 @@ export const Markdown = memo(function Markdown({ text, grows = false }: { text: 
   const was = useRef<Blocks | null>(null);
   // Only a shortcut: whatever stood there before, the same blocks come of it.
   was.current = blocksOf(text, grows, was.current);
+  const grew = useRef(false);
+  grew.current ||= grows;
+  const { tokens } = was.current;
+  // Blocks only ever grow at the end, so their place is their name.
+  const parts = Array.from({ length: Math.ceil(tokens.length / PART) }, (_, at) => tokens.slice(at * PART, (at + 1) * PART));
   return (
     <div className="markdown">
-      {was.current.tokens.map((token, at) => (
-        // Blocks only ever grow at the end, so their place is their name.
-        <Block key={at} token={token} />
+      {parts.map((tokens, at) => (
+        <Part key={at} tokens={tokens} past={grew.current && at < parts.length - 1} />
       ))}
     </div>
   );
 });
+
+/** Blocks that are drawn, and passed over, together. */
+const PART = 8;
+
+/** `past`: later ones came while somebody looked on. Out of sight it costs nothing, and keeps the height it had. */
+const Part = memo(
+  function Part({ tokens, past }: { tokens: readonly Token[]; past: boolean }) {
+    return (
+      <div className={past ? "part past" : "part"}>
+        {tokens.map((token, at) => (
+          <Block key={at} token={token} />
+        ))}
+      </div>
+    );
+  },
+  (was, is) => was.past === is.past && was.tokens.length === is.tokens.length && was.tokens.every((token, at) => token === is.tokens[at]),
+);
 
 /** What stands elsewhere in the text may say where a block with such a part leads. */
 const LINKED = /\]/;

@@ -57,17 +57,6 @@ export function Thread({
     if (element && along.current) element.scrollTop = element.scrollHeight;
   });
 
-  // What comes into sight may turn out higher than it was taken for. While an answer grows the end is kept anyway.
-  useEffect(() => {
-    const element = pane.current;
-    if (running || !element?.firstElementChild) return;
-    const grown = new ResizeObserver(() => {
-      if (along.current) element.scrollTop = element.scrollHeight;
-    });
-    grown.observe(element.firstElementChild);
-    return () => grown.disconnect();
-  }, [running]);
-
   return (
     <div
       className="thread"
