@@ -179,7 +179,7 @@ def smoke(az: Az, url: str, options: argparse.Namespace, prefix: str = "") -> No
     except ValueError:
         raise Failed(f"{url}{prefix}/health/status is not JSON.") from None
     if not az.dry:
-        say(f"  version {told.get('version')}, environment {told.get('environment')}")
+        say(f"  version {told.get('version')}, commit {told.get('commit')}, environment {told.get('environment')}")
         broken = [deployment["name"] for deployment in told.get("deployments", []) if deployment["breaker"] != "closed"]
         if broken:
             raise Failed(f"{url}: model deployments are not answering: {', '.join(broken)}. See docs/runbooks/provider-down.md.")

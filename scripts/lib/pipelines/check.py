@@ -157,12 +157,8 @@ def scripts(path: Path) -> Iterator[str]:
         if line.lstrip().startswith("#") or re.search(r"\b(paths|hashFiles)\b", line):
             continue
         for name in SCRIPT.findall(line):
-            if not (ROOT / name).exists() and name not in LATER:
+            if not (ROOT / name).exists():
                 yield f"{path}:{number}: there is no {name}"
-
-
-# Named before it is there.
-LATER = ("scripts/package",)
 
 
 def bicep(path: Path, read: dict) -> Iterator[str]:
