@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use colloquy::access::{self, Access, AccessError, Admitted, Auditor, JwksCache, Principal, RateLimits};
+use colloquy::access::{self, Access, AccessError, Admitted, JwksCache, Principal, RateLimits};
 use colloquy::config::{Config, LlmConfig, Scope};
 use colloquy::conversation::callbacks::Callbacks;
 use colloquy::conversation::engine::{self, Engine, Limits, Parts};
@@ -36,7 +36,6 @@ pub struct App {
     load: RuntimeLoad,
     access: Access,
     limits: RateLimits,
-    auditor: Auditor,
 }
 
 impl App {
@@ -100,7 +99,6 @@ impl App {
         Ok(Self {
             access: Access::new(&config.access, Some(database.clone()), jwks),
             limits,
-            auditor: Auditor::start(database.clone(), background),
             engine: Engine::new(parts, turns, background.clone()),
             operations: Operations::new(&config, database.clone(), storage, switches),
             config,
@@ -140,11 +138,6 @@ impl App {
         const BYTES_PER_TOKEN: usize = 4;
         let tokens = u64::try_from(bytes.div_ceil(BYTES_PER_TOKEN)).unwrap_or(u64::MAX);
         self.limits.admit(who, tokens).map_err(ApiError::from)
-    }
-
-    /// Notes a change that a caller made.
-    pub fn audit(&self, who: &Principal, action: &'static str, subject: &str) {
-        self.auditor.note(who, action, subject, None);
     }
 
     /// A connection to the database.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use colloquy::access::Principal;
 use colloquy::conversation::engine::{Entry, OwnItem, entries, item_uuid};
+use colloquy::database::audit::{Actor, Caller};
 use colloquy::database::conversations::{self as store, Added, Conversation, Fork, NewConversation, Update};
 use colloquy::database::grants::GrantedAccess;
 use colloquy::database::responses::PageOf;
@@ -89,6 +90,15 @@ fn shown(conversation: &Conversation) -> Result<Shown<'_>, ApiError> {
     })
 }
 
+/// Who makes a change, as its audit row names them.
+fn actor(name: &str) -> Actor<'_> {
+    Actor { name, reason: None }
+}
+
+fn caller<'a>(who: &'a Principal, name: &'a str) -> Caller<'a> {
+    Caller { owner: &who.owner, actor: Some(actor(name)) }
+}
+
 fn answer(conversation: &Conversation) -> Result<Response, ApiError> {
     Ok(json(&shown(conversation)?))
 }
@@ -117,7 +127,8 @@ async fn create(app: &Arc<App>, mut request: Request) -> Result<Response, ApiErr
         items: &rows,
     };
     let client = app.client().await?;
-    let made = store::create(&client, &conversation).await.map_err(App::away)?;
+    let name = who.actor();
+    let made = store::create(&client, &conversation, Some(actor(&name))).await.map_err(App::away)?;
     answer(&made)
 }
 
@@ -180,23 +191,22 @@ async fn update(app: &Arc<App>, mut request: Request, id: &str) -> Result<Respon
     let update =
         Update { title: change.title.as_ref().map(|title| title.as_deref()), metadata: metadata.as_deref() };
     let client = app.client().await?;
-    let changed = store::update(&client, &who.owner, parsed, update).await.map_err(App::away)?;
-    let changed = changed.ok_or_else(|| not_found(id))?;
-    app.audit(&who, "conversation.update", id);
-    answer(&changed)
+    let name = who.actor();
+    let changed = store::update(&client, caller(&who, &name), parsed, update).await.map_err(App::away)?;
+    answer(&changed.ok_or_else(|| not_found(id))?)
 }
 
 async fn delete(app: &Arc<App>, request: Request, id: &str) -> Result<Response, ApiError> {
     let who = app.authenticate(&request.headers).await?;
     let parsed = conversation_id(id)?;
     let mut client = app.client().await?;
-    let deleted = store::delete(&client, &who.owner, parsed).await.map_err(App::away)?;
+    let name = who.actor();
+    let deleted = store::delete(&client, caller(&who, &name), parsed).await.map_err(App::away)?;
     let thread = deleted.ok_or_else(|| not_found(id))?;
     if let Err(error) = threads::trim_now(&mut client, thread).await {
         // Upkeep will do it: the conversation itself is gone.
         drop(App::away(error));
     }
-    app.audit(&who, "conversation.delete", id);
     Ok(with_status(StatusCode::OK, &json!({ "id": id, "object": "conversation.deleted", "deleted": true })))
 }
 
@@ -224,12 +234,12 @@ async fn fork(app: &Arc<App>, mut request: Request, id: &str) -> Result<Response
         metadata: metadata.as_deref(),
     };
     let client = app.client().await?;
-    let made = store::fork(&client, &who.owner, &fork).await.map_err(App::away)?;
+    let name = who.actor();
+    let made = store::fork(&client, caller(&who, &name), &fork).await.map_err(App::away)?;
     let made = made.ok_or_else(|| match wanted.item_id.as_deref() {
         Some(item) => no_item(item),
         None => not_found(id),
     })?;
-    app.audit(&who, "conversation.fork", id);
     answer(&made)
 }
 
@@ -258,11 +268,9 @@ async fn add(app: &Arc<App>, mut request: Request, id: &str) -> Result<Response,
     let items = new_items(add.items)?;
     let rows: Vec<NewItem<'_>> = items.iter().map(OwnItem::row).collect();
     let client = app.client().await?;
-    match store::add_items(&client, &who.owner, parsed, &rows).await.map_err(App::away)? {
-        Added::Added => {
-            app.audit(&who, "conversation.item.add", id);
-            Ok(list(items.iter().map(|item| item.json.as_str()), false))
-        }
+    let name = who.actor();
+    match store::add_items(&client, caller(&who, &name), parsed, &rows).await.map_err(App::away)? {
+        Added::Added => Ok(list(items.iter().map(|item| item.json.as_str()), false)),
         Added::Locked => Err(ApiError::invalid(
             "conversation_locked",
             "conversation",
@@ -283,10 +291,9 @@ async fn get_item(app: &Arc<App>, request: Request, id: &str, item: &str) -> Res
 async fn delete_item(app: &Arc<App>, request: Request, id: &str, item: &str) -> Result<Response, ApiError> {
     let (who, parsed, uuid) = named(app, &request, id, item).await?;
     let mut client = app.client().await?;
-    let left = store::delete_item(&mut client, &who.owner, parsed, uuid).await.map_err(App::away)?;
-    let left = left.ok_or_else(|| no_item(item))?;
-    app.audit(&who, "conversation.item.delete", item);
-    answer(&left)
+    let name = who.actor();
+    let left = store::delete_item(&mut client, caller(&who, &name), parsed, uuid).await.map_err(App::away)?;
+    answer(&left.ok_or_else(|| no_item(item))?)
 }
 
 async fn named(

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use colloquy::config::ServerConfig;
 use colloquy::openresponses::{ApiError, ErrorType};
 use futures_util::{Stream, StreamExt};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER};
@@ -17,9 +18,6 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// How much of a body that nobody wanted is read so that its connection can be used again, and for how long.
-const REST_MAX: usize = 64 * 1_024;
-const REST_PATIENCE: Duration = Duration::from_millis(100);
 
 /// One request, its body still on the wire.
 pub struct Request {
@@ -71,12 +69,13 @@ impl Drop for Body {
 }
 
 impl Unread {
-    /// Reads a short rest, so that the connection can be used again. Says whether it must be closed instead.
-    pub async fn is_too_long(&self, head: Head) -> bool {
+    /// Reads a rest of at most `UNREAD_BODY_MAX`, for at most `UNREAD_BODY_TIMEOUT`, so that the connection can be used
+    /// again. Says whether it must be closed instead.
+    pub async fn is_too_long(&self, head: Head, limits: &ServerConfig) -> bool {
         let rest = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut rest) = rest else { return false };
         // Reading would ask a caller who waits for leave to send it all.
-        if head.awaits_leave || head.length.is_some_and(|length| length > REST_MAX) {
+        if head.awaits_leave || head.length.is_some_and(|length| length > limits.unread_max) {
             return true;
         }
         let drained = async {
@@ -84,13 +83,13 @@ impl Unread {
             while let Some(piece) = rest.next().await {
                 let Ok(piece) = piece else { return false };
                 read += piece.len();
-                if read > REST_MAX {
+                if read > limits.unread_max {
                     return false;
                 }
             }
             true
         };
-        !tokio::time::timeout(REST_PATIENCE, drained).await.unwrap_or(false)
+        !tokio::time::timeout(limits.unread_timeout, drained).await.unwrap_or(false)
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use colloquy::conversation::combinations::Transport;
 use colloquy::conversation::engine::{Call, Followed, Turn};
+use colloquy::database::audit::Actor;
 use colloquy::database::responses::Order;
 use colloquy::openresponses::{ApiError, CreateResponse, Dialect, Encoded, Form, excerpt, parse};
 use http::{HeaderMap, StatusCode};
@@ -128,15 +129,14 @@ pub async fn get(app: &Arc<App>, request: Request, id: &str) -> Result<Response,
 pub async fn delete(app: &Arc<App>, request: Request, id: &str) -> Result<Response, ApiError> {
     let who = app.authenticate(&request.headers).await?;
     app.engine.delete(&who, id).await?;
-    app.audit(&who, "response.delete", id);
     Ok(with_status(StatusCode::OK, &json!({ "id": id, "object": "response", "deleted": true })))
 }
 
 /// `POST /v1/responses/{id}/cancel`.
 pub async fn cancel(app: &Arc<App>, request: Request, id: &str) -> Result<Response, ApiError> {
     let who = app.authenticate(&request.headers).await?;
-    let response = app.engine.cancel(&who, id).await?;
-    app.audit(&who, "response.cancel", id);
+    let name = who.actor();
+    let response = app.engine.cancel(&who, id, Actor { name: &name, reason: None }).await?;
     Ok(crate::http::json(&response))
 }
 

@@ -92,7 +92,7 @@ async fn serve<B: Buf>(
         span.record("otel.status_code", "ERROR");
     }
     metrics::request(route, response.status().as_u16(), started.elapsed());
-    let closes = unread.is_too_long(head).await;
+    let closes = unread.is_too_long(head, &app.config.server).await;
     let headers = response.headers_mut();
     if closes {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));

@@ -201,7 +201,7 @@ impl Session {
                 Event::Silence => socket.send(Message::Ping(Bytes::new())).await.ok()?,
                 Event::TooOld => {
                     send_error(socket, &too_old()).await.ok()?;
-                    return Some(close(CloseCode::Policy, "websocket_connection_limit_reached"));
+                    return Some(outlived());
                 }
                 Event::Stopping => {
                     return Some(close(CloseCode::Restart, "the server restarts; connect again"));
@@ -311,6 +311,11 @@ impl Session {
             }
             tokio::select! {
                 biased;
+                // The turn goes on like any whose viewer has left.
+                () = sleep_until(self.deadline) => {
+                    send_error(socket, &too_old()).await.map_err(|_| None)?;
+                    return Err(Some(outlived()));
+                }
                 () = viewer.changed() => {}
                 message = tokio::time::timeout(heartbeat, socket.next()) => match message.map(event) {
                     Err(_) => socket.send(Message::Ping(Bytes::new())).await.map_err(|_| None)?,
@@ -349,8 +354,13 @@ fn close(code: CloseCode, reason: &'static str) -> CloseFrame {
     CloseFrame { code, reason: reason.into() }
 }
 
+fn outlived() -> CloseFrame {
+    close(CloseCode::Policy, "websocket_connection_limit_reached")
+}
+
 fn too_old() -> ApiError {
-    let message = "This connection has reached its lifetime (WEBSOCKET_LIFETIME). Open a new one to go on.";
+    let message = "This connection has reached its lifetime (WEBSOCKET_LIFETIME). Open a new one to go on; a stored \
+                   response that is in progress can be resumed.";
     ApiError::new(
         StatusCode::BAD_REQUEST,
         ErrorType::InvalidRequestError,

@@ -3,7 +3,6 @@
 //! A key is 256 random bits behind `clq_`. Only its SHA-256 is kept; at that entropy a salt adds nothing. Keys from
 //! the setting (`AUTH_API_KEYS`) work with the database down. [`Access`] is what the server asks.
 
-mod audit;
 mod authenticator;
 mod bucket;
 pub mod issuing;
@@ -27,7 +26,6 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 use crate::config::{AccessConfig, ApiKeyConfig, KeyLimits, Scope};
 
-pub use audit::Auditor;
 pub use authenticator::Access;
 pub use jwks::{JwksCache, KeySet, KeySetError};
 pub use jwt::TokenError;

@@ -25,8 +25,8 @@ pub use item::{
 pub use parse::parse;
 pub use request::{
     AllowedTool, CompactRequest, ContextManagement, ConversationRef, CreateResponse, Effort, Include, Input,
-    JsonSchema, ReasoningParams, SpecificTool, StreamOptions, SummaryKind, TextFormat, TextParams, Tool,
-    ToolChoice, ToolMode, Truncation, Verbosity, check_metadata,
+    JsonSchema, PromptCacheOptions, ReasoningParams, SpecificTool, StreamOptions, SummaryKind, TextFormat,
+    TextParams, Tool, ToolChoice, ToolMode, Truncation, Verbosity, check_metadata,
 };
 pub use response::{
     ConversationOf, IncompleteDetails, InputTokensDetails, OutputTokensDetails, ReasoningEcho, Response,

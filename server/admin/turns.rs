@@ -106,14 +106,19 @@ async fn cancel(
     let id: ResponseId = super::id("Turn", text)?;
     let client = app.client().await?;
     let owner = inspect::owner_of_turn(&client, id).await.map_err(App::away)?;
+    let actor = operator.because(wanted.reason.as_deref());
     let state = match owner {
         Some(owner) => {
             let who = Principal { owner, ..Principal::default() };
-            app.engine.cancel(&who, &id.to_string()).await?.status
+            app.engine.cancel(&who, &id.to_string(), actor).await?.status
         }
-        None => app.engine.stop_here(id).ok_or_else(|| ApiError::not_found("Turn", text))?,
+        None => {
+            let state = app.engine.stop_here(id).ok_or_else(|| ApiError::not_found("Turn", text))?;
+            dead_letters::audit(&client, actor, "response.cancel", &id.to_string())
+                .await
+                .map_err(App::away)?;
+            state
+        }
     };
-    let actor = operator.because(wanted.reason.as_deref());
-    dead_letters::audit(&client, actor, "response.cancel", &id.to_string()).await.map_err(App::away)?;
     Ok(crate::http::json(&json!({ "id": id, "state": state })))
 }

@@ -6,8 +6,7 @@ use anyhow::{Context, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use colloquy::commands::output::{self, Output, ago, or_empty};
 use colloquy::commands::{Consent, actor};
-use colloquy::database::audit::Actor;
-use colloquy::database::dead_letters;
+use colloquy::database::audit::{Actor, Caller};
 use colloquy::database::inspect::{self, TurnFilter, TurnLine};
 use colloquy::database::responses::{self, Order, PageOf};
 use colloquy::ids::ResponseId;
@@ -110,12 +109,12 @@ async fn cancel(operator: &Operator, cancel: Cancel) -> anyhow::Result<ExitCode>
     if !cancel.consent.to(&format!("The turn {id} of `{owner}` is stopped; what it has said is kept."))? {
         return Ok(ExitCode::FAILURE);
     }
-    let asked = responses::request_cancel(&client, &owner, id).await?;
-    let asked = asked.with_context(|| format!("there is no stored turn {id}"))?;
-    ensure!(!asked.state.is_final(), "{id} has ended already: {}", asked.state.as_str());
     let name = actor();
     let actor = Actor { name: &name, reason: cancel.reason.as_deref() };
-    dead_letters::audit(&client, actor, "response.cancel", &id.to_string()).await?;
+    let caller = Caller { owner: &owner, actor: Some(actor) };
+    let asked = responses::request_cancel(&client, caller, id).await?;
+    let asked = asked.with_context(|| format!("there is no stored turn {id}"))?;
+    ensure!(!asked.state.is_final(), "{id} has ended already: {}", asked.state.as_str());
     if cancel.output.json {
         output::json(&serde_json::json!({ "id": id, "state": asked.state, "cancel_requested": true }))?;
     } else {

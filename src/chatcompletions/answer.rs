@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::llm::Chunk;
 use crate::openresponses::{
@@ -131,9 +132,16 @@ struct Message<'a> {
     role: &'static str,
     content: Option<String>,
     refusal: Option<String>,
-    annotations: [(); 0],
+    annotations: Vec<Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tool_calls: Vec<ToolCall<'a>>,
+}
+
+/// An annotation in this format's form, which has one for sources from the web alone.
+fn nested(annotation: &Value) -> Option<Value> {
+    let mut citation = annotation.as_object()?.clone();
+    let kind = citation.remove("type").filter(|kind| kind == "url_citation")?;
+    Some(serde_json::json!({ "type": kind, "url_citation": citation }))
 }
 
 /// The `chat.completion` that a turn ended as.
@@ -141,15 +149,21 @@ struct Message<'a> {
 /// Errors: what it ended as is no answer. `failure` says of what it failed, where that is known.
 pub fn completion(response: &Response, failure: Option<&ApiError>) -> Result<Vec<u8>, ApiError> {
     let finish_reason = finish_reason(response, failure)?;
-    let mut message =
-        Message { role: "assistant", content: None, refusal: None, annotations: [], tool_calls: Vec::new() };
+    let mut message = Message {
+        role: "assistant",
+        content: None,
+        refusal: None,
+        annotations: Vec::new(),
+        tool_calls: Vec::new(),
+    };
     let mut likely = Vec::new();
     for item in &response.output {
         match &**item {
             Item::Message(said) => {
                 for part in &said.content {
                     match part {
-                        ContentPart::OutputText { text, logprobs, .. } => {
+                        ContentPart::OutputText { text, annotations, logprobs } => {
+                            message.annotations.extend(annotations.iter().filter_map(nested));
                             message.content.get_or_insert_default().push_str(text);
                             likely.extend(logprobs);
                         }
@@ -232,6 +246,8 @@ struct Delta<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     refusal: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<[Value; 1]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     tool_calls: Option<[ToolCall<'a>; 1]>,
 }
 
@@ -270,6 +286,11 @@ impl Frames {
                 likely = LogProbs::of(&**logprobs);
                 Delta { content: Some(delta), ..Delta::default() }
             }
+            Chunk::Annotation(annotation) => {
+                let flat = serde_json::from_str::<Value>(annotation).unwrap_or_default();
+                let Some(annotation) = nested(&flat) else { return };
+                Delta { annotations: Some([annotation]), ..Delta::default() }
+            }
             Chunk::Refusal(text) => Delta { refusal: Some(text), ..Delta::default() },
             Chunk::ToolCall { index, call_id, name } => {
                 self.calls.push(*index);
@@ -301,6 +322,7 @@ impl Frames {
     /// The frames of the end.
     pub fn finish(&mut self, response: &Response, failure: Option<&ApiError>, out: &mut Vec<u8>) {
         self.begin(out);
+        self.head.service_tier.clone_from(&response.service_tier);
         match finish_reason(response, failure) {
             Ok(reason) => {
                 self.frame(Delta::default(), None, Some(reason), out);

@@ -8,8 +8,9 @@ use serde_json::value::RawValue;
 
 use super::messages::{ChatMessage, items};
 use crate::openresponses::{
-    AllowedTool, ApiError, CreateResponse, Effort, Include, Input, JsonSchema, OnlyChat, ReasoningParams,
-    SpecificTool, TextFormat, TextParams, Tool, ToolChoice, ToolMode, Verbosity, excerpt, parse,
+    AllowedTool, ApiError, CreateResponse, Effort, Include, Input, JsonSchema, OnlyChat, PromptCacheOptions,
+    ReasoningParams, SpecificTool, TextFormat, TextParams, Tool, ToolChoice, ToolMode, Verbosity, excerpt,
+    parse,
 };
 
 /// The body of `POST /v1/chat/completions`. `fields.rs` says what becomes of each field.
@@ -42,6 +43,7 @@ pub struct ChatRequest {
     safety_identifier: Option<String>,
     prompt_cache_key: Option<String>,
     prompt_cache_retention: Option<String>,
+    prompt_cache_options: Option<PromptCacheOptions>,
     user: Option<String>,
     metadata: Option<BTreeMap<String, String>>,
     store: Option<bool>,
@@ -49,8 +51,6 @@ pub struct ChatRequest {
     // Taken, and without effect on the answer.
     #[serde(rename = "prediction")]
     _prediction: Option<IgnoredAny>,
-    #[serde(rename = "prompt_cache_options")]
-    _prompt_cache_options: Option<IgnoredAny>,
     audio: Option<IgnoredAny>,
     functions: Option<IgnoredAny>,
     function_call: Option<IgnoredAny>,
@@ -187,6 +187,7 @@ impl ChatRequest {
             safety_identifier: self.safety_identifier,
             prompt_cache_key: self.prompt_cache_key,
             prompt_cache_retention: self.prompt_cache_retention,
+            prompt_cache_options: self.prompt_cache_options,
             user: self.user,
             chat: Some(OnlyChat {
                 stop: self.stop.map(Stop::all).transpose()?.unwrap_or_default(),

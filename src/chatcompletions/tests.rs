@@ -160,6 +160,7 @@ fn ended(chunks: &[Chunk], status: ResponseStatus, reason: Option<&str>) -> Resp
         incomplete_reason: reason.map(str::to_owned),
         error: None,
         usage: None,
+        service_tier: None,
         completed_at: None,
     };
     assembler.finish(&end, &mut NoSink).0

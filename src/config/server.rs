@@ -36,6 +36,19 @@ const BODY: Setting = Setting::new(
 const BODY_TIMEOUT: Setting =
     Setting::new("REQUEST_BODY_TIMEOUT", "time", "How long a request's body may take to arrive.")
         .default("60s");
+const UNREAD: Setting = Setting::new(
+    "UNREAD_BODY_MAX",
+    "bytes",
+    "How much of a body that nobody wanted is read after its request was answered, so that the connection can be used \
+     again. One with a longer rest is closed, and the answer says so.",
+)
+.default("65536");
+const UNREAD_TIMEOUT: Setting = Setting::new(
+    "UNREAD_BODY_TIMEOUT",
+    "time",
+    "How long such a rest may take to arrive; the answer waits for it.",
+)
+.default("100ms");
 const HEAD_MAX: Setting =
     Setting::new("REQUEST_HEAD_MAX", "bytes", "Largest head (request line and headers) of a request.")
         .default("32768");
@@ -134,6 +147,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     CONSOLE,
     BODY,
     BODY_TIMEOUT,
+    UNREAD,
+    UNREAD_TIMEOUT,
     HEAD_MAX,
     HEAD_TIMEOUT,
     CONNECTIONS,
@@ -169,6 +184,8 @@ pub struct ServerConfig {
     pub console: bool,
     pub body_max: usize,
     pub body_timeout: Duration,
+    pub unread_max: usize,
+    pub unread_timeout: Duration,
     pub head_max: usize,
     pub head_timeout: Duration,
     /// `None`: derived from the limit of open files.
@@ -212,6 +229,8 @@ impl ServerConfig {
                 .unwrap_or(environment != AppEnvironment::Production),
             body_max: whole(&BODY, 1_024, 1 << 30),
             body_timeout: reader.positive_duration(&BODY_TIMEOUT),
+            unread_max: whole(&UNREAD, 0, 1 << 30),
+            unread_timeout: reader.duration(&UNREAD_TIMEOUT),
             head_max: whole(&HEAD_MAX, 8_192, 1 << 20),
             head_timeout: reader.positive_duration(&HEAD_TIMEOUT),
             connections: Some(whole(&CONNECTIONS, 0, 10_000_000)).filter(|limit| *limit > 0),

@@ -8,6 +8,7 @@ mod retract;
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -29,6 +30,8 @@ pub struct End {
     /// With `failed`.
     pub error: Option<ResponseError>,
     pub usage: Option<Usage>,
+    /// The service tier that served it, if the provider told.
+    pub service_tier: Option<String>,
     /// Unix seconds; only with `completed`.
     pub completed_at: Option<i64>,
 }
@@ -41,6 +44,7 @@ impl End {
             incomplete_reason: Some(reason.to_owned()),
             error: None,
             usage: None,
+            service_tier: None,
             completed_at: None,
         }
     }
@@ -136,6 +140,7 @@ impl Assembler {
             Chunk::Text(delta) => self.part(PartKind::Text, delta, &[], sink),
             Chunk::TextLogProbs { delta, logprobs } => self.part(PartKind::Text, delta, logprobs, sink),
             Chunk::Retract { keep } => self.retract(*keep, sink),
+            Chunk::Annotation(annotation) => self.annotation(annotation, sink),
             Chunk::Refusal(delta) => self.part(PartKind::Refusal, delta, &[], sink),
             Chunk::ReasoningSummary { part, delta } => self.summary(*part, delta, sink),
             Chunk::ReasoningText(delta) => self.reasoning_text(delta, sink),
@@ -169,6 +174,9 @@ impl Assembler {
         self.response.completed_at = end.completed_at;
         self.response.error = end.error.clone();
         self.response.usage = end.usage;
+        if let Some(tier) = &end.service_tier {
+            self.response.service_tier.clone_from(tier);
+        }
         self.response.incomplete_details =
             end.incomplete_reason.clone().map(|reason| IncompleteDetails { reason });
         self.response.output = if self.show_encrypted {
@@ -251,6 +259,26 @@ impl Assembler {
         };
         sink.event(self.sequence, &event);
         self.sequence += 1;
+    }
+
+    /// Of the part of text that is being written; one that comes elsewhere belongs to nothing.
+    fn annotation(&mut self, annotation: &str, sink: &mut impl Sink) {
+        let Some(open) = self.open.iter_mut().find(|open| matches!(open.body, Body::Message { .. })) else {
+            return;
+        };
+        let Body::Message { parts, current } = &mut open.body else { return };
+        let Some(part) = current.as_mut().filter(|part| part.kind == PartKind::Text) else { return };
+        let annotation: Value = serde_json::from_str(annotation).unwrap_or_default();
+        let event = Event::AnnotationAdded {
+            item_id: &open.id,
+            output_index: open.index,
+            content_index: index_of(parts.len()),
+            annotation_index: index_of(part.annotations.len()),
+            annotation: &annotation,
+        };
+        sink.event(self.sequence, &event);
+        self.sequence += 1;
+        part.annotations.push(annotation);
     }
 
     fn reasoning(&mut self, sink: &mut impl Sink) -> usize {

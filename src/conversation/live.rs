@@ -260,6 +260,10 @@ impl Viewer {
         };
         self.behind = !all;
         let (form, after) = (self.form, self.after);
+        // Before the first event that no log has.
+        if unlogged && !std::mem::replace(&mut self.told_unlogged, true) && form.encoded == Encoded::Sse {
+            out.extend_from_slice(b": unlogged\n\n");
+        }
         let mut sink = |number: u64, event: &Event<'_>| {
             if after.is_none_or(|after| number > after) {
                 event.write(number, form, out);
@@ -285,12 +289,6 @@ impl Viewer {
                 Some((response, _)) => Seen::End(Box::new(response)),
                 None => Seen::Cut(Cut::Draining),
             };
-        }
-        if unlogged && !self.told_unlogged {
-            self.told_unlogged = true;
-            if form.encoded == Encoded::Sse {
-                out.extend_from_slice(b": unlogged\n\n");
-            }
         }
         cut.map_or(Seen::More, Seen::Cut)
     }

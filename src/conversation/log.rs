@@ -5,7 +5,7 @@
 //! have in common follows it, then their texts. Log probabilities stand behind the text they belong to:
 //! `["p","Hel",[{"token":"Hel",…}],"lo",[…]]`.
 //!
-//! Version 2 knows log probabilities and retractions beside what version 1 knows. A part that has none of them is
+//! Version 2 knows log probabilities, retractions and annotations beside what version 1 knows. A part that has none of them is
 //! written as version 1, so that of two releases side by side the older one reads all that it could have written.
 
 mod parts;
@@ -63,6 +63,7 @@ pub fn pack(chunks: &[Chunk]) -> String {
             | Chunk::ReasoningText(text)
             | Chunk::ReasoningEncrypted(text)
             | Chunk::Compaction(text)
+            | Chunk::Annotation(text)
             | Chunk::ReasoningSummary { delta: text, .. }
             | Chunk::ToolArguments { delta: text, .. } => push_text(&mut packed, text),
             Chunk::ToolCall { call_id, name, .. } => {
@@ -120,6 +121,7 @@ enum Run {
     Text,
     TextLogProbs,
     Retract,
+    Annotation,
     Refusal,
     Summary(u16),
     Reasoning,
@@ -135,6 +137,7 @@ impl Run {
             Chunk::Text(_) => Self::Text,
             Chunk::TextLogProbs { .. } => Self::TextLogProbs,
             Chunk::Retract { .. } => Self::Retract,
+            Chunk::Annotation(_) => Self::Annotation,
             Chunk::Refusal(_) => Self::Refusal,
             Chunk::ReasoningSummary { part, .. } => Self::Summary(*part),
             Chunk::ReasoningText(_) => Self::Reasoning,
@@ -148,7 +151,7 @@ impl Run {
     /// The first version that knows it.
     fn since(self) -> u32 {
         match self {
-            Self::TextLogProbs | Self::Retract => VERSION,
+            Self::TextLogProbs | Self::Retract | Self::Annotation => VERSION,
             _ => BEFORE,
         }
     }
@@ -158,6 +161,7 @@ impl Run {
             Self::Text => 't',
             Self::TextLogProbs => 'p',
             Self::Retract => 'd',
+            Self::Annotation => 'n',
             Self::Refusal => 'r',
             Self::Summary(_) => 's',
             Self::Reasoning => 'x',
@@ -232,6 +236,7 @@ impl<'de> Deserialize<'de> for RunOf {
                 while let Some(text) = seq.next_element::<Arc<str>>()? {
                     chunks.push(match &*kind {
                         "t" => Chunk::Text(text),
+                        "n" => Chunk::Annotation(text),
                         "r" => Chunk::Refusal(text),
                         "s" => Chunk::ReasoningSummary { part: number, delta: text },
                         "x" => Chunk::ReasoningText(text),

@@ -3,13 +3,61 @@
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{DatabaseError, Statements, Type};
+use super::{DatabaseError, Param, Statements, Type};
 
 /// Who changes something, and what they say about it.
 #[derive(Clone, Copy, Debug)]
 pub struct Actor<'a> {
     pub name: &'a str,
     pub reason: Option<&'a str>,
+}
+
+/// Whose data a caller changes, and how the audit row of it names who did.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    pub owner: &'a str,
+    /// `None`: no row is written, since this is no change that somebody asked for.
+    pub actor: Option<Actor<'a>>,
+}
+
+impl<'a> From<&'a str> for Caller<'a> {
+    fn from(owner: &'a str) -> Self {
+        Self { owner, actor: None }
+    }
+}
+
+/// The common table expression that writes the row of an action on `subject`, an expression over `from`, in the
+/// statement of the change itself: there is none without it. `first` is the number of its first parameter; it takes
+/// those of [`Row::params`].
+pub(super) fn audited(action: &str, subject: &str, from: &str, first: usize) -> String {
+    let (id, actor, reason) = (first, first + 1, first + 2);
+    format!(
+        ", audited AS (
+            INSERT INTO api_audit (id, actor, action, subject, detail)
+            SELECT ${id}, ${actor}, '{action}', {subject},
+                   CASE WHEN ${reason}::text IS NOT NULL THEN jsonb_build_object('reason', ${reason}::text) END
+            FROM {from} WHERE ${actor}::text IS NOT NULL
+        )"
+    )
+}
+
+/// What one row says beside its action and subject.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row<'a> {
+    id: Uuid,
+    actor: Option<&'a str>,
+    reason: Option<&'a str>,
+}
+
+impl<'a> Row<'a> {
+    pub fn of(caller: &Caller<'a>) -> Self {
+        let reason = caller.actor.and_then(|actor| actor.reason);
+        Self { id: Uuid::now_v7(), actor: caller.actor.map(|actor| actor.name), reason }
+    }
+
+    pub fn params(&self) -> [Param<'_>; 3] {
+        [(&self.id, Type::UUID), (&self.actor, Type::TEXT), (&self.reason, Type::TEXT)]
+    }
 }
 
 /// One change.

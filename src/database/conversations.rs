@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::audit::{self, Caller, audited};
 use super::grants::GrantedAccess;
 use super::responses::{Order, Page, PageOf, paged};
 use super::threads::{ItemColumns, NewItem};
@@ -49,10 +50,11 @@ pub struct Conversation {
 const COLUMNS: &str = "c.id, c.owner, c.thread_id, c.title, c.metadata::text AS metadata, c.active_response,
     c.created_at, c.updated_at";
 
-/// Makes a conversation, with its first items.
+/// Makes a conversation, with its first items; audited in the same statement, as is every change here.
 pub async fn create(
     client: &impl Statements,
     new: &NewConversation<'_>,
+    actor: Option<audit::Actor<'_>>,
 ) -> Result<Conversation, DatabaseError> {
     let sql = format!(
         "WITH thread AS (
@@ -65,13 +67,15 @@ pub async fn create(
         ), c AS (
             INSERT INTO conversations (id, owner, thread_id, title, metadata) VALUES ($11, $2, $1, $12, $13::json)
             RETURNING *
-        )
-        SELECT {COLUMNS} FROM c"
+        ){audited}
+        SELECT {COLUMNS} FROM c",
+        audited = audited("conversation.create", "'conv_' || c.id", "c", 14)
     );
+    let row = audit::Row::of(&Caller { owner: new.owner, actor });
     let items = ItemColumns::of(new.items);
     let (thread, count) = (Uuid::now_v7(), items.count());
     let title = new.title.map(text);
-    let params: [Param<'_>; 13] = [
+    let own: [Param<'_>; 13] = [
         (&thread, Type::UUID),
         (&new.owner, Type::TEXT),
         (&count, Type::INT4),
@@ -86,6 +90,7 @@ pub async fn create(
         (&title, Type::TEXT),
         (&new.metadata, Type::TEXT),
     ];
+    let params = [&own[..], &row.params()[..]].concat();
     conversation(&client.query_one("conversations.create", &sql, &params).await?)
 }
 
@@ -118,25 +123,33 @@ pub struct Update<'a> {
 /// Changes a conversation. `None`: there is no such conversation.
 pub async fn update(
     client: &impl Statements,
-    owner: &str,
+    caller: impl Into<Caller<'_>>,
     id: ConversationId,
     update: Update<'_>,
 ) -> Result<Option<Conversation>, DatabaseError> {
+    let caller = caller.into();
     let sql = format!(
-        "UPDATE conversations c
-         SET title = CASE WHEN $3 THEN $4 ELSE c.title END, metadata = coalesce($5::json, c.metadata),
-             updated_at = now()
-         WHERE c.id = $1 AND c.owner = $2 AND c.deleted_at IS NULL
-         RETURNING {COLUMNS}"
+        "WITH changed AS (
+            UPDATE conversations c
+            SET title = CASE WHEN $3 THEN $4 ELSE c.title END, metadata = coalesce($5::json, c.metadata),
+                updated_at = now()
+            WHERE c.id = $1 AND c.owner = $2 AND c.deleted_at IS NULL
+            RETURNING {COLUMNS}
+        ){audited}
+        SELECT * FROM changed",
+        audited = audited("conversation.update", "'conv_' || changed.id", "changed", 6)
     );
+    let row = audit::Row::of(&caller);
     let title = update.title.flatten().map(text);
-    let params: [Param<'_>; 5] = [
+    let is_titled = update.title.is_some();
+    let own: [Param<'_>; 5] = [
         (&id.0, Type::UUID),
-        (&owner, Type::TEXT),
-        (&update.title.is_some(), Type::BOOL),
+        (&caller.owner, Type::TEXT),
+        (&is_titled, Type::BOOL),
         (&title, Type::TEXT),
         (&update.metadata, Type::TEXT),
     ];
+    let params = [&own[..], &row.params()[..]].concat();
     let row = client.query_opt("conversations.update", &sql, &params).await?;
     row.as_ref().map(conversation).transpose()
 }
@@ -146,12 +159,13 @@ pub async fn update(
 /// is no such conversation; else its thread.
 pub async fn delete(
     client: &impl Statements,
-    owner: &str,
+    caller: impl Into<Caller<'_>>,
     id: ConversationId,
 ) -> Result<Option<Uuid>, DatabaseError> {
+    let caller = caller.into();
     // The turn before the conversation: whoever finishes it locks them in this order.
-    const SQL: &str = "
-        WITH stopped AS (
+    let sql = format!(
+        "WITH stopped AS (
             UPDATE responses r SET cancel_requested_at = coalesce(r.cancel_requested_at, now())
             FROM conversations c
             WHERE c.id = $1 AND c.owner = $2 AND c.deleted_at IS NULL AND r.id = c.active_response
@@ -164,10 +178,14 @@ pub async fn delete(
             RETURNING c.thread_id
         ), flagged AS (
             UPDATE threads t SET trim_at = now() FROM gone WHERE t.id = gone.thread_id
-        )
-        SELECT thread_id FROM gone";
-    let params = [(&id.0 as _, Type::UUID), (&owner as _, Type::TEXT)];
-    let row = client.query_opt("conversations.delete", SQL, &params).await?;
+        ){audited}
+        SELECT thread_id FROM gone",
+        audited = audited("conversation.delete", "'conv_' || $1::uuid", "gone", 3)
+    );
+    let row = audit::Row::of(&caller);
+    let own: [Param<'_>; 2] = [(&id.0, Type::UUID), (&caller.owner, Type::TEXT)];
+    let params = [&own[..], &row.params()[..]].concat();
+    let row = client.query_opt("conversations.delete", &sql, &params).await?;
     row.map(|row| row.column("thread_id")).transpose()
 }
 
@@ -244,9 +262,10 @@ pub struct Fork<'a> {
 /// conversation, or no such item in it.
 pub async fn fork(
     client: &impl Statements,
-    caller: &str,
+    caller: impl Into<Caller<'_>>,
     fork: &Fork<'_>,
 ) -> Result<Option<Conversation>, DatabaseError> {
+    let caller = caller.into();
     // What is deleted from the source afterwards stays here, and the other way about.
     let place = match fork.at {
         Some(_) => {
@@ -280,19 +299,22 @@ pub async fn fork(
             INSERT INTO conversations (id, owner, thread_id, title, metadata)
             SELECT $5, $2, thread.id, coalesce($6, place.title), coalesce($7::json, place.metadata) FROM thread, place
             RETURNING *
-        )
-        SELECT {COLUMNS} FROM c"
+        ){audited}
+        SELECT {COLUMNS} FROM c",
+        audited = audited("conversation.fork", "'conv_' || $1::uuid", "c", 8)
     );
+    let row = audit::Row::of(&caller);
     let (thread, title) = (Uuid::now_v7(), fork.title.map(text));
-    let params: [Param<'_>; 7] = [
+    let own: [Param<'_>; 7] = [
         (&fork.source.0, Type::UUID),
-        (&caller, Type::TEXT),
+        (&caller.owner, Type::TEXT),
         (&thread, Type::UUID),
         (&fork.at, Type::UUID),
         (&fork.id.0, Type::UUID),
         (&title, Type::TEXT),
         (&fork.metadata, Type::TEXT),
     ];
+    let params = [&own[..], &row.params()[..]].concat();
     let row = client.query_opt("conversations.fork", &sql, &params).await?;
     row.as_ref().map(conversation).transpose()
 }

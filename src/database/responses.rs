@@ -6,8 +6,9 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::audit::{self, Caller, audited};
 use super::threads::{StoredItem, item};
-use super::{Columns, DatabaseError, Row, Statements, Type};
+use super::{Columns, DatabaseError, Param, Row, Statements, Type};
 use crate::ids::{ConversationId, ResponseId};
 use crate::openresponses::ResponseStatus;
 
@@ -205,12 +206,13 @@ pub struct CancelRequested {
 }
 
 /// Asks a turn to stop: its owner may, and who asked for it and may still write. Its holder hears of it with its next
-/// append or renewal. Asking again changes nothing. `None`: there is no such turn.
+/// append or renewal. Asking again changes nothing. Audited in the same statement. `None`: there is no such turn.
 pub async fn request_cancel(
     client: &impl Statements,
-    caller: &str,
+    caller: impl Into<Caller<'_>>,
     id: ResponseId,
 ) -> Result<Option<CancelRequested>, DatabaseError> {
+    let caller = caller.into();
     const MAY: &str = "(r.owner = $2 OR r.caller = $2 AND granted(r.conversation_id, $2, 'write'))";
     let sql = format!(
         "WITH asked AS (
@@ -218,11 +220,14 @@ pub async fn request_cancel(
             WHERE r.id = $1 AND {MAY} AND r.state IN ('queued', 'in_progress')
               AND r.cancel_requested_at IS NULL AND {LIVE}
             RETURNING r.id
-        )
+        ){audited}
         SELECT r.state, r.background, r.due_at IS NOT NULL AS waiting FROM responses r
-        WHERE r.id = $1 AND {MAY} AND {LIVE} AND (SELECT count(*) FROM asked) >= 0"
+        WHERE r.id = $1 AND {MAY} AND {LIVE} AND (SELECT count(*) FROM asked) >= 0",
+        audited = audited("response.cancel", "'resp_' || asked.id", "asked", 3)
     );
-    let params = [(&id.0 as _, Type::UUID), (&caller as _, Type::TEXT)];
+    let row = audit::Row::of(&caller);
+    let own: [Param<'_>; 2] = [(&id.0, Type::UUID), (&caller.owner, Type::TEXT)];
+    let params = [&own[..], &row.params()[..]].concat();
     let Some(row) = client.query_opt("responses.request_cancel", &sql, &params).await? else {
         return Ok(None);
     };
@@ -235,12 +240,13 @@ pub async fn request_cancel(
 
 /// Deletes a turn: it is not there any more from now on, its log goes, and a running one is asked to stop. Its items
 /// go with the next [`threads::trim`](super::threads::trim), as far as nothing else stands on them. `None`: there is no
-/// such turn; else its thread.
+/// such turn; else its thread. Audited in the same statement.
 pub async fn delete(
     client: &impl Statements,
-    owner: &str,
+    caller: impl Into<Caller<'_>>,
     id: ResponseId,
 ) -> Result<Option<Uuid>, DatabaseError> {
+    let caller = caller.into();
     let sql = format!(
         "WITH gone AS (
             UPDATE responses r
@@ -253,10 +259,13 @@ pub async fn delete(
             DELETE FROM response_events e USING gone WHERE e.response_id = gone.id
         ), flagged AS (
             UPDATE threads t SET trim_at = now() FROM gone WHERE t.id = gone.thread_id
-        )
-        SELECT thread_id FROM gone"
+        ){audited}
+        SELECT thread_id FROM gone",
+        audited = audited("response.delete", "'resp_' || gone.id", "gone", 3)
     );
-    let params = [(&id.0 as _, Type::UUID), (&owner as _, Type::TEXT)];
+    let row = audit::Row::of(&caller);
+    let own: [Param<'_>; 2] = [(&id.0, Type::UUID), (&caller.owner, Type::TEXT)];
+    let params = [&own[..], &row.params()[..]].concat();
     let row = client.query_opt("responses.delete", &sql, &params).await?;
     row.map(|row| row.column("thread_id")).transpose()
 }

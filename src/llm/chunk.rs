@@ -15,6 +15,8 @@ pub enum Chunk {
     /// The provider's filter takes back what it let pass: of the answer's text only so much stays, in UTF-16 code
     /// units from its start. Nothing of it follows.
     Retract { keep: u64 },
+    /// An annotation of the text so far, a source that is cited for example: a JSON object as the protocol has it.
+    Annotation(Arc<str>),
     /// More of a refusal.
     Refusal(Arc<str>),
     /// More of the reasoning's summary; a new `part` begins the next paragraph.
@@ -40,6 +42,8 @@ pub enum Upstream {
     Usage(TokenUsage),
     /// The same in the provider's own words: a JSON object.
     RawUsage(Arc<str>),
+    /// The service tier that serves it, in the provider's word.
+    Tier(Arc<str>),
     /// Why the model stopped. Usage may still follow; the end of the stream is the end.
     Finish(Finish),
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use self::Fate::{Here, Ignored, Passed, Refused};
 use crate::config::app::ProviderKind;
-use crate::openresponses::{ApiError, CreateResponse, Effort, Include, TextFormat};
+use crate::openresponses::{ApiError, CreateResponse, Effort, Include, PromptCacheOptions, TextFormat};
 
 /// What becomes of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,8 @@ pub const FIELDS: &[Field] = &[
         "reasoning.effort",
         "",
         PASSED,
-        "at anthropic `output_config.effort`, or a budget (`thinking` of the deployment)",
+        "`minimal` to `max`, as far as the model takes it; at anthropic `output_config.effort`, or a budget (`thinking` of \
+         the deployment)",
         |p| p.reasoning.as_ref().is_some_and(|reasoning| reasoning.effort.is_some_and(|e| e != Effort::None)),
     ),
     row(
@@ -124,6 +125,20 @@ pub const FIELDS: &[Field] = &[
                 .as_ref()
                 .is_some_and(|reasoning| reasoning.summary.or(reasoning.generate_summary).is_some())
         },
+    ),
+    row(
+        "reasoning.context",
+        "not auto",
+        [Refused, Refused, Passed, Refused, Ignored],
+        "responses APIs only",
+        |p| p.reasoning.as_ref().is_some_and(|reasoning| is_other(reasoning.context.as_deref(), "auto")),
+    ),
+    row(
+        "reasoning.mode",
+        "not standard",
+        [Refused, Refused, Passed, Refused, Ignored],
+        "responses APIs only",
+        |p| p.reasoning.as_ref().is_some_and(|reasoning| is_other(reasoning.mode.as_deref(), "standard")),
     ),
     row("temperature", "", [Passed, Passed, Passed, Passed, Ignored], "", |p| {
         p.temperature.is_some_and(|temperature| temperature <= 1.0)
@@ -176,6 +191,29 @@ pub const FIELDS: &[Field] = &[
     row("prompt_cache_retention", "", [Passed, Passed, Passed, Ignored, Ignored], "", |p| {
         p.prompt_cache_retention.is_some()
     }),
+    row(
+        "prompt_cache_options",
+        "mode or ttl",
+        [Passed, Passed, Passed, Ignored, Ignored],
+        "at anthropic the end of the prompt is always marked for the cache",
+        |p| cache_options(p).is_some_and(|options| options.mode.is_some() || options.ttl.is_some()),
+    ),
+    row("prompt_cache_options", "prewarm", [Refused; 5], "a turn has an answer", |p| {
+        cache_options(p).is_some_and(|options| options.prewarm == Some(true))
+    }),
+    row(
+        "prompt_cache_options",
+        "comparison_response_id",
+        [Refused; 5],
+        "nothing is stored at the provider that it could be compared with",
+        |p| cache_options(p).is_some_and(|options| options.comparison_response_id.is_some()),
+    ),
+    row("prompt", "", [Refused; 5], "prompts that OpenAI keeps; send `instructions` and `input`", |p| {
+        p.prompt.is_some()
+    }),
+    row("moderation", "", [Refused; 5], "", |p| p.moderation.is_some()),
+    row("access_programs", "", [Refused; 5], "", |p| p.access_programs.is_some()),
+    row("image", "", [Refused; 5], "", |p| p.image.is_some()),
     row("user", "", [Passed, Passed, Passed, Passed, Ignored], "taken as `safety_identifier`", |p| {
         p.user.is_some()
     }),
@@ -203,6 +241,14 @@ fn all() -> impl Iterator<Item = &'static Field> {
 
 fn format(params: &CreateResponse) -> Option<&TextFormat> {
     params.text.as_ref()?.format.as_ref()
+}
+
+fn cache_options(params: &CreateResponse) -> Option<&PromptCacheOptions> {
+    params.prompt_cache_options.as_ref()
+}
+
+fn is_other(word: Option<&str>, usual: &str) -> bool {
+    word.is_some_and(|word| word != usual)
 }
 
 impl Field {

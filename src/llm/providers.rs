@@ -3,6 +3,7 @@
 mod anthropic;
 mod arguments;
 mod chat;
+mod order;
 mod responses;
 #[cfg(test)]
 mod tests;

@@ -41,6 +41,13 @@ pub fn redact(chunks: &mut [Chunk]) -> bool {
 
 /// Leaves of a piece of text what still fits. Gives how much of that is not used, since no half of a character stays.
 fn shorten(chunk: &mut Chunk, left: &mut u64) -> u64 {
+    if let Chunk::Annotation(annotation) = chunk {
+        // It may quote what it stands behind.
+        if *left == 0 {
+            *annotation = "null".into();
+        }
+        return 0;
+    }
     let (Chunk::Text(delta) | Chunk::TextLogProbs { delta, .. }) = &*chunk else { return 0 };
     let length = units(delta);
     if length <= *left {

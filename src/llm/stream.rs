@@ -181,7 +181,9 @@ impl OpenStream {
     /// Waits for the first piece of an answer or its end, until `due`. A count of tokens alone shows nobody anything:
     /// what fails behind it may still be tried elsewhere.
     pub(super) async fn begin(&mut self, due: Instant) -> Result<(), LlmError> {
-        let counted = |upstream: &Upstream| matches!(upstream, Upstream::Usage(_) | Upstream::RawUsage(_));
+        let counted = |upstream: &Upstream| {
+            matches!(upstream, Upstream::Usage(_) | Upstream::RawUsage(_) | Upstream::Tier(_))
+        };
         while self.queue.iter().all(counted) {
             if let Some(error) = self.failed.take() {
                 // What counted the input has read it, and may bill it.
@@ -277,7 +279,7 @@ impl OpenStream {
                 }
             }
             Upstream::Usage(usage) => self.usage = Some(*usage),
-            Upstream::RawUsage(_) => {}
+            Upstream::RawUsage(_) | Upstream::Tier(_) => {}
             Upstream::Finish(reason) => {
                 if let Some(Telling { span }) = &self.telling {
                     span.record("gen_ai.response.finish_reasons", reason.as_str());

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::content::{ContentPart, LogProb};
 use super::item::{Item, Summary};
@@ -47,6 +48,13 @@ pub enum Event<'a> {
         content_index: u32,
         text: &'a str,
         logprobs: &'a [LogProb],
+    },
+    AnnotationAdded {
+        item_id: &'a str,
+        output_index: u32,
+        content_index: u32,
+        annotation_index: u32,
+        annotation: &'a Value,
     },
     /// Ours, in the protocol's form for extensions: of the text of this part that was shown, only `text` stays.
     OutputTextRetracted {
@@ -163,6 +171,7 @@ impl Event<'_> {
             | Self::SummaryPart { kind, .. } => kind,
             Self::OutputTextDelta { .. } => "response.output_text.delta",
             Self::OutputTextDone { .. } => "response.output_text.done",
+            Self::AnnotationAdded { .. } => "response.output_text.annotation.added",
             Self::OutputTextRetracted { .. } => "colloquy:output_text_retracted",
             Self::RefusalDelta { .. } => "response.refusal.delta",
             Self::RefusalDone { .. } => "response.refusal.done",

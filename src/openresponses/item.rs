@@ -253,6 +253,12 @@ fn parts(content: Content, role: Role, place: &str) -> Result<Vec<ContentPart>, 
     let parts = match content {
         Content::Text(text) if role == Role::Assistant => return Ok(vec![ContentPart::output_text(text)]),
         Content::Text(text) => return Ok(vec![ContentPart::InputText { text }]),
+        // Of an answer that was cut before its first word there is nothing, and it may be given back.
+        Content::Parts(parts) if parts.is_empty() && role != Role::Assistant => {
+            let place = format!("{place}.content");
+            let message = format!("Invalid '{place}': empty array. Expected at least one part.");
+            return Err(ApiError::invalid("empty_array", &place, message));
+        }
         Content::Parts(parts) => parts,
     };
     for (position, part) in parts.iter().enumerate() {

@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::chat::OnlyChat;
-use super::error::{ApiError, excerpt};
+use super::error::ApiError;
 use super::item::InputItem;
 use super::raw::{FormatFields, ToolFields};
+
+mod validate;
+
+pub use validate::check_metadata;
 
 /// The body of `POST /v1/responses`, and of a WebSocket's `response.create` without its `type`.
 ///
@@ -81,6 +86,20 @@ pub struct CreateResponse {
     pub prompt_cache_key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt_cache_retention: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_cache_options: Option<PromptCacheOptions>,
+    /// OpenAI's, of no meaning here: a prompt that it keeps.
+    #[serde(skip_serializing)]
+    pub prompt: Option<IgnoredAny>,
+    /// OpenAI's.
+    #[serde(skip_serializing)]
+    pub moderation: Option<IgnoredAny>,
+    /// OpenAI's.
+    #[serde(skip_serializing)]
+    pub access_programs: Option<IgnoredAny>,
+    /// OpenAI's: how images are compressed in the context.
+    #[serde(skip_serializing)]
+    pub image: Option<IgnoredAny>,
     /// Deprecated at OpenAI in favour of `safety_identifier` and `prompt_cache_key`; taken as the former.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
@@ -222,6 +241,30 @@ pub struct ReasoningParams {
     pub summary: Option<SummaryKind>,
     /// Deprecated at OpenAI in favour of `summary`.
     pub generate_summary: Option<SummaryKind>,
+    /// Which reasoning of earlier turns the model is shown: `auto`, `current_turn`, `all_turns`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+    /// How the model is run: `standard`, `pro`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+}
+
+/// How the provider's prompt cache is used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PromptCacheOptions {
+    /// `implicit` or `explicit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// `30m` or `12h`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<String>,
+    /// Asks for no answer, only for a cache that is warm. Refused: a turn has an answer.
+    #[serde(skip_serializing)]
+    pub prewarm: Option<bool>,
+    /// Another response of the provider's own. Refused: it knows none of ours.
+    #[serde(skip_serializing)]
+    pub comparison_response_id: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -233,6 +276,7 @@ pub enum Effort {
     Medium,
     High,
     Xhigh,
+    Max,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -296,144 +340,4 @@ impl CreateResponse {
     pub fn wants_logprobs(&self) -> bool {
         self.includes(Include::OutputTextLogprobs) || self.top_logprobs.is_some_and(|number| number > 0)
     }
-
-    /// Checks what needs nothing but the request itself: ranges, lengths, names, and that a turn has something to answer.
-    pub fn validate(&self) -> Result<(), ApiError> {
-        fn range(name: &str, value: Option<f64>, least: f64, most: f64) -> Result<(), ApiError> {
-            match value {
-                Some(value) if !(least..=most).contains(&value) => Err(ApiError::invalid(
-                    if value < least { "decimal_below_min_value" } else { "decimal_above_max_value" },
-                    name,
-                    format!("Invalid '{name}': expected a value from {least} to {most}, but got {value}."),
-                )),
-                _ => Ok(()),
-            }
-        }
-        fn whole(name: &str, value: Option<u32>, least: u32, most: u32) -> Result<(), ApiError> {
-            match value {
-                Some(value) if !(least..=most).contains(&value) => Err(ApiError::invalid(
-                    if value < least { "integer_below_min_value" } else { "integer_above_max_value" },
-                    name,
-                    if most == u32::MAX {
-                        format!("Invalid '{name}': expected a value of at least {least}, but got {value}.")
-                    } else {
-                        format!("Invalid '{name}': expected a value from {least} to {most}, but got {value}.")
-                    },
-                )),
-                _ => Ok(()),
-            }
-        }
-        fn length(name: &str, value: Option<&String>, most: usize) -> Result<(), ApiError> {
-            match value {
-                Some(text) if text.chars().count() > most => Err(ApiError::invalid(
-                    "string_above_max_length",
-                    name,
-                    format!("Invalid '{name}': string too long. Expected at most {most} characters."),
-                )),
-                _ => Ok(()),
-            }
-        }
-        range("temperature", self.temperature, 0.0, 2.0)?;
-        range("top_p", self.top_p, 0.0, 1.0)?;
-        range("presence_penalty", self.presence_penalty, -2.0, 2.0)?;
-        range("frequency_penalty", self.frequency_penalty, -2.0, 2.0)?;
-        whole("top_logprobs", self.top_logprobs, 0, 20)?;
-        let shortest = if self.chat.is_some() { 1 } else { 16 };
-        whole("max_output_tokens", self.max_output_tokens, shortest, u32::MAX)?;
-        whole("max_tool_calls", self.max_tool_calls, 1, u32::MAX)?;
-        length("safety_identifier", self.safety_identifier.as_ref(), 64)?;
-        length("prompt_cache_key", self.prompt_cache_key.as_ref(), 64)?;
-        length("user", self.user.as_ref(), 512)?;
-        length("callback", self.callback.as_ref(), 2_048)?;
-        if let Some(metadata) = &self.metadata {
-            check_metadata(metadata)?;
-        }
-        for (position, tool) in self.tools.iter().flatten().enumerate() {
-            let Tool::Function { name, parameters, .. } = tool;
-            let place = format!("tools[{position}].name");
-            check_name(&place, name)?;
-            if parameters
-                .as_ref()
-                .is_some_and(|schema| !matches!(schema.get().as_bytes().first(), Some(b'{' | b'n')))
-            {
-                let place = format!("tools[{position}].parameters");
-                return Err(ApiError::invalid(
-                    "invalid_type",
-                    &place,
-                    "Invalid type: expected a JSON schema, an object.",
-                ));
-            }
-        }
-        if let Some(TextFormat::JsonSchema(schema)) = self.text.as_ref().and_then(|text| text.format.as_ref())
-        {
-            check_name("text.format.name", &schema.name)?;
-        }
-        match &self.tool_choice {
-            Some(ToolChoice::Mode(ToolMode::Required)) if self.tools.iter().flatten().next().is_none() => {
-                return Err(ApiError::invalid_value(
-                    "tool_choice",
-                    "'required' needs at least one tool in 'tools'.",
-                ));
-            }
-            Some(ToolChoice::Specific(SpecificTool::Function { name })) => {
-                self.offers("tool_choice.name", name)?
-            }
-            Some(ToolChoice::Specific(SpecificTool::AllowedTools { tools, .. })) => {
-                for (position, AllowedTool::Function { name }) in tools.iter().enumerate() {
-                    self.offers(&format!("tool_choice.tools[{position}].name"), name)?;
-                }
-            }
-            _ => {}
-        }
-        if let Some(other) =
-            self.on_disconnect.as_deref().filter(|policy| !matches!(*policy, "continue" | "cancel"))
-        {
-            let message = format!(
-                "Invalid value: '{}'. Supported values are: 'continue' and 'cancel'.",
-                excerpt(other)
-            );
-            return Err(ApiError::invalid_value("on_disconnect", message));
-        }
-        Ok(())
-    }
-
-    fn offers(&self, place: &str, name: &str) -> Result<(), ApiError> {
-        if self.tools.iter().flatten().any(|tool| tool.name() == name) {
-            return Ok(());
-        }
-        let message = format!("Tool choice '{}' not found in 'tools' parameter.", excerpt(name));
-        Err(ApiError::invalid_value(place, message))
-    }
-}
-
-/// At most 16 pairs, keys of 64 and values of 512 characters.
-pub fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), ApiError> {
-    if metadata.len() > 16 {
-        let message = format!(
-            "Invalid 'metadata': too many properties. Expected at most 16, but got {}.",
-            metadata.len()
-        );
-        return Err(ApiError::invalid("object_above_max_properties", "metadata", message));
-    }
-    for (key, value) in metadata {
-        if key.chars().count() > 64 {
-            let message = "Invalid 'metadata': a key is too long. Expected at most 64 characters.";
-            return Err(ApiError::invalid("property_name_above_max_length", "metadata", message));
-        }
-        if value.chars().count() > 512 {
-            let place = format!("metadata.{key}");
-            let message = format!("Invalid '{place}': string too long. Expected at most 512 characters.");
-            return Err(ApiError::invalid("string_above_max_length", &place, message));
-        }
-    }
-    Ok(())
-}
-
-fn check_name(place: &str, name: &str) -> Result<(), ApiError> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
-        let message = format!("Invalid '{place}': expected 1 to 64 letters, digits, underscores and dashes.");
-        return Err(ApiError::invalid_value(place, message));
-    }
-    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Who may do what: keys, grants, and what nobody else may. Always two servers on one database.
 
+mod audit;
 mod grants;
 mod keys;
 mod owners;

@@ -16,6 +16,8 @@ mod sdk;
 mod slow;
 mod socket;
 pub mod sse;
+mod told;
+mod trips;
 mod turns;
 mod unread;
 mod unwatched;

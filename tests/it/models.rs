@@ -64,6 +64,7 @@ struct Heard {
     text: String,
     chunks: Vec<Chunk>,
     usage: Option<TokenUsage>,
+    tier: Option<String>,
     finish: Option<Finish>,
     error: Option<LlmError>,
 }
@@ -80,6 +81,7 @@ async fn heard(mut stream: OpenStream) -> Heard {
             }
             Ok(Upstream::Usage(usage)) => heard.usage = Some(usage),
             Ok(Upstream::RawUsage(_)) => {}
+            Ok(Upstream::Tier(tier)) => heard.tier = Some(tier.to_string()),
             Ok(Upstream::Finish(finish)) => heard.finish = Some(finish),
             Err(error) => heard.error = Some(error),
         }

@@ -23,8 +23,10 @@
 //!   test to come makes), its own queues and containers, its own ports. Tests run in parallel, in any order.
 //! - **Nothing is mocked.** The database is reached through PgBouncer in transaction mode, always. For faults there is
 //!   [`PrivatePostgres`], [`PrivateRedis`] and [`PrivateAzurite`]: servers of one test's own, to stop, kill, freeze and start again, and
-//!   [`Proxy`], which delays, cuts and swallows connections.
+//!   [`Proxy`], which delays, cuts and swallows connections. [`Tap`] notes what passes.
 //! - Without a host: `FunctionApp::of(…).start_handler()` runs `function-handlers` alone, and the test posts envelopes.
+//! - Of the conversation server there are two, unless a test is about one process: `Server::of(…).start_two()` gives
+//!   requests to them in turn, and [`Front`] does that for programs that know one address.
 //! - **Conditions are awaited**, by [`eventually`], with a limit; nothing sleeps and hopes.
 //! - **Nothing is left behind.** Every child dies with its test, even if the test is killed; a child's log is printed
 //!   when its test fails.
@@ -39,6 +41,7 @@ mod consumer;
 mod database;
 mod endpoint;
 mod eventually;
+mod front;
 mod handler;
 mod ports;
 mod postgres;
@@ -50,6 +53,7 @@ pub mod server;
 mod signing;
 mod storage;
 mod surroundings;
+mod tap;
 
 pub use app::{FunctionApp, FunctionAppBuilder};
 pub use azurite::PrivateAzurite;
@@ -58,6 +62,7 @@ pub use consumer::{Answer, CONSUMER_SECRET, Callback, Consumer};
 pub use database::TestDatabase;
 pub use endpoint::Endpoint;
 pub use eventually::{SOON, eventually};
+pub use front::Front;
 pub use handler::Handler;
 pub use ports::Port;
 pub use postgres::PrivatePostgres;
@@ -67,3 +72,4 @@ pub use redis::PrivateRedis;
 pub use signing::{sign_espocrm, sign_standard, sign_stripe, verify_standard};
 pub use storage::TestStorage;
 pub use surroundings::{Surroundings, handlers_program, is_release_build, report, repository, unique};
+pub use tap::{Tap, Trip};

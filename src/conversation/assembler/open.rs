@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::Sink;
 use crate::openresponses::{
     Compaction, ContentPart, Event, FunctionCall, Item, ItemStatus, LogProb, Message, Reasoning, Role,
@@ -48,17 +50,21 @@ pub(super) enum PartKind {
 pub(super) struct Part {
     pub kind: PartKind,
     pub text: String,
+    pub annotations: Vec<Value>,
     pub logprobs: Vec<LogProb>,
 }
 
 impl Part {
     pub fn empty(kind: PartKind) -> Self {
-        Self { kind, text: String::new(), logprobs: Vec::new() }
+        Self { kind, text: String::new(), annotations: Vec::new(), logprobs: Vec::new() }
     }
 
     pub fn content(self) -> ContentPart {
         match self.kind {
-            PartKind::Text => ContentPart::output_text_with(self.text, self.logprobs),
+            PartKind::Text => {
+                let Self { text, annotations, logprobs, .. } = self;
+                ContentPart::OutputText { text, annotations, logprobs }
+            }
             PartKind::Refusal => ContentPart::Refusal { refusal: self.text },
         }
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::open::{Body, Open, PartKind, index_of};
 use super::{Assembler, Sink, without_encrypted};
 use crate::llm::retraction::{beginning, units};
@@ -25,7 +27,7 @@ struct Knife {
 impl Knife {
     /// `true` if the part was cut. The part in which the text that stays ends is cut even if nothing of it goes: a
     /// replay, whose parts have lost their text already, has the same cuts.
-    fn part(&mut self, text: &mut String, logprobs: &mut Vec<LogProb>) -> bool {
+    fn part(&mut self, text: &mut String, annotations: &mut Vec<Value>, logprobs: &mut Vec<LogProb>) -> bool {
         if !self.cutting {
             let length = units(text);
             if length < self.left {
@@ -36,7 +38,8 @@ impl Knife {
         }
         let kept = beginning(text, std::mem::take(&mut self.left)).len();
         text.truncate(kept);
-        // Which of them belong to what stays cannot be told for every provider's tokens.
+        // Which of them belong to what stays cannot be told for every provider.
+        annotations.clear();
         logprobs.clear();
         true
     }
@@ -53,8 +56,8 @@ impl Knife {
         }
         let Item::Message(message) = Arc::make_mut(item) else { return };
         for (content_index, part) in (0..).zip(&mut message.content) {
-            if let ContentPart::OutputText { text, logprobs, .. } = part
-                && self.part(text, logprobs)
+            if let ContentPart::OutputText { text, annotations, logprobs } = part
+                && self.part(text, annotations, logprobs)
             {
                 self.note(&message.id, output_index, content_index, text);
                 message.status = ItemStatus::Incomplete;
@@ -65,14 +68,14 @@ impl Knife {
     fn open(&mut self, open: &mut Open) {
         let Body::Message { parts, current } = &mut open.body else { return };
         for (content_index, part) in (0..).zip(&mut *parts) {
-            if let ContentPart::OutputText { text, logprobs, .. } = part
-                && self.part(text, logprobs)
+            if let ContentPart::OutputText { text, annotations, logprobs } = part
+                && self.part(text, annotations, logprobs)
             {
                 self.note(&open.id, open.index, content_index, text);
             }
         }
         if let Some(part) = current.as_mut().filter(|part| part.kind == PartKind::Text)
-            && self.part(&mut part.text, &mut part.logprobs)
+            && self.part(&mut part.text, &mut part.annotations, &mut part.logprobs)
         {
             self.note(&open.id, open.index, index_of(parts.len()), &part.text);
         }

@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::llm::retraction::{redact, units};
@@ -16,6 +16,7 @@ fn completed() -> End {
         incomplete_reason: None,
         error: None,
         usage: None,
+        service_tier: None,
         completed_at: Some(2),
     }
 }
@@ -309,4 +310,24 @@ proptest! {
             prop_assert_eq!(output[usize::try_from(*index).unwrap()]["id"].as_str(), Some(id.as_str()));
         }
     }
+}
+
+#[test]
+fn annotations_belong_to_the_text_that_is_being_written() {
+    let annotation =
+        |url: &str| Chunk::Annotation(json!({"type": "url_citation", "url": url}).to_string().into());
+    let call = Chunk::ToolCall { index: 0, call_id: "c".into(), name: "f".into() };
+    let chunks =
+        [annotation("lost"), text("one"), annotation("a"), annotation("b"), call, annotation("lost")];
+    let seen = events(&chunks, &completed());
+    let added: Vec<_> = seen
+        .iter()
+        .filter(|event| event["type"] == "response.output_text.annotation.added")
+        .map(|event| {
+            (event["annotation"]["url"].as_str().unwrap(), event["annotation_index"].as_u64().unwrap())
+        })
+        .collect();
+    assert_eq!(added, [("a", 0), ("b", 1)]);
+    let part = &seen.last().unwrap()["response"]["output"][0]["content"][0];
+    assert_eq!(part["annotations"].as_array().map(Vec::len), Some(2));
 }

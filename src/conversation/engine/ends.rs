@@ -1,6 +1,7 @@
 //! How a turn ended, in the words of those who are told: its viewers, its row, its account.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::turn::{StopReason, Turn};
 use crate::conversation::assembler::End;
@@ -39,6 +40,7 @@ pub(super) fn describe(turn: &Turn, outcome: &Outcome, usage: Option<TokenUsage>
         incomplete_reason: reason.map(str::to_owned),
         error: None,
         usage,
+        service_tier: None,
         completed_at: (status == ResponseStatus::Completed).then(|| Timestamp::now().as_second()),
     };
     match outcome {
@@ -63,6 +65,32 @@ pub(super) fn describe(turn: &Turn, outcome: &Outcome, usage: Option<TokenUsage>
             debug_assert!(turn.stop_reason().is_some());
             (end(ResponseStatus::Incomplete, Some(turn.why_cut_short())), "draining")
         }
+    }
+}
+
+/// What its provider told at a turn's end, as it stands in the turn's row under `usage`.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(super) struct Told {
+    #[serde(flatten)]
+    pub usage: Option<Usage>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_tier: Option<String>,
+}
+
+impl Told {
+    pub fn of(end: &End) -> Self {
+        Self { usage: end.usage, service_tier: end.service_tier.clone() }
+    }
+
+    /// As it is stored. `None`: nothing was told.
+    pub fn json(&self) -> Option<String> {
+        let told = self.usage.is_some() || self.service_tier.is_some();
+        told.then(|| serde_json::to_string(self).ok()).flatten()
+    }
+
+    /// As it was stored.
+    pub fn read(json: Option<&str>) -> Self {
+        json.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::ends::Told;
 use super::input::item_uuid;
 use super::turn::{NewTurn, OnDisconnect, StopReason, Turn};
 use super::{Engine, away};
@@ -12,6 +13,7 @@ use crate::conversation::Viewer;
 use crate::conversation::assembler::{End, NoSink, without_encrypted};
 use crate::coordination::Wake;
 use crate::database::Database;
+use crate::database::audit::{Actor, Caller};
 use crate::database::grants::{self, GrantedAccess};
 use crate::database::responses::{self, Order, Page, PageOf, StoredResponse};
 use crate::database::threads::{self, StoredItem};
@@ -182,10 +184,12 @@ impl Engine {
     }
 
     /// Asks a turn to stop and gives the response as it then is. Asking again gives the same.
-    pub async fn cancel(&self, who: &Principal, id: &str) -> Result<Response, ApiError> {
+    /// `actor`: who asks, as the audit row says it.
+    pub async fn cancel(&self, who: &Principal, id: &str, actor: Actor<'_>) -> Result<Response, ApiError> {
         let parsed = parse_id(id)?;
         let client = self.client().await?;
-        let asked = responses::request_cancel(&client, &who.owner, parsed).await.map_err(away)?;
+        let caller = Caller { owner: &who.owner, actor: Some(actor) };
+        let asked = responses::request_cancel(&client, caller, parsed).await.map_err(away)?;
         drop(client);
         let asked = asked.ok_or_else(|| not_found(id))?;
         if asked.state.is_final() {
@@ -220,7 +224,9 @@ impl Engine {
     pub async fn delete(&self, who: &Principal, id: &str) -> Result<(), ApiError> {
         let parsed = parse_id(id)?;
         let mut client = self.client().await?;
-        let deleted = responses::delete(&client, &who.owner, parsed).await.map_err(away)?;
+        let name = who.actor();
+        let caller = Caller { owner: &who.owner, actor: Some(Actor { name: &name, reason: None }) };
+        let deleted = responses::delete(&client, caller, parsed).await.map_err(away)?;
         let thread = deleted.ok_or_else(|| not_found(id))?;
         if let Err(error) = threads::trim_now(&mut client, thread).await {
             // Upkeep will do it: the response itself is gone.
@@ -324,7 +330,9 @@ fn resource(stored: &StoredResponse, show_encrypted: bool) -> Result<Response, A
     response.status = stored.state;
     response.incomplete_details = stored.incomplete_reason.clone().map(|reason| IncompleteDetails { reason });
     response.error = stored.error.as_deref().and_then(|json| serde_json::from_str(json).ok());
-    response.usage = stored.usage.as_deref().and_then(|json| serde_json::from_str(json).ok());
+    let told = Told::read(stored.usage.as_deref());
+    response.usage = told.usage;
+    response.service_tier = told.service_tier.unwrap_or(response.service_tier);
     if stored.state == ResponseStatus::Completed {
         response.completed_at = stored.completed_at.map(jiff::Timestamp::as_second);
     }
@@ -341,6 +349,7 @@ fn end_of(response: &Response) -> End {
         incomplete_reason: response.incomplete_details.as_ref().map(|details| details.reason.clone()),
         error: response.error.clone(),
         usage: response.usage,
+        service_tier: Some(response.service_tier.clone()),
         completed_at: response.completed_at,
     }
 }
@@ -351,16 +360,19 @@ fn chunks_of(item: &Item) -> Vec<Chunk> {
         Item::Message(message) => message
             .content
             .iter()
-            .filter_map(|part| match part {
-                ContentPart::OutputText { text, logprobs, .. } if logprobs.is_empty() => {
-                    Some(Chunk::Text(text.as_str().into()))
+            .flat_map(|part| match part {
+                ContentPart::OutputText { text, annotations, logprobs } => {
+                    let delta = text.as_str().into();
+                    let said = match logprobs.is_empty() {
+                        true => Chunk::Text(delta),
+                        false => Chunk::TextLogProbs { delta, logprobs: logprobs.as_slice().into() },
+                    };
+                    let annotated =
+                        annotations.iter().map(|annotation| Chunk::Annotation(annotation.to_string().into()));
+                    std::iter::once(said).chain(annotated).collect()
                 }
-                ContentPart::OutputText { text, logprobs, .. } => {
-                    let (delta, logprobs) = (text.as_str().into(), logprobs.as_slice().into());
-                    Some(Chunk::TextLogProbs { delta, logprobs })
-                }
-                ContentPart::Refusal { refusal } => Some(Chunk::Refusal(refusal.as_str().into())),
-                _ => None,
+                ContentPart::Refusal { refusal } => vec![Chunk::Refusal(refusal.as_str().into())],
+                _ => Vec::new(),
             })
             .collect(),
         Item::FunctionCall(call) => vec![

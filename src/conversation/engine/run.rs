@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{Instrument, Span};
 
-use super::ends::{Outcome, become_stored, describe, why};
+use super::ends::{Outcome, Told, become_stored, describe, why};
 use super::input::OwnItem;
 use super::jobs::whole_or_failed;
 use super::paying::Paying;
@@ -122,6 +122,7 @@ impl Engine {
                     }
                     Some(Ok(Upstream::Usage(tokens))) => paying.usage = Some(tokens),
                     Some(Ok(Upstream::RawUsage(raw))) => paying.raw = Some(raw),
+                    Some(Ok(Upstream::Tier(tier))) => turn.set_tier(&tier),
                     Some(Ok(Upstream::Finish(reason))) => finish = Some(reason),
                     Some(Err(error)) => end = Some(Outcome::Failed(error)),
                     None => {
@@ -172,6 +173,7 @@ impl Engine {
             return;
         }
         let (end, reason) = describe(turn, &outcome, paying.usage);
+        let end = End { service_tier: turn.tier(), ..end };
         let end = if turn.job.is_some() { whole_or_failed(end) } else { end };
         let why = why(&outcome);
         if let Outcome::Failed(error) = &outcome {
@@ -266,7 +268,7 @@ impl Engine {
             .collect();
         let output: Vec<_> = own.iter().map(OwnItem::row).collect();
         let error = end.error.as_ref().and_then(|error| serde_json::to_string(error).ok());
-        let usage = end.usage.as_ref().and_then(|usage| serde_json::to_string(usage).ok());
+        let usage = Told::of(&end).json();
         let finish = Finish {
             held,
             state: end.status,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, broadcast};
 
+use super::ends::Told;
 use super::leases::ended_elsewhere;
 use super::turn::Turn;
 use crate::conversation::assembler::End;
@@ -226,11 +227,13 @@ impl Followed {
         // All at once: what a later part takes back is not shown first.
         self.turn.live.show(usize::MAX);
         if slice.state.is_final() && !slice.has_more {
+            let Told { usage, service_tier } = Told::read(slice.usage.as_deref());
             let end = End {
                 status: slice.state,
                 incomplete_reason: slice.incomplete_reason.clone(),
                 error: slice.error.as_deref().and_then(|json| serde_json::from_str(json).ok()),
-                usage: slice.usage.as_deref().and_then(|json| serde_json::from_str(json).ok()),
+                usage,
+                service_tier,
                 completed_at: None,
             };
             let at = slice.completed_at.unwrap_or_default();

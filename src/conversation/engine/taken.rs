@@ -202,7 +202,7 @@ impl Engine {
 }
 
 pub(super) fn ended(status: ResponseStatus) -> End {
-    End { status, incomplete_reason: None, error: None, usage: None, completed_at: None }
+    End { status, incomplete_reason: None, error: None, usage: None, service_tier: None, completed_at: None }
 }
 
 fn failed(code: &str, message: &str) -> End {

@@ -76,6 +76,8 @@ pub struct Turn {
     /// It was begun by a request that has not been answered yet.
     unanswered: AtomicBool,
     failure: OnceLock<ApiError>,
+    /// The service tier that serves it, as its provider says.
+    tier: OnceLock<String>,
     /// For its conversation, should that have none yet.
     pub(super) title: Option<String>,
     /// What the model was shown, where only the connection remembers it.
@@ -160,6 +162,7 @@ impl Turn {
             viewed: AtomicBool::new(false),
             unanswered: AtomicBool::new(false),
             failure: OnceLock::new(),
+            tier: OnceLock::new(),
             title,
             context,
             waits,
@@ -298,6 +301,15 @@ impl Turn {
             Ok(Ok(result)) => result.clone().unwrap_or(Ok(())),
             _ => Ok(()),
         }
+    }
+
+    /// Says which service tier serves the turn.
+    pub(super) fn set_tier(&self, tier: &str) {
+        self.tier.get_or_init(|| tier.to_owned());
+    }
+
+    pub(super) fn tier(&self) -> Option<String> {
+        self.tier.get().cloned()
     }
 
     /// Says what the turn failed of, before its end is shown.

@@ -15,6 +15,7 @@ fn end() -> End {
         incomplete_reason: None,
         error: None,
         usage: None,
+        service_tier: None,
         completed_at: Some(2),
     }
 }

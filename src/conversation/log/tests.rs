@@ -40,6 +40,7 @@ fn chunk() -> impl Strategy<Value = Chunk> {
         2 => (text(), prop::collection::vec(logprob(), 0..3))
             .prop_map(|(delta, logprobs)| Chunk::TextLogProbs { delta, logprobs: logprobs.into() }),
         1 => any::<u64>().prop_map(|keep| Chunk::Retract { keep }),
+        1 => text().prop_map(Chunk::Annotation),
         1 => text().prop_map(Chunk::Refusal),
         1 => (number.clone(), text()).prop_map(|(part, delta)| Chunk::ReasoningSummary { part, delta }),
         1 => text().prop_map(Chunk::ReasoningText),

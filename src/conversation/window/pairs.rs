@@ -2,13 +2,14 @@
 //!
 //! A turn that was cut in mid call leaves half of one, a caller may never answer one, and may delete either half. Every
 //! provider refuses the other half alone, so it is not shown, or nothing could be said in that conversation any more.
+//! The same goes for reasoning without what it led to.
 
 use std::collections::HashMap;
 
-use crate::openresponses::{Item, ItemStatus};
+use crate::openresponses::{Item, ItemStatus, Role};
 
 /// Leaves out of `past`, oldest first: calls that were cut, calls that neither `past` nor `new` answers, and outputs
-/// without their call. Reasoning that led to nothing but such calls goes with them.
+/// without their call. Reasoning that led to nothing, or to nothing but such calls, goes with them.
 pub fn leave_out_unpaired<'n, T>(
     past: &mut Vec<T>,
     item: impl Fn(&T) -> &Item,
@@ -24,7 +25,8 @@ fn shown<'n>(past: &[&Item], new: impl Iterator<Item = &'n Item>) -> Vec<bool> {
     // Where the newest call of an id is; some models give the same ids in every turn.
     let mut calls: HashMap<&str, Option<usize>> = HashMap::new();
     let past_items = past.iter().enumerate().map(|(at, item)| (Some(at), *item));
-    for (at, item) in past_items.chain(new.map(|item| (None, item))) {
+    let new: Vec<&Item> = new.collect();
+    for (at, item) in past_items.chain(new.iter().map(|item| (None, *item))) {
         match item {
             Item::FunctionCall(call) if at.is_some() && call.status == ItemStatus::Incomplete => {
                 calls.remove(call.call_id.as_str());
@@ -41,20 +43,22 @@ fn shown<'n>(past: &[&Item], new: impl Iterator<Item = &'n Item>) -> Vec<bool> {
         }
     }
     for (at, item) in past.iter().enumerate() {
-        if !matches!(item, Item::Reasoning(_)) {
-            continue;
-        }
-        let later = past[at + 1..].iter().zip(&shown[at + 1..]);
-        let mut led_to = later
-            .skip_while(|(item, _)| matches!(item, Item::Reasoning(_)))
-            .take_while(|(item, _)| matches!(item, Item::FunctionCall(_)))
-            .map(|(_, shown)| *shown)
-            .peekable();
-        if led_to.peek().is_some() && !led_to.any(|shown| shown) {
-            shown[at] = false;
+        if matches!(item, Item::Reasoning(_)) {
+            let later = past[at + 1..].iter().copied().zip(shown[at + 1..].iter().copied());
+            let later = later.chain(new.iter().map(|item| (*item, true)));
+            shown[at] = leads_somewhere(later);
         }
     }
     shown
+}
+
+/// Whether what follows reasoning is something the model said, or a call that is shown.
+fn leads_somewhere<'n>(later: impl Iterator<Item = (&'n Item, bool)>) -> bool {
+    let mut later = later.skip_while(|(item, _)| matches!(item, Item::Reasoning(_))).peekable();
+    match later.peek() {
+        Some((Item::Message(message), _)) => message.role == Role::Assistant,
+        _ => later.take_while(|(item, _)| matches!(item, Item::FunctionCall(_))).any(|(_, shown)| shown),
+    }
 }
 
 #[cfg(test)]
@@ -82,6 +86,11 @@ mod tests {
     fn said() -> Value {
         json!({ "type": "message", "id": "msg", "status": "completed", "role": "user",
                 "content": [{ "type": "input_text", "text": "x" }] })
+    }
+
+    fn answer() -> Value {
+        json!({ "type": "message", "id": "msg", "status": "completed", "role": "assistant",
+                "content": [{ "type": "output_text", "text": "x", "annotations": [], "logprobs": [] }] })
     }
 
     fn thought() -> Value {
@@ -140,6 +149,13 @@ mod tests {
     fn reasoning_goes_with_the_calls_it_led_to() {
         assert_eq!(left(&[said(), thought(), done("a")], &[said()]), [0]);
         assert_eq!(left(&[thought(), done("a"), done("b"), output("b")], &[]), [0, 2, 3]);
-        assert_eq!(left(&[thought(), said(), done("a")], &[]), [0, 1]);
+        assert_eq!(left(&[thought(), answer(), done("a")], &[]), [0, 1]);
+    }
+
+    #[test]
+    fn reasoning_that_led_to_nothing_is_left_out() {
+        assert_eq!(left(&[said(), thought(), thought()], &[said()]), [0]);
+        assert_eq!(left(&[said(), thought(), said(), thought(), answer()], &[]), [0, 2, 3, 4]);
+        assert_eq!(left(&[thought()], &[done("a"), output("a")]), [0], "the new input has what it led to");
     }
 }

@@ -17,12 +17,13 @@ pub enum Added {
 /// Puts items behind the last one of a conversation of the caller's, or that the caller was granted to write.
 pub async fn add_items(
     client: &impl Statements,
-    caller: &str,
+    caller: impl Into<Caller<'_>>,
     id: ConversationId,
     items: &[NewItem<'_>],
 ) -> Result<Added, DatabaseError> {
-    const SQL: &str = "
-        WITH conversation AS (
+    let caller = caller.into();
+    let sql = format!(
+        "WITH conversation AS (
             SELECT c.id, c.thread_id, c.active_response FROM conversations c
             WHERE c.id = $1 AND (c.owner = $2 OR granted(c.id, $2, 'write')) AND c.deleted_at IS NULL
             FOR NO KEY UPDATE OF c
@@ -43,13 +44,16 @@ pub async fn add_items(
                 WITH ORDINALITY AS i (id, kind, role, tokens, tokens_before, data, nth)
         ), touched AS (
             UPDATE conversations c SET updated_at = now() FROM free WHERE c.id = free.id
-        )
-        SELECT EXISTS (SELECT FROM conversation) AS found, EXISTS (SELECT FROM free) AS free";
+        ){audited}
+        SELECT EXISTS (SELECT FROM conversation) AS found, EXISTS (SELECT FROM free) AS free",
+        audited = audited("conversation.item.add", "'conv_' || free.id", "free", 11)
+    );
+    let row = audit::Row::of(&caller);
     let items = ItemColumns::of(items);
     let count = items.count();
-    let params: [Param<'_>; 10] = [
+    let own: [Param<'_>; 10] = [
         (&id.0, Type::UUID),
-        (&caller, Type::TEXT),
+        (&caller.owner, Type::TEXT),
         (&count, Type::INT4),
         (&items.total, Type::INT8),
         (&items.ids, Type::UUID_ARRAY),
@@ -59,7 +63,8 @@ pub async fn add_items(
         (&items.tokens_before, Type::INT8_ARRAY),
         (&items.data, Type::TEXT_ARRAY),
     ];
-    let row = client.query_one("conversations.add_items", SQL, &params).await?;
+    let params = [&own[..], &row.params()[..]].concat();
+    let row = client.query_one("conversations.add_items", &sql, &params).await?;
     Ok(match (row.column("found")?, row.column("free")?) {
         (true, true) => Added::Added,
         (true, false) => Added::Locked,
@@ -152,10 +157,11 @@ pub async fn get_item(
 /// must see.
 pub async fn delete_item(
     client: &mut Client,
-    owner: &str,
+    caller: impl Into<Caller<'_>>,
     id: ConversationId,
     item_id: Uuid,
 ) -> Result<Option<Conversation>, DatabaseError> {
+    let caller = caller.into();
     // The conversation before its thread, as everybody else locks them.
     const LOCK: &str = "
         WITH conversation AS (
@@ -174,14 +180,23 @@ pub async fn delete_item(
             UPDATE threads t SET hidden = t.hidden || named.position
             FROM named, conversation
             WHERE t.id = conversation.id AND NOT EXISTS (SELECT FROM gone)
-        )
+        ){audited}
         UPDATE conversations c SET updated_at = now() FROM named WHERE c.id = $1
         RETURNING {COLUMNS}",
-        lineage = lineage("c.owner = $2")
+        lineage = lineage("c.owner = $2"),
+        // As its public id is made: the first part says of what kind it is.
+        audited = audited(
+            "conversation.item.delete",
+            "coalesce(named.data::json ->> 'id', named.id::text)",
+            "named",
+            4
+        )
     );
-    let params = [(&id.0 as _, Type::UUID), (&owner as _, Type::TEXT), (&item_id as _, Type::UUID)];
+    let row = audit::Row::of(&caller);
+    let own: [Param<'_>; 3] = [(&id.0, Type::UUID), (&caller.owner, Type::TEXT), (&item_id, Type::UUID)];
+    let params = [&own[..], &row.params()[..]].concat();
     let transaction = client.transaction().await?;
-    transaction.query("conversations.delete_item_lock", LOCK, &params[..2]).await?;
+    transaction.query("conversations.delete_item_lock", LOCK, &own[..2]).await?;
     let row = transaction.query_opt("conversations.delete_item", &sql, &params).await?;
     transaction.commit().await?;
     row.as_ref().map(conversation).transpose()

@@ -4,16 +4,15 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
 
-use super::support::{TestDatabase, count, eventually};
+use super::support::{TestDatabase, count};
 use crate::access::issuing;
-use crate::access::{Access, AccessError, Auditor, JwksCache, Principal, generate_key, hash_key};
+use crate::access::{Access, AccessError, JwksCache, generate_key, hash_key};
 use crate::config::{AccessConfig, KeyLimits, Scope};
 use crate::database::api_keys::{self, NewKey};
 use crate::database::audit::Actor;
 use crate::database::responses::{Order, PageOf};
 use crate::database::{Client, Database};
 use crate::ids::KeyId;
-use crate::tasks::Tasks;
 
 const ADMIN: Actor<'_> = Actor { name: "admin", reason: Some("a test") };
 
@@ -146,19 +145,4 @@ async fn known_keys_work_while_the_database_is_away() {
     access.verify(&seen, Timestamp::now()).await.expect("it was good a moment ago");
     assert_eq!(access.verify(&unseen, Timestamp::now()).await, Err(AccessError::Unavailable));
     admin.batch_execute(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", test.name)).await.expect("open");
-}
-
-#[tokio::test]
-async fn changes_are_noted_behind_the_callers_back() {
-    let (test, database) = TestDatabase::migrated().await;
-    let tasks = Tasks::new();
-    let auditor = Auditor::start(database, &tasks);
-    let who = Principal { owner: "ada".into(), key: "k".into(), ..Principal::default() };
-    auditor.note(&who, "conversation.deleted", "conv_1", None);
-    let session = test.session().await;
-    let noted = "api_audit WHERE actor = 'ada (k)' AND subject = 'conv_1'";
-    eventually("it is written", || async { count(&session, noted).await == 1 }).await;
-    auditor.note(&who, "conversation.deleted", "conv_2", Some(serde_json::json!({"items": 3})));
-    tasks.stop(Duration::from_secs(5)).await.expect("stopped");
-    assert_eq!(count(&session, "api_audit WHERE detail->>'items' = '3'").await, 1);
 }

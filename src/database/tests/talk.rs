@@ -127,7 +127,7 @@ pub async fn conversation(client: &impl Statements, items: &[&Said]) -> Conversa
         metadata: r#"{"topic":"sums"}"#,
         items: &items,
     };
-    conversations::create(client, &new).await.expect("created").id
+    conversations::create(client, &new, None).await.expect("created").id
 }
 
 pub fn page<C>(after: Option<C>, limit: u32, order: Order) -> PageOf<C> {

@@ -24,6 +24,14 @@ fn using(field: &Field) -> Value {
         ("text.verbosity", _) => key("text", json!({"verbosity": "low"})),
         ("reasoning.effort", "none") => key("reasoning", json!({"effort": "none"})),
         ("reasoning.effort", _) => key("reasoning", json!({"effort": "low"})),
+        ("reasoning.context", _) => key("reasoning", json!({"context": "all_turns"})),
+        ("reasoning.mode", _) => key("reasoning", json!({"mode": "pro"})),
+        ("prompt_cache_options", "mode or ttl") => key("prompt_cache_options", json!({"ttl": "30m"})),
+        ("prompt_cache_options", "prewarm") => key("prompt_cache_options", json!({"prewarm": true})),
+        ("prompt_cache_options", _) => {
+            key("prompt_cache_options", json!({"comparison_response_id": "resp_1"}))
+        }
+        ("prompt" | "moderation" | "access_programs" | "image", _) => key(field.name, json!({"id": "x"})),
         ("reasoning.summary", _) => key("reasoning", json!({"summary": "auto"})),
         ("temperature", "above 1") => key("temperature", json!(1.5)),
         ("temperature" | "top_p" | "presence_penalty" | "frequency_penalty", _) => {

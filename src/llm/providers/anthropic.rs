@@ -7,10 +7,13 @@ mod stream;
 
 pub(super) use stream::Stream;
 
+use std::borrow::Cow;
+
 use serde_json::value::RawValue;
 
 use super::super::error::LlmError;
 use super::super::json::Json;
+use super::order::calls_before_outputs;
 use super::{Call, Choice, data_url, offered, opened_for, unopened};
 use crate::config::app::ThinkingStyle;
 use crate::openresponses::{
@@ -26,10 +29,12 @@ pub(super) fn body(call: &Call<'_>) -> Result<Vec<u8>, LlmError> {
     json.open(b'{').pair("model", call.model()).pair("max_tokens", &most).pair("stream", &true);
     system(call, &mut json);
     json.key("messages").open(b'[');
-    Messages { call, json: &mut json, speaker: None }.all()?;
+    let mut messages = Messages { call, json: &mut json, speaker: None, turn: Turn::default() };
+    messages.all()?;
+    let turn = messages.turn;
     json.close(b']');
     let forced = tools(call, &mut json);
-    thinking(call, most, forced, &mut json);
+    thinking(call, most, forced, turn, &mut json);
     let stop = params.chat.as_ref().map(|chat| &chat.stop).filter(|stop| !stop.is_empty());
     json.optional("stop_sequences", stop);
     json.optional("temperature", params.temperature).optional("top_p", params.top_p);
@@ -55,7 +60,7 @@ fn system(call: &Call<'_>, json: &mut Json) {
         .as_deref()
         .into_iter()
         .chain(texts)
-        .filter(|text| !text.is_empty())
+        .filter(|text| !text.trim().is_empty())
         .collect();
     if all.is_empty() {
         return;
@@ -101,8 +106,9 @@ fn tools(call: &Call<'_>, json: &mut Json) -> bool {
     matches!(kind, "any" | "tool")
 }
 
-/// Thinking, effort and the form of the answer. A model that must call a tool may not think first.
-fn thinking(call: &Call<'_>, most: u32, forced: bool, json: &mut Json) {
+/// Thinking, effort and the form of the answer. A model that must call a tool may not think first, nor may one think by
+/// a budget that has made its calls without thinking.
+fn thinking(call: &Call<'_>, most: u32, forced: bool, turn: Turn, json: &mut Json) {
     let params = &call.request.params;
     let effort = params.reasoning.as_ref().and_then(|reasoning| reasoning.effort);
     let level = match effort {
@@ -111,6 +117,7 @@ fn thinking(call: &Call<'_>, most: u32, forced: bool, json: &mut Json) {
         Some(Effort::Medium) => Some(("medium", 8_192)),
         Some(Effort::High) => Some(("high", 16_384)),
         Some(Effort::Xhigh) => Some(("xhigh", 32_768)),
+        Some(Effort::Max) => Some(("max", 65_536)),
     };
     let schema = match params.text.as_ref().and_then(|text| text.format.as_ref()) {
         Some(TextFormat::JsonSchema(schema)) => Some(&schema.schema),
@@ -123,7 +130,7 @@ fn thinking(call: &Call<'_>, most: u32, forced: bool, json: &mut Json) {
             json.key("thinking").open(b'{').pair("type", "adaptive").close(b'}');
         }
         // The budget is part of max_tokens, and no less than 1,024.
-        Some((_, budget)) if most > 1_024 => {
+        Some((_, budget)) if most > 1_024 && !turn.answers_thoughtless() => {
             let budget = budget.min(most - 1).max(1_024);
             json.key("thinking")
                 .open(b'{')
@@ -149,33 +156,58 @@ struct Messages<'c, 'j> {
     json: &'j mut Json,
     /// Whose message is open. What one speaker says in a row is one message, as the format wants.
     speaker: Option<&'static str>,
+    turn: Turn,
+}
+
+/// The assistant's last turn: its messages in a row, with nothing but results of tools between them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turn {
+    /// Whether it began with a thought. `None`: it has not begun.
+    thoughtful: Option<bool>,
+    /// The open message, or the one before it, has results.
+    answered: bool,
+}
+
+impl Turn {
+    /// Whether the model is to go on with a turn that began without a thought.
+    fn answers_thoughtless(self) -> bool {
+        self.answered && self.thoughtful == Some(false)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Block {
+    Thought,
+    Result,
+    Other,
 }
 
 impl Messages<'_, '_> {
-    fn all(mut self) -> Result<(), LlmError> {
-        let items = &self.call.request.items;
+    fn all(&mut self) -> Result<(), LlmError> {
+        let items = calls_before_outputs(&self.call.request.items);
         // The mark goes to the last block of all, so that the next turn finds the whole conversation cached.
-        let last = items.iter().rposition(|item| match &**item {
+        let last = items.iter().rposition(|item| match item {
             Item::Message(message) => message.role == Role::User && message.content.iter().any(is_block),
             Item::FunctionCallOutput(_) => true,
             _ => false,
         });
-        for (at, item) in items.iter().enumerate() {
+        for (at, item) in items.into_iter().enumerate() {
             let mark = Some(at) == last;
-            match &**item {
+            match item {
                 Item::Message(message) => self.message(message, mark)?,
                 Item::FunctionCall(call) => {
-                    self.speak("assistant");
+                    self.speak("assistant", Block::Other);
                     // Not every model that wrote them writes JSON.
                     let sound = serde_json::from_str::<&RawValue>(&call.arguments)
                         .is_ok_and(|value| value.get().starts_with('{'));
-                    self.json.open(b'{').pair("type", "tool_use").pair("id", &call.call_id);
+                    self.json.open(b'{').pair("type", "tool_use").pair("id", &*call_id(&call.call_id));
                     self.json.pair("name", &call.name).key("input");
                     self.json.raw(if sound { call.arguments.as_str() } else { "{}" }).close(b'}');
                 }
                 Item::FunctionCallOutput(output) => {
-                    self.speak("user");
-                    self.json.open(b'{').pair("type", "tool_result").pair("tool_use_id", &output.call_id);
+                    self.speak("user", Block::Result);
+                    self.json.open(b'{').pair("type", "tool_result");
+                    self.json.pair("tool_use_id", &*call_id(&output.call_id));
                     self.json.key("content");
                     match &output.output {
                         Output::Text(text) => {
@@ -204,8 +236,19 @@ impl Messages<'_, '_> {
         Ok(())
     }
 
-    fn speak(&mut self, speaker: &'static str) {
-        if self.speaker == Some(speaker) {
+    fn speak(&mut self, speaker: &'static str, block: Block) {
+        let another = self.speaker != Some(speaker);
+        if another && speaker == "assistant" && !self.turn.answered {
+            self.turn.thoughtful = None;
+        }
+        if another && speaker == "user" {
+            self.turn.answered = false;
+        }
+        if speaker == "assistant" {
+            self.turn.thoughtful.get_or_insert(block == Block::Thought);
+        }
+        self.turn.answered |= block == Block::Result;
+        if !another {
             return;
         }
         match self.speaker.replace(speaker) {
@@ -234,7 +277,7 @@ impl Messages<'_, '_> {
         };
         let count = message.content.iter().filter(|part| is_block(part)).count();
         for (at, part) in message.content.iter().filter(|part| is_block(part)).enumerate() {
-            self.speak(speaker);
+            self.speak(speaker, Block::Other);
             block(part, mark && at + 1 == count, self.json)?;
         }
         Ok(())
@@ -247,7 +290,7 @@ impl Messages<'_, '_> {
         else {
             return;
         };
-        self.speak("assistant");
+        self.speak("assistant", Block::Thought);
         match content.strip_prefix("redacted~") {
             Some(data) => {
                 self.json.open(b'{').pair("type", "redacted_thinking").pair("data", data).close(b'}');
@@ -261,9 +304,18 @@ impl Messages<'_, '_> {
     }
 }
 
-/// Empty texts are refused there.
+/// Texts that say nothing are refused there.
 fn is_block(part: &ContentPart) -> bool {
-    part.text().is_none_or(|text| !text.is_empty())
+    part.text().is_none_or(|text| !text.trim().is_empty())
+}
+
+/// A call's id in the letters that are taken there: the call may have been another provider's.
+fn call_id(id: &str) -> Cow<'_, str> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if id.chars().all(fits) {
+        return Cow::Borrowed(id);
+    }
+    Cow::Owned(id.chars().map(|c| if fits(c) { c } else { '_' }).collect())
 }
 
 fn block(part: &ContentPart, mark: bool, json: &mut Json) -> Result<(), LlmError> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::super::error::LlmError;
 use super::super::json::Json;
+use super::order::calls_before_outputs;
 use super::{Call, Choice, offered, unopened};
 use crate::config::app::{MaxTokensField, ProviderKind};
 use crate::openresponses::{ContentPart, Item, Message, Output, Role, TextFormat, Tool, ToolMode};
@@ -47,7 +48,8 @@ pub(super) fn body(call: &Call<'_>) -> Result<Vec<u8>, LlmError> {
     json.optional("reasoning_effort", params.reasoning.as_ref().and_then(|reasoning| reasoning.effort))
         .optional("service_tier", params.service_tier.as_deref())
         .optional("prompt_cache_key", params.prompt_cache_key.as_deref())
-        .optional("prompt_cache_retention", params.prompt_cache_retention.as_deref());
+        .optional("prompt_cache_retention", params.prompt_cache_retention.as_deref())
+        .optional("prompt_cache_options", params.prompt_cache_options.as_ref());
     match (call.config.provider, &params.safety_identifier) {
         // Azure's abuse monitoring reads `user`.
         (ProviderKind::Azure, Some(id)) => json.pair("user", id),
@@ -118,8 +120,10 @@ struct Messages<'c, 'j> {
 
 impl Messages<'_, '_> {
     fn all(mut self, items: &[Arc<Item>]) -> Result<(), LlmError> {
-        for item in items {
-            match &**item {
+        for item in calls_before_outputs(items) {
+            match item {
+                // Nothing was said.
+                Item::Message(message) if message.content.is_empty() => {}
                 Item::Message(message) => {
                     self.end_turn();
                     self.message(message)?;

@@ -63,12 +63,16 @@ pub(super) fn body(call: &Call<'_>) -> Result<Vec<u8>, LlmError> {
     }
     if let Some(reasoning) = &params.reasoning {
         json.key("reasoning").open(b'{').optional("effort", reasoning.effort);
-        json.optional("summary", reasoning.summary.or(reasoning.generate_summary)).close(b'}');
+        json.optional("summary", reasoning.summary.or(reasoning.generate_summary))
+            .optional("context", reasoning.context.as_deref())
+            .optional("mode", reasoning.mode.as_deref())
+            .close(b'}');
     }
     json.optional("service_tier", params.service_tier.as_deref())
         .optional("safety_identifier", params.safety_identifier.as_deref().or(params.user.as_deref()))
         .optional("prompt_cache_key", params.prompt_cache_key.as_deref())
-        .optional("prompt_cache_retention", params.prompt_cache_retention.as_deref());
+        .optional("prompt_cache_retention", params.prompt_cache_retention.as_deref())
+        .optional("prompt_cache_options", params.prompt_cache_options.as_ref());
     json.close(b'}');
     Ok(json.finish())
 }
@@ -76,6 +80,8 @@ pub(super) fn body(call: &Call<'_>) -> Result<Vec<u8>, LlmError> {
 /// An item without its id, which is ours and means nothing there.
 fn item(call: &Call<'_>, item: &Item, json: &mut Json) -> Result<(), LlmError> {
     match item {
+        // Nothing was said.
+        Item::Message(message) if message.content.is_empty() => {}
         Item::Message(message) => {
             json.open(b'{').pair("type", "message").pair("role", &message.role);
             if message.role == Role::Assistant {

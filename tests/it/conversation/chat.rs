@@ -8,13 +8,13 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::support::providers::{Ending, FakeProvider, Script, UsageForm, Wire};
-use crate::support::server::{API_KEY, OTHER_KEY, Server};
+use crate::support::server::{API_KEY, OTHER_KEY, Server, Servers};
 use crate::support::{SOON, TestDatabase, TestStorage, eventually};
 
 const PATH: &str = "/v1/chat/completions";
 
 /// Nothing here needs the database, and none is there.
-async fn server(config: Option<String>) -> Server {
+async fn server(config: Option<String>) -> Servers {
     let nowhere = "postgres://nobody:x@127.0.0.1:9/none";
     let mut builder = Server::on(nowhere, nowhere, &TestStorage::create())
         .set("DISCONNECT_GRACE", "100ms")
@@ -22,10 +22,10 @@ async fn server(config: Option<String>) -> Server {
     if let Some(config) = config {
         builder = builder.config(config);
     }
-    builder.start_without_database().await
+    builder.start_two_without_database().await
 }
 
-async fn behind(provider: &FakeProvider) -> Server {
+async fn behind(provider: &FakeProvider) -> Servers {
     let deployment = provider.deployment("d", "requests_per_minute = 0\ntokens_per_minute = 0");
     server(Some(format!("{deployment}[models.it]\ndeployments = [\"d\"]\nsilence_seconds = 2\n"))).await
 }
@@ -332,7 +332,7 @@ async fn what_is_asked_here_is_paid() {
     let server = Server::of(&database, &storage)
         .config(format!("{deployment}[models.it]\ndeployments = [\"d\"]\n"))
         .set("LLM_RETRIES", "0")
-        .start()
+        .start_two()
         .await;
     assert_eq!(server.post(PATH, ask("it", "hi")).await.0, 200);
     frames(&server, ask("it", "hi")).await;

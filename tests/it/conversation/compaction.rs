@@ -3,12 +3,12 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::support::server::{OTHER_KEY, Server};
+use crate::support::server::{OTHER_KEY, Server, Servers};
 use crate::support::{TestDatabase, TestStorage};
 
-async fn server() -> (TestDatabase, Server) {
+async fn server() -> (TestDatabase, Servers) {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
-    let server = Server::of(&database, &storage).start().await;
+    let server = Server::of(&database, &storage).start_two().await;
     (database, server)
 }
 

@@ -6,20 +6,20 @@ mod suite;
 
 use serde_json::{Value, json};
 
-use crate::support::server::{API_KEY, Server};
+use crate::support::server::{API_KEY, Server, Servers};
 use crate::support::{SOON, TestDatabase, TestStorage, eventually};
 pub use contract::Contract;
 
 struct Fixture {
     contract: Contract,
     _database: TestDatabase,
-    server: Server,
+    server: Servers,
 }
 
 impl Fixture {
     async fn start() -> Self {
         let (database, storage) = (TestDatabase::create().await, TestStorage::create());
-        let server = Server::of(&database, &storage).set("LLM_DEMO_TOKENS_PER_SECOND", "0").start().await;
+        let server = Server::of(&database, &storage).set("LLM_DEMO_TOKENS_PER_SECOND", "0").start_two().await;
         Self { contract: Contract::read(), _database: database, server }
     }
 

@@ -1,4 +1,4 @@
-//! Many connections in one process, in small; `scripts/bench-turns held` does the same with 10,000 and 1,000. What they
+//! Many connections, in small; `scripts/bench-turns held` does the same with 10,000 and 1,000 in one process. What they
 //! take is printed and not judged: this is a debug build beside other tests. That nothing is lost is judged.
 
 use std::sync::Arc;
@@ -12,13 +12,18 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::socket;
 use super::sse::{Came, Sse};
-use crate::support::server::Server;
+use crate::support::server::{Server, Servers};
 use crate::support::{TestDatabase, TestStorage, report, resident_kib};
 
 const SOCKETS: usize = 200;
 const STREAMS: usize = 20;
 const PIECES_PER_SECOND: u32 = 20;
 const WORDS: usize = 60;
+
+/// What both take.
+fn resident(pids: [u32; 2]) -> i64 {
+    pids.into_iter().map(resident_kib).sum()
+}
 
 /// Every frame of a turn in its order, and the longest time between two pieces of text.
 async fn watch(server: &Server, store: bool) -> (usize, Duration) {
@@ -62,25 +67,27 @@ async fn watch(server: &Server, store: bool) -> (usize, Duration) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_sockets_and_paced_streams_are_held_without_a_frame_lost() {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
-    let mut server = Server::of(&database, &storage)
+    let mut servers: Servers = Server::of(&database, &storage)
         .set("LLM_DEMO_TOKENS_PER_SECOND", PIECES_PER_SECOND.to_string())
         // So that there are pings while they are held.
         .set("HEARTBEAT", "1s")
         .set("RATE_CONCURRENT_TURNS", "1000")
-        .start()
+        .start_two()
         .await;
-    let pid = server.process().pid();
-    let server = Arc::new(server);
+    let pids = servers.pids();
+    let server = Arc::new(servers);
     // What the first connection of each kind needs once.
-    drop(socket::open(&server).await);
-    watch(&server, true).await;
+    for server in server.both() {
+        drop(socket::open(server).await);
+        watch(server, true).await;
+    }
 
-    let empty = resident_kib(pid);
+    let empty = resident(pids);
     let mut sockets = Vec::new();
     for _ in 0..SOCKETS / 20 {
         sockets.extend(join_all((0..20).map(|_| socket::open(&server))).await);
     }
-    let with_sockets = resident_kib(pid);
+    let with_sockets = resident(pids);
     let mut held = JoinSet::new();
     let (over, ended) = tokio::sync::watch::channel(());
     for mut socket in sockets {
@@ -107,7 +114,7 @@ async fn idle_sockets_and_paced_streams_are_held_without_a_frame_lost() {
     }
     while let Some(watched) = streams.join_next().await {
         let (count, gap) = watched.expect("a whole stream");
-        (most, pieces, longest) = (most.max(resident_kib(pid)), pieces + count, longest.max(gap));
+        (most, pieces, longest) = (most.max(resident(pids)), pieces + count, longest.max(gap));
     }
     drop(over);
     let mut pings = 0;

@@ -27,7 +27,7 @@ async fn silence_is_filled_in_every_form_of_answer() {
     provider.always(Script::says("Hello there").first_after(Duration::from_millis(4_500)));
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
     let server = Server::of(&database, &storage).set("HEARTBEAT", "1s").set("JSON_KEEP_ALIVE", "1s");
-    let server = server.config(config(&provider)).start().await;
+    let server = server.config(config(&provider)).start_two().await;
     let ask = json!({ "model": "it", "input": "hi" });
     let mut streamed = Sse::post(&server, ask.clone()).await;
     let (events, end) = streamed.rest().await;

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use super::sdk::Sdk;
 use crate::support::server::Server;
-use crate::support::{Process, TestDatabase, TestStorage};
+use crate::support::{Front, Process, TestDatabase, TestStorage};
 
 async fn plays(sdk: Sdk) {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
-    let server = Server::of(&database, &storage).start().await;
+    let servers = Server::of(&database, &storage).start_two().await;
+    let front = Front::of(servers.both()).await;
     let mut command = sdk.command("scene", &[]);
-    command.env("OPENAI_BASE_URL", server.base_url());
+    command.env("OPENAI_BASE_URL", front.base_url());
     let mut process = Process::start(&format!("{sdk:?}"), command);
     let status = process.end(Duration::from_secs(90)).await;
     assert!(status.success(), "{sdk:?}:\n{}", process.log().join("\n"));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::providers::{FakeProvider, Script, Wire};
 use crate::support::server::{API_KEY, Server};
-use crate::support::{Process, TestDatabase, TestStorage, mortal, repository};
+use crate::support::{Front, Process, TestDatabase, TestStorage, mortal, repository};
 
 /// One of the SDKs.
 #[derive(Clone, Copy, Debug)]
@@ -35,10 +35,10 @@ impl Sdk {
         command
     }
 
-    /// Runs a program against a server until it says `ok`.
-    async fn runs(self, server: &Server, model: &str, program: &str, arguments: &[&str]) {
+    /// Runs a program against an address until it says `ok`.
+    async fn runs(self, base_url: &str, model: &str, program: &str, arguments: &[&str]) {
         let mut command = self.command(program, arguments);
-        command.env("OPENAI_BASE_URL", server.base_url()).env("COLLOQUY_DEV_MODEL", model);
+        command.env("OPENAI_BASE_URL", base_url).env("COLLOQUY_DEV_MODEL", model);
         self.says_ok(program, command).await;
     }
 
@@ -53,8 +53,9 @@ impl Sdk {
 
 async fn with_demo(sdk: Sdk, program: &str) {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
-    let server = Server::of(&database, &storage).set("LLM_RETRIES", "0").start().await;
-    sdk.runs(&server, "demo", program, &[]).await;
+    let servers = Server::of(&database, &storage).set("LLM_RETRIES", "0").start_two().await;
+    let front = Front::of(servers.both()).await;
+    sdk.runs(&front.base_url(), "demo", program, &[]).await;
 }
 
 #[tokio::test]
@@ -100,6 +101,6 @@ async fn both_use_chat_completions_of_every_provider() {
             .config(format!("{}[models.it]\ndeployments = [\"d\"]\n", provider.deployment("d", "")))
             .start_without_database()
             .await;
-        sdk.runs(&server, "it", "chat", &["provider"]).await;
+        sdk.runs(&server.base_url(), "it", "chat", &["provider"]).await;
     }
 }

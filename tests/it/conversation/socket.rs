@@ -7,7 +7,8 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use crate::support::server::{API_KEY, Server};
+use super::sse::Sse;
+use crate::support::server::{API_KEY, Server, Servers};
 use crate::support::{SOON, TestDatabase, TestStorage, eventually};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -64,10 +65,10 @@ fn text(events: &[Value]) -> String {
     deltas.filter_map(|event| event["delta"].as_str()).collect()
 }
 
-async fn server() -> (TestDatabase, Server) {
+async fn server() -> (TestDatabase, Servers) {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
     let server =
-        Server::of(&database, &storage).set("CORS_ORIGINS", "https://chat.example.com").start().await;
+        Server::of(&database, &storage).set("CORS_ORIGINS", "https://chat.example.com").start_two().await;
     (database, server)
 }
 
@@ -195,6 +196,42 @@ async fn a_connection_has_a_lifetime() {
     assert!(matches!(end, Some(Ok(Message::Close(_))) | None), "{end:?}");
 }
 
+/// In the middle of a turn too: the connection ends with the error, the turn goes on and is resumed elsewhere.
+#[tokio::test]
+async fn a_lifetime_ends_in_mid_turn_and_the_turn_goes_on() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let servers = Server::of(&database, &storage)
+        .set("WEBSOCKET_LIFETIME", "3s")
+        .set("LLM_DEMO_TOKENS_PER_SECOND", "20")
+        .start_two()
+        .await;
+    let [first, second] = servers.both();
+    let mut socket = open(first).await;
+    let ask = json!({ "type": "response.create", "model": "demo", "input": "Tell me a story in 120 words." });
+    send(&mut socket, ask).await;
+    let mut events = vec![receive(&mut socket).await];
+    let id = events[0]["response"]["id"].as_str().expect("an id").to_owned();
+    let error = loop {
+        let event = receive(&mut socket).await;
+        if event["type"] == "error" {
+            break event;
+        }
+        events.push(event);
+    };
+    assert_eq!(
+        (&error["status"], &error["error"]["code"]),
+        (&json!(400), &json!("websocket_connection_limit_reached"))
+    );
+    let end = tokio::time::timeout(SOON, socket.next()).await.unwrap();
+    assert!(matches!(end, Some(Ok(Message::Close(Some(_))))), "{end:?}");
+    let last = events.last().expect("an event")["sequence_number"].as_u64().expect("a number");
+    assert!(last > 3 && !text(&events).is_empty(), "in the middle of the turn: {events:?}");
+    events.extend(Sse::follow(second, &id, Some(last)).await.all().await);
+    let response = &events.last().unwrap()["response"];
+    assert_eq!(response["status"], "completed", "{response}");
+    assert_eq!(response["output"][0]["content"][0]["text"], text(&events));
+}
+
 #[tokio::test]
 async fn idle_connections_are_pinged() {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
@@ -207,7 +244,8 @@ async fn idle_connections_are_pinged() {
 /// Upgraded connections are the server's own from the handshake on; they must not be free of its limit.
 #[tokio::test]
 async fn a_socket_counts_as_a_connection_until_it_is_closed() {
-    let (_database, server) = server().await;
+    let (_database, servers) = server().await;
+    let [server, _] = servers.both();
     let open_now = async || {
         let (status, told) = server.read("/health/status").await;
         assert_eq!(status, 200, "{told}");
@@ -216,7 +254,7 @@ async fn a_socket_counts_as_a_connection_until_it_is_closed() {
     let before = open_now().await;
     let mut sockets = Vec::new();
     for _ in 0..10 {
-        sockets.push(open(&server).await);
+        sockets.push(open(server).await);
     }
     let with_sockets = open_now().await;
     assert!(with_sockets >= before + 9, "{before}, then {with_sockets}");

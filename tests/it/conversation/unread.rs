@@ -14,6 +14,11 @@ async fn post(stream: &mut TcpStream, path: &str, more: &str, body: &[u8]) -> (S
         "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{more}content-length: {length}\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
+    post_rest(stream, body).await
+}
+
+/// The body, and what is answered.
+async fn post_rest(stream: &mut TcpStream, body: &[u8]) -> (String, String) {
     // It may be refused on the way: what was answered counts.
     stream.write_all(body).await.ok();
     let answer = async {
@@ -67,4 +72,26 @@ async fn an_answer_before_a_long_body_says_that_the_connection_ends_and_after_a_
         let (head, body) = post(&mut stream, "/v1/responses", &key, body.as_bytes()).await;
         assert!(!head.contains("connection: close") && body.contains("\"error\""), "{head}\n{body}");
     }
+}
+
+#[tokio::test]
+async fn how_much_is_read_and_how_long_is_waited_is_a_setting() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let server =
+        Server::of(&database, &storage).set("UNREAD_BODY_MAX", "1000").set("UNREAD_BODY_TIMEOUT", "10s");
+    let server = server.start().await;
+    let connect = || TcpStream::connect(("127.0.0.1", server.port()));
+    for (length, ends) in [(1_001, true), (1_000, false)] {
+        let mut stream = connect().await.unwrap();
+        let (head, _) = post(&mut stream, "/v1/nothing", "", &vec![b' '; length]).await;
+        assert_eq!(head.contains("\r\nconnection: close"), ends, "{length}: {head}");
+    }
+    // Its second half comes late, but comes.
+    let mut stream = connect().await.unwrap();
+    let head = "POST /v1/nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 20\r\n\r\n0123456789";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let waits = tokio::time::timeout(std::time::Duration::from_millis(500), stream.readable()).await;
+    assert!(waits.is_err(), "the answer waits for the rest");
+    let (head, _) = post_rest(&mut stream, b"0123456789").await;
+    assert!(!head.contains("\r\nconnection: close"), "{head}");
 }

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use colloquy::llm::{BreakerState, ErrorClass};
+use colloquy::openresponses::{FunctionCall, FunctionCallOutput, Output};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::support::eventually;
-use crate::support::providers::{Ending, Script, Wire};
+use crate::support::providers::{Ending, Limits, Script, Shortage, Wire};
 
 const WIRES: [Wire; 4] = [Wire::Chat, Wire::Azure, Wire::Responses, Wire::Anthropic];
 
@@ -19,18 +20,19 @@ async fn what_may_pass_is_tried_again_as_the_provider_asks() {
         (Script::fails(502, "x"), "provider_error", 10, 1_000),
         (Script::fails(503, "x"), "provider_overloaded", 10, 1_000),
         (Script::fails(429, "x").header("retry-after-ms", "150"), "provider_rate_limited", 150, 1_500),
-        (
-            Script::fails(429, "Rate limit is exceeded. Try again in 1 seconds."),
-            "provider_rate_limited",
-            1_000,
-            2_500,
-        ),
         (Script::fails(429, "x").header("retry-after", "1"), "provider_rate_limited", 1_000, 2_500),
+        // The four causes that Azure names in words alone, and the fifth form.
+        (Script::lacks(Shortage::OwnQuota), "provider_rate_limited", 1_000, 2_500),
+        (Script::lacks(Shortage::Estimate), "provider_rate_limited", 1_000, 2_500),
+        (Script::lacks(Shortage::Wrapped), "provider_rate_limited", 1_000, 2_500),
+        (Script::lacks(Shortage::Reduced), "provider_capacity", 1_000, 2_500),
+        (Script::lacks(Shortage::Capacity), "provider_capacity", 10, 1_000),
+        // What is exact goes before what is general.
         (
-            Script::fails(400, "Rate limit is exceeded. Try again in 1 seconds."),
+            Script::lacks(Shortage::OwnQuota).header("retry-after-ms", "150").header("retry-after", "60"),
             "provider_rate_limited",
+            150,
             1_000,
-            2_500,
         ),
     ] {
         let provider = FakeProvider::start(Wire::Azure);
@@ -41,6 +43,85 @@ async fn what_may_pass_is_tried_again_as_the_provider_asks() {
         assert_eq!(outcomes(&opened), [outcome, "begun"]);
         assert!((least..most).contains(&took), "{outcome}: {took} ms");
         assert_eq!(heard(opened.result.unwrap()).await.text, "Hello there");
+    }
+}
+
+/// Where a refusal says nothing of when, the limits in its headers do: in each provider's form.
+#[tokio::test]
+async fn a_limit_that_is_used_up_is_waited_for_until_it_begins_anew() {
+    for wire in WIRES {
+        let provider = FakeProvider::start(wire);
+        let reset = Duration::from_millis(1_200);
+        provider.next([Script::fails(429, "x").limits(Limits::no_tokens(reset))]);
+        let began = Instant::now();
+        let opened = super::opened(&router(&[&provider], "", settings())).await;
+        assert_eq!(outcomes(&opened), ["provider_rate_limited", "begun"], "{wire:?}");
+        assert!(began.elapsed() > Duration::from_millis(1_000), "{wire:?}: {:?}", began.elapsed());
+        // -1 says that nobody knows.
+        provider.next([Script::fails(429, "x").limits(Limits::unknown())]);
+        let began = Instant::now();
+        let opened = super::opened(&router(&[&provider], "", settings())).await;
+        assert_eq!(outcomes(&opened), ["provider_rate_limited", "begun"], "{wire:?}");
+        assert!(began.elapsed() < Duration::from_millis(1_000), "{wire:?}: {:?}", began.elapsed());
+    }
+}
+
+/// What a vendor refuses of a request, the fake one does; and it is told, not tried again.
+#[tokio::test]
+async fn a_request_that_a_vendor_refuses_is_refused_in_its_words() {
+    let said = |role, text: &str| {
+        Item::Message(Message {
+            id: String::new(),
+            status: ItemStatus::Completed,
+            role,
+            content: vec![ContentPart::InputText { text: text.to_owned() }],
+            phase: None,
+        })
+    };
+    let called = Item::FunctionCall(FunctionCall {
+        id: String::new(),
+        call_id: "call_1".to_owned(),
+        name: "f".to_owned(),
+        arguments: "{}".to_owned(),
+        status: ItemStatus::Completed,
+    });
+    let answered = Item::FunctionCallOutput(FunctionCallOutput {
+        id: String::new(),
+        call_id: "call_2".to_owned(),
+        output: Output::Text("1".to_owned()),
+        status: ItemStatus::Completed,
+    });
+    for (wire, unanswered, uncalled, empty) in [
+        (
+            Wire::Chat,
+            "must be followed by tool messages",
+            "must be a response to a preceeding",
+            "empty array",
+        ),
+        (
+            Wire::Azure,
+            "must be followed by tool messages",
+            "must be a response to a preceeding",
+            "empty array",
+        ),
+        (Wire::Responses, "No tool output found for function call", "No tool call found", "must be provided"),
+        (Wire::Anthropic, "without `tool_result` blocks", "unexpected `tool_use_id`", "at least one message"),
+    ] {
+        let provider = FakeProvider::start(wire);
+        let router = router(&[&provider], "", settings());
+        for (items, words) in [
+            (vec![said(Role::User, "Hi"), called.clone()], unanswered),
+            (vec![said(Role::User, "Hi"), answered.clone()], uncalled),
+            (vec![], empty),
+        ] {
+            let params = request("Hi").params;
+            let request = ModelRequest { params, items: items.into_iter().map(Arc::new).collect() };
+            let opened = router.open(router.alias("it").unwrap(), &request, OpenLimits::default()).await;
+            assert_eq!(outcomes(&opened), ["provider_refused_request"], "{wire:?}");
+            let error = opened.result.unwrap_err();
+            assert!(error.message.contains(words), "{wire:?}: {}", error.message);
+        }
+        assert_eq!((provider.refused().len(), provider.charged().requests), (3, 0));
     }
 }
 

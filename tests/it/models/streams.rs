@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::support::eventually;
-use crate::support::providers::{Ending, Script, Tool, UsageForm, Wire};
+use crate::support::providers::{Ending, Limits, Script, Tool, UsageForm, Wire};
 
 const WIRES: [Wire; 4] = [Wire::Chat, Wire::Azure, Wire::Responses, Wire::Anthropic];
 
@@ -17,7 +17,7 @@ async fn every_format_gives_text_usage_and_a_finish() {
     for wire in WIRES {
         let provider = FakeProvider::start(wire);
         let router = router(&[&provider], "", settings());
-        for script in [
+        let scripts = [
             Script::says("Hëllo wide world"),
             Script::says("Hëllo wide world").crlf().comments(),
             Script::says("Hëllo wide world").drip(1),
@@ -25,7 +25,14 @@ async fn every_format_gives_text_usage_and_a_finish() {
             Script::says("Hëllo wide world").usage(UsageForm::NullChoices),
             Script::says("Hëllo wide world").usage(UsageForm::NoChoices),
             Script::says("Hëllo wide world").usage(UsageForm::RealChoice),
-        ] {
+            Script::says("Hëllo wide world").older_prompt_frame(),
+            Script::says("Hëllo wide world").bursts(2).pace(Duration::from_millis(2)),
+            Script::says("Hëllo wide world").restates(),
+            Script::says("Hëllo wide world").limits(Limits::unknown()),
+            Script::says("Hëllo wide world").limits(Limits::no_tokens(Duration::from_secs(600))),
+        ];
+        let count = scripts.len() as u64;
+        for script in scripts {
             provider.next([script.clone()]);
             let heard = answer(&router).await;
             assert_eq!(
@@ -36,8 +43,8 @@ async fn every_format_gives_text_usage_and_a_finish() {
             let usage = heard.usage.unwrap();
             assert_eq!((usage.input, usage.cached, usage.output), (11, 4, 7), "{wire:?}");
         }
-        assert_eq!(provider.charged().requests, 7);
-        assert_eq!(provider.charged().output, 7 * 7);
+        assert_eq!(provider.charged().requests, count);
+        assert_eq!(provider.charged().output, 7 * count);
         assert_eq!(provider.connections(), 1, "{wire:?}: connections are used again");
         assert_eq!(provider.abandoned(), 0);
         let seen = provider.seen();
@@ -51,7 +58,7 @@ async fn every_format_thinks_and_calls_tools() {
         let provider = FakeProvider::start(wire);
         let mut script = Script::calls("f", "{\"x\":\"ü\"}").thinks("hm");
         script.tools.push(Tool { id: Some("call_2"), name: "g", arguments: "{}" });
-        provider.next([script]);
+        provider.next([script.redacts("UNSEEN")]);
         let heard = answer(&router(&[&provider], "", settings())).await;
         assert_eq!(heard.finish, Some(Finish::ToolCalls), "{wire:?}");
         let arguments = |wanted: u16| {
@@ -62,14 +69,15 @@ async fn every_format_thinks_and_calls_tools() {
             parts.collect::<String>()
         };
         assert_eq!((arguments(0), arguments(1)), ("{\"x\":\"ü\"}".to_owned(), "{}".to_owned()), "{wire:?}");
-        let sealed = heard.chunks.iter().find_map(|chunk| match chunk {
-            Chunk::ReasoningEncrypted(content) => Some(content.to_string()),
+        let sealed = heard.chunks.iter().filter_map(|chunk| match chunk {
+            Chunk::ReasoningEncrypted(content) => Some(&**content),
             _ => None,
         });
-        let wanted = match wire {
-            Wire::Chat | Wire::Azure => None,
-            Wire::Responses => Some("d0~gAAAup".to_owned()),
-            Wire::Anthropic => Some("d0~SIG".to_owned()),
+        let sealed: Vec<&str> = sealed.collect();
+        let wanted: &[&str] = match wire {
+            Wire::Chat | Wire::Azure => &[],
+            Wire::Responses => &["d0~gAAAup"],
+            Wire::Anthropic => &["d0~redacted~UNSEEN", "d0~SIG"],
         };
         assert_eq!(sealed, wanted);
     }
@@ -202,8 +210,11 @@ async fn azure_takes_an_entra_token_for_the_audience_that_is_configured() {
         };
         assert!(begun.result.is_ok(), "{begun:?}");
         assert_eq!(provider.seen()[0].headers["authorization"], format!("Bearer for-{resource}"));
-        provider.next([Script::fails(401, "Access token has expired or has the wrong audience.")]);
+        provider.accept_token(&format!("for-{resource}"));
+        assert!(opened(&router).await.result.is_ok());
+        provider.accept_token("for-another.audience");
         assert_eq!(opened(&router).await.result.unwrap_err().code, "provider_auth_failed");
+        assert!(provider.refused()[0].contains("audience is incorrect"));
     }
 }
 

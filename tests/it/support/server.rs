@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -25,7 +26,15 @@ pub struct Server {
     _port: Port,
 }
 
+/// Two servers on one database. Dereferences to the two in turn: what one has begun, the other is asked about, told to
+/// stop, and goes on with.
+pub struct Servers {
+    both: [Server; 2],
+    turn: AtomicUsize,
+}
+
 /// Settings of a server that is not running yet.
+#[derive(Clone)]
 pub struct ServerBuilder {
     settings: BTreeMap<String, String>,
     config: Option<String>,
@@ -36,6 +45,26 @@ impl Deref for Server {
 
     fn deref(&self) -> &Endpoint {
         &self.endpoint
+    }
+}
+
+impl Deref for Servers {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.both[self.turn.fetch_add(1, Ordering::Relaxed) % self.both.len()]
+    }
+}
+
+impl Servers {
+    /// The two, where it matters which.
+    pub fn both(&self) -> [&Server; 2] {
+        self.both.each_ref()
+    }
+
+    /// Their process ids.
+    pub fn pids(&mut self) -> [u32; 2] {
+        self.both.each_mut().map(|server| server.process().pid())
     }
 }
 
@@ -61,6 +90,22 @@ impl ServerBuilder {
         let server = self.start_without_database().await;
         server.await_ready().await;
         server
+    }
+
+    /// Starts two with these settings and waits until both are ready.
+    pub async fn start_two(self) -> Servers {
+        let servers = self.start_two_without_database().await;
+        for server in &servers.both {
+            server.await_ready().await;
+        }
+        servers
+    }
+
+    /// Starts two with these settings and waits until both answer at all.
+    pub async fn start_two_without_database(self) -> Servers {
+        let other = self.clone();
+        let both = tokio::join!(self.start_without_database(), other.start_without_database());
+        Servers { both: both.into(), turn: AtomicUsize::new(0) }
     }
 
     /// Starts it and waits until it answers at all.

@@ -104,6 +104,29 @@ struct Usage {
     cache_read_input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
     output_tokens: Option<u64>,
+    service_tier: Option<Tier>,
+}
+
+/// One of the words in use; no count fails for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Tier {
+    Standard,
+    Priority,
+    Batch,
+    #[serde(other)]
+    Other,
+}
+
+impl Tier {
+    fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Standard => Some("standard"),
+            Self::Priority => Some("priority"),
+            Self::Batch => Some("batch"),
+            Self::Other => None,
+        }
+    }
 }
 
 impl Stream {
@@ -178,6 +201,9 @@ impl Stream {
         self.raw.extend(serde_json::from_str::<Map<_, _>>(told.raw.get()).unwrap_or_default());
         out(Upstream::RawUsage(Value::Object(self.raw.clone()).to_string().into()));
         let (Some(usage), known) = (told.usage, self.usage) else { return };
+        if let Some(tier) = usage.service_tier.filter(|_| known.service_tier.is_none()).and_then(Tier::word) {
+            out(Upstream::Tier(tier.into()));
+        }
         self.usage = Usage {
             input_tokens: usage.input_tokens.or(known.input_tokens),
             cache_read_input_tokens: usage.cache_read_input_tokens.or(known.cache_read_input_tokens),
@@ -185,6 +211,7 @@ impl Stream {
                 .cache_creation_input_tokens
                 .or(known.cache_creation_input_tokens),
             output_tokens: usage.output_tokens.or(known.output_tokens),
+            service_tier: usage.service_tier.or(known.service_tier),
         };
         out(Upstream::Usage(self.usage.normalised()));
     }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -18,6 +19,8 @@ use super::annotations::Annotations;
 pub(in crate::llm) struct Stream {
     calls: Calls,
     annotations: Annotations,
+    /// The service tier was told; every frame says it.
+    tiered: bool,
     finished: bool,
 }
 
@@ -34,6 +37,8 @@ struct Frame<'a> {
     choices: Option<Vec<Choice<'a>>>,
     #[serde(borrow)]
     usage: Option<Told<'a, Usage>>,
+    #[serde(borrow)]
+    service_tier: Option<Text<'a>>,
     #[serde(borrow)]
     error: Option<&'a RawValue>,
 }
@@ -72,6 +77,9 @@ struct Delta<'a> {
     /// OpenRouter, Ollama; an object elsewhere.
     #[serde(borrow)]
     reasoning: Option<&'a RawValue>,
+    /// Not a list on every server, nor of objects.
+    #[serde(borrow)]
+    annotations: Option<&'a RawValue>,
     #[serde(borrow)]
     tool_calls: Option<Vec<ToolCall<'a>>>,
 }
@@ -107,6 +115,7 @@ struct Usage {
 #[derive(Debug, Deserialize)]
 struct PromptDetails {
     cached_tokens: Option<u64>,
+    cache_write_tokens: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -116,7 +125,12 @@ struct CompletionDetails {
 
 impl Stream {
     pub fn new(attempt: Uuid) -> Self {
-        Self { calls: Calls::new(attempt), annotations: Annotations::default(), finished: false }
+        Self {
+            calls: Calls::new(attempt),
+            annotations: Annotations::default(),
+            tiered: false,
+            finished: false,
+        }
     }
 
     pub fn is_finished(&self) -> bool {
@@ -138,6 +152,10 @@ impl Stream {
             }
             let value = format!("{{\"error\":{}}}", error.get());
             return Err(from_event(&serde_json::from_str(&value).map_err(malformed)?, Timestamp::now()));
+        }
+        if let Some(Text(tier)) = frame.service_tier.filter(|tier| !tier.0.is_empty() && !self.tiered) {
+            self.tiered = true;
+            out(Upstream::Tier((*tier).into()));
         }
         for choice in frame.choices.into_iter().flatten() {
             // We ask for one.
@@ -202,6 +220,10 @@ impl Stream {
         let logprobs = logprobs.and_then(|raw| serde_json::from_str::<LogProbs<'_>>(raw.get()).ok()?.content);
         let content = delta.content.as_ref().map_or("", |delta| &delta.0);
         text(content, logprobs).into_iter().for_each(&mut *out);
+        let annotations = delta.annotations.map(|raw| serde_json::from_str::<Vec<Value>>(raw.get()));
+        for annotation in annotations.into_iter().flatten().flatten() {
+            out(Upstream::Chunk(Chunk::Annotation(flat(annotation).to_string().into())));
+        }
         if let Some(Text(delta)) = delta.refusal.filter(|delta| !delta.0.is_empty()) {
             out(Upstream::Chunk(Chunk::Refusal((*delta).into())));
         }
@@ -237,6 +259,21 @@ impl Stream {
     }
 }
 
+/// An annotation as Open Responses has it: what stands in an object named like its type, beside the type.
+fn flat(annotation: Value) -> Value {
+    let Value::Object(mut fields) = annotation else { return annotation };
+    let kind = fields.get("type").and_then(Value::as_str).map(str::to_owned);
+    let inner = kind.and_then(|kind| match fields.get_mut(&kind) {
+        Some(Value::Object(inner)) => Some((kind, std::mem::take(inner))),
+        _ => None,
+    });
+    if let Some((kind, inner)) = inner {
+        fields.remove(&kind);
+        fields.extend(inner);
+    }
+    Value::Object(fields)
+}
+
 impl Usage {
     /// What the parts cannot exceed is corrected upwards: some servers count reasoning beside the completion.
     fn normalised(&self) -> TokenUsage {
@@ -244,10 +281,12 @@ impl Usage {
         let details = self.prompt_tokens_details.as_ref().and_then(|details| details.cached_tokens);
         let reasoning = self.completion_tokens_details.as_ref().and_then(|details| details.reasoning_tokens);
         let reasoning = reasoning.unwrap_or(0);
+        let written = self.prompt_tokens_details.as_ref().and_then(|details| details.cache_write_tokens);
+        let cached = details.or(self.prompt_cache_hit_tokens).unwrap_or(0).min(input);
         TokenUsage {
             input,
-            cached: details.or(self.prompt_cache_hit_tokens).unwrap_or(0).min(input),
-            cache_written: 0,
+            cached,
+            cache_written: written.unwrap_or(0).min(input - cached),
             output: self.completion_tokens.unwrap_or(0).max(reasoning),
             reasoning,
         }

@@ -57,6 +57,8 @@ struct Frame<'a> {
     #[serde(borrow)]
     arguments: Option<Text<'a>>,
     #[serde(borrow)]
+    annotation: Option<&'a RawValue>,
+    #[serde(borrow)]
     item: Option<Item<'a>>,
     #[serde(borrow)]
     response: Option<Response<'a>>,
@@ -84,6 +86,8 @@ struct Item<'a> {
 struct Response<'a> {
     #[serde(borrow)]
     usage: Option<Told<'a, Usage>>,
+    #[serde(borrow)]
+    service_tier: Option<Text<'a>>,
     incomplete_details: Option<Details>,
     error: Option<Value>,
 }
@@ -104,6 +108,7 @@ struct Usage {
 #[derive(Debug, Deserialize)]
 struct InputDetails {
     cached_tokens: Option<u64>,
+    cache_write_tokens: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -138,6 +143,13 @@ impl Stream {
             "response.output_text.done" if self.note(part, "") => {
                 self.note(part, whole);
                 text(whole, frame.logprobs).into_iter().for_each(out);
+            }
+            "response.output_text.annotation.added" => {
+                if let Some(annotation) =
+                    frame.annotation.filter(|annotation| annotation.get().starts_with('{'))
+                {
+                    out(Upstream::Chunk(Chunk::Annotation(annotation.get().into())));
+                }
             }
             // Another Colloquy took something back: so much of the part stays.
             "colloquy:output_text_retracted" => {
@@ -174,8 +186,12 @@ impl Stream {
             }
             "response.completed" | "response.incomplete" => return self.end(&frame, out),
             "response.failed" | "response.cancelled" => {
-                let response =
-                    frame.response.unwrap_or(Response { usage: None, incomplete_details: None, error: None });
+                let response = frame.response.unwrap_or(Response {
+                    usage: None,
+                    service_tier: None,
+                    incomplete_details: None,
+                    error: None,
+                });
                 if let Some(told) = &response.usage {
                     count(told, out);
                 }
@@ -277,6 +293,10 @@ impl Stream {
         if let Some(told) = response.and_then(|response| response.usage.as_ref()) {
             count(told, out);
         }
+        let tier = response.and_then(|response| response.service_tier.as_ref());
+        if let Some(Text(tier)) = tier.filter(|tier| !tier.0.is_empty()) {
+            out(Upstream::Tier((**tier).into()));
+        }
         let reason = response
             .and_then(|response| response.incomplete_details.as_ref()?.reason.as_deref())
             .filter(|_| frame.kind == "response.incomplete");
@@ -304,10 +324,12 @@ impl Usage {
         let cached = self.input_tokens_details.as_ref().and_then(|details| details.cached_tokens);
         let reasoning = self.output_tokens_details.as_ref().and_then(|details| details.reasoning_tokens);
         let reasoning = reasoning.unwrap_or(0);
+        let written = self.input_tokens_details.as_ref().and_then(|details| details.cache_write_tokens);
+        let cached = cached.unwrap_or(0).min(input);
         TokenUsage {
             input,
-            cached: cached.unwrap_or(0).min(input),
-            cache_written: 0,
+            cached,
+            cache_written: written.unwrap_or(0).min(input - cached),
             output: self.output_tokens.unwrap_or(0).max(reasoning),
             reasoning,
         }

@@ -122,7 +122,8 @@ fn everything() -> Value {
         "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": true}, "verbosity": "low"},
         "reasoning": {"effort": "high", "summary": "auto"},
         "top_p": 0.9, "presence_penalty": 0.1, "frequency_penalty": 0.2, "service_tier": "flex",
-        "safety_identifier": "u1", "prompt_cache_key": "k", "prompt_cache_retention": "24h"
+        "safety_identifier": "u1", "prompt_cache_key": "k", "prompt_cache_retention": "24h",
+        "prompt_cache_options": {"mode": "explicit", "ttl": "30m"}
     })
 }
 
@@ -150,6 +151,7 @@ fn chat_completions_get_every_parameter_under_their_names() {
         ("safety_identifier", json!("u1")),
         ("prompt_cache_key", json!("k")),
         ("prompt_cache_retention", json!("24h")),
+        ("prompt_cache_options", json!({"mode": "explicit", "ttl": "30m"})),
     ] {
         assert_eq!(body[field], wanted, "{field}");
     }
@@ -294,5 +296,65 @@ fn what_a_format_has_no_place_for_is_refused() {
         [("responses", &image), ("anthropic", &file), ("openai", &video), ("anthropic", &output)]
     {
         assert!(built(provider, json!({}), params.clone()).is_ok(), "{provider} {params}");
+    }
+}
+
+#[test]
+fn the_most_effort_and_how_it_is_spent_go_to_those_who_know_them() {
+    let params = json!({"reasoning": {"effort": "max", "context": "all_turns", "mode": "pro"}, "max_output_tokens": 4_000});
+    let body = built("responses", json!({}), params.clone()).unwrap();
+    assert_eq!(body["reasoning"], json!({"effort": "max", "context": "all_turns", "mode": "pro"}));
+    assert_eq!(built("azure", json!({}), params.clone()).unwrap()["reasoning_effort"], "max");
+    let adaptive = built("anthropic", json!({"max_output_tokens": 4_000}), params.clone()).unwrap();
+    assert_eq!(adaptive["output_config"], json!({"effort": "max"}));
+    let budget =
+        built("anthropic", json!({"thinking": "budget", "max_output_tokens": 4_000}), params).unwrap();
+    assert_eq!(budget["thinking"], json!({"type": "enabled", "budget_tokens": 3_999}));
+}
+
+/// As Anthropic wants it, whatever another model wrote or the conversation became.
+#[test]
+fn anthropic_gets_what_it_takes() {
+    let call = |id: &str| json!({"type": "function_call", "call_id": id, "name": "f", "arguments": "{}"});
+    let output = |id: &str| json!({"type": "function_call_output", "call_id": id, "output": "1"});
+    let said = |text: &str| json!({"role": "user", "content": text});
+    let thought = json!({"type": "reasoning", "summary": [], "encrypted_content": "dep~SIG"});
+    let input = json!([
+        said("Call it."),
+        call("functions.f:0"),
+        said("  \n"),
+        said("Wait."),
+        output("functions.f:0")
+    ]);
+    let body = built("anthropic", json!({}), json!({"input": input})).unwrap();
+    let content = |at: usize| body["messages"][at]["content"].as_array().unwrap();
+    assert_eq!(
+        (body["messages"].as_array().unwrap().len(), content(0).len(), content(1).len(), content(2).len()),
+        (3, 2, 1, 1),
+        "{body}"
+    );
+    assert_eq!((&content(0)[1]["text"], &content(1)[0]["id"]), (&json!("Wait."), &json!("functions_f_0")));
+    assert_eq!(
+        (&content(2)[0]["type"], &content(2)[0]["tool_use_id"]),
+        (&json!("tool_result"), &json!("functions_f_0"))
+    );
+
+    // With a budget to think, a turn that goes on must have begun with a thought.
+    let ask = |input: Value| {
+        let params = json!({"input": input, "reasoning": {"effort": "low"}});
+        built("anthropic", json!({"thinking": "budget", "max_output_tokens": 4_000}), params).unwrap()
+    };
+    for (input, thinks) in [
+        (json!([said("Hi")]), true),
+        (json!([said("Hi"), call("a"), output("a")]), false),
+        (json!([said("Hi"), thought, call("a"), output("a")]), true),
+        (json!([said("Hi"), thought, call("a"), output("a"), call("b"), output("b")]), true),
+        (json!([said("Hi"), call("a"), output("a"), thought, call("b"), output("b")]), false),
+        (
+            json!([said("Hi"), call("a"), output("a"), {"role": "assistant", "content": "1"}, said("And?")]),
+            true,
+        ),
+    ] {
+        assert_eq!(ask(input.clone()).get("thinking").is_some(), thinks, "{input}");
     }
 }

@@ -98,7 +98,7 @@ fn libraries_say(callbacks: &[Callback]) -> Vec<Value> {
 #[tokio::test]
 async fn a_url_below_a_target_is_told_instead_of_it() {
     let scene = Scene::new().await;
-    let server = scene.server().start().await;
+    let server = scene.server().start_two().await;
     let _app = scene.app().start().await;
     let url = format!("{}/of/mine?token=1", scene.consumer.url());
     let id = begin(&server, json!({ "callback": url })).await;
@@ -108,7 +108,7 @@ async fn a_url_below_a_target_is_told_instead_of_it() {
 #[tokio::test]
 async fn whoever_may_not_be_told_is_refused_by_name_before_anything_is_spent() {
     let scene = Scene::new().await;
-    let server = scene.server().start().await;
+    let server = scene.server().start_two().await;
     let port = scene.consumer.port();
     let ask = |more: Value| {
         let mut ask = json!({ "model": "it", "input": "Hello", "background": true });
@@ -142,7 +142,7 @@ async fn a_keys_default_is_told_of_what_names_nobody() {
     let hash: String = Sha256::digest(OTHER_KEY).iter().map(|byte| format!("{byte:02x}")).collect();
     let keys = json!([{ "name": "other", "sha256": hash, "scopes": [], "owner": "somebody-else",
                         "limits": { "callback": "consumer" } }]);
-    let server = scene.server().set("AUTH_API_KEYS", keys.to_string()).start().await;
+    let server = scene.server().set("AUTH_API_KEYS", keys.to_string()).start_two().await;
     let _app = scene.app().start().await;
     let ask = json!({ "model": "it", "input": "Hello", "background": true });
     let (status, begun) = server.call(Method::POST, "/v1/responses", Some(ask), OTHER_KEY).await;
@@ -154,7 +154,7 @@ async fn a_keys_default_is_told_of_what_names_nobody() {
 async fn a_callback_given_up_keeps_its_id_and_body_when_it_is_replayed_and_each_key_signs() {
     let scene = Scene::new().await;
     scene.consumer.always(Answer::Status(500));
-    let server = scene.server().start().await;
+    let server = scene.server().start_two().await;
     let next = "whsec_bmV4dC1zZWNyZXQtb2YtdGhlLXRlc3RzLTAwMDAwMDAy";
     let app = scene.app().set("CALLBACK_SECRET_CONSUMER__NEXT", next).set("CALLBACK_SCHEDULE", "0s,100ms");
     let app = app.start().await;

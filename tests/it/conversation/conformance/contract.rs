@@ -147,6 +147,14 @@ fn part_events(events: &[&Value], frame: &str, name: &str, text: &str, part: &Va
     assert_eq!(done[text], part[text]);
     let (taken_back, deltas): (Vec<&Value>, Vec<&Value>) =
         deltas.iter().partition(|event| kind(event) == "colloquy:output_text_retracted");
+    let (annotated, deltas): (Vec<&Value>, Vec<&Value>) =
+        deltas.into_iter().partition(|event| kind(event) == "response.output_text.annotation.added");
+    if taken_back.is_empty() && name == "output_text" {
+        let told: Vec<&Value> = annotated.iter().map(|event| &event["annotation"]).collect();
+        let kept: Vec<&Value> = part["annotations"].as_array().expect("annotations").iter().collect();
+        assert_eq!(told, kept);
+    }
+    assert!((0_u64..).zip(&annotated).all(|(at, event)| event["annotation_index"] == at), "{annotated:?}");
     let (said, whole) =
         (pieces(&deltas, &format!("response.{name}.delta")), part[text].as_str().expect("text"));
     match taken_back.last() {

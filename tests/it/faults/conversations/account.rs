@@ -128,9 +128,11 @@ impl Account<'_> {
         let resumed = self.seen.iter().filter(|seen| seen.resumed > 0).count();
         let times: u32 = self.seen.iter().map(|seen| seen.resumed).sum();
         let events: usize = self.seen.iter().map(|seen| seen.events.len()).sum();
+        let given_up: usize = self.seen.iter().map(|seen| seen.given_up).sum();
         let refused = refusals(self.seen);
         format!(
-            "ends seen: {ends:?}\nviewers that resumed: {resumed}, {times} times; events seen: {events}\n\
+            "ends seen: {ends:?}\nviewers that resumed: {resumed}, {times} times; events seen: {events}, \
+             {given_up} of them unlogged and seen again\n\
              refusals that stood: {refused:?}\n"
         )
     }

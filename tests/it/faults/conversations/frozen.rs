@@ -11,12 +11,12 @@ use crate::support::{SOON, TestDatabase, TestStorage, eventually};
 const LOGGED: &str = "SELECT count(DISTINCT response_id) FROM response_events";
 const INCOMPLETE: &str = "SELECT count(*) FROM responses WHERE state = 'incomplete'";
 
-/// With the usual patience for the log: waking up is not waiting.
+/// Waking up is not waiting for the log.
 #[tokio::test]
 async fn what_a_server_shows_that_was_frozen_is_what_is_stored() {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
     let upstreams = Upstreams::always(&Script::words(400).pace(Duration::from_millis(10)));
-    let builder = || hurried(&database, &storage, &upstreams).set("LOG_PATIENCE", "1s");
+    let builder = || hurried(&database, &storage, &upstreams);
     let (mut frozen, other) = (builder().start().await, builder().start().await);
     let address = frozen.url("");
     let watching = futures_util::future::join_all((0..20).map(|_| Viewers::once(&address, MODELS[2])));

@@ -55,6 +55,10 @@ pub struct Seen {
     pub events: Vec<Value>,
     /// Whether the last of them is the last there is.
     pub whole: bool,
+    /// From which event on nothing was logged, as the stream said.
+    unlogged: Option<usize>,
+    /// Events that were shown without a log and given up for it.
+    pub given_up: usize,
     /// The status and code of a refusal that stood.
     pub refused: Option<(u16, String)>,
     pub resumed: u32,
@@ -192,6 +196,18 @@ impl Viewers {
 
     /// One request, and what comes of it until it ends or is dropped after so many events.
     async fn watch(&self, request: reqwest::RequestBuilder, seen: &mut Seen, most: usize) -> Came {
+        let came = self.read(request, seen, most).await;
+        // Whoever was told that nothing is logged cannot rely on it without the end, which is told once all is.
+        if let Some(logged) = seen.unlogged.take()
+            && !matches!(came, Came::End)
+        {
+            seen.given_up += seen.events.len() - logged;
+            seen.events.truncate(logged);
+        }
+        came
+    }
+
+    async fn read(&self, request: reqwest::RequestBuilder, seen: &mut Seen, most: usize) -> Came {
         let Ok(answer) = request.bearer_auth(API_KEY).send().await else { return Came::Broken };
         let status = answer.status().as_u16();
         let kind = answer.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or("");
@@ -215,6 +231,9 @@ impl Viewers {
             while let Some(end) = buffer.windows(2).position(|two| two == b"\n\n") {
                 let frame: Vec<u8> = buffer.drain(..end + 2).collect();
                 let text = String::from_utf8(frame).expect("UTF-8");
+                if text.starts_with(": unlogged") {
+                    seen.unlogged.get_or_insert(seen.events.len());
+                }
                 let Some(data) = text.lines().find_map(|line| line.strip_prefix("data: ")) else { continue };
                 if data == "[DONE]" {
                     return Came::End;

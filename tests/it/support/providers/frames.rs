@@ -45,6 +45,9 @@ fn chat(script: &Script, azure: bool) -> Vec<Frame> {
             frame["usage"] = Value::Null;
             frame["obfuscation"] = json!("x9");
         }
+        if let Some(tier) = script.tier {
+            frame["service_tier"] = json!(tier);
+        }
         frame["choices"] = json!([choice]);
         frame
     };
@@ -67,8 +70,9 @@ fn chat(script: &Script, azure: bool) -> Vec<Frame> {
     };
     let mut frames = Vec::new();
     if azure {
+        let name = if script.older_prompt_frame { "prompt_annotations" } else { "prompt_filter_results" };
         frames.push(data(&json!({"id": "", "object": "", "created": 0, "model": "", "choices": [],
-            "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": {}}]})));
+            name: [{"prompt_index": 0, "content_filter_results": {}}]})));
     }
     frames.push(data(&chunk(json!({"role": "assistant", "content": "", "refusal": null}), Value::Null)));
     if let Some(reasoning) = &script.reasoning {
@@ -86,7 +90,17 @@ fn chat(script: &Script, azure: bool) -> Vec<Frame> {
     if let Some(refusal) = &script.refusal {
         frames.push(piece(data(&chunk(json!({"refusal": refusal}), Value::Null))));
     }
-    if azure {
+    if !script.annotations.is_empty() {
+        let nested = |flat: &Value| {
+            let mut citation = flat.clone();
+            citation.as_object_mut().expect("an object").remove("type");
+            json!({"type": "url_citation", "url_citation": citation})
+        };
+        let all: Vec<Value> = script.annotations.iter().map(nested).collect();
+        frames.push(data(&chunk(json!({ "annotations": all }), Value::Null)));
+    }
+    let annotates = azure && script.bursts.is_none();
+    if annotates {
         frames.push(annotation.clone());
     }
     for (index, tool) in script.tools.iter().enumerate() {
@@ -102,7 +116,7 @@ fn chat(script: &Script, azure: bool) -> Vec<Frame> {
         Some(finding) if !finding.late => frames.push(found(finding)),
         finding => {
             frames.push(data(&chunk(json!({}), json!(script.finish))));
-            if azure {
+            if annotates {
                 frames.push(annotation);
             }
             frames.extend(finding.map(found));
@@ -151,6 +165,12 @@ fn responses(script: &Script) -> Vec<Frame> {
         frames.push(piece(typed(&json!({"type": "response.output_text.delta", "output_index": at, "content_index": 0, "delta": text,
             "logprobs": if script.likely { json!([logprob(text)]) } else { json!([]) }}))));
     }
+    for (nth, annotation) in script.annotations.iter().enumerate() {
+        frames.push(typed(
+            &json!({"type": "response.output_text.annotation.added", "output_index": at, "content_index": 0,
+            "item_id": "msg_up", "annotation_index": nth, "annotation": annotation}),
+        ));
+    }
     if let Some(refusal) = &script.refusal {
         frames.push(piece(typed(&json!({"type": "response.refusal.delta", "output_index": at, "content_index": 0, "delta": refusal}))));
     }
@@ -164,6 +184,9 @@ fn responses(script: &Script) -> Vec<Frame> {
     }
     let (input, cached, output, reasoning) = script.usage;
     let mut response = json!({"id": "resp_up", "status": "completed"});
+    if let Some(tier) = script.tier {
+        response["service_tier"] = json!(tier);
+    }
     if script.usage_form != UsageForm::Never {
         response["usage"] = json!({"input_tokens": input, "input_tokens_details": {"cached_tokens": cached},
             "output_tokens": output, "output_tokens_details": {"reasoning_tokens": reasoning}, "total_tokens": input + output});
@@ -188,6 +211,9 @@ fn anthropic(script: &Script) -> Vec<Frame> {
     if script.usage_form != UsageForm::Never {
         begin["message"]["usage"] = json!({"input_tokens": input - cached, "cache_read_input_tokens": cached,
             "cache_creation_input_tokens": 0, "output_tokens": 1});
+        if let Some(tier) = script.tier {
+            begin["message"]["usage"]["service_tier"] = json!(tier);
+        }
     }
     let mut frames = vec![typed(&begin), typed(&json!({"type": "ping"}))];
     let mut index = 0;
@@ -201,6 +227,9 @@ fn anthropic(script: &Script) -> Vec<Frame> {
         frames.push(typed(&json!({"type": "invented_later", "index": index})));
         index += 1;
     };
+    if let Some(data) = script.redacted {
+        block(&mut frames, json!({"type": "redacted_thinking", "data": data}), Vec::new());
+    }
     if let Some(reasoning) = &script.reasoning {
         let deltas = vec![
             json!({"type": "thinking_delta", "thinking": reasoning}),
@@ -229,8 +258,22 @@ fn anthropic(script: &Script) -> Vec<Frame> {
         _ => "end_turn",
     };
     let mut end = json!({"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": null}});
+    if script.restated {
+        // Counts so far; the last one stands.
+        for part in [output / 3, output / 2] {
+            frames.push(typed(
+                &json!({"type": "message_delta", "delta": {"stop_reason": null, "stop_sequence": null},
+                "usage": {"input_tokens": input - cached, "cache_read_input_tokens": cached,
+                    "cache_creation_input_tokens": 0, "output_tokens": part}}),
+            ));
+        }
+    }
     if script.usage_form != UsageForm::Never {
         end["usage"] = json!({ "output_tokens": output });
+        if script.restated {
+            end["usage"]["input_tokens"] = json!(input - cached);
+            end["usage"]["cache_read_input_tokens"] = json!(cached);
+        }
     }
     frames.push(typed(&end));
     frames.push(typed(&json!({"type": "message_stop"})));

@@ -9,10 +9,18 @@
 //! assert_eq!(provider.charged().requests, 1);
 //! ```
 
+//!
+//! Requests that a vendor would refuse are refused, in its words ([`FakeProvider::refused`]).
+
+mod connection;
 mod frames;
+mod limits;
+mod play;
+mod refusal;
 mod script;
 mod server;
 
+pub use limits::{Limits, Shortage};
 pub use script::{Ending, Finding, Script, Tool, UsageForm};
 pub use server::{Answered, Charged, FakeProvider, Seen};
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::Limits;
+
 /// Another status than 200, with headers and body.
 pub type Failure = (u16, Vec<(&'static str, String)>, Value);
 
@@ -23,10 +25,24 @@ pub struct Script {
     pub pace: Duration,
     pub text: Vec<String>,
     pub reasoning: Option<String>,
+    /// At Anthropic: a block of thinking that nobody may read, before the other.
+    pub redacted: Option<&'static str>,
     pub refusal: Option<String>,
     pub tools: Vec<Tool>,
+    /// Of the text, in the protocol's own form (`url_citation`); where a format has another, in that.
+    pub annotations: Vec<Value>,
+    /// The service tier that is said to have served it.
+    pub tier: Option<&'static str>,
+    /// Headers with every answer.
+    pub limits: Option<Limits>,
     /// At Azure: its asynchronous filter finds something in what was sent.
     pub finds: Option<Finding>,
+    /// At Azure: the first frame has its older name, `prompt_annotations`.
+    pub older_prompt_frame: bool,
+    /// At Azure: its default filter, which lets text go in bursts of so many pieces and annotates nothing.
+    pub bursts: Option<usize>,
+    /// At Anthropic: the usage comes in several `message_delta`, cumulative, and says the input again.
+    pub restated: bool,
     /// Pieces of text come with log probabilities, each piece one token.
     pub likely: bool,
     /// Input, cached, output, reasoning.
@@ -101,9 +117,16 @@ impl Default for Script {
             pace: Duration::ZERO,
             text: Vec::new(),
             reasoning: None,
+            redacted: None,
             refusal: None,
             tools: Vec::new(),
+            annotations: Vec::new(),
+            tier: None,
+            limits: None,
             finds: None,
+            older_prompt_frame: false,
+            bursts: None,
+            restated: false,
             likely: false,
             usage: (11, 4, 7, 2),
             usage_form: UsageForm::EmptyChoices,
@@ -194,6 +217,54 @@ impl Script {
     #[must_use]
     pub fn filtered_behind(mut self, kept: usize, late: bool) -> Self {
         self.finds = Some(Finding { kept, late });
+        self
+    }
+
+    /// With a block of thinking that only the provider reads.
+    #[must_use]
+    pub fn redacts(mut self, data: &'static str) -> Self {
+        self.redacted = Some(data);
+        self
+    }
+
+    /// An annotation of its text: a source, from one character to another.
+    #[must_use]
+    pub fn cites(mut self, url: &str, from: u64, to: u64) -> Self {
+        self.annotations
+            .push(json!({"type": "url_citation", "start_index": from, "end_index": to, "url": url,
+            "title": "A source"}));
+        self
+    }
+
+    /// Served by this tier, whichever was asked for.
+    #[must_use]
+    pub fn tier(mut self, tier: &'static str) -> Self {
+        self.tier = Some(tier);
+        self
+    }
+
+    /// With these headers.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = Some(limits);
+        self
+    }
+
+    #[must_use]
+    pub fn older_prompt_frame(mut self) -> Self {
+        self.older_prompt_frame = true;
+        self
+    }
+
+    #[must_use]
+    pub fn bursts(mut self, pieces: usize) -> Self {
+        self.bursts = Some(pieces);
+        self
+    }
+
+    #[must_use]
+    pub fn restates(mut self) -> Self {
+        self.restated = true;
         self
     }
 

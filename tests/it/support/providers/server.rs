@@ -3,11 +3,9 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -16,12 +14,13 @@ use hyper::body::{Frame as BodyFrame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::frames::{self, Frame};
-use super::{Ending, Script, UsageForm, Wire};
+use super::connection::Socket;
+use super::play::play;
+use super::refusal;
+use super::{Script, Wire};
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -55,15 +54,19 @@ pub struct Answered {
 }
 
 #[derive(Default)]
-struct State {
+pub struct State {
     next: VecDeque<Script>,
     always: Script,
     seen: Vec<Seen>,
-    charged: Charged,
+    pub charged: Charged,
     /// Beside `seen`.
-    answered: Vec<Answered>,
+    pub answered: Vec<Answered>,
     connections: u64,
-    abandoned: u64,
+    pub abandoned: u64,
+    /// The only token that is taken, if not all are.
+    token: Option<String>,
+    /// What was refused, in the vendor's words.
+    refused: Vec<String>,
 }
 
 /// Says hello until told otherwise.
@@ -142,6 +145,16 @@ impl FakeProvider {
         self.state.lock().unwrap().answered.clone()
     }
 
+    /// From now on only this token is taken, as by a resource that wants one audience.
+    pub fn accept_token(&self, token: &str) {
+        self.state.lock().unwrap().token = Some(token.to_owned());
+    }
+
+    /// What was refused so far because the vendor would refuse it, in its words.
+    pub fn refused(&self) -> Vec<String> {
+        self.state.lock().unwrap().refused.clone()
+    }
+
     /// Connections taken so far.
     pub fn connections(&self) -> u64 {
         self.state.lock().unwrap().connections
@@ -180,10 +193,21 @@ async fn accept(listener: TcpListener, wire: Wire, state: Arc<Mutex<State>>) {
 
 type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, io::Error>;
 
-fn whole(status: u16, headers: &[(&'static str, String)], body: &Value) -> Response<Body> {
+fn whole(wire: Wire, status: u16, headers: &[(&'static str, String)], body: &Value) -> Response<Body> {
+    let mut headers = headers.to_vec();
+    let mut envelope = body.clone();
+    if wire == Wire::Anthropic && status >= 400 {
+        // What a script says only in general.
+        if body["error"]["type"] == "error" {
+            envelope = refusal::error(wire, status, body["error"]["message"].as_str().unwrap_or_default());
+        }
+        envelope["request_id"] = json!("req_up");
+        headers.push(("request-id", "req_up".to_owned()));
+    }
+    let body = envelope;
     let mut response = Response::builder().status(status).header("content-type", "application/json");
     for (name, value) in headers {
-        response = response.header(*name, value);
+        response = response.header(name, value);
     }
     let body = http_body_util::Full::new(Bytes::from(body.to_string())).map_err(|never| match never {});
     response.body(body.boxed_unsync()).expect("a response")
@@ -200,8 +224,10 @@ async fn answer(
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let path = parts.uri.to_string();
     let embeds = path.contains("/embeddings");
-    let (script, number) = {
+    let (script, number, refused) = {
         let mut state = state.lock().unwrap();
+        let refused = refusal::of_token(&parts.headers, state.token.as_deref());
+        let refused = refused.or_else(|| refusal::of(wire, &path, &body).filter(|_| !embeds));
         let script = state.next.pop_front().unwrap_or_else(|| state.always.clone());
         let attempt = parts.headers.get("x-client-request-id").and_then(|id| id.to_str().ok());
         let attempt = attempt.map(str::to_owned);
@@ -209,31 +235,42 @@ async fn answer(
             Answered { attempt, script: script.name, at: Instant::now(), charged: false, told: None };
         state.answered.push(answered);
         state.seen.push(Seen { path, headers: parts.headers, body });
-        (script, state.seen.len() - 1)
+        if let Some((_, body)) = &refused {
+            state.refused.push(body["error"]["message"].as_str().unwrap_or_default().to_owned());
+        }
+        (script, state.seen.len() - 1, refused)
     };
     tokio::time::sleep(script.delay).await;
     if script.hangs_up {
         reset.store(true, Ordering::Release);
         return Err(io::Error::other("hung up on purpose"));
     }
+    let limits = script.limits.as_ref().map(|limits| limits.headers(wire)).unwrap_or_default();
     if let Some((status, headers, body)) = &script.failure {
         if body["error"]["code"] == "content_filter" {
             charge(&state, &script, number);
         }
-        return Ok(whole(*status, headers, body));
+        return Ok(whole(wire, *status, &[&headers[..], &limits].concat(), body));
+    }
+    // A failure that was asked for needs no reason.
+    if let Some((status, body)) = &refused {
+        return Ok(whole(wire, *status, &limits, body));
     }
     charge(&state, &script, number);
     if embeds {
         let body = json!({"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.5, -0.5]}],
             "model": "m", "usage": {"prompt_tokens": script.usage.0, "total_tokens": script.usage.0}});
-        return Ok(whole(200, &[], &body));
+        return Ok(whole(wire, 200, &limits, &body));
     }
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(play(script, wire, state, number, sender, reset));
     let frames = futures_util::stream::unfold(receiver, |mut receiver| async {
         receiver.recv().await.map(|frame: io::Result<Bytes>| (frame.map(BodyFrame::data), receiver))
     });
-    let response = Response::builder().header("content-type", "text/event-stream");
+    let mut response = Response::builder().header("content-type", "text/event-stream");
+    for (name, value) in limits {
+        response = response.header(name, value);
+    }
     Ok(response.body(StreamBody::new(frames).boxed_unsync()).expect("a response"))
 }
 
@@ -242,145 +279,4 @@ fn charge(state: &Mutex<State>, script: &Script, number: usize) {
     state.answered[number].charged = true;
     state.charged.requests += 1;
     state.charged.input += script.usage.0;
-}
-
-/// Sends the frames; notes if nobody wants them any more.
-async fn play(
-    script: Script,
-    wire: Wire,
-    state: Arc<Mutex<State>>,
-    number: usize,
-    sender: mpsc::Sender<io::Result<Bytes>>,
-    reset: Arc<AtomicBool>,
-) {
-    let outcome = tokio::select! {
-        outcome = frames_of(&script, wire, &sender, &reset, &state, number) => outcome,
-        () = sender.closed() => Err(()),
-    };
-    if outcome.is_err() {
-        state.lock().unwrap().abandoned += 1;
-    }
-}
-
-async fn frames_of(
-    script: &Script,
-    wire: Wire,
-    sender: &mpsc::Sender<io::Result<Bytes>>,
-    reset: &AtomicBool,
-    state: &Mutex<State>,
-    number: usize,
-) -> Result<(), ()> {
-    tokio::time::sleep(script.first).await;
-    let mut frames: Vec<Frame> = frames::of(script, wire);
-    if script.ending != Ending::Proper {
-        match script.ends_after {
-            // Without the mark of the end: [DONE], message_stop, the final event.
-            None => drop(frames.pop()),
-            Some(pieces) => {
-                let mut left = pieces;
-                frames.retain(|frame| {
-                    let keep = left > 0;
-                    left -= usize::from(keep && frame.piece);
-                    keep
-                });
-            }
-        }
-    }
-    for frame in &frames {
-        if frame.piece {
-            // A timer's least is a millisecond, even for nothing.
-            if !script.pace.is_zero() {
-                tokio::time::sleep(script.pace).await;
-            }
-            state.lock().unwrap().charged.output += 1;
-        }
-        if script.comments {
-            send(": OPENROUTER PROCESSING\n\n", script, sender).await?;
-        }
-        send(&frame.text, script, sender).await?;
-    }
-    // Where only the mark of the end is missing, usage went out before it, unless it is the mark.
-    let whole = script.ending == Ending::Proper || (script.ends_after.is_none() && wire != Wire::Responses);
-    if whole && script.usage_form != UsageForm::Never {
-        state.lock().unwrap().answered[number].told = Some((script.usage.0, script.usage.2));
-    }
-    let pieces = frames.iter().filter(|frame| frame.piece).count() as u64;
-    match &script.ending {
-        Ending::Proper => {
-            let mut state = state.lock().unwrap();
-            state.charged.output = state.charged.output - pieces + script.usage.2;
-        }
-        Ending::Eof => {}
-        Ending::Reset => {
-            // What was sent must have arrived first: a reset takes away what the other side has not read.
-            tokio::time::sleep(Duration::from_millis(30)).await;
-            reset.store(true, Ordering::Release);
-            drop(sender.send(Err(io::Error::other("reset on purpose"))).await);
-        }
-        Ending::Stall => std::future::pending().await,
-        Ending::Pings => loop {
-            let ping = if wire == Wire::Anthropic {
-                "event: ping\ndata: {\"type\":\"ping\"}\n\n"
-            } else {
-                ": ping\n\n"
-            };
-            send(ping, script, sender).await?;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        },
-        Ending::Error(error) => {
-            let name = if wire == Wire::Anthropic || wire == Wire::Responses { "event: error\n" } else { "" };
-            send(&format!("{name}data: {error}\n\n"), script, sender).await?;
-        }
-        Ending::Garbage => send("data: {\"choices\": [nonsense\n\n", script, sender).await?,
-    }
-    Ok(())
-}
-
-async fn send(text: &str, script: &Script, sender: &mpsc::Sender<io::Result<Bytes>>) -> Result<(), ()> {
-    let text = if script.crlf { text.replace('\n', "\r\n") } else { text.to_owned() };
-    for bytes in text.as_bytes().chunks(script.drip.unwrap_or(usize::MAX)) {
-        sender.send(Ok(Bytes::copy_from_slice(bytes))).await.map_err(|_| ())?;
-        if script.drip.is_some() {
-            tokio::task::yield_now().await;
-        }
-    }
-    Ok(())
-}
-
-/// A connection that can be reset instead of closed.
-struct Socket {
-    stream: TcpStream,
-    reset: Arc<AtomicBool>,
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        if self.reset.load(Ordering::Acquire) {
-            self.stream.set_zero_linger().expect("SO_LINGER");
-        }
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }
