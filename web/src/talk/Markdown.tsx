@@ -1,5 +1,5 @@
 import type { Token, Tokens } from "marked";
-import { Fragment, type ReactNode, memo, useRef } from "react";
+import { Fragment, type ReactNode, memo, useEffect, useRef } from "react";
 import { Code } from "./Code";
 import { type Blocks, blocksOf } from "./blocks";
 
@@ -11,15 +11,18 @@ export const Markdown = memo(function Markdown({ text, grows = false }: { text: 
   const was = useRef<Blocks | null>(null);
   // Only a shortcut: whatever stood there before, the same blocks come of it.
   was.current = blocksOf(text, grows, was.current);
-  const grew = useRef(false);
-  grew.current ||= grows;
+  // How many parts were there while it grew: only of those does the browser know the height.
+  const drawn = useRef(0);
   const { tokens } = was.current;
   // Blocks only ever grow at the end, so their place is their name.
   const parts = Array.from({ length: Math.ceil(tokens.length / PART) }, (_, at) => tokens.slice(at * PART, (at + 1) * PART));
+  useEffect(() => {
+    if (grows) drawn.current = parts.length;
+  });
   return (
     <div className="markdown">
       {parts.map((tokens, at) => (
-        <Part key={at} tokens={tokens} past={grew.current && at < parts.length - 1} />
+        <Part key={at} tokens={tokens} past={at < Math.min(drawn.current, parts.length - 1)} />
       ))}
     </div>
   );

@@ -29,7 +29,7 @@ async function long(kind, text) {
   await page.getByRole("button", { name: "Send" }).click();
   await answer(page).waitFor();
   const began = Date.now();
-  await page.evaluate(() => Object.assign(globalThis.seen, { frames: 0, long: 0 }));
+  await page.evaluate(() => Object.assign(globalThis.seen, { frames: 0, long: 0, shift: 0 }));
   await page.locator(".usage").waitFor({ timeout: 120_000 });
   const seconds = (Date.now() - began) / 1000;
   const { shift, long, frames } = await page.evaluate(() => globalThis.seen);
