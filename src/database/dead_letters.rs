@@ -117,7 +117,8 @@ pub async fn settle(
             RETURNING id
         )
         INSERT INTO api_audit (id, actor, action, subject, detail)
-        SELECT $4, $5, 'dead_letter.' || $2, 'dl_' || settled.id, jsonb_build_object('reason', $3) FROM settled";
+        SELECT $4, $5, CASE $2 WHEN 'replayed' THEN 'dead_letter.replay' ELSE 'dead_letter.' || $2 END,
+               'dl_' || settled.id, jsonb_build_object('reason', $3) FROM settled";
     let audit = Uuid::now_v7();
     let state = state.as_str();
     let changed = client

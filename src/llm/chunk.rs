@@ -44,7 +44,10 @@ impl Chunk {
             | Self::ReasoningSummary { delta, .. }
             | Self::ToolArguments { delta, .. } => delta.len(),
             Self::ToolCall { name, .. } => name.len(),
-            Self::Retract { .. } | Self::ReasoningEncrypted(_) | Self::Compaction(_) => 0,
+            Self::Retract { .. }
+            | Self::Annotation(_)
+            | Self::ReasoningEncrypted(_)
+            | Self::Compaction(_) => 0,
         }
     }
 }

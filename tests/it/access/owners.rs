@@ -189,7 +189,7 @@ async fn an_owner_is_shown_read_out_and_deleted_by_request_too() {
         assert_eq!((status, &refused["error"]["code"]), (400, &json!(code)), "{refused}");
     }
 
-    let asked = json!({ "model": "demo", "input": "/slow 30 Tell me a story.", "background": true });
+    let asked = json!({ "model": "demo", "input": "/slow 1 Tell me a story.", "background": true });
     assert_eq!(server.call(Method::POST, "/v1/responses", Some(asked), &ada).await.0, 200);
     let delete = async |body: Value| server.call(Method::DELETE, path, Some(body), API_KEY).await;
     let (status, refused) = delete(json!({})).await;

@@ -52,7 +52,11 @@ struct Parts {
 /// What died, and when.
 #[derive(Default)]
 pub struct Deaths {
+<<<<<<< HEAD
     /// SIGKILL to all handlers and all servers, from the first to the last.
+=======
+    /// SIGKILL to all handlers and all servers: from the first to the last.
+>>>>>>> joined
     kills: Vec<(Instant, Instant)>,
     /// PostgreSQL, from and until.
     restarts: Vec<(Instant, Instant)>,
@@ -69,8 +73,8 @@ async fn after_kills_and_failures_every_event_is_delivered_or_a_dead_letter_and_
     consumer.next(provider::consumer_answers(plan, events));
     consumer.always(Answer::Status(200));
     let (host, server) = (
-        || host(events, &database, &storage, &provider, &consumer).start(),
-        || server(events, &database, &storage, &provider, &consumer).start(),
+        || host(&database, &storage, &provider, &consumer).start(),
+        || server(&database, &storage, &provider, &consumer).start(),
     );
     let hosts = join_all((0..HOSTS).map(|_| host())).await;
     let servers = join_all((0..SERVERS).map(|_| server())).await;
@@ -103,13 +107,16 @@ async fn after_kills_and_failures_every_event_is_delivered_or_a_dead_letter_and_
     drop(parts);
 }
 
-/// Of many, leases that no busy machine lets lapse by itself: what is paid twice for that is nobody's death.
-fn lease(events: usize) -> &'static str {
-    if events <= FEW { "3s" } else { "6s" }
+/// Leases that no busy machine lets lapse by itself: what is paid twice for that is nobody's death.
+const LEASE: Duration = Duration::from_secs(6);
+/// While PostgreSQL is away for so long, leases lapse that were to be renewed when it went.
+const LAPSING: Duration = Duration::from_secs(4);
+
+fn lease() -> String {
+    format!("{}s", LEASE.as_secs())
 }
 
 fn host(
-    events: usize,
     database: &TestDatabase,
     storage: &TestStorage,
     provider: &FakeProvider,
@@ -121,9 +128,9 @@ fn host(
         .host("/extensions/queues/batchSize", BATCH.into())
         .host("/extensions/queues/newBatchThreshold", THRESHOLD.into())
         .consumer(consumer)
-        .set("WORK_LEASE", lease(events))
-        .set("TURN_LEASE", lease(events))
-        .set("SPEND_LEASE", lease(events))
+        .set("WORK_LEASE", lease())
+        .set("TURN_LEASE", lease())
+        .set("SPEND_LEASE", lease())
         .set("DB_CONNECT_TIMEOUT", "3s")
         .set("DB_STATEMENT_TIMEOUT", "5s")
         .set("DB_POOL_WAIT", "5s")
@@ -135,7 +142,6 @@ fn host(
 }
 
 fn server(
-    events: usize,
     database: &TestDatabase,
     storage: &TestStorage,
     provider: &FakeProvider,
@@ -147,8 +153,8 @@ fn server(
         .set("CONSUMER_URL", consumer.url())
         .set("CALLBACK_SECRET_CRM", CONSUMER_SECRET)
         .set("TURNS_MAX", TURNS.to_string())
-        .set("TURN_LEASE", lease(events))
-        .set("SPEND_LEASE", lease(events))
+        .set("TURN_LEASE", lease())
+        .set("SPEND_LEASE", lease())
         .set("DB_CONNECT_TIMEOUT", "3s")
         .set("DB_STATEMENT_TIMEOUT", "5s")
         .set("DB_POOL_WAIT", "5s")
@@ -183,10 +189,14 @@ async fn die(
             deaths.restarts.push((from, Instant::now()));
         }
         if Instant::now() >= next && deaths.kills.len() < most {
+<<<<<<< HEAD
             let from = Instant::now();
             kill_all(parts).await;
             deaths.kills.push((from, Instant::now()));
             join_all(parts.servers.iter_mut().map(Server::start_again)).await;
+=======
+            deaths.kills.push(kill_all(parts).await);
+>>>>>>> joined
             next = Instant::now() + between;
         }
         let done = *ended.borrow_and_update() && deaths.restarts.len() == 2 && !deaths.kills.is_empty();
@@ -197,7 +207,18 @@ async fn die(
     }
 }
 
+<<<<<<< HEAD
 async fn kill_all(parts: &mut Parts) {
     parts.servers.iter_mut().for_each(Server::kill);
     join_all(parts.hosts.iter().map(FunctionApp::kill_handler)).await;
+=======
+/// Kills all handlers, which their hosts start again, and all servers. Gives when.
+async fn kill_all(parts: &mut Parts) -> (Instant, Instant) {
+    let from = Instant::now();
+    parts.servers.iter_mut().for_each(Server::kill);
+    join_all(parts.hosts.iter().map(FunctionApp::kill_handler)).await;
+    let until = Instant::now();
+    join_all(parts.servers.iter_mut().map(Server::start_again)).await;
+    (from, until)
+>>>>>>> joined
 }

@@ -8,7 +8,7 @@ use crate::support::server::{API_KEY, OTHER_KEY, Server};
 use crate::support::{SOON, TestDatabase, TestStorage, eventually};
 
 async fn begin(server: &Server, key: &str) -> String {
-    let request = json!({ "model": "demo", "input": "/slow 3 Tell me a story.", "background": true });
+    let request = json!({ "model": "demo", "input": "/slow 1 Tell me a story.", "background": true });
     let (status, turn) = server.call(Method::POST, "/v1/responses", Some(request), key).await;
     assert_eq!(status, 200, "{turn}");
     id(&turn).to_owned()

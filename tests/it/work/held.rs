@@ -43,7 +43,7 @@ async fn of_many_switches_set_at_once_none_is_lost() {
         futures_util::future::join_all(
             sources
                 .iter()
-                .map(|source| async { app.json(&["sources", verb, *source, "--json"]).await })
+                .map(|source| async { app.json(&["sources", verb, *source, "--yes", "--json"]).await })
                 .collect::<Vec<_>>(),
         )
     };
@@ -80,7 +80,7 @@ async fn a_time_that_is_none_or_no_calendar_holds_is_refused() {
     assert!(
         app.json(&["events", "list", "--json", "--since", "36500d"]).await.as_array().unwrap().is_empty()
     );
-    assert!(app.command(&["sources", "stop", "stripe", "--for", "36500d"]).await.status.success());
+    assert!(app.command(&["sources", "stop", "stripe", "--yes", "--for", "36500d"]).await.status.success());
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn a_stop_may_end_by_itself() {
     let consumer = Consumer::start().await;
     let builder = FunctionApp::of(&database, &storage).hurried().consumer(&consumer);
     let app = builder.set("SWITCH_CACHE", "0s").start().await;
-    assert!(app.command(&["sources", "stop", "stripe", "--for", "3s"]).await.status.success());
+    assert!(app.command(&["sources", "stop", "stripe", "--yes", "--for", "3s"]).await.status.success());
     deliver(&app, "evt_1").await;
     eventually("the callback", SOON, async || consumer.accepted().len() == 1).await;
     assert_eq!(app.json(&["events", "list", "--json"]).await[0]["state"], "processed");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::super::conversations::account::{Line, count, table};
 use super::provider::GOOD;
-use super::{Deaths, TAKEN_BY_A_KILL};
+use super::{Deaths, LAPSING, TAKEN_BY_A_KILL};
 use crate::support::providers::{Answered, FakeProvider};
 use crate::support::{Consumer, TestDatabase, TestStorage};
 
@@ -37,10 +37,10 @@ struct Paid {
     lost: i64,
     /// The same, in their middle.
     cut: i64,
-    /// Both, by the kill that took them.
-    by_kill: BTreeMap<usize, i64>,
-    /// How many kills there were.
-    kills: usize,
+    /// Both, by the death that took them.
+    by_death: BTreeMap<usize, i64>,
+    /// How many deaths there were.
+    deaths: usize,
     /// Gone though nothing had died.
     unexplained: Vec<String>,
 }
@@ -151,18 +151,18 @@ impl Account<'_> {
     /// What became of every answer that fits.
     async fn paid(&self, deaths: &Deaths) -> Paid {
         let mut rows = self.rows().await;
-        let mut paid = Paid { kills: deaths.kills.len(), ..Paid::default() };
+        let mut paid = Paid { deaths: deaths.all().len(), ..Paid::default() };
         for answered in self.provider.answered().iter().filter(|answered| answered.script == GOOD) {
             let row = answered.attempt.as_ref().and_then(|id| rows.remove(id));
             if let Some(row) = row.as_ref().filter(|row| row.known) {
                 *paid.kept.entry(row.event.clone()).or_default() += 1;
                 continue;
             }
-            let Some(kill) = deaths.explain(answered.at) else {
+            let Some(death) = deaths.explain(answered.at) else {
                 paid.unexplained.push(why(answered, row.as_ref()));
                 continue;
             };
-            *paid.by_kill.entry(kill).or_default() += 1;
+            *paid.by_death.entry(death).or_default() += 1;
             match answered.told {
                 Some(_) => paid.lost += 1,
                 None => paid.cut += 1,
@@ -196,17 +196,17 @@ impl Account<'_> {
         let notes = format!(
             "calls to the provider: {}, of these failed {failed} ({} %)\n\
              paid for and gone with a killed process: {} answers at their end, {} in their middle; rows flagged so: {}\n\
-             together {} of at most {} ({} kills, each of what {TAKEN_BY_A_KILL} jobs and turns had in hand); the most by one \
-             kill: {}\n{}",
+             together {} of at most {} ({} kills and outages longer than a lease, each of what {TAKEN_BY_A_KILL} jobs and turns had in \
+             hand); the most by one: {}\n{}",
             calls.len(),
             failed * 100 / count(&calls).max(1),
             paid.lost,
             paid.cut,
             self.count(flagged).await,
             paid.lost + paid.cut,
-            paid.kills * TAKEN_BY_A_KILL,
-            paid.kills,
-            paid.by_kill.values().max().copied().unwrap_or_default(),
+            paid.deaths * TAKEN_BY_A_KILL,
+            paid.deaths,
+            paid.by_death.values().max().copied().unwrap_or_default(),
             paid.unexplained.iter().take(10).fold(String::new(), |text, why| text + why + "\n"),
         );
         (lines, notes)
@@ -224,17 +224,29 @@ impl Account<'_> {
 }
 
 impl Deaths {
-    /// The kill before which the answer to a call of this time may not have been stored yet.
+    /// Kills, and times of PostgreSQL's away that were too long for leases.
+    fn all(&self) -> Vec<(Instant, Instant)> {
+        let long = self.restarts.iter().filter(|(from, until)| *until - *from >= LAPSING);
+        self.kills.iter().chain(long).copied().collect()
+    }
+
+    /// The death before which the answer to a call of this time may not have been stored yet.
     fn explain(&self, at: Instant) -> Option<usize> {
+<<<<<<< HEAD
         self.kills.iter().position(|(first, last)| at <= *last && at + UNTIL_STORED >= *first)
+=======
+        self.all()
+            .iter()
+            .position(|(from, until)| at <= *until && from.saturating_duration_since(at) <= UNTIL_STORED)
+>>>>>>> joined
     }
 }
 
 impl Paid {
-    /// Answers that a kill took beyond as many as its processes could have in hand.
+    /// Answers that a death took beyond as many as its processes could have in hand.
     fn beyond(&self) -> i64 {
         let most = i64::try_from(TAKEN_BY_A_KILL).expect("few");
-        self.by_kill.values().map(|gone| (gone - most).max(0)).sum()
+        self.by_death.values().map(|gone| (gone - most).max(0)).sum()
     }
 }
 
