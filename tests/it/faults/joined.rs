@@ -52,11 +52,7 @@ struct Parts {
 /// What died, and when.
 #[derive(Default)]
 pub struct Deaths {
-<<<<<<< HEAD
-    /// SIGKILL to all handlers and all servers, from the first to the last.
-=======
     /// SIGKILL to all handlers and all servers: from the first to the last.
->>>>>>> joined
     kills: Vec<(Instant, Instant)>,
     /// PostgreSQL, from and until.
     restarts: Vec<(Instant, Instant)>,
@@ -189,14 +185,7 @@ async fn die(
             deaths.restarts.push((from, Instant::now()));
         }
         if Instant::now() >= next && deaths.kills.len() < most {
-<<<<<<< HEAD
-            let from = Instant::now();
-            kill_all(parts).await;
-            deaths.kills.push((from, Instant::now()));
-            join_all(parts.servers.iter_mut().map(Server::start_again)).await;
-=======
             deaths.kills.push(kill_all(parts).await);
->>>>>>> joined
             next = Instant::now() + between;
         }
         let done = *ended.borrow_and_update() && deaths.restarts.len() == 2 && !deaths.kills.is_empty();
@@ -207,11 +196,6 @@ async fn die(
     }
 }
 
-<<<<<<< HEAD
-async fn kill_all(parts: &mut Parts) {
-    parts.servers.iter_mut().for_each(Server::kill);
-    join_all(parts.hosts.iter().map(FunctionApp::kill_handler)).await;
-=======
 /// Kills all handlers, which their hosts start again, and all servers. Gives when.
 async fn kill_all(parts: &mut Parts) -> (Instant, Instant) {
     let from = Instant::now();
@@ -220,5 +204,4 @@ async fn kill_all(parts: &mut Parts) -> (Instant, Instant) {
     let until = Instant::now();
     join_all(parts.servers.iter_mut().map(Server::start_again)).await;
     (from, until)
->>>>>>> joined
 }

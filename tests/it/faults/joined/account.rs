@@ -232,13 +232,9 @@ impl Deaths {
 
     /// The death before which the answer to a call of this time may not have been stored yet.
     fn explain(&self, at: Instant) -> Option<usize> {
-<<<<<<< HEAD
-        self.kills.iter().position(|(first, last)| at <= *last && at + UNTIL_STORED >= *first)
-=======
         self.all()
             .iter()
             .position(|(from, until)| at <= *until && from.saturating_duration_since(at) <= UNTIL_STORED)
->>>>>>> joined
     }
 }
 
