@@ -181,7 +181,6 @@ impl Operations {
 
     /// Written before the switch is: a blob and a row change in no transaction, and a process that dies in between, or
     /// whose caller leaves, is not to have changed anything in silence.
-
     async fn audit_switch(
         &self,
         actor: Actor<'_>,

@@ -234,13 +234,13 @@ async fn within_limits() -> String {
     let (quota, price) = ("tokens_per_minute = 2400", "price = { input = \"1\", output = \"100\" }");
     let config = format!(
         "{}{}[models.slow]\ndeployments = [\"slow\"]\n[models.dear]\ndeployments = [\"dear\"]\n\
-         [budgets]\neach_owner = \"0.005\"\n",
+         [budgets]\neach_owner = \"0.05\"\n",
         provider.deployment("slow", quota),
         provider.deployment("dear", price)
     );
     let server = Server::of(&database, &storage).config(config).hurried();
-    let server = server.set("LLM_RETRIES", "1").set("LLM_RETRY_BASE", "50ms").set("SPEND_HEARTBEAT", "200ms");
-    let server = server.set("RATE_REQUESTS_PER_MINUTE", "60").start().await;
+    let server = server.set("LLM_RETRIES", "1").set("LLM_RETRY_BASE", "50ms").set("SPEND_HEARTBEAT", "50ms");
+    let server = server.set("RATE_REQUESTS_PER_MINUTE", "100").start().await;
     let ask = async |model: &str, most: u32, background: bool| {
         let asked =
             json!({ "model": model, "input": "hello", "max_output_tokens": most, "background": background });
