@@ -70,7 +70,9 @@ async fn emit(config: TelemetryConfig) {
         meters.meter("test").u64_counter("a.metric.of.ours").build().add(1, &[]);
         tracer.shutdown_with_timeout(EXPORT).unwrap();
         meters.shutdown_with_timeout(EXPORT).unwrap();
-        logger.map(|logger| logger.shutdown_with_timeout(EXPORT).unwrap());
+        if let Some(logger) = logger {
+            logger.shutdown_with_timeout(EXPORT).unwrap();
+        }
     })
     .await
     .unwrap();
