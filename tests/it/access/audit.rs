@@ -28,7 +28,7 @@ async fn every_change_has_its_row_though_the_server_is_killed_right_after_its_an
     let ada = format!("ada ({key_id})");
     let conversation = id(&call(&first, &key, Method::POST, "/v1/conversations", Some(json!({}))).await);
     first.kill();
-    assert_eq!(rows(&database, "conversation.create", &conversation).await, [ada.clone()]);
+    assert_eq!(rows(&database, "conversation.create", &conversation).await, std::slice::from_ref(&ada));
 
     let path = format!("/v1/conversations/{conversation}");
     let said = json!({ "items": [{ "role": "user", "content": "My name is Ada." }] });
@@ -57,7 +57,7 @@ async fn every_change_has_its_row_though_the_server_is_killed_right_after_its_an
         ("response.delete", &response),
         ("conversation.delete", &conversation),
     ] {
-        assert_eq!(rows(&database, action, subject).await, [ada.clone()], "{action}");
+        assert_eq!(rows(&database, action, subject).await, std::slice::from_ref(&ada), "{action}");
     }
     assert_ne!(fork, conversation);
 }
