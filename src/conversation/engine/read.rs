@@ -303,8 +303,8 @@ fn parse_id(id: &str) -> Result<ResponseId, ApiError> {
 /// 409: what has ended cannot be stopped.
 pub fn has_ended(state: ResponseStatus) -> ApiError {
     let message = format!("The turn has ended already: {}.", state.as_str());
-    let (status, kind) = (http::StatusCode::CONFLICT, ErrorType::ConflictError);
-    ApiError::new(status, kind, "turn_ended", message).should_retry(false)
+    let conflict = http::StatusCode::CONFLICT;
+    ApiError::new(conflict, ErrorType::ConflictError, "turn_ended", message).should_retry(false)
 }
 
 fn not_found(id: &str) -> ApiError {
