@@ -18,16 +18,16 @@ struct Scene {
 
 impl Scene {
     async fn start() -> Self {
-        Self::with(Wire::Responses, "").await
+        Self::with(Wire::Responses, "context_window = 2000\nmax_output_tokens = 200").await
     }
 
-    /// Behind this provider, with these further keys of its deployment.
-    async fn with(wire: Wire, more: &str) -> Self {
+    /// Behind this provider, with these keys of its deployment.
+    async fn with(wire: Wire, keys: &str) -> Self {
         let provider = FakeProvider::start(wire);
         let (database, storage) = (TestDatabase::create().await, TestStorage::create());
         let config = format!(
             "{}[models.it]\ndeployments = [\"d\"]\nfirst_event_seconds = 20\nsilence_seconds = 20\n",
-            provider.deployment("d", &format!("context_window = 4000\nmax_output_tokens = 1200\n{more}"))
+            provider.deployment("d", keys)
         );
         let server = Server::of(&database, &storage).hurried().config(config).start_two().await;
         let (_, conversation) = server.post("/v1/conversations", json!({})).await;
@@ -127,8 +127,8 @@ async fn a_call_is_shown_with_its_output_or_not_at_all() {
 #[tokio::test]
 async fn the_past_makes_room_for_new_input_if_it_may_be_cut() {
     let scene = Scene::start().await;
-    // Some 1,700 tokens each, of 4,000 of which 1,000 are kept for the answer.
-    let long = "ab ".repeat(1_700);
+    // Some 900 tokens each, of 2,000 of which 200 are kept for the answer.
+    let long = "ab ".repeat(900);
     for (truncation, shown) in [("disabled", 3), ("auto", 2)] {
         let (_, first) = scene.server.post("/v1/responses", json!({ "model": "it", "input": long })).await;
         let next = json!({ "model": "it", "input": long, "previous_response_id": first["id"],
@@ -247,7 +247,9 @@ async fn no_past_is_one_that_a_provider_refuses() {
         (Wire::Anthropic, ""),
         (Wire::Anthropic, "thinking = \"budget\""),
     ] {
-        let scene = Scene::with(wire, more).await;
+        // Wide enough for a budget of thoughts.
+        let keys = format!("context_window = 4000\nmax_output_tokens = 1200\n{more}");
+        let scene = Scene::with(wire, &keys).await;
         // Cut while it thought, and in the middle of a call.
         let thinks = Script::says("never").thinks("hm").redacts("sealed");
         scene.provider.next([thinks.ending_after(1, Ending::Stall)]);
