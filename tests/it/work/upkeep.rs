@@ -39,10 +39,12 @@ async fn held_events_of_a_source_that_is_gone_stay_held_until_it_is_back() {
     let builder = || FunctionApp::of(&database, &storage).hurried().consumer(&consumer);
     {
         let app = builder().set("SWITCH_CACHE", "0s").start_without(&["maintain"]).await;
-        assert!(app.command(&["sources", "stop", "stripe", "--reason", "a test"]).await.status.success());
+        assert!(
+            app.command(&["sources", "stop", "stripe", "--reason", "a test", "--yes"]).await.status.success()
+        );
         deliver(&app, "evt_1").await;
         eventually("a held event", SOON, async || database.count(HELD).await == 1).await;
-        assert!(app.command(&["sources", "start", "stripe"]).await.status.success());
+        assert!(app.command(&["sources", "start", "stripe", "--yes"]).await.status.success());
     }
     let without = builder().config(OTHERS).start_handler().await;
     assert_eq!(without.tick("maintain").await, 200);
