@@ -21,8 +21,8 @@ const ASKS: [(&str, &str); 4] = [
 const TIMES: usize = 25;
 /// What a busy machine may add to the usual time; less than any wait for something that is away.
 const NOISE: Duration = Duration::from_millis(40);
-/// The same for the slowest of all; less than any wait for something that is away, again.
-const HICCUP: Duration = Duration::from_millis(2_000);
+/// The same for the slowest of all.
+const HICCUP: Duration = Duration::from_millis(900);
 /// One for each time that PostgreSQL is away: a draw that was on its way then may be granted once it is back.
 const STRANGERS: [&str; 4] = ["clq_stranger_1", "clq_stranger_2", "clq_stranger_3", "clq_stranger_4"];
 

@@ -37,8 +37,8 @@ async function long(kind, text) {
   const size = await answer(page).evaluate((element) => element.textContent.length);
   console.log(`        ${kind}: ${size} characters in ${seconds.toFixed(1)} s, ${(frames / seconds).toFixed(0)} frames a second (${idle} at rest), longest task ${long.toFixed(0)} ms, layout shift ${shift.toFixed(4)}`);
   assert.ok(size > 50_000, `${size} characters`);
-  // Some 0.01 on a quiet machine. On one at load 6, which draws seldom and then much at once, 0.29 was seen.
-  assert.ok(shift < 0.5, `layout shift ${shift}`);
+  // 0.1 is what counts as good for a whole visit.
+  assert.ok(shift < 0.05, `layout shift ${shift}`);
   await page.context().close();
 }
 
