@@ -187,13 +187,10 @@ async fn work_on<W: Worker>(
     });
     let end = tokio::select! {
         end = attempt => end,
-        lost = keep(services, lease, limits.lease) => {
+        () = keep(services, lease, limits.lease) => {
             worker.measure(&claimed.object, "lost_lease", started.elapsed());
-            tracing::warn!(code = "lease_lost", ?lost, "the lease was lost while working; work stopped");
-            return match lost {
-                Lost::Taken => Outcome::Done,
-                Lost::Unrenewed => abandon(services, holder).await,
-            };
+            tracing::warn!(code = "lease_lost", "the lease was lost while working; work stopped");
+            return Outcome::Done;
         }
         () = tokio::time::sleep_until(deadline.into()) => End::Again {
             delay: services.backoff.delay(claimed.attempts.unsigned_abs()),
@@ -243,29 +240,17 @@ impl Holder {
     }
 }
 
-/// How a lease was lost.
-#[derive(Debug)]
-enum Lost {
-    /// The row says that it is somebody else's.
-    Taken,
-    /// The database could not be reached for so long that the lease has run out.
-    Unrenewed,
-}
-
-/// Renews a lease for as long as it can.
-async fn keep(services: &Services, lease: Lease, length: Duration) -> Lost {
-    let mut renewed = Instant::now();
-    while renewed.elapsed() < length {
+/// Renews a lease until the row says that it is somebody else's. A database that is away for longer than the lease is no
+/// reason to lose what the work has paid for: upkeep frees no lease before its holder could renew it, and every write is
+/// fenced.
+async fn keep(services: &Services, lease: Lease, length: Duration) {
+    loop {
         tokio::time::sleep(length / 3).await;
         let renewal = async { work::renew(&services.database.client().await?, lease, length).await };
-        let asked = Instant::now();
-        match tokio::time::timeout(length / 3, renewal).await {
-            Ok(Ok(true)) => renewed = asked,
-            Ok(Ok(false)) => return Lost::Taken,
-            Ok(Err(_)) | Err(_) => {}
+        if let Ok(Ok(false)) = tokio::time::timeout(length / 3, renewal).await {
+            return;
         }
     }
-    Lost::Unrenewed
 }
 
 /// Writes the end of an attempt, trying again while the database is away and time remains. What cannot be written

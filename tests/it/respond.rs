@@ -95,7 +95,15 @@ impl Crm {
         config: impl FnOnce(&FakeProvider) -> String,
         set: impl FnOnce(FunctionAppBuilder) -> FunctionAppBuilder,
     ) -> Self {
-        let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+        Self::open_on(TestDatabase::create().await, config, set).await
+    }
+
+    async fn open_on(
+        database: TestDatabase,
+        config: impl FnOnce(&FakeProvider) -> String,
+        set: impl FnOnce(FunctionAppBuilder) -> FunctionAppBuilder,
+    ) -> Self {
+        let storage = TestStorage::create();
         let consumer = Consumer::start().await;
         let provider = FakeProvider::start(Wire::Chat);
         provider.always(good());

@@ -105,8 +105,6 @@ async fn after_kills_and_failures_every_event_is_delivered_or_a_dead_letter_and_
 
 /// Leases that no busy machine lets lapse by itself: what is paid twice for that is nobody's death.
 const LEASE: Duration = Duration::from_secs(6);
-/// While PostgreSQL is away for so long, leases lapse that were to be renewed when it went.
-const LAPSING: Duration = Duration::from_secs(4);
 
 fn lease() -> String {
     format!("{}s", LEASE.as_secs())

@@ -1,6 +1,7 @@
 //! An answer is paid for once, whatever dies; where it cannot be helped, the second is written down.
 
 use super::*;
+use crate::support::PrivatePostgres;
 
 /// Holds up whoever wants to write the end of a job.
 struct Hold {
@@ -68,6 +69,34 @@ mod faults {
         assert_eq!(crm.count("SELECT count(*) FROM usage").await, 1);
         assert_eq!(crm.count("SELECT count(*) FROM jobs WHERE state = 'succeeded'").await, 1);
         assert_eq!(crm.consumer.callbacks().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_comes_while_postgresql_is_away_for_longer_than_leases_is_kept() {
+        let mut postgres = PrivatePostgres::start().await;
+        let database = TestDatabase::within(&postgres).await;
+        let crm = Crm::open_on(
+            database,
+            |provider| config(provider, ""),
+            |builder| builder.set("WORK_LEASE", "2s").set("DB_CONNECT_TIMEOUT", "2s"),
+        )
+        .await;
+        // Until PostgreSQL is gone, whatever this machine takes for that; then well over a lease.
+        crm.provider.next([good().first_after(Duration::from_secs(6))]);
+        crm.post("feedback.create", &[record("r1", "Fine.")]).await;
+        eventually("the model to be asked", PATIENCE, async || crm.provider.seen().len() == 1).await;
+        postgres.stop().await;
+        eventually("the answer", PATIENCE, async || {
+            crm.provider.answered().iter().any(|answered| answered.told.is_some())
+        })
+        .await;
+        postgres.start_again().await;
+
+        let told = crm.told(1).await;
+        assert_eq!(told[0]["data"]["mood"], "good");
+        assert_eq!(crm.provider.seen().len(), 1, "the model was asked once");
+        assert_eq!(crm.count("SELECT count(*) FROM usage WHERE estimated").await, 0);
+        assert_eq!(crm.count("SELECT count(*) FROM jobs WHERE state = 'succeeded' AND epoch = 1").await, 1);
     }
 
     #[tokio::test]

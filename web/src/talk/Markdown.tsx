@@ -11,18 +11,19 @@ export const Markdown = memo(function Markdown({ text, grows = false }: { text: 
   const was = useRef<Blocks | null>(null);
   // Only a shortcut: whatever stood there before, the same blocks come of it.
   was.current = blocksOf(text, grows, was.current);
-  // How many parts were there while it grew: only of those does the browser know the height.
+  // So many parts stood through a whole frame as they are: only of those does the browser know the height.
   const drawn = useRef(0);
   const { tokens } = was.current;
   // Blocks only ever grow at the end, so their place is their name.
   const parts = Array.from({ length: Math.ceil(tokens.length / PART) }, (_, at) => tokens.slice(at * PART, (at + 1) * PART));
   useEffect(() => {
-    if (grows) drawn.current = parts.length;
+    const settled = parts.length - LAST;
+    if (grows && settled > drawn.current) afterFrame(() => (drawn.current = Math.max(drawn.current, settled)));
   });
   return (
     <div className="markdown">
       {parts.map((tokens, at) => (
-        <Part key={at} tokens={tokens} past={at < Math.min(drawn.current, parts.length - 1)} />
+        <Part key={at} tokens={tokens} past={at < drawn.current} />
       ))}
     </div>
   );
@@ -30,8 +31,15 @@ export const Markdown = memo(function Markdown({ text, grows = false }: { text: 
 
 /** Blocks that are drawn, and passed over, together. */
 const PART = 8;
+/** So many parts at the end are never passed over: they may still change, or be in sight of who follows. */
+const LAST = 24;
 
-/** `past`: later ones came while somebody looked on. Out of sight it costs nothing, and keeps the height it had. */
+/** The first callback may come in the frame that draws what was just changed, the second comes behind that. */
+function afterFrame(then: () => void): void {
+  requestAnimationFrame(() => requestAnimationFrame(then));
+}
+
+/** `past`: it came while somebody looked on, and no longer changes. Out of sight it costs nothing, and keeps its height. */
 const Part = memo(
   function Part({ tokens, past }: { tokens: readonly Token[]; past: boolean }) {
     return (

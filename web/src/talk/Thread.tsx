@@ -46,6 +46,7 @@ export function Thread({
 }) {
   const pane = useRef<HTMLDivElement>(null);
   const along = useRef(true);
+  const top = useRef(0);
   const running = live !== undefined && !live.over;
   const mine = new Set(running ? live.turn.items.map(({ id }) => id) : []);
   const lastQuestion = items.findLastIndex(isUser);
@@ -66,7 +67,10 @@ export function Thread({
       aria-label="Conversation"
       onScroll={(event) => {
         const { scrollHeight, scrollTop, clientHeight } = event.currentTarget;
-        along.current = scrollHeight - scrollTop - clientHeight < NEAR;
+        // Only who goes up leaves the end; that it went further down by itself is no reason to stay behind.
+        if (scrollHeight - scrollTop - clientHeight < NEAR) along.current = true;
+        else if (scrollTop < top.current) along.current = false;
+        top.current = scrollTop;
       }}
     >
       <div className="column">

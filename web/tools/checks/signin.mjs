@@ -51,6 +51,8 @@ export const checks = {
     await picture(page, "sign-in-ended");
     Object.assign(issuer, { revoked: false, lifetime: 3600 });
     await page.getByRole("button", { name: "Sign in again" }).click();
+    // The page they leave has that heading too, until it is gone.
+    await page.locator(".ended").waitFor({ state: "detached" });
     await page.getByRole("heading", { name: "Turns" }).waitFor();
     assert.equal(await page.locator(".ended").count(), 0);
     await page.context().close();

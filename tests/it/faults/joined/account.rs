@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::super::conversations::account::{Line, count, table};
 use super::provider::GOOD;
-use super::{Deaths, LAPSING, TAKEN_BY_A_KILL};
+use super::{Deaths, TAKEN_BY_A_KILL};
 use crate::support::providers::{Answered, FakeProvider};
 use crate::support::{Consumer, TestDatabase, TestStorage};
 
@@ -151,7 +151,7 @@ impl Account<'_> {
     /// What became of every answer that fits.
     async fn paid(&self, deaths: &Deaths) -> Paid {
         let mut rows = self.rows().await;
-        let mut paid = Paid { deaths: deaths.all().len(), ..Paid::default() };
+        let mut paid = Paid { deaths: deaths.kills.len(), ..Paid::default() };
         for answered in self.provider.answered().iter().filter(|answered| answered.script == GOOD) {
             let row = answered.attempt.as_ref().and_then(|id| rows.remove(id));
             if let Some(row) = row.as_ref().filter(|row| row.known) {
@@ -196,8 +196,7 @@ impl Account<'_> {
         let notes = format!(
             "calls to the provider: {}, of these failed {failed} ({} %)\n\
              paid for and gone with a killed process: {} answers at their end, {} in their middle; rows flagged so: {}\n\
-             together {} of at most {} ({} kills and outages longer than a lease, each of what {TAKEN_BY_A_KILL} jobs and turns had in \
-             hand); the most by one: {}\n{}",
+             together {} of at most {} ({} kills, each of what {TAKEN_BY_A_KILL} jobs and turns had in hand); the most by one: {}\n{}",
             calls.len(),
             failed * 100 / count(&calls).max(1),
             paid.lost,
@@ -224,15 +223,9 @@ impl Account<'_> {
 }
 
 impl Deaths {
-    /// Kills, and times of PostgreSQL's away that were too long for leases.
-    fn all(&self) -> Vec<(Instant, Instant)> {
-        let long = self.restarts.iter().filter(|(from, until)| *until - *from >= LAPSING);
-        self.kills.iter().chain(long).copied().collect()
-    }
-
     /// The death before which the answer to a call of this time may not have been stored yet.
     fn explain(&self, at: Instant) -> Option<usize> {
-        self.all()
+        self.kills
             .iter()
             .position(|(from, until)| at <= *until && from.saturating_duration_since(at) <= UNTIL_STORED)
     }
