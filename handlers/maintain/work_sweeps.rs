@@ -1,5 +1,7 @@
 //! Sweeps over rows of work and held events.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use colloquy::config::app::Stop;
 use colloquy::database::events as inbox;
@@ -21,16 +23,17 @@ pub async fn free_lapsed(services: &Services, kind: WorkKind) -> anyhow::Result<
     Ok(count)
 }
 
-/// Hints again at due rows nobody took. While a queue is busy their hints are most likely in it, so more are put only
-/// for rows that have waited much longer.
+/// Hints again at due rows nobody took. In a queue that is behind their hints are most likely still there, so what it is
+/// behind by counts as time in which nobody could have heard of them: a backlog does not make more of itself.
 pub async fn hint_again(services: &Services, kind: WorkKind) -> anyhow::Result<usize> {
-    /// The most that a storage queue shows at once, and how much longer a row waits when it shows so many.
-    const BUSY: u8 = 32;
-    const PATIENCE: u32 = 20;
+    /// The most that a storage queue shows at once.
+    const FRONT: u8 = 32;
     let limits = &services.config.work;
-    let visible = services.work_queue(kind).peek(BUSY).await?.len();
-    let unheard_for =
-        if visible < usize::from(BUSY) { limits.hint_after } else { limits.hint_after * PATIENCE };
+    let front = services.work_queue(kind).peek(FRONT).await?;
+    // The youngest: one that was to wait was put long before its turn came.
+    let put = front.iter().map(|message| message.inserted_at).max();
+    let behind = put.map_or(Duration::ZERO, |put| Timestamp::now().duration_since(put).unsigned_abs());
+    let unheard_for = limits.hint_after + behind;
     let held = services.held_work().await.context("the switches are not known")?;
     let due = {
         let client = services.database.client().await?;

@@ -119,6 +119,7 @@ fn host(
     FunctionApp::of(database, storage)
         .config(&provider::config(provider))
         .hurried()
+        .set("HINT_AFTER", "10s")
         .host("/extensions/queues/batchSize", BATCH.into())
         .host("/extensions/queues/newBatchThreshold", THRESHOLD.into())
         .consumer(consumer)

@@ -78,7 +78,7 @@ mod faults {
         let crm = Crm::open_on(
             database,
             |provider| config(provider, ""),
-            |builder| builder.set("WORK_LEASE", "2s").set("DB_CONNECT_TIMEOUT", "2s"),
+            |builder| builder.set("DB_CONNECT_TIMEOUT", "2s"),
         )
         .await;
         // Until PostgreSQL is gone, whatever this machine takes for that; then well over a lease.
