@@ -303,10 +303,13 @@ async fn enqueue(
     }
     let name = blob_name(message.delivery, message.received_at);
     message.body = Body::Blob(name.clone());
-    // Too large still, for its headers: the queue says so before anything is sent.
     let text = encode(&message);
+    let queue = services.events_queue();
+    if !message::fits(&text) {
+        return Err(queue.too_large(&text));
+    }
     services.container().put(&name, body, "application/octet-stream").await?;
-    services.events_queue().put(&text, Duration::ZERO).await
+    queue.put(&text, Duration::ZERO).await
 }
 
 fn encode(message: &EventMessage) -> String {

@@ -122,6 +122,11 @@ impl Queue {
         self.send(BASE64.encode(text), delay).await
     }
 
+    /// What [`Queue::put`] says of a text that does not fit: for who needs room beside it.
+    pub fn too_large(&self, text: &str) -> StorageError {
+        self.oversize(Self::encoded_len(text.len()))
+    }
+
     /// Puts a message as it will be stored, without base64: for messages moved from one queue to another.
     /// Such a text must be XML characters only, which [`Received::raw`] is.
     pub async fn put_raw(&self, raw: &str, delay: Duration) -> Result<(), StorageError> {
@@ -256,7 +261,11 @@ impl Queue {
         if bytes <= MAX_ENCODED_BYTES {
             return Ok(());
         }
-        Err(StorageError::TooLarge { call: self.call("queue.put"), bytes, limit: MAX_ENCODED_BYTES })
+        Err(self.oversize(bytes))
+    }
+
+    fn oversize(&self, bytes: usize) -> StorageError {
+        StorageError::TooLarge { call: self.call("queue.put"), bytes, limit: MAX_ENCODED_BYTES }
     }
 
     fn client(&self, operation: &'static str) -> Result<&QueueClient, StorageError> {

@@ -61,6 +61,12 @@ pub enum DatabaseError {
     #[error("PostgreSQL cannot serve `{statement}` now: {reason} (SQLSTATE {state})")]
     Unavailable { statement: &'static str, state: String, reason: String },
 
+    /// The role may not do that: its rights were not given, or were lost with the role that had them.
+    #[error(
+        "this role may not run `{statement}`: {reason} (SQLSTATE {state}). Give it its rights (docs/database.md, *Logging in*)"
+    )]
+    Denied { statement: &'static str, state: String, reason: String },
+
     /// A table, column or function is not there (yet): this program is newer than the schema.
     #[error(
         "`{statement}` needs a newer schema: {reason} (SQLSTATE {state}). Run `function-handlers migrate`, \
@@ -91,7 +97,8 @@ pub enum Class {
 
 impl DatabaseError {
     /// See the module's documentation. A missing table counts as an outage: between the deployment of a
-    /// package and its migrations the work is fine and only has to wait.
+    /// package and its migrations the work is fine and only has to wait. So does a right that is missing: somebody
+    /// has to give it, and the work is right all the same.
     pub fn class(&self) -> Class {
         match self {
             Self::Token { .. }
@@ -101,6 +108,7 @@ impl DatabaseError {
             | Self::ConnectionLost { .. }
             | Self::Timeout { .. }
             | Self::Unavailable { .. }
+            | Self::Denied { .. }
             | Self::SchemaTooOld { .. } => Class::Outage,
             Self::Conflict { .. } => Class::Conflict,
             Self::Settings(_) | Self::Statement { .. } | Self::Unexpected { .. } => Class::Other,
@@ -128,6 +136,7 @@ impl DatabaseError {
             Self::ConnectionLost { .. } => "database_connection_lost",
             Self::Timeout { .. } => "database_timeout",
             Self::Unavailable { .. } => "database_unavailable",
+            Self::Denied { .. } => "database_denied",
             Self::SchemaTooOld { .. } => "database_schema_too_old",
             Self::Conflict { .. } => "database_conflict",
             Self::Statement { .. } => "database_statement",
@@ -140,6 +149,7 @@ impl DatabaseError {
         match self {
             Self::Refused { state, .. }
             | Self::Unavailable { state, .. }
+            | Self::Denied { state, .. }
             | Self::SchemaTooOld { state, .. }
             | Self::Conflict { state, .. }
             | Self::Statement { state, .. } => Some(state),
@@ -181,6 +191,7 @@ impl DatabaseError {
             {
                 Self::SchemaTooOld { statement, state, reason }
             }
+            code if *code == SqlState::INSUFFICIENT_PRIVILEGE => Self::Denied { statement, state, reason },
             code if unavailable(code.code()) || fatal => Self::Unavailable { statement, state, reason },
             _ => Self::Statement { statement, state, reason, constraint: db.constraint().map(str::to_owned) },
         }

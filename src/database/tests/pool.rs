@@ -59,6 +59,20 @@ async fn a_dropped_transaction_leaves_nothing_and_its_connection_is_used_again()
 }
 
 #[tokio::test]
+async fn a_role_without_rights_is_an_outage_that_says_what_to_mend() {
+    let test = TestDatabase::create().await;
+    let mut client = test.database().client().await.expect("a client");
+    let setup = "CREATE TABLE t (n int); CREATE ROLE nobody_here";
+    // Roles are the server's: another run of this test may have made it.
+    let _ = client.batch_execute("setup", setup).await;
+    let transaction = client.transaction_with("SET LOCAL ROLE nobody_here").await.expect("its role");
+    let error = transaction.query("look", "SELECT n FROM t", &[]).await.expect_err("no right to");
+    assert!(matches!(error, DatabaseError::Denied { .. }), "{error:?}");
+    assert_eq!((error.is_outage(), error.code()), (true, "database_denied"));
+    assert!(error.to_string().contains("docs/database.md"), "{error}");
+}
+
+#[tokio::test]
 async fn a_statement_over_its_limit_is_an_outage_and_the_server_stops_it_too() {
     let test = TestDatabase::create().await;
     let watcher = test.session().await;

@@ -136,6 +136,12 @@ impl Consumer {
         callbacks
     }
 
+    /// How many those are, without a copy of them.
+    pub fn accepted_count(&self) -> usize {
+        let callbacks = self.state.lock().unwrap();
+        callbacks.callbacks.iter().filter(|callback| (200..300).contains(&callback.answered)).count()
+    }
+
     /// How often each id was accepted.
     pub fn accepted_by_id(&self) -> BTreeMap<String, usize> {
         self.accepted().into_iter().fold(BTreeMap::new(), |mut counts, callback| {
