@@ -80,8 +80,12 @@ impl From<Limited> for ApiError {
             "Rate limit reached: {} {what} are allowed. Please try again in {seconds:.1}s.",
             limited.most
         );
-        let error =
-            Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorType::RateLimitError, "rate_limit_exceeded", message);
+        let error = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            ErrorType::RateLimitError,
+            "rate_limit_exceeded",
+            message,
+        );
         headers(limited.room)
             .fold(error.retry_after(limited.wait), |error, (name, value)| error.header(name, value))
     }

@@ -36,9 +36,12 @@ const REQUESTS: Setting = Setting::new(
      owner with a token, that has no limit of its own; all instances together. Others do not count.",
 )
 .default("0");
-const TOKENS: Setting =
-    Setting::new("RATE_TOKENS_PER_MINUTE", "tokens, 0 is no limit", "The same for the tokens of these requests, input and output, with those of summaries.")
-        .default("0");
+const TOKENS: Setting = Setting::new(
+    "RATE_TOKENS_PER_MINUTE",
+    "tokens, 0 is no limit",
+    "The same for the tokens of these requests, input and output, with those of summaries.",
+)
+.default("0");
 const TURNS: Setting = Setting::new(
     "RATE_CONCURRENT_TURNS",
     "turns, 0 is no limit",

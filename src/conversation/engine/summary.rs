@@ -11,7 +11,9 @@ use super::paying::Paying;
 use crate::access::{Admitted, Principal};
 use crate::llm::retraction::beginning;
 use crate::llm::spend::Reason;
-use crate::llm::{Alias, Chunk, Finish, LlmError, ModelRequest, OpenLimits, TokenUsage, Upstream, estimate_item};
+use crate::llm::{
+    Alias, Chunk, Finish, LlmError, ModelRequest, OpenLimits, TokenUsage, Upstream, estimate_item,
+};
 use crate::openresponses::{
     ApiError, ContentPart, CreateResponse, ErrorType, Item, ItemStatus, Message, Output, Role, Summary,
 };
@@ -201,7 +203,11 @@ fn judge(text: String, finish: Option<Finish>, spoilt: Option<&'static str>) -> 
         (None, Some(Finish::Stop) | None) => "empty",
         (None, Some(finish)) => finish.as_str(),
     };
-    tracing::warn!(code = "compaction.unusable", reason, "a summary is not used; what it was to stand for stays");
+    tracing::warn!(
+        code = "compaction.unusable",
+        reason,
+        "a summary is not used; what it was to stand for stays"
+    );
     let message = format!(
         "The model that writes summaries gave none that can be used ({reason}). Nothing was replaced; what it took is \
          charged."
