@@ -266,11 +266,16 @@ impl Session {
         span: Span,
     ) -> Result<Result<Arc<Turn>, ApiError>, Option<CloseFrame>> {
         let (heartbeat, deadline) = (self.app.config.server.heartbeat, self.deadline);
+        let ending = self.app.tasks.stopping();
         let mut creating = std::pin::pin!(self.create(text).instrument(span));
         loop {
             tokio::select! {
                 biased;
                 created = creating.as_mut() => return Ok(created),
+                // Turns had their time to end; what this one has cost so far can still be written down.
+                () = ending.cancelled() => {
+                    return Err(Some(close(CloseCode::Restart, "the server restarts; connect again")));
+                }
                 () = sleep_until(deadline) => {
                     send_error(socket, &too_old()).await.map_err(|_| None)?;
                     return Err(Some(outlived()));

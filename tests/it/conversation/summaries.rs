@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use http::Method;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use super::socket;
 use super::sse::{Came, Sse, kinds};
-use crate::support::providers::{FakeProvider, Script, UsageForm, Wire};
+use crate::support::providers::{FakeProvider, Script, Wire};
 use crate::support::server::{API_KEY, Server, ServerBuilder, Servers};
 use crate::support::{SOON, TestDatabase, TestStorage, eventually};
 
@@ -44,8 +43,10 @@ impl Scene {
 
     /// A conversation with so many bytes in it.
     async fn conversation(&self, bytes: usize) -> Value {
-        let said = json!({ "type": "message", "role": "user", "content": "blue map ".repeat(bytes / 9) });
-        let (status, conversation) = self.servers.post("/v1/conversations", json!({ "items": [said] })).await;
+        const EACH: usize = 4_500;
+        let said = json!({ "type": "message", "role": "user", "content": "blue map ".repeat(EACH / 9) });
+        let items = vec![said; bytes / EACH];
+        let (status, conversation) = self.servers.post("/v1/conversations", json!({ "items": items })).await;
         assert_eq!(status, 200, "{conversation}");
         conversation["id"].clone()
     }
@@ -146,14 +147,13 @@ async fn a_past_that_no_summary_makes_short_is_cut_only_if_that_was_asked_for() 
 async fn a_caller_that_leaves_while_a_summary_is_written_has_it_paid() {
     let scene = Scene::usual().await;
     let conversation = scene.conversation(9_000).await;
-    // Both before and after the first word; one of them never tells what it took.
+    // Neither comes to tell what it took.
     scene.small.next([
         Script::words(200).pace(Duration::from_millis(100)),
-        Script::words(200).pace(Duration::from_millis(100)).usage(UsageForm::Never),
+        Script::words(200).pace(Duration::from_millis(100)),
     ]);
-    let streamed = json!({ "stream": true });
     let mut of_turn = asks(&conversation);
-    of_turn["stream"] = streamed["stream"].clone();
+    of_turn["stream"] = true.into();
     for (nth, (path, body)) in
         [("/v1/responses/compact", compacts()), ("/v1/responses", of_turn)].into_iter().enumerate()
     {
@@ -257,12 +257,12 @@ async fn nothing_is_silent_while_a_summary_is_written() {
     assert_eq!(turn["error"]["code"], "context_length_exceeded", "{turn}");
     assert_eq!(compacted["error"]["code"], "compaction_unusable", "{compacted}");
     // What fails at once has a status of its own, as ever.
-    let nowhere = asks(&json!("conv_00000000000000000000000000000000"));
-    for path in ["/v1/responses", "/v1/responses/compact"] {
-        let mut none = nowhere.clone();
-        none["model"] = "none".into();
-        let (status, refused) = servers.call(Method::POST, path, Some(none), API_KEY).await;
-        assert!((400..=404).contains(&status), "{status} {refused}");
+    for (path, mut body) in
+        [("/v1/responses", asks(&conversations[0])), ("/v1/responses/compact", compacts())]
+    {
+        body["model"] = "none".into();
+        let (status, refused) = servers.post(path, body).await;
+        assert_eq!((status, &refused["error"]["code"]), (404, &json!("model_not_found")), "{refused}");
     }
 }
 
