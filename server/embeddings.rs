@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use colloquy::llm::Embeddings;
 use colloquy::openresponses::ApiError;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use warp::reply::Response;
 
 use crate::app::App;
@@ -17,8 +17,10 @@ pub async fn create(app: &Arc<App>, mut request: Request) -> Result<Response, Ap
     let embeddings = Embeddings::parse(&body)?;
     let admitted = app.admit(&who, body.len())?;
     drop(body);
-    let answer = app.engine.embed(&who, embeddings).await?;
+    let mut rates = HeaderMap::new();
+    admitted.describe(&mut rates);
+    let answer = app.engine.embed(&who, embeddings, admitted).await?;
     let mut response = crate::http::bytes(StatusCode::OK, answer.into());
-    admitted.describe(response.headers_mut());
+    response.headers_mut().extend(rates);
     Ok(response)
 }

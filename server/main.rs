@@ -17,6 +17,7 @@ mod health;
 mod http;
 mod models;
 mod openapi;
+mod patience;
 mod responses;
 mod routes;
 mod socket;

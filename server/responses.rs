@@ -1,12 +1,16 @@
 //! `/v1/responses`: create, retrieve, follow, cancel, delete, list its input.
 
 use std::sync::Arc;
+use std::time::Instant;
 
+use colloquy::access::{Admitted, Principal};
 use colloquy::conversation::combinations::Transport;
 use colloquy::conversation::engine::{Call, Followed, Turn};
 use colloquy::database::audit::Actor;
 use colloquy::database::responses::Order;
-use colloquy::openresponses::{ApiError, CreateResponse, Dialect, Encoded, Form, excerpt, parse};
+use colloquy::openresponses::{
+    ApiError, CompactRequest, CreateResponse, Dialect, Encoded, Form, excerpt, parse,
+};
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -15,7 +19,7 @@ use warp::reply::Response;
 
 use crate::app::App;
 use crate::http::{Request, with_status};
-use crate::stream;
+use crate::{patience, stream};
 
 /// `POST /v1/responses`.
 pub async fn create(app: &Arc<App>, mut request: Request) -> Result<Response, ApiError> {
@@ -25,29 +29,50 @@ pub async fn create(app: &Arc<App>, mut request: Request) -> Result<Response, Ap
     let admitted = app.admit(&who, body.len())?;
     let mut rates = HeaderMap::new();
     admitted.describe(&mut rates);
-    let (streamed, background) = (parameters.stream.unwrap_or(false), parameters.background.unwrap_or(false));
+    let form = form(&request.headers, Encoded::Sse);
     let call = call(&request.headers, Transport::Http, &body)?;
     drop(body);
-    let turn = app.engine.create(&who, parameters, call, admitted).await?;
-    let mut response = if streamed {
-        app.engine.viewed(&turn).await?;
-        let viewer = turn.viewer(form(&request.headers, Encoded::Sse), None);
-        refused_early(app, &turn).await?;
-        stream::sse(viewer, &app.config.server)
-    } else if background {
-        crate::http::json(&app.engine.accepted(&who, &turn).await?)
+    let limits = &app.config.server;
+    let mut response = if parameters.context_management.as_ref().is_some_and(|asked| !asked.is_empty()) {
+        // A summary may be written first, which takes as long as an answer.
+        let (form_of, patience) = match parameters.stream {
+            Some(true) => (patience::Form::Sse, limits.heartbeat),
+            _ => (patience::Form::Json, limits.json_keep_alive),
+        };
+        let (app, who) = (Arc::clone(app), Arc::clone(&who));
+        let answer = async move { answer(&app, &who, parameters, call, admitted, form).await };
+        patience::within(answer, form_of, patience, limits.heartbeat).await?
     } else {
-        let watching = turn.live.watch();
-        refused_early(app, &turn).await?;
-        let limits = &app.config.server;
-        let answer =
-            stream::json(Arc::clone(&turn.live), limits.json_keep_alive, limits.heartbeat, stream::whole)
-                .await;
-        drop(watching);
-        answer?
+        answer(app, &who, parameters, call, admitted, form).await?
     };
     response.headers_mut().extend(rates);
     Ok(response)
+}
+
+async fn answer(
+    app: &Arc<App>,
+    who: &Principal,
+    parameters: CreateResponse,
+    call: Call,
+    admitted: Admitted,
+    form: Form,
+) -> Result<Response, ApiError> {
+    let asked = Instant::now();
+    let (streamed, background) = (parameters.stream.unwrap_or(false), parameters.background.unwrap_or(false));
+    let turn = app.engine.create(who, parameters, call, admitted).await?;
+    let limits = &app.config.server;
+    if streamed {
+        app.engine.viewed(&turn).await?;
+        let viewer = turn.viewer(form, None);
+        turn.opened(limits.heartbeat.saturating_sub(asked.elapsed())).await?;
+        return Ok(stream::sse(viewer, limits));
+    }
+    if background {
+        return Ok(crate::http::json(&app.engine.accepted(who, &turn).await?));
+    }
+    let _watching = turn.live.watch();
+    refused_early(app, &turn).await?;
+    stream::json(Arc::clone(&turn.live), limits.json_keep_alive, limits.heartbeat, stream::whole).await
 }
 
 /// A refusal that comes soon has a status of its own; one that comes late is told in the stream.
@@ -233,8 +258,16 @@ pub fn flag(name: &str, value: &str) -> Result<bool, ApiError> {
 pub async fn compact(app: &Arc<App>, mut request: Request) -> Result<Response, ApiError> {
     let who = app.authenticate(&request.headers).await?;
     let body = request.json_bytes().await?;
+    let asked: CompactRequest = parse(&body)?;
     let admitted = app.admit(&who, body.len())?;
-    let mut response = crate::http::json(&app.engine.compact(&who, parse(&body)?).await?);
-    admitted.describe(response.headers_mut());
+    let mut rates = HeaderMap::new();
+    admitted.describe(&mut rates);
+    drop(body);
+    let limits = &app.config.server;
+    let app = Arc::clone(app);
+    let answer = async move { Ok(crate::http::json(&app.engine.compact(&who, asked, admitted).await?)) };
+    let form = patience::Form::Json;
+    let mut response = patience::within(answer, form, limits.json_keep_alive, limits.heartbeat).await?;
+    response.headers_mut().extend(rates);
     Ok(response)
 }

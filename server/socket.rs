@@ -22,13 +22,14 @@ use hyper_util::rt::TokioIo;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 use warp::reply::Response;
 
 use crate::app::App;
@@ -234,7 +235,7 @@ impl Session {
             http.route = "responses.connect",
             request_id = %self.request_id,
         );
-        let turn = match self.create(&text).instrument(span).await {
+        let turn = match self.created(socket, &text, span).await? {
             Ok(turn) => turn,
             Err(error) => {
                 // What the failed turn referred to is not to be relied on any more.
@@ -255,6 +256,33 @@ impl Session {
             false => {}
         }
         Ok(())
+    }
+
+    /// Begins a turn, which may take as long as a summary takes, and keeps the connection alive meanwhile.
+    async fn created(
+        &mut self,
+        socket: &mut Socket,
+        text: &str,
+        span: Span,
+    ) -> Result<Result<Arc<Turn>, ApiError>, Option<CloseFrame>> {
+        let (heartbeat, deadline) = (self.app.config.server.heartbeat, self.deadline);
+        let ending = self.app.tasks.stopping();
+        let mut creating = std::pin::pin!(self.create(text).instrument(span));
+        loop {
+            tokio::select! {
+                biased;
+                created = creating.as_mut() => return Ok(created),
+                // Turns had their time to end; what this one has cost so far can still be written down.
+                () = ending.cancelled() => {
+                    return Err(Some(close(CloseCode::Restart, "the server restarts; connect again")));
+                }
+                () = sleep_until(deadline) => {
+                    send_error(socket, &too_old()).await.map_err(|_| None)?;
+                    return Err(Some(outlived()));
+                }
+                message = tokio::time::timeout(heartbeat, socket.next()) => beside(socket, message).await?,
+            }
+        }
     }
 
     async fn create(&mut self, text: &str) -> Result<Arc<Turn>, ApiError> {
@@ -317,12 +345,7 @@ impl Session {
                     return Err(Some(outlived()));
                 }
                 () = viewer.changed() => {}
-                message = tokio::time::timeout(heartbeat, socket.next()) => match message.map(event) {
-                    Err(_) => socket.send(Message::Ping(Bytes::new())).await.map_err(|_| None)?,
-                    Ok(Event::Gone) => return Err(None),
-                    Ok(Event::Text(_)) => send_error(socket, &in_flight()).await.map_err(|_| None)?,
-                    Ok(_) => {}
-                },
+                message = tokio::time::timeout(heartbeat, socket.next()) => beside(socket, message).await?,
             }
         }
     }
@@ -333,7 +356,19 @@ impl Session {
     }
 }
 
-fn event(message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>) -> Event {
+type Received = Option<Result<Message, tokio_tungstenite::tungstenite::Error>>;
+
+/// What came, or came not, while a turn is under way.
+async fn beside(socket: &mut Socket, message: Result<Received, Elapsed>) -> Result<(), Option<CloseFrame>> {
+    match message.map(event) {
+        Err(_) => socket.send(Message::Ping(Bytes::new())).await.map_err(|_| None),
+        Ok(Event::Gone) => Err(None),
+        Ok(Event::Text(_)) => send_error(socket, &in_flight()).await.map_err(|_| None),
+        Ok(_) => Ok(()),
+    }
+}
+
+fn event(message: Received) -> Event {
     match message {
         Some(Ok(Message::Text(text))) => Event::Text(text.to_string()),
         Some(Ok(Message::Close(_)) | Err(_)) | None => Event::Gone,

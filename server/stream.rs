@@ -12,7 +12,7 @@ use colloquy::ids::ConversationId;
 use colloquy::openresponses::{ApiError, Response as Resource};
 use futures_util::stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use warp::Reply;
@@ -21,8 +21,8 @@ use warp::reply::Response;
 use crate::app::App;
 
 /// What ends every stream of server-sent events that came to its end.
-const DONE: &[u8] = b"data: [DONE]\n\n";
-const HEARTBEAT: &[u8] = b": heartbeat\n\n";
+pub const DONE: &[u8] = b"data: [DONE]\n\n";
+pub const HEARTBEAT: &[u8] = b": heartbeat\n\n";
 const TOO_SLOW: &[u8] =
     b": read too slowly; a stored response is resumed with GET ?stream=true&starting_after=N\n\n";
 
@@ -117,12 +117,16 @@ pub fn sse(viewer: impl Frames, limits: &ServerConfig) -> Response {
         }
     });
     let mut response = warp::reply::stream(events).into_response();
-    let headers = response.headers_mut();
+    as_events(response.headers_mut());
+    response
+}
+
+/// What an answer of server-sent events says about itself.
+pub fn as_events(headers: &mut HeaderMap) {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     // Proxies of nginx's kind hold a stream back otherwise.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    response
 }
 
 /// For those who read comments: what to do next.

@@ -62,7 +62,11 @@ pub struct Limited {
     pub limit: &'static str,
     pub most: u64,
     pub wait: Duration,
+    room: Room,
 }
+
+/// Of requests and of tokens: how many a minute, how many are left, and until when all are again.
+type Room = [Option<(u64, u64, Duration)>; 2];
 
 impl From<Limited> for ApiError {
     fn from(limited: Limited) -> Self {
@@ -76,9 +80,58 @@ impl From<Limited> for ApiError {
             "Rate limit reached: {} {what} are allowed. Please try again in {seconds:.1}s.",
             limited.most
         );
-        Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorType::RateLimitError, "rate_limit_exceeded", message)
-            .retry_after(limited.wait)
+        let error = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            ErrorType::RateLimitError,
+            "rate_limit_exceeded",
+            message,
+        );
+        headers(limited.room)
+            .fold(error.retry_after(limited.wait), |error, (name, value)| error.header(name, value))
     }
+}
+
+/// `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, as OpenAI sends them, where there are limits.
+fn headers(room: Room) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    const NAMES: [[HeaderName; 3]; 2] = [
+        [
+            HeaderName::from_static("x-ratelimit-limit-requests"),
+            HeaderName::from_static("x-ratelimit-remaining-requests"),
+            HeaderName::from_static("x-ratelimit-reset-requests"),
+        ],
+        [
+            HeaderName::from_static("x-ratelimit-limit-tokens"),
+            HeaderName::from_static("x-ratelimit-remaining-tokens"),
+            HeaderName::from_static("x-ratelimit-reset-tokens"),
+        ],
+    ];
+    NAMES.into_iter().zip(room).filter_map(|(names, room)| Some((names, room?))).flat_map(
+        |([limit, left, full], (most, remaining, reset))| {
+            let reset = HeaderValue::try_from(span(reset)).ok().map(|reset| (full, reset));
+            [(limit, HeaderValue::from(most)), (left, HeaderValue::from(remaining))].into_iter().chain(reset)
+        },
+    )
+}
+
+/// A time as OpenAI writes it: `120ms`, `8.64s`, `1m30s`, `1h0m0s`.
+fn span(time: Duration) -> String {
+    let ms = time.as_nanos().div_ceil(1_000_000);
+    if ms > 0 && ms < 1_000 {
+        return format!("{ms}ms");
+    }
+    let (hours, minutes, ms) = (ms / 3_600_000, ms / 60_000 % 60, ms % 60_000);
+    let mut text = String::new();
+    if hours > 0 {
+        text = format!("{hours}h");
+    }
+    if hours > 0 || minutes > 0 {
+        text += &format!("{minutes}m");
+    }
+    text += &match ms % 1_000 {
+        0 => format!("{}", ms / 1_000),
+        part => format!("{}.{part:03}", ms / 1_000).trim_end_matches('0').to_owned(),
+    };
+    text + "s"
 }
 
 impl RateLimits {
@@ -125,7 +178,7 @@ impl RateLimits {
             bucket.take(i64::try_from(tokens).unwrap_or(i64::MAX));
         }
         account.turns += 1;
-        Ok(Admitted { limits: self.clone(), name, tokens, headers: account.headers() })
+        Ok(Admitted { limits: self.clone(), name, tokens, is_turn: true, room: account.room() })
     }
 
     fn applied(&self, own: &KeyLimits) -> Applied {
@@ -229,13 +282,19 @@ impl Account {
     fn limited(&self, tokens: u64) -> Option<Limited> {
         let over = |limit, most: Option<u64>, bucket: &Option<Bucket>, amount| {
             let wait = bucket.as_ref()?.wait(amount);
-            (!wait.is_zero()).then_some(Limited { limit, most: most?, wait })
+            (!wait.is_zero()).then_some(Limited { limit, most: most?, wait, room: self.room() })
         };
         over("requests", self.applied.requests, &self.requests, 1)
             .or_else(|| over("tokens", self.applied.tokens, &self.tokens, tokens))
             .or_else(|| {
                 let most = self.applied.turns?;
-                (self.turns + self.others >= most).then_some(Limited { limit: "turns", most, wait: EVERY })
+                let room = self.room();
+                (self.turns + self.others >= most).then_some(Limited {
+                    limit: "turns",
+                    most,
+                    wait: EVERY,
+                    room,
+                })
             })
     }
 
@@ -247,7 +306,7 @@ impl Account {
             || !told(&self.tokens)
     }
 
-    fn headers(&self) -> [Option<(u64, u64, Duration)>; 2] {
+    fn room(&self) -> Room {
         let describe = |most: Option<u64>, bucket: &Option<Bucket>| {
             let bucket = bucket.as_ref()?;
             Some((most?, bucket.remaining(), bucket.reset()))
@@ -261,33 +320,21 @@ pub struct Admitted {
     limits: RateLimits,
     name: Arc<str>,
     tokens: u64,
-    headers: [Option<(u64, u64, Duration)>; 2],
+    is_turn: bool,
+    room: Room,
 }
 
 impl Admitted {
     /// Adds `x-ratelimit-{limit,remaining,reset}-{requests,tokens}`, as OpenAI sends them, where there are limits.
-    pub fn describe(&self, headers: &mut HeaderMap) {
-        const NAMES: [[HeaderName; 3]; 2] = [
-            [
-                HeaderName::from_static("x-ratelimit-limit-requests"),
-                HeaderName::from_static("x-ratelimit-remaining-requests"),
-                HeaderName::from_static("x-ratelimit-reset-requests"),
-            ],
-            [
-                HeaderName::from_static("x-ratelimit-limit-tokens"),
-                HeaderName::from_static("x-ratelimit-remaining-tokens"),
-                HeaderName::from_static("x-ratelimit-reset-tokens"),
-            ],
-        ];
-        for (names, values) in NAMES.into_iter().zip(self.headers) {
-            let Some((most, remaining, reset)) = values else { continue };
-            let [limit, left, full] = names;
-            headers.insert(limit, HeaderValue::from(most));
-            headers.insert(left, HeaderValue::from(remaining));
-            if let Ok(text) = HeaderValue::try_from(format!("{}ms", reset.as_millis())) {
-                headers.insert(full, text);
-            }
-        }
+    pub fn describe(&self, into: &mut HeaderMap) {
+        into.extend(headers(self.room));
+    }
+
+    /// For what the same request takes beside its own tokens. No further request or turn; settled by itself.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        let Self { limits, name, room, .. } = self;
+        Self { limits: limits.clone(), name: Arc::clone(name), tokens: 0, is_turn: false, room: *room }
     }
 
     /// The request took so many tokens instead of what was estimated. Also tells the next caller.
@@ -304,7 +351,9 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        if let Some(account) = self.limits.accounts().get_mut(&self.name) {
+        if self.is_turn
+            && let Some(account) = self.limits.accounts().get_mut(&self.name)
+        {
             account.turns = account.turns.saturating_sub(1);
         }
     }

@@ -32,12 +32,16 @@ const JWT_ISSUERS: Setting = Setting::new(
 const REQUESTS: Setting = Setting::new(
     "RATE_REQUESTS_PER_MINUTE",
     "requests, 0 is no limit",
-    "Requests a minute of a key, or of an owner with a token, that has no limit of its own; all instances together.",
+    "Requests a minute that ask a model (responses, their compaction, chat completions, embeddings), of a key, or of an \
+     owner with a token, that has no limit of its own; all instances together. Others do not count.",
 )
 .default("0");
-const TOKENS: Setting =
-    Setting::new("RATE_TOKENS_PER_MINUTE", "tokens, 0 is no limit", "The same for tokens, input and output.")
-        .default("0");
+const TOKENS: Setting = Setting::new(
+    "RATE_TOKENS_PER_MINUTE",
+    "tokens, 0 is no limit",
+    "The same for the tokens of these requests, input and output, with those of summaries.",
+)
+.default("0");
 const TURNS: Setting = Setting::new(
     "RATE_CONCURRENT_TURNS",
     "turns, 0 is no limit",

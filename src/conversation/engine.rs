@@ -18,6 +18,7 @@ mod read;
 mod retries;
 mod run;
 mod scrub;
+mod summary;
 mod tail;
 mod taken;
 mod turn;
@@ -49,7 +50,7 @@ use crate::switches::Switchboard;
 use crate::tasks::Tasks;
 use crate::webhooks::sealing::Sealer;
 
-pub use compact::{Compacted, CompactionResource};
+pub use compact::CompactionResource;
 pub use create::{Call, Local};
 pub use input::{Entry, OwnItem, entries, item_uuid};
 pub use jobs::ForJob;

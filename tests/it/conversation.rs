@@ -18,6 +18,7 @@ mod sdk;
 mod slow;
 mod socket;
 pub mod sse;
+mod summaries;
 mod told;
 mod trips;
 mod turns;

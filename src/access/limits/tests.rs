@@ -25,6 +25,14 @@ async fn requests_are_counted_and_come_back_with_time() {
     assert_eq!((limited.limit, limited.wait.as_millis()), ("requests", 1_000));
     let error = ApiError::from(limited);
     assert_eq!((error.status.as_u16(), error.retry_after), (429, Some(Duration::from_secs(1))));
+    let told: HeaderMap = error.headers.into_iter().collect();
+    assert_eq!(told.len(), 3, "as with a 200");
+    assert_eq!(
+        [&told["x-ratelimit-limit-requests"], &told["x-ratelimit-remaining-requests"]],
+        ["60", "0"],
+        "{told:?}"
+    );
+    assert_eq!(told["x-ratelimit-reset-requests"], "1m0s");
     tokio::time::advance(Duration::from_millis(1_001)).await;
     assert!(limits.admit(&who, 0).is_ok());
     assert!(limits.admit(&who, 0).is_err());
@@ -44,6 +52,45 @@ async fn tokens_are_estimated_then_put_right() {
     // More than a whole bucket: taken from a full one.
     tokio::time::advance(Duration::from_secs(600)).await;
     assert!(limits.admit(&who, 5_000).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_beside_is_no_further_request_or_turn() {
+    let limits = limits(&Arc::default());
+    let who = principal(KeyLimits {
+        tokens_per_minute: Some(1_000),
+        requests_per_minute: Some(2),
+        concurrent_turns: Some(2),
+        ..KeyLimits::default()
+    });
+    let first = limits.admit(&who, 100).unwrap();
+    let mut beside = first.beside();
+    beside.settle(800);
+    drop(beside);
+    assert_eq!(limits.admit(&who, 200).map(drop).unwrap_err().limit, "tokens");
+    let second = limits.admit(&who, 100).unwrap();
+    drop(first);
+    assert_eq!(limits.admit(&who, 0).map(drop).unwrap_err().limit, "requests", "of which there were two");
+    drop(second);
+}
+
+#[test]
+fn times_are_written_as_openai_writes_them() {
+    for (ms, text) in [
+        (0, "0s"),
+        (120, "120ms"),
+        (999, "999ms"),
+        (1_000, "1s"),
+        (8_640, "8.64s"),
+        (20_000, "20s"),
+        (90_000, "1m30s"),
+        (90_005, "1m30.005s"),
+        (360_000, "6m0s"),
+        (3_600_000, "1h0m0s"),
+    ] {
+        assert_eq!(span(Duration::from_millis(ms)), text);
+    }
+    assert_eq!(span(Duration::from_micros(1)), "1ms", "not yet");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::compact::Shortened;
 use super::input::{OwnItem, check_outputs, conversation_id, entries, title};
 use super::jobs::ForJob;
 use super::past::{fitting, held, shown, truncation};
@@ -94,6 +95,7 @@ impl Engine {
             call: &call,
             alias: &alias,
             callback: callback.as_ref(),
+            admitted: admitted.as_ref(),
         };
         let own = self.resolve(who, input).await?;
         let placed = match self.place(&start, &own).await {
@@ -142,6 +144,7 @@ impl Engine {
             call: &call,
             alias: &alias,
             callback: None,
+            admitted: None,
         };
         let own = self.resolve(who, input).await?;
         let before = self.before(&start, &own).await?;
@@ -158,8 +161,12 @@ impl Engine {
     async fn place(&self, start: &Start<'_>, own: &[OwnItem]) -> Result<Placed, ApiError> {
         /// A thread that changes under our hands is looked at again: what was its head may have to be forked now.
         const TRIES: u32 = 3;
-        for _ in 0..TRIES {
-            let before = self.before(start, own).await?;
+        let (mut tries, mut made) = (0, None);
+        // The request as if it asked for no summary, once that was in vain.
+        let mut plain = None;
+        while tries < TRIES {
+            let seen = &Start { request: plain.as_ref().unwrap_or(start.request), ..*start };
+            let before = self.before(seen, own).await?;
             if own.is_empty() && before.items.is_empty() {
                 return Err(ApiError::missing("input"));
             }
@@ -170,13 +177,22 @@ impl Engine {
             check_outputs(items.iter().map(|item| &**item))?;
             let mut items = self.opened(start.who, window, items, past).await?;
             let mut compaction = None;
-            if let Some(item) = self.compact_if_asked(start, start.owner(window), &items, own).await? {
-                if let Item::Compaction(compacted) = &item {
-                    compaction = Some(compacted.encrypted_content.as_str().into());
+            match self.compact_if_asked(seen, start.owner(window), &items, own, &mut made).await? {
+                Shortened::No => {}
+                Shortened::To(item) => {
+                    if let Item::Compaction(compacted) = &item {
+                        compaction = Some(compacted.encrypted_content.as_str().into());
+                    }
+                    items = self.opened(start.who, window, vec![Arc::new(item)], 1).await?;
                 }
-                items = self.opened(start.who, window, vec![Arc::new(item)], 1).await?;
+                // Loaded to be summarised, the past may have been cut; it is looked at again by the rules without.
+                Shortened::InVain => {
+                    let request = CreateResponse { context_management: None, ..(**start.request).clone() };
+                    plain = Some(Arc::new(request));
+                    continue;
+                }
             }
-            let items = shown(items, start.request, start.alias)?;
+            let items = shown(items, seen.request, start.alias)?;
             let paying = self.reserve(start, &items).await?;
             let request = paying.limited(start.request);
             let start = &Start { request: &request, ..*start };
@@ -191,6 +207,7 @@ impl Engine {
             if let Some(beginning) = self.begin(start, window, own, &paying).await? {
                 return Ok(Placed { beginning, request, items, paying, compaction });
             }
+            tries += 1;
         }
         Err(changed_meanwhile())
     }
@@ -256,7 +273,7 @@ impl Engine {
         own: &[OwnItem],
         paying: &Paying,
     ) -> Result<Option<Beginning>, ApiError> {
-        let Start { who, id, request, call, alias, callback } = *start;
+        let Start { who, id, request, call, alias, callback, .. } = *start;
         let parameters = serde_json::to_string(&**request).map_err(|error| {
             tracing::error!(code = "request.unwritable", %error, "a request could not be written as JSON");
             ApiError::internal()
@@ -319,6 +336,8 @@ pub(super) struct Start<'a> {
     pub alias: &'a Arc<Alias>,
     /// Who is told of its end.
     pub callback: Option<&'a Callback>,
+    /// The caller's room.
+    pub admitted: Option<&'a Admitted>,
 }
 
 impl<'a> Start<'a> {

@@ -3,17 +3,23 @@
 use tokio::sync::oneshot;
 
 use super::Engine;
-use crate::access::Principal;
+use crate::access::{Admitted, Principal};
 use crate::llm::spend::Reason;
 use crate::llm::{Embeddings, ErrorClass};
 use crate::openresponses::ApiError;
 use crate::switches::Feature;
 
 impl Engine {
-    /// The provider's answer to an embeddings request. Whoever drops the future ends the call.
+    /// The provider's answer to an embeddings request. Whoever drops the future ends the call. `admitted`: the caller's
+    /// room, which the call takes up until its end.
     ///
     /// Errors: as [`Engine::create`].
-    pub async fn embed(&self, who: &Principal, request: Embeddings) -> Result<Vec<u8>, ApiError> {
+    pub async fn embed(
+        &self,
+        who: &Principal,
+        request: Embeddings,
+        admitted: Admitted,
+    ) -> Result<Vec<u8>, ApiError> {
         let name = request.model();
         let alias = self.alias(name.as_deref())?;
         if !alias.embeds() {
@@ -24,6 +30,7 @@ impl Engine {
         self.permit(who, &alias).await?;
         self.room()?;
         let mut paying = self.reserve_embeddings(who, &alias, request.estimated_input()).await?;
+        paying.admitted = Some(admitted);
         self.0.spend.open(&paying.first);
         let limits = paying.limits(&self.0.spend);
         let _leaving = limits.cancel.clone().drop_guard();

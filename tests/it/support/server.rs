@@ -67,6 +67,11 @@ impl Servers {
         self.both.each_ref()
     }
 
+    /// The two, to be stopped or killed.
+    pub fn each(&mut self) -> &mut [Server; 2] {
+        &mut self.both
+    }
+
     /// Their process ids.
     pub fn pids(&mut self) -> [u32; 2] {
         self.both.each_mut().map(|server| server.process().pid())
