@@ -307,6 +307,11 @@ impl Session {
                 Seen::Cut(Cut::LostLease) => {
                     return Err(Some(close(CloseCode::Again, "another process has the response; resume it")));
                 }
+                Seen::Cut(Cut::Deleted) => {
+                    let error = ApiError::not_found("Response", &turn.id.to_string());
+                    send_error(socket, &error).await.map_err(|_| None)?;
+                    return Ok(false);
+                }
                 Seen::More => {}
             }
             tokio::select! {

@@ -18,6 +18,7 @@ mod read;
 mod retries;
 mod run;
 mod scrub;
+mod stored;
 mod tail;
 mod taken;
 mod turn;
@@ -53,7 +54,8 @@ pub use compact::{Compacted, CompactionResource};
 pub use create::{Call, Local};
 pub use input::{Entry, OwnItem, entries, item_uuid};
 pub use jobs::ForJob;
-pub use read::{Followed, InputItems, has_ended, stored};
+pub use read::{Followed, InputItems, has_ended};
+pub use stored::stored;
 pub use turn::{OnDisconnect, Snapshot, StopReason, Turn};
 
 use writer::Writer;
@@ -275,7 +277,7 @@ pub fn away(error: DatabaseError) -> ApiError {
 
 fn unavailable() -> ApiError {
     ApiError::unavailable(
-        "database_unavailable",
+        read::AWAY,
         "Stored conversations cannot be reached at the moment. Requests with 'store': false go on.",
     )
 }

@@ -60,6 +60,8 @@ pub enum Cut {
     LostLease,
     /// This process is stopping.
     Draining,
+    /// It was deleted, or its conversation was: it is not there any more, here as anywhere.
+    Deleted,
 }
 
 impl Default for Live {
@@ -125,6 +127,12 @@ impl Live {
     /// Why viewers were sent away, if they were.
     pub fn was_cut(&self) -> Option<Cut> {
         self.state().cut
+    }
+
+    /// Whether it has neither ended here nor gone elsewhere.
+    pub fn is_running(&self) -> bool {
+        let state = self.state();
+        state.result.is_none() && state.cut.is_none()
     }
 
     /// Counts as a viewer for as long as what it gives lives.
@@ -260,6 +268,13 @@ impl Viewer {
         };
         self.behind = !all;
         let (form, after) = (self.form, self.after);
+        if cut == Some(Cut::Deleted) {
+            // Over a WebSocket errors have another form.
+            if form.encoded == Encoded::Sse {
+                assembler.deleted(after, &mut |number: u64, event: &Event<'_>| event.write(number, form, out));
+            }
+            return Seen::Cut(Cut::Deleted);
+        }
         // Before the first event that no log has.
         if unlogged && !std::mem::replace(&mut self.told_unlogged, true) && form.encoded == Encoded::Sse {
             out.extend_from_slice(b": unlogged\n\n");
