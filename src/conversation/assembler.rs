@@ -16,8 +16,8 @@ use self::open::{Body, Open, Part, PartKind, close_part, close_summary, index_of
 
 use crate::llm::Chunk;
 use crate::openresponses::{
-    ApiError, ContentPart, Event, IncompleteDetails, Item, ItemStatus, LogProb, Reasoning, Response, ResponseError,
-    ResponseStatus, Summary, Usage,
+    ApiError, ContentPart, Event, IncompleteDetails, Item, ItemStatus, LogProb, Reasoning, Response,
+    ResponseError, ResponseStatus, Summary, Usage,
 };
 
 /// How a turn ended.

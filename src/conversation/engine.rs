@@ -4,6 +4,7 @@
 //! as a log of chunks, and lets any number of viewers follow it. Nobody who watches owns anything: leaving is not
 //! stopping.
 
+mod beginning;
 mod compact;
 mod create;
 mod embeddings;

@@ -107,11 +107,7 @@ pub async fn get_with_output(
 }
 
 /// Whether there is such a turn for its owner.
-pub async fn is_there(
-    client: &impl Statements,
-    owner: &str,
-    id: ResponseId,
-) -> Result<bool, DatabaseError> {
+pub async fn is_there(client: &impl Statements, owner: &str, id: ResponseId) -> Result<bool, DatabaseError> {
     let sql = format!("SELECT FROM responses r WHERE r.id = $1 AND r.owner = $2 AND {LIVE}");
     let params = [(&id.0 as _, Type::UUID), (&owner as _, Type::TEXT)];
     Ok(client.query_opt("responses.is_there", &sql, &params).await?.is_some())
