@@ -1,6 +1,7 @@
 //! Reading JSON so that a mistake can be told by its place.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::error::{ApiError, excerpt};
 
@@ -20,7 +21,8 @@ pub fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, ApiError> {
     };
     let (place, path) = (error.path().clone(), error.path().to_string());
     let inner = error.into_inner();
-    if !inner.is_data() {
+    // Where a word was expected, a number is told as if it were no JSON.
+    if !inner.is_data() && serde_json::from_slice::<IgnoredAny>(body).is_err() {
         let message = format!(
             "We could not parse the JSON body of your request: line {}, column {}.",
             inner.line(),
@@ -79,7 +81,7 @@ pub(super) fn expected(problem: &str) -> Option<String> {
         "a boolean" => "true or false".to_owned(),
         "a sequence" => "an array".to_owned(),
         "a map" | "map" => "an object".to_owned(),
-        "string or map" | "variant identifier" | "field identifier" => "a string".to_owned(),
+        "value" | "string or map" | "variant identifier" | "field identifier" => "a string".to_owned(),
         ours if ours.starts_with("struct ") || ours.starts_with("internally tagged enum ") => {
             "an object".to_owned()
         }

@@ -272,8 +272,8 @@ fn schemas_are_kept_byte_for_byte() {
     );
     for (body, param) in [
         (json!({"tools": [{"type": "web_search"}]}), "tools[0].type"),
-        (json!({"tools": [{"type": "function"}]}), "tools[0]"),
-        (json!({"text": {"format": {"type": "json_schema", "name": "n"}}}), "text.format"),
+        (json!({"tools": [{"type": "function"}]}), "tools[0].name"),
+        (json!({"text": {"format": {"type": "json_schema", "name": "n"}}}), "text.format.schema"),
         (json!({"text": {"format": {"type": "xml"}}}), "text.format.type"),
     ] {
         assert_eq!(refused(body.clone()).param.as_deref(), Some(param), "{body}");
