@@ -202,7 +202,10 @@ async fn delete(app: &Arc<App>, request: Request, id: &str) -> Result<Response, 
     let mut client = app.client().await?;
     let name = who.actor();
     let deleted = store::delete(&client, caller(&who, &name), parsed).await.map_err(App::away)?;
-    let thread = deleted.ok_or_else(|| not_found(id))?;
+    let store::Deleted { thread, stopped } = deleted.ok_or_else(|| not_found(id))?;
+    if let Some(turn) = stopped {
+        app.engine.tell_cancelled(turn);
+    }
     if let Err(error) = threads::trim_now(&mut client, thread).await {
         // Upkeep will do it: the conversation itself is gone.
         drop(App::away(error));

@@ -39,6 +39,8 @@ use crate::responses::form;
 
 /// A browser cannot send headers: its key comes as a subprotocol behind this.
 pub const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
+/// In a ping, what `: unlogged` says in a stream of server-sent events.
+const UNLOGGED: Bytes = Bytes::from_static(b"unlogged");
 /// Buffers stay small: an idle connection costs what it holds.
 const BUFFER: usize = 2 * 1024;
 /// What is ready is written together, so much of it at a time. The buffer is made with the first turn.
@@ -238,8 +240,7 @@ impl Session {
         let turn = match self.created(socket, &text, span).await? {
             Ok(turn) => turn,
             Err(error) => {
-                // What the failed turn referred to is not to be relied on any more.
-                self.local = None;
+                // It began no turn, so what is remembered is as it was.
                 send_error(socket, &error).await.map_err(|_| None)?;
                 return match error.status {
                     StatusCode::UNAUTHORIZED => Err(Some(close(CloseCode::Policy, error.code))),
@@ -250,11 +251,9 @@ impl Session {
         drop(text);
         let mut viewer = turn.viewer(self.form, None);
         let ended = self.follow(socket, &mut viewer, &turn).await;
-        match ended? {
-            true if turn.held.is_none() => self.local = Some(Arc::new(self.remembered(&turn))),
-            true => self.local = None,
-            false => {}
-        }
+        // What a failed turn referred to is not to be relied on any more.
+        let next = ended? && turn.held.is_none() && turn.failure().is_none();
+        self.local = next.then(|| Arc::new(self.remembered(&turn)));
         Ok(())
     }
 
@@ -318,6 +317,9 @@ impl Session {
             let mut out = Vec::new();
             let seen = viewer.poll(&mut out);
             let (given, lines) = (Instant::now(), Bytes::from(out));
+            if viewer.goes_on_unlogged() {
+                socket.feed(Message::Ping(UNLOGGED)).await.map_err(|_| None)?;
+            }
             for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                 // JSON of ours: it is UTF-8.
                 let Ok(text) = Utf8Bytes::try_from(lines.slice_ref(line)) else { continue };
@@ -334,6 +336,11 @@ impl Session {
                 }
                 Seen::Cut(Cut::LostLease) => {
                     return Err(Some(close(CloseCode::Again, "another process has the response; resume it")));
+                }
+                Seen::Cut(Cut::Deleted) => {
+                    let error = ApiError::not_found("Response", &turn.id.to_string());
+                    send_error(socket, &error).await.map_err(|_| None)?;
+                    return Ok(false);
                 }
                 Seen::More => {}
             }

@@ -136,6 +136,8 @@ fn hint(cut: Cut) -> &'static [u8] {
         Cut::LostLease => {
             b": another process has the turn; resume with GET ?stream=true&starting_after=N\n\n"
         }
+        // Its error event has said so.
+        Cut::Deleted => b"",
     }
 }
 
@@ -143,7 +145,7 @@ fn hint(cut: Cut) -> &'static [u8] {
 pub enum Whole {
     Ended(Arc<Resource>),
     /// This process has it no more.
-    Cut,
+    Cut(Cut),
 }
 
 /// Waits for the end of a turn.
@@ -151,11 +153,14 @@ pub async fn ended(live: &Live) -> Whole {
     let mut changes = live.changes();
     loop {
         changes.borrow_and_update();
-        if let Some(response) = live.result() {
-            return Whole::Ended(response);
+        match (live.result(), live.was_cut()) {
+            (_, Some(Cut::Deleted)) => return Whole::Cut(Cut::Deleted),
+            (Some(response), _) => return Whole::Ended(response),
+            (None, Some(cut)) => return Whole::Cut(cut),
+            (None, None) => {}
         }
-        if live.was_cut().is_some() || changes.changed().await.is_err() {
-            return Whole::Cut;
+        if changes.changed().await.is_err() {
+            return Whole::Cut(Cut::LostLease);
         }
     }
 }
@@ -175,7 +180,8 @@ where
     let watching = live.watch();
     let body = move |whole: Whole| match whole {
         Whole::Ended(response) => write(&response),
-        Whole::Cut => Err(interrupted()),
+        Whole::Cut(Cut::Deleted) => Err(deleted()),
+        Whole::Cut(Cut::LostLease | Cut::Draining) => Err(interrupted()),
     };
     if let Ok(whole) = tokio::time::timeout(patience, ended(&live)).await {
         drop(watching);
@@ -201,6 +207,16 @@ pub fn whole(response: &Resource) -> Result<Vec<u8>, ApiError> {
         tracing::error!(code = "answer.unwritable", %error, "an answer could not be written as JSON");
         ApiError::internal()
     })
+}
+
+/// Not to be tried again: somebody wanted it gone.
+fn deleted() -> ApiError {
+    ApiError::new(
+        StatusCode::NOT_FOUND,
+        colloquy::openresponses::ErrorType::InvalidRequestError,
+        "not_found",
+        "The response was deleted while it was being generated.",
+    )
 }
 
 fn interrupted() -> ApiError {

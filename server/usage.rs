@@ -24,6 +24,8 @@ pub struct Wanted {
     to: Date,
     /// `None`: everybody's.
     pub owner: Option<String>,
+    /// The key that asks, whose budget is shown beside its owner's.
+    own_key: Option<String>,
     pub api_key: Option<String>,
     pub model: Option<String>,
 }
@@ -33,7 +35,7 @@ impl Default for Wanted {
     fn default() -> Self {
         let today = today();
         let from = today.saturating_sub(USUAL_DAYS.days());
-        Self { from, to: today, owner: None, api_key: None, model: None }
+        Self { from, to: today, owner: None, own_key: None, api_key: None, model: None }
     }
 }
 
@@ -56,7 +58,8 @@ fn today() -> Date {
 /// Days `from` and `to` (`2026-01-31`, both included; default the last 30). Operators may ask for `owner=*`.
 pub async fn get(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
     let who = app.authenticate(&request.headers).await?;
-    let mut wanted = Wanted { owner: Some(who.owner.clone()), ..Wanted::default() };
+    let own_key = (!who.is_token).then(|| who.key.clone());
+    let mut wanted = Wanted { owner: Some(who.owner.clone()), own_key, ..Wanted::default() };
     for (name, value) in request.params() {
         match &*name {
             "owner" if value == "*" => wanted.owner = None,
@@ -75,7 +78,7 @@ pub async fn get(app: &Arc<App>, request: Request) -> Result<Response, ApiError>
 
 /// What was used, and how today's budgets stand.
 pub async fn answer(app: &Arc<App>, wanted: &Wanted) -> Result<Response, ApiError> {
-    let Wanted { from, to, owner, api_key, model } = wanted;
+    let Wanted { from, to, owner, own_key, api_key, model } = wanted;
     let client = app.client().await?;
     let owner = owner.as_deref();
     let mut days = spending::by_day(&client, owner, *from, *to).await.map_err(App::away)?;
@@ -83,7 +86,7 @@ pub async fn answer(app: &Arc<App>, wanted: &Wanted) -> Result<Response, ApiErro
         api_key.as_ref().is_none_or(|key| day.api_key.as_ref() == Some(key))
             && model.as_ref().is_none_or(|model| day.model == *model)
     });
-    let budgets = spending::budgets(&client, today(), owner).await.map_err(App::away)?;
+    let budgets = spending::budgets(&client, today(), owner, own_key.as_deref()).await.map_err(App::away)?;
     let budgets: Vec<Value> = budgets.iter().map(budget).collect();
     let data: Vec<Value> = days.iter().map(shown).collect();
     Ok(crate::http::json(

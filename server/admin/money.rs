@@ -60,7 +60,7 @@ async fn all_budgets(app: &Arc<App>, request: Request) -> Result<Response, ApiEr
         }
     }
     let client = app.client().await?;
-    let mut drawn = spending::budgets(&client, day, None).await.map_err(App::away)?;
+    let mut drawn = spending::budgets(&client, day, None, None).await.map_err(App::away)?;
     drawn.retain(|status| {
         scope.as_deref().is_none_or(|scope| scope == status.budget.scope.as_str())
             && subject.as_deref().is_none_or(|subject| subject == &*status.budget.subject)

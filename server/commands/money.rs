@@ -53,7 +53,7 @@ fn today() -> Date {
 pub async fn budgets(operator: &Operator, command: Budgets) -> anyhow::Result<ExitCode> {
     let Budgets::List(list) = command;
     let day = list.day.unwrap_or_else(today);
-    let budgets = spending::budgets(&operator.client().await?, day, None).await?;
+    let budgets = spending::budgets(&operator.client().await?, day, None, None).await?;
     if list.output.json {
         let budgets: Vec<_> = budgets
             .iter()

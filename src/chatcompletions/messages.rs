@@ -82,17 +82,27 @@ struct CalledFunction {
     arguments: String,
 }
 
-/// The items that messages are. Errors name the message.
-pub(super) fn items(messages: Vec<ChatMessage>) -> Result<Vec<InputItem>, ApiError> {
+/// The items that messages are, and of which message each is one; that is empty where all are one item each. Errors name
+/// the message.
+pub(super) fn items(messages: Vec<ChatMessage>) -> Result<(Vec<InputItem>, Vec<usize>), ApiError> {
     if messages.is_empty() {
         let message = "Invalid 'messages': empty array. Expected at least one message.";
         return Err(ApiError::invalid("empty_array", "messages", message));
     }
     let mut items = Vec::with_capacity(messages.len());
+    let mut sources = Vec::new();
     for (position, message) in messages.into_iter().enumerate() {
+        let before = items.len();
         message.translate(&format!("messages[{position}]"), &mut items)?;
+        let made = items.len() - before;
+        if made != 1 && sources.is_empty() {
+            sources.extend(0..position);
+        }
+        if made != 1 || !sources.is_empty() {
+            sources.extend(std::iter::repeat_n(position, made));
+        }
     }
-    Ok(items)
+    Ok((items, sources))
 }
 
 impl ChatMessage {

@@ -139,10 +139,12 @@ pub struct Asked {
 }
 
 /// What fields are called here that have other names in Open Responses.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Terms {
     /// `max_tokens` or `max_completion_tokens`, as the caller wrote it.
     limit: &'static str,
+    /// Of which message each item of the input is one. Empty: each is the one of its own place.
+    sources: Vec<usize>,
 }
 
 impl ChatRequest {
@@ -165,9 +167,10 @@ impl ChatRequest {
             .reasoning_effort
             .map(|effort| ReasoningParams { effort: Some(effort), ..ReasoningParams::default() });
         let tools = self.tools.map(tools).transpose()?;
+        let (items, sources) = items(messages)?;
         let request = CreateResponse {
             model: self.model,
-            input: Some(Input::Items(items(messages)?)),
+            input: Some(Input::Items(items)),
             tools: tools.filter(|tools| !tools.is_empty()),
             tool_choice: self.tool_choice.map(ToolChoice::from),
             parallel_tool_calls: self.parallel_tool_calls,
@@ -195,7 +198,7 @@ impl ChatRequest {
             }),
             ..CreateResponse::default()
         };
-        Ok(Asked { request, stream, include_usage, terms: Terms { limit } })
+        Ok(Asked { request, stream, include_usage, terms: Terms { limit, sources } })
     }
 
     /// Fields of OpenAI's that nothing here can honour.
@@ -297,7 +300,7 @@ impl Stop {
 
 impl Terms {
     /// An error in the names of this endpoint's fields.
-    pub fn apply(self, mut error: ApiError) -> ApiError {
+    pub fn apply(&self, mut error: ApiError) -> ApiError {
         let Some(param) = error.param.take() else { return error };
         let here = self.name(&param);
         error.message = error.message.replace(&format!("'{param}'"), &format!("'{here}'"));
@@ -305,7 +308,7 @@ impl Terms {
         error
     }
 
-    fn name(self, param: &str) -> String {
+    fn name(&self, param: &str) -> String {
         let function = |rest: &str, list: &str| {
             let (place, field) = rest.split_once("].")?;
             Some(format!("{list}[{place}].function.{field}"))
@@ -315,7 +318,11 @@ impl Terms {
         } else if let Some(rest) = param.strip_prefix("tools[") {
             // A provider of chat completions speaks in these terms already.
             function(rest, "tools").filter(|_| !rest.contains("].function") && !rest.contains("].type"))
-        } else if param == "input" || param.starts_with("input[") {
+        } else if let Some(rest) = param.strip_prefix("input[") {
+            let item = rest.split_once(']').and_then(|(item, _)| item.parse::<usize>().ok());
+            let message = item.map(|item| self.sources.get(item).copied().unwrap_or(item));
+            Some(message.map_or_else(|| "messages".to_owned(), |message| format!("messages[{message}]")))
+        } else if param == "input" {
             Some("messages".to_owned())
         } else {
             let name = match param {

@@ -28,6 +28,27 @@ fn items(messages: Value) -> Vec<Value> {
 }
 
 #[test]
+fn mistakes_in_items_name_their_message() {
+    let user = json!({"role": "user", "content": "hi"});
+    let call = json!({"id": "c", "function": {"name": "f", "arguments": "{}"}});
+    let answer = json!({"role": "tool", "tool_call_id": "c", "content": ""});
+    let named = |messages: Value, item: usize| {
+        let asked = asked(json!({"model": "m", "messages": messages})).unwrap();
+        let place = format!("input[{item}].content[0]");
+        let error = asked.terms.apply(ApiError::invalid_value(&place, format!("Invalid '{place}'.")));
+        assert!(error.message.contains("'messages["), "{error:?}");
+        error.param.unwrap()
+    };
+    assert_eq!(named(json!([user, user]), 1), "messages[1]");
+    let both = json!({"role": "assistant", "content": "x", "tool_calls": [call, call]});
+    let messages = json!([user, both, answer, user]);
+    let names: Vec<String> = (0..6).map(|item| named(messages.clone(), item)).collect();
+    let places = [0, 1, 1, 1, 2, 3].map(|place| format!("messages[{place}]"));
+    assert_eq!(names, places);
+    assert_eq!(named(json!([both, answer]), 3), "messages[1]");
+}
+
+#[test]
 fn messages_become_items() {
     let found = items(json!([
         {"role": "system", "content": "Be short."},
@@ -123,6 +144,16 @@ fn mistakes_name_the_fields_of_this_endpoint() {
         (with(json!({"temperature": 3})), "decimal_above_max_value", "temperature"),
         (with(json!({"tools": [{"type": "custom"}]})), "invalid_value", "tools[0].type"),
         (with(json!({"tools": [{"type": "function"}]})), "missing_required_parameter", "tools[0].function"),
+        (
+            with(json!({"tools": [{"type": "function", "function": {}}]})),
+            "missing_required_parameter",
+            "tools[0].function.name",
+        ),
+        (
+            with(json!({"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}})),
+            "missing_required_parameter",
+            "response_format.json_schema.name",
+        ),
         (with(json!({"tools": tool("a b")})), "invalid_value", "tools[0].function.name"),
         (
             with(json!({"tools": tool("f"), "tool_choice": {"type": "function", "function": {"name": "g"}}})),

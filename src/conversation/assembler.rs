@@ -16,8 +16,8 @@ use self::open::{Body, Open, Part, PartKind, close_part, close_summary, index_of
 
 use crate::llm::Chunk;
 use crate::openresponses::{
-    ContentPart, Event, IncompleteDetails, Item, ItemStatus, LogProb, Reasoning, Response, ResponseError,
-    ResponseStatus, Summary, Usage,
+    ApiError, ContentPart, Event, IncompleteDetails, Item, ItemStatus, LogProb, Reasoning, Response,
+    ResponseError, ResponseStatus, Summary, Usage,
 };
 
 /// How a turn ended.
@@ -159,6 +159,14 @@ impl Assembler {
             Chunk::ToolCall { index, call_id, name } => self.call(*index, call_id, name, sink),
             Chunk::ToolArguments { index, delta } => self.arguments(*index, delta, sink),
         }
+    }
+
+    /// The event of a response that was deleted while it was watched: there is nothing to resume. `after`: the last number
+    /// that its viewer has seen.
+    pub fn deleted(&self, after: Option<u64>, sink: &mut impl Sink) {
+        let error = ApiError::not_found("Response", &self.response.id).payload();
+        let number = after.map_or(self.sequence, |after| self.sequence.max(after + 1));
+        sink.event(number, &Event::Error { error: &error });
     }
 
     /// The events of the end, and the response as it ended.

@@ -4,6 +4,7 @@
 //! as a log of chunks, and lets any number of viewers follow it. Nobody who watches owns anything: leaving is not
 //! stopping.
 
+mod beginning;
 mod compact;
 mod create;
 mod embeddings;
@@ -18,6 +19,7 @@ mod read;
 mod retries;
 mod run;
 mod scrub;
+mod stored;
 mod summary;
 mod tail;
 mod taken;
@@ -54,7 +56,8 @@ pub use compact::CompactionResource;
 pub use create::{Call, Local};
 pub use input::{Entry, OwnItem, entries, item_uuid};
 pub use jobs::ForJob;
-pub use read::{Followed, InputItems, has_ended, stored};
+pub use read::{Followed, InputItems, has_ended};
+pub use stored::stored;
 pub use turn::{OnDisconnect, Snapshot, StopReason, Turn};
 
 use writer::Writer;
@@ -276,7 +279,7 @@ pub fn away(error: DatabaseError) -> ApiError {
 
 fn unavailable() -> ApiError {
     ApiError::unavailable(
-        "database_unavailable",
+        read::AWAY,
         "Stored conversations cannot be reached at the moment. Requests with 'store': false go on.",
     )
 }

@@ -60,6 +60,8 @@ pub enum Cut {
     LostLease,
     /// This process is stopping.
     Draining,
+    /// It was deleted, or its conversation was: it is not there any more, here as anywhere.
+    Deleted,
 }
 
 impl Default for Live {
@@ -125,6 +127,12 @@ impl Live {
     /// Why viewers were sent away, if they were.
     pub fn was_cut(&self) -> Option<Cut> {
         self.state().cut
+    }
+
+    /// Whether it has neither ended here nor gone elsewhere.
+    pub fn is_running(&self) -> bool {
+        let state = self.state();
+        state.result.is_none() && state.cut.is_none()
     }
 
     /// Counts as a viewer for as long as what it gives lives.
@@ -213,6 +221,8 @@ pub struct Viewer {
     behind: bool,
     begun: bool,
     told_unlogged: bool,
+    /// What was polled last is in no log, and its form has no place to say so.
+    unlogged_from_here: bool,
 }
 
 /// What a viewer got.
@@ -247,6 +257,7 @@ impl Viewer {
             behind: false,
             begun: false,
             told_unlogged: false,
+            unlogged_from_here: false,
         }
     }
 
@@ -260,9 +271,20 @@ impl Viewer {
         };
         self.behind = !all;
         let (form, after) = (self.form, self.after);
+        if cut == Some(Cut::Deleted) {
+            // Over a WebSocket errors have another form.
+            if form.encoded == Encoded::Sse {
+                assembler
+                    .deleted(after, &mut |number: u64, event: &Event<'_>| event.write(number, form, out));
+            }
+            return Seen::Cut(Cut::Deleted);
+        }
         // Before the first event that no log has.
-        if unlogged && !std::mem::replace(&mut self.told_unlogged, true) && form.encoded == Encoded::Sse {
-            out.extend_from_slice(b": unlogged\n\n");
+        if unlogged && !std::mem::replace(&mut self.told_unlogged, true) {
+            match form.encoded {
+                Encoded::Sse => out.extend_from_slice(b": unlogged\n\n"),
+                Encoded::Json => self.unlogged_from_here = true,
+            }
         }
         let mut sink = |number: u64, event: &Event<'_>| {
             if after.is_none_or(|after| number > after) {
@@ -291,6 +313,11 @@ impl Viewer {
             };
         }
         cut.map_or(Seen::More, Seen::Cut)
+    }
+
+    /// Whether its viewer is to be told, before what was polled last, that the stream goes on unlogged. Once.
+    pub fn goes_on_unlogged(&mut self) -> bool {
+        std::mem::take(&mut self.unlogged_from_here)
     }
 
     /// Waits until there may be more to see.

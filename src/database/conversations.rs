@@ -154,14 +154,22 @@ pub async fn update(
     row.as_ref().map(conversation).transpose()
 }
 
+/// A conversation that is not there any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deleted {
+    pub thread: Uuid,
+    /// The turn that ran on it and was asked to stop.
+    pub stopped: Option<ResponseId>,
+}
+
 /// Deletes a conversation: it and its turns are not there any more from now on, and a running turn is asked to stop.
 /// Its items go with the next [`threads::trim`](super::threads::trim), as far as no fork stands on them. `None`: there
-/// is no such conversation; else its thread.
+/// is no such conversation.
 pub async fn delete(
     client: &impl Statements,
     caller: impl Into<Caller<'_>>,
     id: ConversationId,
-) -> Result<Option<Uuid>, DatabaseError> {
+) -> Result<Option<Deleted>, DatabaseError> {
     let caller = caller.into();
     // The turn before the conversation: whoever finishes it locks them in this order.
     let sql = format!(
@@ -179,14 +187,18 @@ pub async fn delete(
         ), flagged AS (
             UPDATE threads t SET trim_at = now() FROM gone WHERE t.id = gone.thread_id
         ){audited}
-        SELECT thread_id FROM gone",
+        SELECT thread_id, (SELECT id FROM stopped) AS stopped FROM gone",
         audited = audited("conversation.delete", "'conv_' || $1::uuid", "gone", 3)
     );
     let row = audit::Row::of(&caller);
     let own: [Param<'_>; 2] = [(&id.0, Type::UUID), (&caller.owner, Type::TEXT)];
     let params = [&own[..], &row.params()[..]].concat();
     let row = client.query_opt("conversations.delete", &sql, &params).await?;
-    row.map(|row| row.column("thread_id")).transpose()
+    let deleted = |row: Row| {
+        let stopped = row.column::<Option<Uuid>>("stopped")?.map(ResponseId);
+        Ok(Deleted { thread: row.column("thread_id")?, stopped })
+    };
+    row.map(deleted).transpose()
 }
 
 /// The owner's conversations by when they were made; with `search`, those whose title contains it in any case.

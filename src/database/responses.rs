@@ -48,6 +48,15 @@ pub struct StoredResponse {
     pub log_kept: bool,
     /// Its output items as JSON, in order. Only [`get_with_output`] fills it, and only once the turn has ended.
     pub output: Vec<String>,
+    /// How many output items it ended with.
+    pub output_count: i32,
+}
+
+impl StoredResponse {
+    /// Whether items of its output were deleted since, if [`get_with_output`] gave it.
+    pub fn lacks_output(&self) -> bool {
+        usize::try_from(self.output_count).is_ok_and(|count| self.output.len() < count)
+    }
 }
 
 /// The order of a list.
@@ -97,6 +106,13 @@ pub async fn get_with_output(
     read(client, "responses.get_with_output", OUTPUT, caller, id).await
 }
 
+/// Whether there is such a turn for its owner.
+pub async fn is_there(client: &impl Statements, owner: &str, id: ResponseId) -> Result<bool, DatabaseError> {
+    let sql = format!("SELECT FROM responses r WHERE r.id = $1 AND r.owner = $2 AND {LIVE}");
+    let params = [(&id.0 as _, Type::UUID), (&owner as _, Type::TEXT)];
+    Ok(client.query_opt("responses.is_there", &sql, &params).await?.is_some())
+}
+
 async fn read(
     client: &impl Statements,
     name: &'static str,
@@ -109,7 +125,7 @@ async fn read(
                 r.request::text AS request, r.background, r.stream_requested, r.incomplete_reason,
                 r.error::text AS error, r.usage::text AS usage, r.created_at, r.completed_at,
                 r.cancel_requested_at IS NOT NULL AS cancel, coalesce(r.log_until > now(), true) AS log_kept,
-                {output} AS output
+                {output} AS output, coalesce(r.output_to - r.output_from + 1, 0) AS output_count
          FROM responses r WHERE r.id = $1 AND {READ} AND {LIVE}"
     );
     let row = client.query_opt(name, &sql, &[(&id.0, Type::UUID), (&caller, Type::TEXT)]).await?;
@@ -137,6 +153,7 @@ fn response(row: &Row) -> Result<StoredResponse, DatabaseError> {
         cancel_requested: row.column("cancel")?,
         log_kept: row.column("log_kept")?,
         output: row.column::<Option<Vec<String>>>("output")?.unwrap_or_default(),
+        output_count: row.column("output_count")?,
     })
 }
 

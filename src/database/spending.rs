@@ -86,17 +86,19 @@ pub struct BudgetStatus {
     pub free: Micros,
 }
 
-/// The budgets of a day: those of an owner, or all (for operators). Owners see no total.
+/// The budgets of a day: that of an owner and of a key of theirs, or all (for operators). Owners see no total.
 pub async fn budgets(
     client: &impl Statements,
     day: Date,
     owner: Option<&str>,
+    api_key: Option<&str>,
 ) -> Result<Vec<BudgetStatus>, DatabaseError> {
     const SQL: &str = "
         SELECT scope, subject, day, limit_micros, spent_micros, held_micros, free_micros FROM budget_status
-        WHERE day = $1 AND ($2::text IS NULL OR (scope = 'owner' AND subject = $2))
+        WHERE day = $1 AND ($2::text IS NULL OR (scope = 'owner' AND subject = $2) OR (scope = 'key' AND subject = $3))
         ORDER BY scope, subject LIMIT 1000";
-    let rows = client.query("spending.budgets", SQL, &[(&day, Type::DATE), (&owner, Type::TEXT)]).await?;
+    let params = [(&day as _, Type::DATE), (&owner as _, Type::TEXT), (&api_key as _, Type::TEXT)];
+    let rows = client.query("spending.budgets", SQL, &params).await?;
     let status = rows.iter().map(|row| {
         Ok(BudgetStatus {
             budget: key(row)?,

@@ -124,6 +124,10 @@ pub enum Event<'a> {
         name: &'a str,
         arguments: &'a str,
     },
+    /// Nothing more comes, and what came is not to be relied on.
+    Error {
+        error: &'a Value,
+    },
 }
 
 /// How events are framed.
@@ -183,6 +187,7 @@ impl Event<'_> {
             Self::SummaryDone { .. } => "response.reasoning_summary_text.done",
             Self::ArgumentsDelta { .. } => "response.function_call_arguments.delta",
             Self::ArgumentsDone { .. } => "response.function_call_arguments.done",
+            Self::Error { .. } => "error",
         }
     }
 

@@ -8,6 +8,7 @@ use serde_path_to_error::Segment;
 use super::content::ContentPart;
 use super::error::{ApiError, excerpt};
 use super::item::{InputItem, Summary};
+use super::parse::expected;
 
 /// The mistake within `body` at the place where reading it failed, if more can be told than the place.
 pub(super) fn within(body: &[u8], path: &serde_path_to_error::Path) -> Option<ApiError> {
@@ -96,9 +97,9 @@ fn quoted<'p>(problem: &'p str, before: &str) -> Option<&'p str> {
 
 /// A wrong value, in our words: what serde says of it may quote it.
 fn told(place: &str, problem: &str) -> ApiError {
-    let expected = problem.rsplit_once("expected ").map(|(_, expected)| expected);
+    let expected = expected(problem);
     if problem.starts_with("unknown variant `") {
-        let known = expected.unwrap_or_default().replace('`', "'");
+        let known = expected.unwrap_or_default();
         let known = known.strip_prefix("one of ").unwrap_or(&known);
         return ApiError::invalid_value(place, format!("Invalid '{place}'. Supported values are: {known}."));
     }

@@ -58,9 +58,9 @@ impl TryFrom<FormatFields> for TextFormat {
             FormatKind::Text => Self::Text,
             FormatKind::JsonObject => Self::JsonObject,
             FormatKind::JsonSchema => Self::JsonSchema(JsonSchema {
-                name: fields.name.ok_or("missing: expected a field `name`")?,
+                name: fields.name.ok_or("missing field `name`")?,
                 description: fields.description,
-                schema: fields.schema.ok_or("missing: expected a field `schema`")?,
+                schema: fields.schema.ok_or("missing field `schema`")?,
                 strict: fields.strict,
             }),
         })

@@ -27,6 +27,13 @@ fn mistakes_name_their_field() {
             Some("tool_choice.name"),
         ),
         (json!({"on_disconnect": "maybe"}), "invalid_value", Some("on_disconnect")),
+        (json!({"tools": [{"type": "function"}]}), "missing_required_parameter", Some("tools[0].name")),
+        (
+            json!({"text": {"format": {"type": "json_schema", "schema": {}}}}),
+            "missing_required_parameter",
+            Some("text.format.name"),
+        ),
+        (json!({"text": {"format": {}}}), "missing_required_parameter", Some("text.format.type")),
         (json!([]), "invalid_type", None),
     ] {
         let error = refused(body.clone());
@@ -36,6 +43,32 @@ fn mistakes_name_their_field() {
     for broken in ["{", "", "{} {}", "\u{feff}"] {
         let error = CreateResponse::parse(broken.as_bytes()).unwrap_err();
         assert_eq!((error.code, error.param), ("invalid_json", None), "{broken:?}");
+    }
+}
+
+#[test]
+fn what_was_expected_is_told_in_jsons_words() {
+    for (body, expected) in [
+        (json!([]), "an object"),
+        (json!(7), "an object"),
+        (json!({"temperature": "hot"}), "a number"),
+        (json!({"max_output_tokens": "many"}), "an integer"),
+        (json!({"max_output_tokens": 1.5}), "an integer"),
+        (json!({"max_output_tokens": -1}), "an integer from 0 to 4294967295"),
+        (json!({"stream": "yes"}), "true or false"),
+        (json!({"instructions": 7}), "a string"),
+        (json!({"include": "all"}), "an array"),
+        (json!({"tools": {}}), "an array"),
+        (json!({"tools": [7]}), "an object"),
+        (json!({"metadata": []}), "an object"),
+        (json!({"text": 7}), "an object"),
+        (json!({"truncation": 7}), "a string"),
+        (json!({"context_management": [7]}), "an object"),
+        (json!({"input": [{"role": "user", "content": [7]}]}), "an object"),
+        (json!({"input": [{"type": "function_call", "call_id": 7}]}), "a string"),
+    ] {
+        let error = refused(body.clone());
+        assert!(error.message.ends_with(&format!(": expected {expected}.")), "{body}: {}", error.message);
     }
 }
 
@@ -239,8 +272,8 @@ fn schemas_are_kept_byte_for_byte() {
     );
     for (body, param) in [
         (json!({"tools": [{"type": "web_search"}]}), "tools[0].type"),
-        (json!({"tools": [{"type": "function"}]}), "tools[0]"),
-        (json!({"text": {"format": {"type": "json_schema", "name": "n"}}}), "text.format"),
+        (json!({"tools": [{"type": "function"}]}), "tools[0].name"),
+        (json!({"text": {"format": {"type": "json_schema", "name": "n"}}}), "text.format.schema"),
         (json!({"text": {"format": {"type": "xml"}}}), "text.format.type"),
     ] {
         assert_eq!(refused(body.clone()).param.as_deref(), Some(param), "{body}");

@@ -2,10 +2,12 @@
 //! it matters.
 
 mod background;
+mod beginning;
 mod budgets;
 mod chat;
 mod compaction;
 mod conformance;
+mod deleted;
 mod held;
 mod lasting;
 mod logprobs;

@@ -122,10 +122,9 @@ impl Engine {
         };
         let threshold = match *compact_threshold {
             Some(given) if given < LEAST_THRESHOLD => {
-                let message = format!(
-                    "Invalid 'compact_threshold': expected at least {LEAST_THRESHOLD}, but got {given}."
-                );
                 let place = "context_management[0].compact_threshold";
+                let message =
+                    format!("Invalid '{place}': expected at least {LEAST_THRESHOLD}, but got {given}.");
                 return Err(ApiError::invalid("integer_below_min_value", place, message));
             }
             Some(given) => u64::from(given),

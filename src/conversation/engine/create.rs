@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::beginning::Committing;
 use super::compact::Shortened;
 use super::input::{OwnItem, check_outputs, conversation_id, entries, title};
 use super::jobs::ForJob;
@@ -53,26 +54,13 @@ struct Before {
 }
 
 impl Engine {
-    /// Begins a turn, or finds the one that an earlier try of the same request began. `admitted`: the caller's room,
-    /// which the turn takes up until its end.
-    ///
-    /// Errors: 400 on the field at fault, 404 for what is not there, 429 and 503 where there is no room.
-    pub async fn create(
-        &self,
-        who: &Principal,
-        request: CreateResponse,
-        call: Call,
-        admitted: Admitted,
-    ) -> Result<Arc<Turn>, ApiError> {
-        self.create_admitted(who, request, call, Some(admitted)).await
-    }
-
     pub(super) async fn create_admitted(
         &self,
         who: &Principal,
         mut request: CreateResponse,
         call: Call,
         admitted: Option<Admitted>,
+        committing: &Committing,
     ) -> Result<Arc<Turn>, ApiError> {
         let asked = Instant::now();
         request.validate()?;
@@ -96,6 +84,7 @@ impl Engine {
             alias: &alias,
             callback: callback.as_ref(),
             admitted: admitted.as_ref(),
+            committing,
         };
         let own = self.resolve(who, input).await?;
         let placed = match self.place(&start, &own).await {
@@ -145,6 +134,7 @@ impl Engine {
             alias: &alias,
             callback: None,
             admitted: None,
+            committing: &Committing::default(),
         };
         let own = self.resolve(who, input).await?;
         let before = self.before(&start, &own).await?;
@@ -174,7 +164,7 @@ impl Engine {
             let items: Vec<_> =
                 before.items.into_iter().chain(own.iter().map(|own| Arc::clone(&own.item))).collect();
             // What the past lacks is left out of it: this is about the new input.
-            check_outputs(items.iter().map(|item| &**item))?;
+            check_outputs(items.iter().map(|item| &**item), past)?;
             let mut items = self.opened(start.who, window, items, past).await?;
             let mut compaction = None;
             match self.compact_if_asked(seen, start.owner(window), &items, own, &mut made).await? {
@@ -273,7 +263,7 @@ impl Engine {
         own: &[OwnItem],
         paying: &Paying,
     ) -> Result<Option<Beginning>, ApiError> {
-        let Start { who, id, request, call, alias, callback, .. } = *start;
+        let Start { who, id, request, call, alias, callback, committing, .. } = *start;
         let parameters = serde_json::to_string(&**request).map_err(|error| {
             tracing::error!(code = "request.unwritable", %error, "a request could not be written as JSON");
             ApiError::internal()
@@ -306,6 +296,7 @@ impl Engine {
             trace_parent: Some(&trace::current()),
         };
         let client = self.client().await?;
+        committing.begin();
         match turns::begin(&client, &turn).await.map_err(away)? {
             Begun::Begun { created_at } => {
                 let held = Held { response: id, epoch: 1 };
@@ -338,6 +329,7 @@ pub(super) struct Start<'a> {
     pub callback: Option<&'a Callback>,
     /// The caller's room.
     pub admitted: Option<&'a Admitted>,
+    pub committing: &'a Committing,
 }
 
 impl<'a> Start<'a> {

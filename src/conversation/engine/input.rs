@@ -146,10 +146,10 @@ pub fn no_such_item(id: &str, place: &str) -> ApiError {
     ApiError::invalid("item_not_found", &format!("{place}.id"), message)
 }
 
-/// Every tool output needs its call, in what is shown before it.
-pub fn check_outputs<'a>(items: impl Iterator<Item = &'a Item> + Clone) -> Result<(), ApiError> {
+/// Every tool output needs its call, in what is shown before it. `past`: so many of the items are none of the input.
+pub fn check_outputs<'a>(items: impl Iterator<Item = &'a Item>, past: usize) -> Result<(), ApiError> {
     let mut calls = std::collections::HashSet::new();
-    for item in items {
+    for (at, item) in items.enumerate() {
         match item {
             Item::FunctionCall(call) => {
                 calls.insert(call.call_id.as_str());
@@ -159,7 +159,7 @@ pub fn check_outputs<'a>(items: impl Iterator<Item = &'a Item> + Clone) -> Resul
                     "No tool call found for function call output with call_id {}.",
                     excerpt(&output.call_id)
                 );
-                return Err(ApiError::invalid_value("input", message));
+                return Err(ApiError::invalid_value(&format!("input[{}]", at.saturating_sub(past)), message));
             }
             _ => {}
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::beginning::Committing;
 use super::create::Call;
 use super::taken::ended as ended_as;
 use super::turn::{StopReason, Turn};
@@ -49,7 +50,7 @@ impl Engine {
             job: Some(job),
         };
         self.0.spend.enrolled().await?;
-        let turn = Box::pin(self.create_admitted(who, request, call, None)).await?;
+        let turn = Box::pin(self.create_admitted(who, request, call, None, &Committing::default())).await?;
         ended(&turn).await
     }
 

@@ -1,28 +1,26 @@
-//! Turns as their owner finds them later: read, followed, stopped, deleted. From this process's memory where it has
-//! them, else from the database. Somebody who was granted access is always let in by the database, which knows whether
-//! that still holds.
+//! Turns as their owner finds them later: read, followed, stopped, deleted. The database is asked in any case, since only
+//! it knows what was deleted and who was granted access; memory has the pieces of a turn that runs here, and answers alone
+//! while the database is away.
 
 use std::sync::Arc;
 
-use super::ends::Told;
 use super::input::item_uuid;
-use super::turn::{NewTurn, OnDisconnect, StopReason, Turn};
+use super::stored::{adopted, chunks_of, end_of, resource};
+use super::turn::{StopReason, Turn};
 use super::{Engine, away};
 use crate::access::Principal;
 use crate::conversation::Viewer;
-use crate::conversation::assembler::{End, NoSink, without_encrypted};
+use crate::conversation::assembler::NoSink;
 use crate::coordination::Wake;
-use crate::database::Database;
 use crate::database::audit::{Actor, Caller};
 use crate::database::grants::{self, GrantedAccess};
 use crate::database::responses::{self, CancelRequested, Order, Page, PageOf, StoredResponse};
 use crate::database::threads::{self, StoredItem};
 use crate::ids::{ConversationId, ResponseId};
-use crate::llm::Chunk;
-use crate::openresponses::{
-    ApiError, ContentPart, ConversationOf, CreateResponse, ErrorType, Form, IncompleteDetails, Item,
-    Response, ResponseStatus, Summary, excerpt,
-};
+use crate::openresponses::{ApiError, ErrorType, Form, Item, Response, ResponseStatus, excerpt};
+
+/// The database is away.
+pub(super) const AWAY: &str = "database_unavailable";
 
 /// A page of a turn's own input.
 pub type InputItems = Page<StoredItem>;
@@ -47,19 +45,14 @@ impl Engine {
     /// The response as it stands.
     pub async fn get(&self, who: &Principal, id: &str, show_encrypted: bool) -> Result<Response, ApiError> {
         let parsed = parse_id(id)?;
-        if let Some(turn) = self.local(&who.owner, parsed) {
-            if let Some(result) = turn.live.result() {
-                if turn.held.is_some() {
-                    return Ok((*result).clone());
-                }
-            } else if turn.held.is_some() && turn.live.was_cut().is_none() {
-                return Ok(turn.begun.clone());
-            }
+        let local = self.local(&who.owner, parsed).filter(|turn| turn.held.is_some());
+        if let Some(turn) = local.as_ref().filter(|turn| turn.live.is_running()) {
+            return if self.is_there(turn).await? { Ok(turn.begun.clone()) } else { Err(not_found(id)) };
         }
-        let client = self.client().await?;
-        let stored = responses::get_with_output(&client, &who.owner, parsed).await.map_err(away)?;
-        drop(client);
-        let stored = stored.ok_or_else(|| not_found(id))?;
+        let stored = match (self.stored(who, parsed).await, local.and_then(|turn| turn.live.result())) {
+            (Err(error), Some(ended)) if error.code == AWAY => return Ok((*ended).clone()),
+            (stored, _) => stored?.ok_or_else(|| not_found(id))?,
+        };
         let mut response = resource(&stored, show_encrypted)?;
         // What failed in a conversation left no items there; what it said is in its log alone.
         if stored.state == ResponseStatus::Failed && stored.conversation.is_some() && stored.log_kept {
@@ -120,6 +113,24 @@ impl Engine {
         self.0.coordination.wake(Wake::Cancelled(id.0));
     }
 
+    /// The turn with its output, if it is there for the caller.
+    async fn stored(&self, who: &Principal, id: ResponseId) -> Result<Option<StoredResponse>, ApiError> {
+        let client = self.client().await?;
+        responses::get_with_output(&client, &who.owner, id).await.map_err(away)
+    }
+
+    /// Whether a stored turn that runs here was not deleted meanwhile. While nobody can be asked, it was not.
+    async fn is_there(&self, turn: &Turn) -> Result<bool, ApiError> {
+        let asked = async {
+            let client = self.client().await?;
+            responses::is_there(&client, &turn.owner, turn.id).await.map_err(away)
+        };
+        match asked.await {
+            Err(error) if error.code == AWAY => Ok(true),
+            answer => answer,
+        }
+    }
+
     async fn find(
         &self,
         who: &Principal,
@@ -127,21 +138,27 @@ impl Engine {
         parsed: ResponseId,
         after: Option<u64>,
     ) -> Result<Arc<Turn>, ApiError> {
-        if let Some(turn) = self.local(&who.owner, parsed).filter(|turn| turn.live.was_cut().is_none()) {
-            // One that is not stored cannot be found again, here as anywhere.
-            return if turn.held.is_some() { Ok(turn) } else { Err(not_found(id)) };
+        let local = self.local(&who.owner, parsed).filter(|turn| turn.live.was_cut().is_none());
+        // One that is not stored cannot be found again, here as anywhere.
+        if local.as_ref().is_some_and(|turn| turn.held.is_none()) {
+            return Err(not_found(id));
         }
-        let client = self.client().await?;
-        let stored = responses::get_with_output(&client, &who.owner, parsed).await.map_err(away)?;
-        drop(client);
-        let stored = stored.ok_or_else(|| not_found(id))?;
-        if stored.owner != who.owner
+        if let Some(turn) = local.as_ref().filter(|turn| turn.live.is_running()) {
+            return if self.is_there(turn).await? { Ok(Arc::clone(turn)) } else { Err(not_found(id)) };
+        }
+        let stored = match (self.stored(who, parsed).await, local) {
+            (Err(error), Some(ended)) if error.code == AWAY => return Ok(ended),
+            (stored, _) => stored?.ok_or_else(|| not_found(id))?,
+        };
+        // Whose items were deleted is shown without them, and so not as it was said.
+        let as_said = stored.log_kept && !stored.lacks_output();
+        if as_said
             && let Some(turn) = self.local(&stored.owner, parsed).filter(|turn| turn.live.was_cut().is_none())
         {
             return Ok(turn);
         }
         let turn = Arc::new(adopted(&stored)?);
-        if stored.log_kept {
+        if as_said {
             self.0.foreign.follow(Arc::clone(&turn));
         } else if after.is_some() {
             let message = "The events of this response are no longer kept. Retrieve it without 'stream'.";
@@ -173,7 +190,8 @@ impl Engine {
             let seen = responses::get(&client, &who.owner, id).await.map_err(away)?;
             return Ok(seen.map(|_| turn));
         }
-        Ok(Some(turn))
+        let there = turn.held.is_none() || self.is_there(&turn).await?;
+        Ok(there.then_some(turn))
     }
 
     /// Finds the turn that an earlier try of the same request began.
@@ -240,8 +258,8 @@ impl Engine {
         };
         drop(tokio::time::timeout(patience, ended).await);
         match turn.live.result() {
-            Some(response) => Ok((*response).clone()),
-            None => self.get(who, id, false).await,
+            Some(response) if turn.live.was_cut().is_none() => Ok((*response).clone()),
+            _ => self.get(who, id, false).await,
         }
     }
 
@@ -258,9 +276,11 @@ impl Engine {
             drop(away(error));
         }
         drop(client);
-        if let Some(turn) = self.turns().remove(&parsed) {
+        if let Some(turn) = self.turns().get(&parsed) {
             turn.stop(StopReason::Cancelled);
         }
+        // Its viewers elsewhere hear of it, too.
+        self.tell_cancelled(parsed);
         Ok(())
     }
 
@@ -285,13 +305,6 @@ impl Engine {
     }
 }
 
-/// A stored turn as it stands, for who has no engine. `None`: it is not there for this owner.
-pub async fn stored(database: &Database, owner: &str, id: ResponseId) -> Result<Option<Response>, ApiError> {
-    let client = database.client().await.map_err(away)?;
-    let stored = responses::get_with_output(&client, owner, id).await.map_err(away)?;
-    stored.map(|stored| resource(&stored, true)).transpose()
-}
-
 fn parse_id(id: &str) -> Result<ResponseId, ApiError> {
     // The bare UUID is for operators.
     if !id.starts_with("resp_") {
@@ -309,129 +322,4 @@ pub fn has_ended(state: ResponseStatus) -> ApiError {
 
 fn not_found(id: &str) -> ApiError {
     ApiError::not_found("Response", id)
-}
-
-/// The request as it was stored.
-pub(super) fn request_of(json: &str) -> Result<CreateResponse, ApiError> {
-    serde_json::from_str(json).map_err(|error| {
-        tracing::error!(
-            code = "request.unreadable",
-            line = error.line(),
-            "a stored request cannot be read; a newer version may have written it"
-        );
-        ApiError::internal()
-    })
-}
-
-/// A stored turn as the response that began it.
-fn begun(stored: &StoredResponse, request: &CreateResponse) -> Response {
-    Response {
-        background: stored.background,
-        store: true,
-        previous_response_id: stored.previous_response.map(|id| id.to_string()),
-        conversation: stored.conversation.map(|id| ConversationOf { id: id.to_string() }),
-        ..Response::begun(request, stored.id.to_string(), stored.model.clone(), stored.created_at.as_second())
-    }
-}
-
-fn adopted(stored: &StoredResponse) -> Result<Turn, ApiError> {
-    let request = request_of(&stored.request)?;
-    let show_encrypted = request.includes(crate::openresponses::Include::ReasoningEncryptedContent);
-    let begun = begun(stored, &request);
-    Ok(Turn::new(NewTurn {
-        id: stored.id,
-        owner: stored.owner.clone(),
-        key: String::new(),
-        held: Some(crate::database::turns::Held { response: stored.id, epoch: stored.epoch }),
-        conversation: stored.conversation,
-        begun,
-        show_encrypted,
-        on_disconnect: OnDisconnect::Continue,
-        title: None,
-        context: Vec::new(),
-        job: None,
-        until: None,
-        waits: None,
-        trace_parent: None,
-    }))
-}
-
-/// A stored turn as the resource.
-fn resource(stored: &StoredResponse, show_encrypted: bool) -> Result<Response, ApiError> {
-    let request = request_of(&stored.request)?;
-    let mut response = begun(stored, &request);
-    response.status = stored.state;
-    response.incomplete_details = stored.incomplete_reason.clone().map(|reason| IncompleteDetails { reason });
-    response.error = stored.error.as_deref().and_then(|json| serde_json::from_str(json).ok());
-    let told = Told::read(stored.usage.as_deref());
-    response.usage = told.usage;
-    response.service_tier = told.service_tier.unwrap_or(response.service_tier);
-    if stored.state == ResponseStatus::Completed {
-        response.completed_at = stored.completed_at.map(jiff::Timestamp::as_second);
-    }
-    for json in &stored.output {
-        let item = Arc::new(super::past::parse_item(json)?);
-        response.output.push(if show_encrypted { item } else { without_encrypted(&item) });
-    }
-    Ok(response)
-}
-
-fn end_of(response: &Response) -> End {
-    End {
-        status: response.status,
-        incomplete_reason: response.incomplete_details.as_ref().map(|details| details.reason.clone()),
-        error: response.error.clone(),
-        usage: response.usage,
-        service_tier: Some(response.service_tier.clone()),
-        completed_at: response.completed_at,
-    }
-}
-
-/// An item as the pieces it might have come in, when the real ones are no longer kept.
-fn chunks_of(item: &Item) -> Vec<Chunk> {
-    match item {
-        Item::Message(message) => message
-            .content
-            .iter()
-            .flat_map(|part| match part {
-                ContentPart::OutputText { text, annotations, logprobs } => {
-                    let delta = text.as_str().into();
-                    let said = match logprobs.is_empty() {
-                        true => Chunk::Text(delta),
-                        false => Chunk::TextLogProbs { delta, logprobs: logprobs.as_slice().into() },
-                    };
-                    let annotated =
-                        annotations.iter().map(|annotation| Chunk::Annotation(annotation.to_string().into()));
-                    std::iter::once(said).chain(annotated).collect()
-                }
-                ContentPart::Refusal { refusal } => vec![Chunk::Refusal(refusal.as_str().into())],
-                _ => Vec::new(),
-            })
-            .collect(),
-        Item::FunctionCall(call) => vec![
-            Chunk::ToolCall {
-                index: 0,
-                call_id: call.call_id.as_str().into(),
-                name: call.name.as_str().into(),
-            },
-            Chunk::ToolArguments { index: 0, delta: call.arguments.as_str().into() },
-        ],
-        Item::Reasoning(reasoning) => {
-            let mut chunks: Vec<Chunk> = (0_u16..)
-                .zip(&reasoning.summary)
-                .map(|(part, Summary::SummaryText { text })| Chunk::ReasoningSummary {
-                    part,
-                    delta: text.as_str().into(),
-                })
-                .collect();
-            chunks.extend(
-                reasoning.content.iter().filter_map(|part| Some(Chunk::ReasoningText(part.text()?.into()))),
-            );
-            chunks.extend(
-                reasoning.encrypted_content.as_deref().map(|sealed| Chunk::ReasoningEncrypted(sealed.into())),
-            );
-            chunks
-        }
-        Item::FunctionCallOutput(_) | Item::Compaction(_) => Vec::new(),
-    }
 }

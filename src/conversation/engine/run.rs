@@ -58,9 +58,11 @@ impl Engine {
                 return;
             }
             drop(open);
-            // Viewers that come back a moment later need no database.
-            let kept = tokio::time::sleep(engine.0.limits.kept);
-            engine.0.tasks.stopping().run_until_cancelled(kept).await;
+            if turn.live.was_cut() != Some(Cut::Deleted) {
+                // Viewers that come back a moment later need no log.
+                let kept = tokio::time::sleep(engine.0.limits.kept);
+                engine.0.tasks.stopping().run_until_cancelled(kept).await;
+            }
             engine.forget(&turn);
         });
     }
@@ -195,17 +197,16 @@ impl Engine {
         let (response, items) = self.assemble(turn).finish(&end, &mut NoSink);
         let asked = end.status;
         let rows = paying.settlements(&items, why);
-        let end = if turn.held.is_some() {
-            let (end, lost) = self.store_items(turn, end, &items, &rows).await;
-            if lost {
-                self.lost(turn, paying);
-                return;
-            }
-            end
+        let (end, stored) = if turn.held.is_some() {
+            self.store_items(turn, end, &items, &rows).await
         } else {
             self.settle(&rows);
-            end
+            (end, Stored::Whole)
         };
+        if stored == Stored::Lost {
+            self.lost(turn, paying);
+            return;
+        }
         paying.charge(&rows);
         turn.tell(end.status, reason, end.usage.as_ref().map(|usage| usage.output_tokens));
         self.wake_job(turn).await;
@@ -214,6 +215,10 @@ impl Engine {
         } else {
             self.assemble(turn).finish(&end, &mut NoSink).0
         };
+        if stored == Stored::Deleted {
+            // Before its end, which nobody is to see any more.
+            turn.live.cut(Cut::Deleted);
+        }
         turn.live.end(end, response);
     }
 
@@ -254,9 +259,8 @@ impl Engine {
         assembler
     }
 
-    /// The last commit of a stored turn, tried until it lasts or the turn is lost. Gives the end as it was stored, and
-    /// whether the turn was lost.
-    pub(super) async fn store_end(&self, turn: &Arc<Turn>, end: End) -> (End, bool) {
+    /// The last commit of a stored turn, tried until it lasts or the turn is lost. Gives the end as it was stored.
+    pub(super) async fn store_end(&self, turn: &Arc<Turn>, end: End) -> (End, Stored) {
         let (_, items) = self.assemble(turn).finish(&end, &mut NoSink);
         self.store_items(turn, end, &items, &[]).await
     }
@@ -268,11 +272,11 @@ impl Engine {
         mut end: End,
         items: &[Arc<Item>],
         rows: &[Settlement],
-    ) -> (End, bool) {
+    ) -> (End, Stored) {
         const PAUSE: Duration = Duration::from_millis(100);
         const LONGEST_PAUSE: Duration = Duration::from_secs(5);
         let mut pause = PAUSE;
-        let Some(held) = turn.held else { return (end, false) };
+        let Some(held) = turn.held else { return (end, Stored::Whole) };
         self.flush(turn).await;
         let own: Vec<OwnItem> = items
             .iter()
@@ -314,14 +318,14 @@ impl Engine {
             };
             match stored.await {
                 Ok(
-                    Ended::As { state, completed_at, callback }
-                    | Ended::Already { state, completed_at, callback },
+                    Ended::As { state, completed_at, callback, deleted }
+                    | Ended::Already { state, completed_at, callback, deleted },
                 ) => {
                     self.hint(callback);
                     become_stored(&mut end, state, completed_at);
-                    return (end, false);
+                    return (end, if deleted { Stored::Deleted } else { Stored::Whole });
                 }
-                Ok(Ended::Lost) => return (end, true),
+                Ok(Ended::Lost) => return (end, Stored::Lost),
                 Ok(Ended::LogShort) => {
                     if let Err(error) = self.log_what_was_lost(std::slice::from_ref(turn)).await {
                         metrics::database_error(error.code());
@@ -332,13 +336,13 @@ impl Engine {
                     metrics::database_error(error.code());
                     tracing::warn!(code = error.code(), %error, response_id = %turn.id, "a turn's end could not be stored yet");
                     if turn.stop_reason() == Some(StopReason::LostLease) {
-                        return (end, true);
+                        return (end, Stored::Lost);
                     }
                 }
                 Err(error) => {
                     drop(away(error));
                     // Another process, perhaps another version, will find it when the lease has run out.
-                    return (end, true);
+                    return (end, Stored::Lost);
                 }
             }
             tokio::time::sleep(pause).await;
@@ -365,6 +369,16 @@ impl Engine {
             }
         }
     }
+}
+
+/// What storing a turn's end came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stored {
+    Whole,
+    /// It had been deleted.
+    Deleted,
+    /// Another process has it, or will.
+    Lost,
 }
 
 /// A turn in flight, counted.

@@ -169,7 +169,7 @@ impl Tailer {
         for id in gone {
             // Deleted while it was followed.
             for one in followed.remove(&id).into_iter().flatten() {
-                one.turn.live.cut(Cut::LostLease);
+                one.turn.live.cut(Cut::Deleted);
             }
         }
         more

@@ -8,7 +8,8 @@ use tracing::Instrument;
 use super::jobs::whole_or_failed;
 use super::past::{fitting, truncation};
 use super::paying::Paying;
-use super::read::request_of;
+use super::run::Stored;
+use super::stored::request_of;
 use super::turn::{NewTurn, OnDisconnect, Turn};
 use super::{Engine, away};
 use crate::access::Principal;
@@ -144,8 +145,8 @@ impl Engine {
                 turn.why_cut_short().clone_into(reason);
             }
             turn.log.was_read(turn.live.len());
-            let (end, lost) = self.store_end(&turn, end).await;
-            if !lost {
+            let (end, stored) = self.store_end(&turn, end).await;
+            if stored != Stored::Lost {
                 metrics::turn_ended(end.status.as_str(), "taken_over");
                 self.wake_job(&turn).await;
             }

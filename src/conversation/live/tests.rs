@@ -157,3 +157,41 @@ async fn viewers_are_counted_and_woken() {
     live.cut(Cut::Draining);
     assert_eq!(waiting.await.unwrap(), Seen::Cut(Cut::Draining));
 }
+
+#[test]
+fn of_what_is_deleted_nothing_more_is_shown_but_an_error() {
+    let (live, id) = (Arc::new(Live::default()), Uuid::now_v7());
+    let watch = |encoded, after| Viewer::new(Arc::clone(&live), assembler(id), encoded, after);
+    let mut viewers = [watch(Encoded::Sse, None), watch(Encoded::Sse, Some(40)), watch(Encoded::Json, None)];
+    viewers[0].poll(&mut Vec::new());
+    live.keep_and_show([text("gone")]);
+    live.cut(Cut::Deleted);
+    live.end(end(), ended(id));
+    let shown = viewers.each_mut().map(|viewer| {
+        let mut out = Vec::new();
+        assert_eq!(viewer.poll(&mut out), Seen::Cut(Cut::Deleted));
+        String::from_utf8(out).unwrap()
+    });
+    for (shown, number) in shown.iter().zip([2, 41]) {
+        let start = format!("event: error\ndata: {{\"type\":\"error\",\"sequence_number\":{number},");
+        assert!(shown.starts_with(&start) && shown.contains("'resp_1' not found"), "{shown}");
+        assert_eq!(shown.matches("event: ").count(), 1, "{shown}");
+    }
+    assert_eq!(shown[2], "", "over a WebSocket it has another form");
+}
+
+#[test]
+fn that_it_goes_on_unlogged_is_told_once_in_either_form() {
+    let (live, id) = (Arc::new(Live::default()), Uuid::now_v7());
+    for encoded in [Encoded::Sse, Encoded::Json] {
+        let mut viewer = Viewer::new(Arc::clone(&live), assembler(id), encoded, None);
+        live.set_unlogged();
+        let mut out = Vec::new();
+        viewer.poll(&mut out);
+        assert_eq!(String::from_utf8(out).unwrap().starts_with(": unlogged\n\n"), encoded == Encoded::Sse);
+        assert_eq!(viewer.goes_on_unlogged(), encoded == Encoded::Json);
+        live.keep_and_show([text("more")]);
+        viewer.poll(&mut Vec::new());
+        assert!(!viewer.goes_on_unlogged());
+    }
+}

@@ -39,11 +39,13 @@ async fn a_turn_is_stored_whole_and_shown_to_its_owner_alone() {
     let mut finish = finish_as(held, ResponseStatus::Incomplete, &output);
     finish.incomplete_reason = Some("max_output_tokens");
     let ended = turns::finish(&client, &finish).await.expect("an answer");
-    let Ended::As { state: ResponseStatus::Incomplete, completed_at, callback: None } = ended else {
+    let Ended::As { state: ResponseStatus::Incomplete, completed_at, callback: None, deleted: false } = ended
+    else {
         panic!("{ended:?}")
     };
     let again = turns::finish(&client, &finish).await.expect("an answer");
-    assert_eq!(again, Ended::Already { state: ResponseStatus::Incomplete, completed_at, callback: None });
+    let stored = ResponseStatus::Incomplete;
+    assert_eq!(again, Ended::Already { state: stored, completed_at, callback: None, deleted: false });
 
     let whole = get().await.expect("a turn");
     assert_eq!(whole.output, ["hm", "four"]);

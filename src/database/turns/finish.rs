@@ -62,9 +62,10 @@ const PARAMS: usize = 19;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// It ended as this: what was asked for, or cancelled.
-    As { state: ResponseStatus, completed_at: Timestamp, callback: Option<CallbackId> },
+    /// `deleted`: it, or its conversation, is not there any more, so nobody is to be shown any of it.
+    As { state: ResponseStatus, completed_at: Timestamp, callback: Option<CallbackId>, deleted: bool },
     /// It had ended as this under the same epoch: an earlier call, whose answer was lost, had lasted.
-    Already { state: ResponseStatus, completed_at: Timestamp, callback: Option<CallbackId> },
+    Already { state: ResponseStatus, completed_at: Timestamp, callback: Option<CallbackId>, deleted: bool },
     /// It has not ended: its log is shorter than was said, see
     /// [`Appended::ends_before`](crate::database::turn_log::Appended::ends_before). Nothing was changed.
     LogShort,
@@ -146,7 +147,8 @@ pub async fn finish_and_settle(
               AND ($19 = 0 OR deleted_at IS NOT NULL
                    OR EXISTS (SELECT FROM response_events e WHERE e.response_id = $1 AND e.part = $19 - 1))
             RETURNING id, owner, state, thread_id, conversation_id, previous_response_id, input_from, input_to,
-                      output_from, output_to, completed_at, callback_target, callback_url, trace_parent
+                      output_from, output_to, completed_at, callback_target, callback_url, trace_parent,
+                      NOT ({LIVE}) AS deleted
         ), told AS (
             INSERT INTO callbacks (id, webhook_id, target, url, response_id, owner, type, run, route, trace_parent)
             SELECT $17, $17, callback_target, callback_url, id, owner, 'response.' || state, 1, 'turn',
@@ -174,9 +176,10 @@ pub async fn finish_and_settle(
                 WITH ORDINALITY AS i (id, kind, role, tokens, tokens_before, data, nth)
             WHERE turn.output_to >= turn.output_from
         ){drop_input}{settling}
-        SELECT state, completed_at, true AS now, (SELECT id FROM told) AS callback FROM turn
+        SELECT state, completed_at, true AS now, (SELECT id FROM told) AS callback, deleted FROM turn
         UNION ALL
-        SELECT state, completed_at, false, (SELECT id FROM callbacks WHERE response_id = $1) FROM responses
+        SELECT state, completed_at, false, (SELECT id FROM callbacks WHERE response_id = $1), NOT ({LIVE})
+        FROM responses r
         WHERE id = $1 AND epoch = $2 AND NOT EXISTS (SELECT FROM turn)"
     );
     let items = ItemColumns::of(finish.output);
@@ -218,9 +221,10 @@ pub async fn finish_and_settle(
     }
     let completed_at = row.column("completed_at")?;
     let callback = row.column::<Option<Uuid>>("callback")?.map(CallbackId);
+    let deleted = row.column("deleted")?;
     Ok(if row.column("now")? {
-        Ended::As { state, completed_at, callback }
+        Ended::As { state, completed_at, callback, deleted }
     } else {
-        Ended::Already { state, completed_at, callback }
+        Ended::Already { state, completed_at, callback, deleted }
     })
 }

@@ -107,6 +107,39 @@ async fn long_answers_that_nobody_limited_never_overdraw_a_budget() {
 }
 
 #[tokio::test]
+async fn a_key_sees_its_own_budget_and_no_others() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let provider = FakeProvider::start(Wire::Chat);
+    let config = format!(
+        "{}each_owner = 5\n[budgets.keys.poor]\nper_day = \"0.000001\"\n[budgets.keys.rich]\nper_day = 5\n",
+        config(&provider, "12")
+    );
+    let servers = Server::of(&database, &storage).config(config).set("SPEND_HEARTBEAT", "100ms");
+    let servers = servers.key("poor", "clq_poor").key("rich", "clq_rich").start_two().await;
+    for (key, status) in [("clq_poor", 429), ("clq_rich", 200)] {
+        let ask = json!({ "model": "it", "input": "Hi" });
+        let (refused, answer) = servers.call(http::Method::POST, "/v1/responses", Some(ask), key).await;
+        assert_eq!(refused, status, "{answer}");
+    }
+    for (key, name) in [("clq_poor", "poor"), ("clq_rich", "rich")] {
+        for server in servers.both() {
+            let (_, usage) = server.call(http::Method::GET, "/v1/usage", None, key).await;
+            let budgets: Vec<_> = usage["budgets"]
+                .as_array()
+                .expect("budgets")
+                .iter()
+                .filter(|budget| budget["scope"] == "key")
+                .collect();
+            assert_eq!(budgets.len(), 1, "{usage}");
+            assert_eq!(budgets[0]["subject"], name);
+            assert_eq!(budgets[0]["limit_micros"], if name == "poor" { 1 } else { 5 * MILLION }, "{usage}");
+            let others = usage["budgets"].to_string();
+            assert!(!others.contains("total"), "{others}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn with_plenty_of_budget_an_answer_is_as_long_as_the_model_makes_it() {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
     let provider = FakeProvider::start(Wire::Responses);

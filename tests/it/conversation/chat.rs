@@ -140,7 +140,7 @@ async fn refusals_name_the_field_and_methods_are_few() {
             json!({ "model": "demo", "messages": [{ "role": "tool", "tool_call_id": "x", "content": "" }] }),
             400,
             "invalid_value",
-            json!("messages"),
+            json!("messages[0]"),
         ),
     ] {
         let (found, error) = server.post(PATH, body).await;

@@ -118,8 +118,9 @@ async fn a_call_is_shown_with_its_output_or_not_at_all() {
     assert!(shown.iter().all(|kind| kind == "message"), "{shown:?}");
 
     // What is new has to have its call.
-    let (status, error) = scene.server.post("/v1/responses", scene.ask(json!([answer("call_1")]))).await;
-    assert_eq!(status, 400, "{error}");
+    let unpaired = json!([{ "role": "user", "content": "There." }, answer("call_1")]);
+    let (status, error) = scene.server.post("/v1/responses", scene.ask(unpaired)).await;
+    assert_eq!((status, &error["error"]["param"]), (400, &json!("input[1]")), "{error}");
     let message = error["error"]["message"].as_str().expect("a message");
     assert!(message.starts_with("No tool call found"), "{error}");
 }

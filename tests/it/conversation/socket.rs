@@ -11,7 +11,7 @@ use super::sse::Sse;
 use crate::support::server::{API_KEY, Server, Servers};
 use crate::support::{SOON, TestDatabase, TestStorage, eventually};
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 async fn connect(server: &Server, headers: &[(&'static str, &str)]) -> Result<Socket, u16> {
     let mut request = server.url("/v1/responses").replacen("http", "ws", 1).into_client_request().unwrap();
@@ -29,11 +29,11 @@ pub async fn open(server: &Server) -> Socket {
     connect(server, &[("authorization", &format!("Bearer {API_KEY}"))]).await.unwrap()
 }
 
-async fn send(socket: &mut Socket, message: Value) {
+pub async fn send(socket: &mut Socket, message: Value) {
     socket.send(Message::text(message.to_string())).await.unwrap();
 }
 
-async fn receive(socket: &mut Socket) -> Value {
+pub async fn receive(socket: &mut Socket) -> Value {
     loop {
         let message =
             tokio::time::timeout(SOON, socket.next()).await.expect("a message").expect("open").unwrap();
@@ -103,15 +103,35 @@ async fn turns_follow_one_another_and_need_not_be_stored() {
 }
 
 #[tokio::test]
-async fn a_failed_turn_forgets_what_it_referred_to() {
+async fn a_failed_turn_forgets_what_it_referred_to_and_a_mistake_does_not() {
     let (_database, server) = server().await;
     let mut socket = open(&server).await;
-    let first = turn(&mut socket, json!({ "input": "hello", "store": false })).await;
-    let id = first.last().unwrap()["response"]["id"].clone();
-    let wrong = turn(&mut socket, json!({ "input": 7, "store": false, "previous_response_id": id })).await;
-    assert_eq!(wrong[0]["error"]["param"], "input");
-    let gone = turn(&mut socket, json!({ "input": "hi", "store": false, "previous_response_id": id })).await;
-    assert_eq!(gone[0]["error"]["code"], "previous_response_not_found");
+    // Before its first word, and in the middle.
+    for failure in ["/fail 500", "/fast /error Tell a story in 20 words."] {
+        let first = turn(&mut socket, json!({ "input": "My name is Ada.", "store": false })).await;
+        let id = first.last().unwrap()["response"]["id"].clone();
+        let follow = |input: Value| json!({ "input": input, "store": false, "previous_response_id": id });
+
+        // These begin no turn.
+        let mut hot = follow(json!("hi"));
+        hot["temperature"] = json!(9);
+        for (wrong, param) in [(follow(json!(7)), "input"), (hot, "temperature")] {
+            let refused = turn(&mut socket, wrong).await;
+            assert_eq!(refused[0]["error"]["param"], param, "{refused:?}");
+        }
+        send(&mut socket, json!({ "type": "response.creat" })).await;
+        assert_eq!(receive(&mut socket).await["error"]["param"], "type");
+        let second = turn(&mut socket, follow(json!("What is my name?"))).await;
+        assert!(text(&second).contains("Ada"), "{second:?}");
+        let id = second.last().unwrap()["response"]["id"].clone();
+        let follow = |input: &str| json!({ "input": input, "store": false, "previous_response_id": id });
+
+        let failed = turn(&mut socket, follow(failure)).await;
+        let last = &failed.last().unwrap()["type"];
+        assert!(["error", "response.failed"].contains(&last.as_str().unwrap()), "{failed:?}");
+        let gone = turn(&mut socket, follow("hi")).await;
+        assert_eq!(gone[0]["error"]["code"], "previous_response_not_found", "{gone:?}");
+    }
 }
 
 #[tokio::test]

@@ -150,5 +150,5 @@ pub async fn assert_held_is_sliced(test: &TestDatabase) {
 /// The status view, of one budget.
 pub async fn status(database: &Database, day: &str) -> Vec<spending::BudgetStatus> {
     let client = database.client().await.expect("a client");
-    spending::budgets(&client, day.parse().expect("a date"), None).await.expect("an answer")
+    spending::budgets(&client, day.parse().expect("a date"), None, None).await.expect("an answer")
 }
