@@ -73,7 +73,7 @@ def calls_tools(client: OpenAI) -> None:
     loose = client.responses.create(model=MODEL, input=history, tools=TOOLS, store=False)
     assert loose.output_text == stored.output_text
     orphan = [{"type": "function_call_output", "call_id": "call_none", "output": "1"}]
-    raises(openai.BadRequestError, lambda: client.responses.create(model=MODEL, input=orphan), param="input")
+    raises(openai.BadRequestError, lambda: client.responses.create(model=MODEL, input=orphan), param="input[0]")
     one = client.responses.create(model=MODEL, input=question, tools=TOOLS, parallel_tool_calls=False)
     assert [item.type for item in one.output] == ["function_call"]
     forced = client.responses.create(model=MODEL, input="/fast hi", tools=TOOLS, tool_choice={"type": "function", "name": "get_time"})

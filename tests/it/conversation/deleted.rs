@@ -164,11 +164,9 @@ async fn what_is_deleted_in_mid_turn_is_gone_at_once_and_ends_for_all_who_watch(
         delete(second, &path).await;
         is_gone(&scene, &response, case).await;
         tokio::join!(was_cut(here, &response, case), was_cut(there, &response, case));
-        let ended = format!(
-            "SELECT count(*) FROM responses r JOIN usage u ON u.response_id = r.id
-             WHERE r.state = 'cancelled' AND u.state = 'settled' AND u.reason = 'cancelled'"
-        );
-        eventually("its end", SOON, async || scene.database.count(&ended).await == number).await;
+        let ended = "SELECT count(*) FROM responses r JOIN usage u ON u.response_id = r.id
+                     WHERE r.state = 'cancelled' AND u.state = 'settled' AND u.reason = 'cancelled'";
+        eventually("its end", SOON, async || scene.database.count(ended).await == number).await;
         is_gone(&scene, &response, case).await;
         if !by_conversation {
             let (status, next) = second
