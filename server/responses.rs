@@ -51,7 +51,7 @@ pub async fn create(app: &Arc<App>, mut request: Request) -> Result<Response, Ap
 
 async fn answer(
     app: &Arc<App>,
-    who: &Principal,
+    who: &Arc<Principal>,
     parameters: CreateResponse,
     call: Call,
     admitted: Admitted,
