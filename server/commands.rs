@@ -1,6 +1,7 @@
 //! The operator's commands. Tables for people, `--json` for programs; each that changes something says what, and asks.
 //! They speak to the database themselves: no server has to run.
 
+mod audit;
 mod grants;
 mod keys;
 mod money;
@@ -50,6 +51,9 @@ pub enum Command {
     /// What owners let others do with their conversations.
     #[command(subcommand)]
     Grants(grants::Grants),
+    /// Who changed what.
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// What is somebody's: counted, exported, deleted.
     #[command(subcommand)]
     Owners(owners::Owners),
@@ -69,6 +73,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
             switches::run(&operator.config, &operator.operations, command).await
         }
         Command::Grants(grants) => grants::run(&Operator::new()?, grants).await,
+        Command::Audit(audit) => audit::run(&Operator::new()?, audit).await,
         Command::Owners(owners) => owners::run(&Operator::new()?, owners).await,
     }?;
     output::finish()?;

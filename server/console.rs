@@ -44,8 +44,10 @@ const ASK_AGAIN: HeaderValue = HeaderValue::from_static("no-cache");
 
 /// The console's part of the map.
 pub fn dispatch(app: &App, request: &Request, path: &str) -> (&'static str, Result<Response, ApiError>) {
-    let found = if path == "/console.json" { told(app, request) } else { file(app, request, path) };
-    ("console", found)
+    if path == "/console.json" {
+        return ("console.settings", told(app, request));
+    }
+    ("console", file(app, request, path))
 }
 
 /// What the page has to know before anybody has signed in. Also for one that another host serves.

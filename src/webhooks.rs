@@ -30,5 +30,5 @@ pub use delivery::{Delivery, Refused, VerifiedDelivery, VerifyError};
 pub use event::{ExtractedSecret, IncomingEvent, Kept, Malformed, Outcome, Reply, Stored};
 pub use problem::{Problem, ProblemKind};
 pub use secrets::{Secrets, variable};
-pub use source::{Limits, SignError, Signed, Source, SourceError, events_of_sample};
+pub use source::{Limits, Sample, SignError, Signed, Source, SourceError, sample};
 pub use sources::sailpoint::{Invocation, ResponseMode};

@@ -53,6 +53,10 @@ fn judge(check: &Check, environment: &dyn Environment) -> anyhow::Result<ExitCod
             HostFile::default()
         }
     };
+    // What the environment says counts as soon as all of it can be read.
+    let loaded = check.env.then(|| crate::load_with_models(environment));
+    let config = loaded.as_ref().and_then(|loaded| Some(&loaded.as_ref().ok()?.0));
+    let limits = config.map_or_else(RespondLimits::default, |config| config.respond.clone());
     let mut checked = "colloquy.toml (compiled in)".to_owned();
     match AppFile::find(environment) {
         Ok(file) => {
@@ -61,13 +65,17 @@ fn judge(check: &Check, environment: &dyn Environment) -> anyhow::Result<ExitCod
             }
             match AppConfig::parse(&file.text, None, &JobKind::names()) {
                 Ok(app) => {
-                    let limits = RespondLimits::default();
                     mistakes.extend(contradictions(&app, config::host::app_environment(environment)));
-                    let rehearsed = rehearse::templates(&app, &checked, &file.text, &root, &limits);
+                    let (app, read_with) = match config {
+                        Some(config) => (&config.app, Some(environment)),
+                        None => (&app, None),
+                    };
+                    let read = rehearse::Read { name: &checked, text: &file.text, environment: read_with };
+                    let rehearsed = rehearse::templates(app, read, &root, &limits);
                     mistakes.extend(rehearsed.mistakes);
                     notes.extend(rehearsed.notes);
                     if !check.env {
-                        mistakes.extend(rehearse::too_long(&app, &host, &limits));
+                        mistakes.extend(rehearse::too_long(app, &host, &limits));
                     }
                 }
                 Err(found) => mistakes.extend(found.iter().map(|mistake| format!("{checked}: {mistake}"))),
@@ -75,10 +83,10 @@ fn judge(check: &Check, environment: &dyn Environment) -> anyhow::Result<ExitCod
         }
         Err(mistake) => mistakes.push(mistake.to_string()),
     }
-    if check.env {
+    if let Some(loaded) = loaded {
         let settings = HostSettings::from_lookup(|name| environment.get(name));
         mistakes.extend(settings.err().map(|error| error.to_string()));
-        match crate::load_with_models(environment) {
+        match loaded {
             Ok((config, llm)) => {
                 // Again, with the values of the environment in their places.
                 for mistake in contradictions(&config.app, config.environment) {

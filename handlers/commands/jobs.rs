@@ -62,7 +62,8 @@ async fn list(services: &Services, list: List) -> anyhow::Result<ExitCode> {
     let page = PageOf { after: None, limit: list.listing.limit, order: Order::Descending };
     let client = services.database.client().await?;
     let jobs = inspect::work(&client, WorkKind::Job, &filter, page).await?.entries;
-    let headings = ["JOB", "KIND", "ROUTE", "STATE", "TRIES", "OUTAGES", "DUE", "LAST ERROR"];
+    let headings =
+        ["JOB", "KIND", "ROUTE", "STATE", "MADE", "AWAITS", "TRIES", "OUTAGES", "DUE", "LAST ERROR"];
     list.listing.print(
         &jobs,
         headings,
@@ -72,6 +73,8 @@ async fn list(services: &Services, list: List) -> anyhow::Result<ExitCode> {
                 job.object.clone(),
                 job.route.clone(),
                 job.state.clone(),
+                output::ago(job.created_at),
+                job.awaits.to_owned(),
                 job.attempts.to_string(),
                 job.outages.to_string(),
                 output::due(job),

@@ -2,19 +2,20 @@
 //! time.
 
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use colloquy::config::RespondLimits;
 use colloquy::config::app::{ActionKind, AppConfig, RouteConfig, RunsOn, SourceConfig, SourceKind};
+use colloquy::config::{Environment, RespondLimits};
 use colloquy::events::routes;
 use colloquy::functions::HostFile;
 use colloquy::ids::EventId;
 use colloquy::respond::template::Limits;
 use colloquy::respond::{EventData, Route};
-use colloquy::webhooks::{IncomingEvent, events_of_sample};
+use colloquy::webhooks::{self, IncomingEvent};
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Map, Value};
 
 use super::samples;
 
@@ -25,15 +26,23 @@ const AROUND: Duration = Duration::from_secs(7);
 const SAMPLES: &str = "tests/fixtures/events";
 
 /// What was found.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Findings {
     pub mistakes: Vec<String>,
     /// What could not be rehearsed.
     pub notes: Vec<String>,
 }
 
-/// Fills in every template of every `respond` route. `file`: the text of `colloquy.toml`, called `name`.
-pub fn templates(app: &AppConfig, name: &str, file: &str, root: &Path, limits: &RespondLimits) -> Findings {
+/// The text of `colloquy.toml`, what it is called, and the environment it was read with.
+#[derive(Clone, Copy)]
+pub struct Read<'a> {
+    pub name: &'a str,
+    pub text: &'a str,
+    pub environment: Option<&'a dyn Environment>,
+}
+
+/// Fills in every template of every `respond` route of `app`, which was read from `file`.
+pub fn templates(app: &AppConfig, file: Read<'_>, root: &Path, limits: &RespondLimits) -> Findings {
     let mut findings = Findings::default();
     let limits = Limits { fuel: limits.template_fuel, max_bytes: limits.text_max_bytes };
     for config in app.routes.iter().filter(|route| route.action == ActionKind::Respond) {
@@ -50,27 +59,39 @@ pub fn templates(app: &AppConfig, name: &str, file: &str, root: &Path, limits: &
         };
         if events.is_empty() {
             findings.notes.push(format!(
-                "route `{}` was not rehearsed: there is no sample of an event of type {}. Put one into {SAMPLES}/{}.<type>.json",
-                config.name, config.event_type, config.source
+                "route `{}` was not rehearsed: there is no sample of an event of type {}. Put one into {}",
+                config.name,
+                config.event_type,
+                place_of_samples(&config.source)
+            ));
+        }
+        let open: Vec<&str> =
+            KEYS.into_iter().filter(|key| AppConfig::is_open(template(config, key))).collect();
+        if !open.is_empty() {
+            findings.notes.push(format!(
+                "route `{}`: not rehearsed: {}, of which the environment is a part; `check --env` does",
+                config.name,
+                open.join(", ")
             ));
         }
         for (sample, event) in events {
-            if let Err((key, error)) = route.rendered(&event, limits) {
-                let source = match key {
-                    "instructions" => config.respond.instructions.as_str(),
-                    "input" => config.respond.input.as_str(),
-                    _ => config.respond.conversation.as_deref().unwrap_or_default(),
+            for (key, error) in route.faults(&event, limits) {
+                let inside = error.at.map(|at| (template(config, key), at));
+                let read = (file.text, file.environment);
+                let place = AppConfig::place_in_route(read, config.position, key, inside);
+                let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
+                let advice = if sample.is_own {
+                    String::new()
+                } else {
+                    format!(
+                        "; if `{}` sends something else, put a sample of it into {}",
+                        config.source,
+                        place_of_samples(&config.source)
+                    )
                 };
-                let place = error.at.map(|at| {
-                    match AppConfig::place_in_route(file, config.position, key, source, at) {
-                        Some((line, column)) => format!(" (line {line}, column {column})"),
-                        None => format!(" (byte {at} of it)"),
-                    }
-                });
-                let place = place.unwrap_or_default();
                 let mistake = format!(
-                    "{name}: routes[{}].{key}{place}: {} with the sample {sample}",
-                    config.position, error.problem
+                    "{}: routes[{}].{key}{place}: {} with the sample {}{advice}",
+                    file.name, config.position, error.problem, sample.name
                 );
                 if !findings.mistakes.contains(&mistake) {
                     findings.mistakes.push(mistake);
@@ -81,32 +102,71 @@ pub fn templates(app: &AppConfig, name: &str, file: &str, root: &Path, limits: &
     findings
 }
 
-/// Sample events that a route takes, with the names of their files.
+/// What a route has templates under.
+const KEYS: [&str; 3] = ["instructions", "input", "conversation"];
+
+fn template<'a>(route: &'a RouteConfig, key: &str) -> &'a str {
+    match key {
+        "instructions" => &route.respond.instructions,
+        "input" => &route.respond.input,
+        _ => route.respond.conversation.as_deref().unwrap_or_default(),
+    }
+}
+
+fn place_of_samples(source: &str) -> String {
+    format!("{SAMPLES}/{source}.<type>.json")
+}
+
+/// A sample of what a source sends.
+struct Sample {
+    /// For people.
+    name: String,
+    /// Of the deployment, not of us.
+    is_own: bool,
+    /// What the event is called, if that is known.
+    event_type: Option<String>,
+    body: Bytes,
+}
+
+/// Sample events that a route takes, with the samples they are of.
 fn events(
     route: &RouteConfig,
     source: &SourceConfig,
     root: &Path,
-) -> Result<Vec<(String, EventData)>, String> {
+) -> Result<Vec<(Rc<Sample>, EventData)>, String> {
     let mut samples = own_samples(&route.source, &root.join(SAMPLES))?;
     if samples.is_empty() {
-        let body = Bytes::from_static(samples::of(source).0.as_bytes());
-        samples.push((format!("of kind {}", source.kind.as_str()), None, body));
+        let kind = source.kind;
+        samples = samples::all(source).map(|body| of_kind(kind, body)).collect();
     }
     let mut found = Vec::new();
-    for (name, event_type, body) in samples {
-        // EspoCRM says in the URL alone what an event is.
-        let path = event_type.unwrap_or_else(|| route.event_type.replace('*', "sample"));
-        let path = (source.kind == SourceKind::Espocrm).then_some(path.as_str());
-        let events = events_of_sample(&route.source, source, &body, path);
-        let events = events.map_err(|problem| format!("the sample {name}: {problem}"))?;
-        let taken = events.into_iter().filter(|event| routes::matches(&route.event_type, &event.event_type));
-        found.extend(taken.map(|event| (name.clone(), data(&route.source, event))));
+    for sample in samples {
+        let sample = Rc::new(sample);
+        // Many senders say in a header or in the URL alone what an event is: this one is what the route is for.
+        let event = sample.event_type.clone().unwrap_or_else(|| route.event_type.replace('*', "sample"));
+        let split = webhooks::sample(&route.source, source, &sample.body, &event, Timestamp::now());
+        let split = split.map_err(|problem| format!("the sample {}: {problem}", sample.name))?;
+        let headers: Map<String, Value> =
+            split.headers.into_iter().map(|(name, value)| (name, value.into())).collect();
+        let taken =
+            split.events.into_iter().filter(|event| routes::matches(&route.event_type, &event.event_type));
+        found.extend(taken.map(|event| (Rc::clone(&sample), data(&route.source, event, headers.clone()))));
     }
     Ok(found)
 }
 
-/// Name, type and body of each sample of a source in a folder.
-fn own_samples(source: &str, folder: &Path) -> Result<Vec<(String, Option<String>, Bytes)>, String> {
+fn of_kind(kind: SourceKind, body: &'static str) -> Sample {
+    Sample {
+        name: format!("of kind {}", kind.as_str()),
+        is_own: false,
+        // It can be nothing else.
+        event_type: (kind == SourceKind::Github).then(|| "push".to_owned()),
+        body: Bytes::from_static(body.as_bytes()),
+    }
+}
+
+/// A source's samples in a folder.
+fn own_samples(source: &str, folder: &Path) -> Result<Vec<Sample>, String> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Ok(Vec::new()) };
     let mut samples = Vec::new();
     for entry in entries.flatten() {
@@ -121,13 +181,13 @@ fn own_samples(source: &str, folder: &Path) -> Result<Vec<(String, Option<String
             None => continue,
         };
         let body = std::fs::read(entry.path()).map_err(|error| format!("the sample {name}: {error}"))?;
-        samples.push((name, event_type, body.into()));
+        samples.push(Sample { name, is_own: true, event_type, body: body.into() });
     }
-    samples.sort();
+    samples.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(samples)
 }
 
-fn data(source: &str, event: IncomingEvent) -> EventData {
+fn data(source: &str, event: IncomingEvent, headers: Map<String, Value>) -> EventData {
     EventData {
         id: EventId::new(),
         source: source.to_owned(),
@@ -137,7 +197,7 @@ fn data(source: &str, event: IncomingEvent) -> EventData {
         received_at: Timestamp::now(),
         run: 1,
         payload: EventData::payload_of(&event.payload),
-        headers: EventData::headers_of(&json!([["content-type", "application/json"]])),
+        headers,
     }
 }
 
@@ -174,3 +234,6 @@ pub fn too_long(app: &AppConfig, host: &HostFile, limits: &RespondLimits) -> Vec
     }
     mistakes
 }
+
+#[cfg(test)]
+mod tests;

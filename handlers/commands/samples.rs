@@ -2,13 +2,14 @@
 
 use colloquy::config::app::{SourceConfig, SourceKind};
 
+macro_rules! fixture {
+    ($name:literal) => {
+        include_str!(concat!("../../tests/fixtures/events/", $name, ".json"))
+    };
+}
+
 /// The body of a sample, and where its id stands.
 pub fn of(config: &SourceConfig) -> (&'static str, &str) {
-    macro_rules! fixture {
-        ($name:literal) => {
-            include_str!(concat!("../../tests/fixtures/events/", $name, ".json"))
-        };
-    }
     match config.kind {
         SourceKind::Stripe => (fixture!("stripe"), "/id"),
         SourceKind::StandardWebhooks => (fixture!("standard-webhooks"), "/data/id"),
@@ -24,4 +25,14 @@ pub fn of(config: &SourceConfig) -> (&'static str, &str) {
             (fixture!("generic"), pointer.unwrap_or("/id"))
         }
     }
+}
+
+/// Every sample of what a source's kind sends.
+pub fn all(config: &SourceConfig) -> impl Iterator<Item = &'static str> {
+    let more = match config.kind {
+        SourceKind::AzureMonitor => Some(fixture!("azure-monitor-resolved")),
+        SourceKind::Sailpoint => Some(fixture!("sailpoint-async")),
+        _ => None,
+    };
+    [of(config).0].into_iter().chain(more)
 }

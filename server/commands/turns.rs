@@ -78,7 +78,7 @@ async fn list(operator: &Operator, list: List) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     output::table(
-        ["TURN", "BEGAN", "STATE", "MODEL", "OWNER", "HOLDER", "LEASE", "DUE", "LOGGED"],
+        ["TURN", "BEGAN", "STATE", "MODEL", "OWNER", "AWAITS", "HOLDER", "LEASE", "DUE", "LOGGED"],
         turns.iter().map(|turn| {
             [
                 turn.id.to_string(),
@@ -86,6 +86,7 @@ async fn list(operator: &Operator, list: List) -> anyhow::Result<ExitCode> {
                 state_of(turn),
                 turn.model.clone(),
                 turn.caller.clone().unwrap_or_else(|| turn.owner.clone()),
+                turn.awaits.to_owned(),
                 or_empty(turn.holder.as_ref()),
                 turn.lease_until.map(ago).unwrap_or_default(),
                 turn.due_at.map(ago).unwrap_or_default(),

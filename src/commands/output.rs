@@ -179,6 +179,7 @@ pub fn work(row: &'static str, object: &'static str, work: &WorkLine) {
         ("attempts", work.attempts.to_string()),
         ("outages", work.outages.to_string()),
         ("made", work.created_at.to_string()),
+        ("awaits", work.awaits.to_owned()),
         ("due", due(work)),
         ("leased until", or_empty(work.lease_until.as_ref())),
         ("finished", or_empty(work.finished_at.as_ref())),

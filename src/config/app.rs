@@ -15,6 +15,7 @@ mod checks;
 mod features;
 mod models;
 mod parse;
+mod places;
 mod respond;
 mod retention;
 mod shape;
@@ -27,6 +28,7 @@ pub use features::FeaturesConfig;
 pub use models::{
     DeploymentAuth, DeploymentConfig, MaxTokensField, ModelConfig, PriceConfig, ProviderKind, ThinkingStyle,
 };
+pub use places::Place;
 pub use respond::{OWN_METADATA, RespondConfig, RunsOn, TextConfig};
 pub use retention::{OwnerRetention, RetentionConfig};
 pub use targets::TargetConfig;
@@ -319,16 +321,22 @@ impl AppConfig {
         parse::parse(text, environment, job_kinds)
     }
 
-    /// Where in the file a place inside a text of a route is: line and column of what stands `at` bytes from the beginning
-    /// of `text`, which is the value of `key`. `None` if the text has escapes, or is not there.
+    /// Where the value of `key` of a route stands in the text of `colloquy.toml`; `inside`: where in the file something
+    /// comes from that is found so many bytes from the beginning of that value, which is given as it was read with
+    /// `environment`.
     pub fn place_in_route(
-        file: &str,
+        file: (&str, Option<&dyn Environment>),
         route: usize,
         key: &str,
-        text: &str,
-        at: usize,
-    ) -> Option<(usize, usize)> {
-        walk::place_in_route(file, route, key, text, at)
+        inside: Option<(&str, usize)>,
+    ) -> Option<Place> {
+        walk::place_in_route(file, route, key, inside)
+    }
+
+    /// Whether a text is not what the file says but stands for it: it has `${ENV_NAME}`, and the file was read without an
+    /// environment.
+    pub fn is_open(text: &str) -> bool {
+        text == walk::STAND_IN
     }
 
     /// What `environment` does not allow although it is well-formed.

@@ -11,8 +11,8 @@ pub use dead_letters::{DeadLetter, DeadLetterFilter, dead_letter, dead_letters};
 pub(super) use dead_letters::{FILTER as DEAD_LETTERS_THAT_MATCH, params as dead_letter_params};
 pub use events::{EventDetail, EventFilter, EventLine, event, events};
 pub use turns::{TurnFilter, TurnLine, TurnOfEvent, owner_of_turn, turns, turns_of_event};
-pub(super) use work::public_id;
 pub use work::{WorkFilter, WorkLine, work, work_of, work_of_event};
+pub(super) use work::{awaits, public_id};
 
 use super::DatabaseError;
 use super::responses::{Order, Page, PageOf, paged};

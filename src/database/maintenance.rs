@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::inspect::public_id;
+use super::inspect::{awaits, public_id};
 use super::{Client, Columns, DatabaseError, Statements, Type};
 use crate::ids::DeliveryId;
 use crate::jobs::state::WorkKind;
@@ -270,7 +270,7 @@ pub async fn leased(client: &impl Statements, limit: i64) -> Result<Vec<Leased>,
                 object: row.column("object")?,
                 attempts: row.column("attempts")?,
                 age_seconds: row.column("age")?,
-                awaits: if lapsed { "maintain: its holder is silent" } else { "its attempt" },
+                awaits: awaits("leased", true, lapsed, None),
             })
         })
         .collect()

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
 
-use super::event::EventData;
+use super::event::{Context, EventData};
 use super::framing;
 use super::template::{Limits, Template, TemplateError};
 use crate::config::app::{ActionKind, RouteConfig, RunsOn};
@@ -88,6 +88,12 @@ pub struct Unusable {
     pub route: String,
     pub key: &'static str,
     pub problem: String,
+}
+
+fn usable_key(rendered: &str) -> Result<&str, String> {
+    let key = rendered.trim();
+    let fits = !key.is_empty() && key.chars().count() <= LONGEST_KEY && !key.contains(char::is_control);
+    fits.then_some(key).ok_or_else(|| format!("gives no key of 1 to {LONGEST_KEY} characters on one line"))
 }
 
 impl Route {
@@ -189,33 +195,45 @@ impl Route {
     }
 
     /// Instructions, input and the conversation's key. The error names the key of the route.
-    pub fn rendered(
+    fn rendered(
         &self,
         event: &EventData,
         limits: Limits,
     ) -> Result<(String, String, Option<String>), (&'static str, TemplateError)> {
         let all = event.context();
-        let instructions = if self.payload_in_instructions {
-            self.instructions.render(&all, limits)
-        } else {
-            self.instructions.render(&event.trusted_context(), limits)
-        };
         let conversation = self.conversation.as_ref().map(|key| key.render(&all, limits)).transpose();
         Ok((
-            instructions.map_err(|error| ("instructions", error))?,
+            self.instructed(event, &all, limits).map_err(|error| ("instructions", error))?,
             self.input.render(&all, limits).map_err(|error| ("input", error))?,
             conversation.map_err(|error| ("conversation", error))?,
         ))
     }
 
+    fn instructed(&self, event: &EventData, all: &Context, limits: Limits) -> Result<String, TemplateError> {
+        if self.payload_in_instructions {
+            self.instructions.render(all, limits)
+        } else {
+            self.instructions.render(&event.trusted_context(), limits)
+        }
+    }
+
+    /// Every template that an event cannot be filled into, or gives what cannot be used, by its key of the route: what
+    /// [`Self::ask`] would fail with, one after the other.
+    pub fn faults(&self, event: &EventData, limits: Limits) -> Vec<(&'static str, TemplateError)> {
+        let all = event.context();
+        let conversation = self.conversation.as_ref().map_or(Ok(()), |key| {
+            let problem = |problem| TemplateError { problem, at: None };
+            usable_key(&key.render(&all, limits)?).map(drop).map_err(problem)
+        });
+        let instructions = self.instructed(event, &all, limits).map(drop);
+        let input = self.input.render(&all, limits).map(drop);
+        let each = [("instructions", instructions), ("input", input), ("conversation", conversation)];
+        each.into_iter().filter_map(|(key, came)| Some((key, came.err()?))).collect()
+    }
+
     fn key(&self, rendered: &str) -> Result<String, Failure> {
-        let key = rendered.trim();
-        let fits = !key.is_empty() && key.chars().count() <= LONGEST_KEY && !key.contains(char::is_control);
-        fits.then(|| key.to_owned()).ok_or_else(|| {
-            let problem = format!(
-                "route `{}`: conversation: gives no key of 1 to {LONGEST_KEY} characters on one line",
-                self.name
-            );
+        usable_key(rendered).map(str::to_owned).map_err(|problem| {
+            let problem = format!("route `{}`: conversation: {problem}", self.name);
             Failure::new("conversation_key_invalid", problem)
         })
     }

@@ -85,7 +85,15 @@ impl Template {
             !source[..*at].ends_with(word)
                 && !source[at + name.len()..].starts_with(|c: char| c != '.' && word(c))
         };
-        source.match_indices(name).map(|(at, _)| at).find(stands_alone)
+        let last = |before: &str, marks: [&str; 2]| marks.iter().filter_map(|mark| before.rfind(mark)).max();
+        // Also what is only said may read like a name.
+        let is_code = |at: &usize| {
+            let before = &source[..*at];
+            last(before, ["{{", "{%"]) > last(before, ["}}", "%}"])
+        };
+        let mut found = source.match_indices(name).map(|(at, _)| at).filter(stands_alone);
+        let first = found.clone().next();
+        found.find(is_code).or(first)
     }
 }
 
@@ -217,5 +225,7 @@ mod tests {
         let names: Vec<String> = template.names().into_iter().collect();
         assert_eq!(names, ["event.payload.items", "event.paylod", "foo"]);
         assert_eq!(template.place_of("foo"), Some(72));
+        let said = Template::new("No foo here: {{ foo }}").unwrap();
+        assert_eq!(said.place_of("foo"), Some(16));
     }
 }

@@ -13,7 +13,7 @@ use super::problem::{Problem, ProblemKind};
 use super::redact;
 use super::schemes::Scheme;
 use super::secrets::{Secrets, variable};
-use super::sources::{self, Adapter};
+use super::sources::{self, Adapter, Sent};
 use crate::config::app::{SourceConfig, SourceKind, Stop};
 
 /// How much and what a source takes.
@@ -86,13 +86,23 @@ pub enum SignError {
     Entra(String),
 }
 
+/// A sample of what a sender sends, as it would be kept.
+#[derive(Debug)]
+pub struct Sample {
+    /// By lower-case name.
+    pub headers: Vec<(String, String)>,
+    pub events: Vec<IncomingEvent>,
+}
+
 /// The events of a sample body, split as a delivery's are: for checking what depends on them, without any secret.
-pub fn events_of_sample(
+/// `event`: what the event is called where its sender says so in a header or in the URL.
+pub fn sample(
     name: &str,
     config: &SourceConfig,
     body: &Bytes,
-    event_path: Option<&str>,
-) -> Result<Vec<IncomingEvent>, String> {
+    event: &str,
+    now: Timestamp,
+) -> Result<Sample, String> {
     let mut errors = Vec::new();
     let adapter = sources::adapter(name, config, &mut errors);
     if let Some(error) = errors.first() {
@@ -100,11 +110,30 @@ pub fn events_of_sample(
     }
     let defaults = adapter.defaults();
     let mut events = Collector::new(usize::MAX, defaults.key_lifetime, defaults.content_lifetime);
-    let headers = [("content-type".to_owned(), "application/json".to_owned())];
-    adapter
-        .split(&Stored { headers: &headers, body, event_path }, &mut events)
-        .map_err(|error| error.to_string())?;
-    events.finish(name).map_err(|error| error.to_string())
+    let mut headers = Vec::new();
+    let id = delivery_id(body, Some(event));
+    let sent = Sent { body, id: &id, event: Some(event), now };
+    sender_headers(&*adapter, &sent, &mut headers);
+    let said = |error: Malformed| error.to_string();
+    let (body, _) = redact::body(body, &adapter.secret_places(body).map_err(said)?).map_err(said)?;
+    let stored = Stored { headers: &headers, body: &body, event_path: Some(event) };
+    adapter.split(&stored, &mut events).map_err(said)?;
+    let events = events.finish(name).map_err(said)?;
+    Ok(Sample { headers, events })
+}
+
+/// Made from the body: the same body is the same delivery.
+fn delivery_id(body: &[u8], event: Option<&str>) -> String {
+    let hash = fingerprint([event.unwrap_or_default().as_bytes(), body]);
+    format!("msg_{}", &hex(&hash)[..32])
+}
+
+/// Adds what a sender says beside its proof.
+fn sender_headers(adapter: &dyn Adapter, sent: &Sent<'_>, headers: &mut Vec<(String, String)>) {
+    adapter.sender_headers(sent, headers);
+    if !headers.iter().any(|(name, _)| name == "content-type") {
+        headers.push(("content-type".to_owned(), "application/json".to_owned()));
+    }
 }
 
 /// It becomes an event's type and part of its key.
@@ -324,14 +353,11 @@ impl Source {
     /// Where an id travels in a header it is made from the body: the same body signed again is the same delivery sent
     /// again.
     pub fn sign(&self, body: &[u8], now: Timestamp, event_path: Option<&str>) -> Result<Signed, SignError> {
-        let hash = fingerprint([event_path.unwrap_or_default().as_bytes(), body]);
-        let id = format!("msg_{}", &hex(&hash)[..32]);
+        let id = delivery_id(body, event_path);
         let mut signed =
             self.scheme.sign(&id, body, now).ok_or_else(|| SignError::Entra(self.name.clone()))?;
-        self.adapter.sender_headers(body, &id, event_path, &mut signed.headers);
-        if !signed.headers.iter().any(|(name, _)| name == "content-type") {
-            signed.headers.push(("content-type".to_owned(), "application/json".to_owned()));
-        }
+        let sent = Sent { body, id: &id, event: event_path, now };
+        sender_headers(&*self.adapter, &sent, &mut signed.headers);
         Ok(signed)
     }
 

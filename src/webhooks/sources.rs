@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
 
 use super::delivery::Delivery;
 use super::event::{Collector, Malformed, Reply, Stored};
@@ -83,6 +84,17 @@ pub(super) struct SecretPlace {
     pub needed: bool,
 }
 
+/// A delivery as its sender makes it.
+#[derive(Clone, Copy)]
+pub(super) struct Sent<'a> {
+    pub body: &'a [u8],
+    /// The same for the same body.
+    pub id: &'a str,
+    /// What the event is called, where the sender says so beside the body.
+    pub event: Option<&'a str>,
+    pub now: Timestamp,
+}
+
 /// One sender's conventions.
 pub(super) trait Adapter: Send + Sync {
     fn defaults(&self) -> Defaults;
@@ -126,15 +138,8 @@ pub(super) trait Adapter: Send + Sync {
         Ok(None)
     }
 
-    /// Headers the sender sets besides its proof. `id` is the same for the same body.
-    fn sender_headers(
-        &self,
-        _body: &[u8],
-        _id: &str,
-        _event_path: Option<&str>,
-        _headers: &mut Vec<(String, String)>,
-    ) {
-    }
+    /// Headers the sender sets besides its proof. Those that `headers` has already stay as they are.
+    fn sender_headers(&self, _sent: &Sent<'_>, _headers: &mut Vec<(String, String)>) {}
 }
 
 /// The adapter of a source; mistakes in its part of the configuration are added to `errors`.

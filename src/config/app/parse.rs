@@ -6,8 +6,9 @@ use toml::de::DeTable;
 
 use super::checks::{self, Names};
 use super::models;
+use super::places::position;
 use super::shape::FILE;
-use super::walk::{Walk, position};
+use super::walk::Walk;
 use super::{ActionKind, AppConfig, RouteConfig};
 use crate::config::{Environment, Mistake};
 

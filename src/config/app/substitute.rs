@@ -1,5 +1,6 @@
 //! `${ENV_NAME}` inside the strings of `colloquy.toml`; `$${` stands for a literal `${`.
 
+use super::places::Origins;
 use crate::config::Environment;
 
 /// A string after substitution.
@@ -24,14 +25,26 @@ pub(super) enum Problem {
 
 /// Puts the environment's values in; `Err` lists what is wrong.
 pub(super) fn substitute(text: &str, environment: Option<&dyn Environment>) -> Result<Text, Vec<Problem>> {
+    traced(text, environment, &mut Origins::default())
+}
+
+/// [`substitute`], noting where what comes of it stood in `text`.
+pub(super) fn traced(
+    text: &str,
+    environment: Option<&dyn Environment>,
+    origins: &mut Origins,
+) -> Result<Text, Vec<Problem>> {
     let mut out = String::with_capacity(text.len());
     let mut problems = Vec::new();
     let mut substituted = false;
     let mut open = false;
     let mut rest = text;
+    origins.same(0, 0);
     while let Some(at) = rest.find("${") {
+        let from = text.len() - rest.len() + at;
         if rest[..at].ends_with('$') {
             out.push_str(&rest[..at - 1]);
+            origins.same(out.len(), from);
             out.push_str("${");
             rest = &rest[at + 2..];
             continue;
@@ -60,7 +73,9 @@ pub(super) fn substitute(text: &str, environment: Option<&dyn Environment>) -> R
             }
             Some(value) => {
                 substituted = true;
+                origins.made(out.len(), from);
                 out.push_str(&value);
+                origins.same(out.len(), text.len() - rest.len());
             }
         }
     }

@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::models::micros;
+use super::places::{self, Place, position};
 use super::shape::{Form, Key, Shape};
 use super::substitute::{Problem, Text, substitute};
 use crate::config::{Environment, Mistake};
@@ -59,12 +60,12 @@ impl<'a> Walk<'a> {
     /// Notes a mistake inside a text: `at` bytes from the beginning of `text`, which is the value at `path`.
     pub(super) fn mistake_in(&mut self, path: &str, text: &str, at: Option<usize>, problem: &str) {
         let Some(at) = at else { return self.mistake(path, problem) };
-        let start = self.values.get(path).and_then(|value| start_in(self.text, value.clone(), text));
-        match start {
-            Some(start) => self.note(path, Some(start + at..start + at), problem),
+        let value = self.values.get(path).cloned();
+        match value.and_then(|value| places::in_file(self.text, value, self.environment, text, at)) {
+            Some(found) => self.note(path, Some(found..found), problem),
             None => {
                 let (line, column) = position(text, at);
-                self.mistake(path, format!("line {line}, column {column} of it: {problem}"));
+                self.mistake(path, format!("{}: {problem}", Place::Text(line, column)));
             }
         }
     }
@@ -353,33 +354,37 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Where a text begins in the file, as the value that stands at `value`. `None`: it has escapes.
-fn start_in(file: &str, value: Range<usize>, text: &str) -> Option<usize> {
-    Some(value.start + file.get(value)?.find(text)?)
-}
-
 pub(super) fn place_in_route(
-    file: &str,
+    (file, environment): (&str, Option<&dyn Environment>),
     route: usize,
     key: &str,
-    text: &str,
-    at: usize,
-) -> Option<(usize, usize)> {
-    let document = DeTable::parse(file).ok()?;
-    let route = document.get_ref().get("routes")?.get_ref().as_array()?.get(route)?;
-    let value = route.get_ref().as_table()?.get(key)?.span();
-    Some(position(file, start_in(file, value, text)? + at))
+    inside: Option<(&str, usize)>,
+) -> Option<Place> {
+    let value = || {
+        let document = DeTable::parse(file).ok()?;
+        let route = document.get_ref().get("routes")?.get_ref().as_array()?.get(route)?;
+        Some(route.get_ref().as_table()?.get(key)?.span())
+    };
+    let in_text = |(text, at)| {
+        let (line, column) = position(text, at);
+        Place::Text(line, column)
+    };
+    let Some(value) = value() else { return inside.map(in_text) };
+    let found = match inside {
+        None => Some(value.start),
+        Some((text, at)) => places::in_file(file, value, environment, text, at),
+    };
+    match found {
+        Some(at) => {
+            let (line, column) = position(file, at);
+            Some(Place::File(line, column))
+        }
+        None => inside.map(in_text),
+    }
 }
 
 fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
-}
-
-/// Line and column, from 1, columns in characters.
-pub(super) fn position(text: &str, at: usize) -> (usize, usize) {
-    let before = text.get(..at).unwrap_or(text);
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
 fn expected(shape: &Shape) -> String {
@@ -399,6 +404,9 @@ fn expected(shape: &Shape) -> String {
     }
 }
 
+/// Stands for a text that the environment has a part in, where there is no environment to ask.
+pub(super) const STAND_IN: &str = "from-the-environment";
+
 fn stand_in(shape: &Shape) -> Value {
     match shape {
         Shape::Form(form) => form.stand_in.into(),
@@ -406,7 +414,7 @@ fn stand_in(shape: &Shape) -> Value {
         Shape::Whole(least, _) => (*least).into(),
         Shape::Flag => false.into(),
         Shape::Money => 0.into(),
-        _ => "from-the-environment".into(),
+        _ => STAND_IN.into(),
     }
 }
 

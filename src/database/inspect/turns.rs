@@ -48,6 +48,8 @@ pub struct TurnLine {
     pub cancel_requested_at: Option<Timestamp>,
     /// How much of its answer is in its log, in bytes as they are written there.
     pub logged_bytes: i64,
+    /// What has to happen next.
+    pub awaits: &'static str,
 }
 
 /// A turn that an event asked for.
@@ -118,7 +120,8 @@ pub async fn turns(
                 extract(epoch FROM now() - created_at)::bigint AS age_seconds,
                 CASE WHEN state = 'in_progress' THEN holder END AS holder,
                 CASE WHEN isfinite(lease_until) THEN lease_until END AS lease_until,
-                due_at, waits, restarts, cancel_requested_at,
+                due_at, waits, restarts, cancel_requested_at, coalesce(due_at <= now(), true) AS is_due,
+                coalesce(lease_until < now(), false) AS is_silent,
                 (SELECT coalesce(sum(octet_length(data)), 0)::bigint FROM response_events
                  WHERE response_id = responses.id) AS logged_bytes
          FROM responses
@@ -138,10 +141,22 @@ pub async fn turns(
     page_of(rows.iter().map(line), page.limit)
 }
 
+fn awaits(state: &str, is_due: bool, is_silent: bool, waits: i16) -> &'static str {
+    match state {
+        "in_progress" if is_silent => "a server: its holder is silent",
+        "in_progress" => "its attempt",
+        _ if is_due => "a server that takes it",
+        _ if waits > 0 => "its next try",
+        _ => "its time",
+    }
+}
+
 fn line(row: &Row) -> Result<TurnLine, DatabaseError> {
+    let (state, waits): (String, i16) = (row.column("state")?, row.column("waits")?);
     Ok(TurnLine {
         id: ResponseId(row.column("id")?),
-        state: row.column("state")?,
+        awaits: awaits(&state, row.column("is_due")?, row.column("is_silent")?, waits),
+        state,
         owner: row.column("owner")?,
         caller: row.column("caller")?,
         api_key: row.column("api_key")?,
@@ -154,7 +169,7 @@ fn line(row: &Row) -> Result<TurnLine, DatabaseError> {
         holder: row.column("holder")?,
         lease_until: row.column("lease_until")?,
         due_at: row.column("due_at")?,
-        waits: row.column("waits")?,
+        waits,
         restarts: row.column("restarts")?,
         cancel_requested_at: row.column("cancel_requested_at")?,
         logged_bytes: row.column("logged_bytes")?,

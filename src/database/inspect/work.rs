@@ -31,12 +31,15 @@ pub struct WorkLine {
     pub attempts: i32,
     pub outages: i32,
     pub created_at: Timestamp,
+    pub age_seconds: i64,
     pub due_at: Timestamp,
     /// While some process works on it.
     pub lease_until: Option<Timestamp>,
     pub finished_at: Option<Timestamp>,
     pub error_code: Option<String>,
     pub error: Option<String>,
+    /// What has to happen next.
+    pub awaits: &'static str,
     /// For callbacks: every try.
     pub tries: Option<serde_json::Value>,
 }
@@ -44,6 +47,28 @@ pub struct WorkLine {
 /// A row's id with its prefix; what is neither job nor callback has none.
 pub(in crate::database) fn public_id(kind: &str, id: Uuid) -> String {
     WorkKind::of(kind).map_or_else(|| id.to_string(), |kind| kind.public_id(id))
+}
+
+/// What has to happen to a job or callback next. `is_due`: of one that waits, whether it may be taken; `is_silent`: of one
+/// that somebody works on, whether its lease is over.
+pub(in crate::database) fn awaits(
+    state: &str,
+    is_due: bool,
+    is_silent: bool,
+    code: Option<&str>,
+) -> &'static str {
+    match (state, code) {
+        ("leased", _) if is_silent => "maintain: its holder is silent",
+        ("leased", _) => "its attempt",
+        ("pending", _) if is_due => "whoever takes it",
+        ("pending", None) => "its time",
+        ("pending", Some("turn_running")) => "the end of its turn on a server",
+        ("pending", Some("conversation_locked")) => "the end of another turn of its conversation",
+        ("pending", Some("budget_spent")) => "the next day's budget",
+        ("pending", Some(_)) => "its next try",
+        ("dead", _) => "an operator",
+        _ => "nothing",
+    }
 }
 
 /// Which work to list.
@@ -58,12 +83,16 @@ pub struct WorkFilter {
 
 const JOBS: &str =
     "SELECT 'job' AS work, id, event_id, route, kind AS object, NULL::uuid AS response, run, state, attempts,
-        outages, created_at, due_at, lease_until, finished_at, error_code, error, NULL::jsonb AS tries
+        outages, created_at, due_at, lease_until, finished_at, error_code, error,
+        extract(epoch FROM now() - created_at)::bigint AS age, due_at <= now() AS is_due,
+        coalesce(lease_until < now(), false) AS is_silent, NULL::jsonb AS tries
     FROM jobs";
 
 const CALLBACKS: &str =
     "SELECT 'callback' AS work, id, event_id, route, target AS object, response_id AS response, run, state,
         attempts, outages, created_at, due_at, lease_until, finished_at, error_code, error,
+        extract(epoch FROM now() - created_at)::bigint AS age, due_at <= now() AS is_due,
+        coalesce(lease_until < now(), false) AS is_silent,
         (SELECT jsonb_agg(jsonb_build_object('attempt', attempt, 'at', at, 'millis', millis,
                                              'status', status, 'error_code', error_code,
                                              'response', response) ORDER BY epoch)
@@ -128,6 +157,8 @@ pub async fn work_of_event(client: &impl Statements, event: EventId) -> Result<V
 
 fn line(row: &Row) -> Result<WorkLine, DatabaseError> {
     let (kind, id): (String, Uuid) = (row.column("work")?, row.column("id")?);
+    let (state, error_code): (String, Option<String>) = (row.column("state")?, row.column("error_code")?);
+    let awaits = awaits(&state, row.column("is_due")?, row.column("is_silent")?, error_code.as_deref());
     Ok(WorkLine {
         id: public_id(&kind, id),
         row: id,
@@ -137,15 +168,34 @@ fn line(row: &Row) -> Result<WorkLine, DatabaseError> {
         object: row.column("object")?,
         response: row.column::<Option<Uuid>>("response")?.map(ResponseId),
         run: row.column("run")?,
-        state: row.column("state")?,
+        state,
         attempts: row.column("attempts")?,
         outages: row.column("outages")?,
         created_at: row.column("created_at")?,
+        age_seconds: row.column("age")?,
         due_at: row.column("due_at")?,
         lease_until: row.column("lease_until")?,
         finished_at: row.column("finished_at")?,
-        error_code: row.column("error_code")?,
+        error_code,
         error: row.column("error")?,
+        awaits,
         tries: row.column("tries")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_awaited_follows_from_state_time_and_code() {
+        assert_eq!(awaits("leased", true, false, None), "its attempt");
+        assert_eq!(awaits("leased", true, true, Some("time_limit")), "maintain: its holder is silent");
+        assert_eq!(awaits("pending", true, false, Some("budget_spent")), "whoever takes it");
+        assert_eq!(awaits("pending", false, false, None), "its time");
+        assert_eq!(awaits("pending", false, false, Some("budget_spent")), "the next day's budget");
+        assert_eq!(awaits("pending", false, false, Some("provider_unavailable")), "its next try");
+        assert_eq!(awaits("dead", true, false, Some("template_failed")), "an operator");
+        assert_eq!(awaits("delivered", true, false, None), "nothing");
+    }
 }

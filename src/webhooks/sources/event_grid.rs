@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde_json::json;
 
-use super::{Adapter, Defaults, MIB};
+use super::{Adapter, Defaults, MIB, Sent};
 use crate::config::app::AuthConfig;
 use crate::webhooks::delivery::Delivery;
 use crate::webhooks::event::{Collector, Found, Identity, Malformed, Reply, Stored, fingerprint};
@@ -94,14 +94,14 @@ impl Adapter for EventGrid {
         Ok(())
     }
 
-    fn sender_headers(&self, body: &[u8], _: &str, _: Option<&str>, headers: &mut Vec<(String, String)>) {
-        let event = Object::parse(body, "the body").ok();
+    fn sender_headers(&self, sent: &Sent<'_>, headers: &mut Vec<(String, String)>) {
+        let event = Object::parse(sent.body, "the body").ok();
         let cloud_event = event.is_some_and(|event| matches!(event.get("specversion"), Ok(Some(_))));
         if cloud_event {
             headers
                 .push(("content-type".to_owned(), "application/cloudevents+json; charset=utf-8".to_owned()));
         }
-        let validation = elements(body, "the body").is_ok_and(|events| {
+        let validation = elements(sent.body, "the body").is_ok_and(|events| {
             let kind = |event: &[u8]| {
                 Object::parse(event, "").ok()?.text("eventType").ok()?.map(|t| t == VALIDATION_TYPE)
             };

@@ -1,6 +1,6 @@
 //! Any other sender: `colloquy.toml` says where an event's key and type stand.
 
-use super::{Adapter, Defaults, MIB};
+use super::{Adapter, Defaults, MIB, Sent};
 use crate::config::app::{AuthConfig, EventLocation, SourceKind};
 use crate::webhooks::event::{Collector, Found, Identity, Malformed, Stored, fingerprint};
 use crate::webhooks::json::{at_pointer, elements, is_json, scalar, slice};
@@ -112,5 +112,18 @@ impl Adapter for Generic {
             self.add(stored, slice(stored.body, element), events)?;
         }
         Ok(())
+    }
+
+    fn sender_headers(&self, sent: &Sent<'_>, headers: &mut Vec<(String, String)>) {
+        let said = [(&self.event.key_header, Some(sent.id)), (&self.event.type_header, sent.event)];
+        for (name, value) in said {
+            let (Some(name), Some(value)) = (name.as_ref().map(|name| name.to_ascii_lowercase()), value)
+            else {
+                continue;
+            };
+            if headers.iter().all(|(known, _)| *known != name) {
+                headers.push((name, value.to_owned()));
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::{Adapter, Defaults, MIB};
+use super::{Adapter, Defaults, MIB, Sent};
 use crate::webhooks::event::{Collector, Found, Identity, Malformed, Reply, Stored, fingerprint};
 use crate::webhooks::json::{Object, is_json};
 
@@ -55,15 +55,11 @@ impl Adapter for Github {
         Ok(Reply::json(StatusCode::ACCEPTED, "{}"))
     }
 
-    fn sender_headers(
-        &self,
-        _: &[u8],
-        id: &str,
-        event_path: Option<&str>,
-        headers: &mut Vec<(String, String)>,
-    ) {
-        headers.push(("x-github-event".to_owned(), event_path.unwrap_or("ping").to_owned()));
-        headers.push(("x-github-delivery".to_owned(), id.to_owned()));
+    fn sender_headers(&self, sent: &Sent<'_>, headers: &mut Vec<(String, String)>) {
+        // Its action is in the body: `pull_request.opened` is sent as `pull_request`.
+        let name = sent.event.and_then(|event| event.split('.').next()).unwrap_or("ping");
+        headers.push(("x-github-event".to_owned(), name.to_owned()));
+        headers.push(("x-github-delivery".to_owned(), sent.id.to_owned()));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Standard Webhooks, Svix, Clerk: one event a delivery, named by the signed id header.
 
-use super::{Adapter, Defaults, MIB};
+use super::{Adapter, Defaults, MIB, Sent};
 use crate::webhooks::event::{Collector, Found, Identity, Malformed, Stored, fingerprint};
 use crate::webhooks::json::{Object, is_json};
 
@@ -31,5 +31,13 @@ impl Adapter for StandardWebhooks {
             json: is_json(stored.body),
         });
         Ok(())
+    }
+
+    /// Part of the proof, which has set them where there is one.
+    fn sender_headers(&self, sent: &Sent<'_>, headers: &mut Vec<(String, String)>) {
+        if headers.iter().all(|(name, _)| name != "webhook-id") {
+            headers.push(("webhook-id".to_owned(), sent.id.to_owned()));
+            headers.push(("webhook-timestamp".to_owned(), sent.now.as_second().to_string()));
+        }
     }
 }

@@ -98,7 +98,13 @@ fn headers_may_carry_key_and_type() {
     let event = request().event(&generic);
     assert_eq!((event.key.as_str(), event.event_type.as_str()), ("e-1", "made"));
     assert!(request().header("x-event-id", "e-2").receive(&generic).is_err());
-    assert!(post("{}").receive(&generic).unwrap_err().to_string().contains("X-Event-Id"));
+    let nameless = post("{}").header("x-event-id", "");
+    assert!(nameless.receive(&generic).unwrap_err().to_string().contains("X-Event-Id"));
+    let sent = post("{}").path("made").event(&generic);
+    assert!(
+        sent.key.starts_with("msg_") && sent.event_type == "made",
+        "as `webhooks send` sends it: {sent:?}"
+    );
     let nonsense = "kind = \"bearer\"\nevent = { key_header = \"Authorization\" }";
     assert!(
         try_source(nonsense, &[("default", "t")]).unwrap_err()[0].to_string().contains("event.key_header")

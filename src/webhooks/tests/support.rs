@@ -118,7 +118,11 @@ impl Post {
             self = self.query(&query);
         }
         signed.headers.iter().fold(self, |post, (name, value)| {
-            let given = name == "content-type" && post.0.headers["content-type"] != "application/json";
+            let given = match name.as_str() {
+                "content-type" => post.0.headers["content-type"] != "application/json",
+                // What a source's events are named by in headers of its own choice.
+                name => name.starts_with("x-event-") && post.0.headers.contains_key(name),
+            };
             if given { post } else { post.header(name, value) }
         })
     }

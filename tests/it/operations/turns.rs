@@ -42,7 +42,12 @@ async fn live_turns_are_seen_on_every_instance_and_stopped_by_request_or_command
         second.post(&format!("/admin/turns/{other}/cancel"), json!({ "reason": "too long" })).await;
     assert_eq!((status, &cancelled["state"]), (200, &json!("cancelled")), "{cancelled}");
     assert_eq!(audited(&database, "response.cancel").await, 1);
+    let by_command = second.json(&["audit", "list", "--action", "response", "--since", "1h", "--json"]);
+    assert_eq!((&by_command[0]["subject"], by_command.as_array().map(Vec::len)), (&json!(other), Some(1)));
+    let others = second.json(&["audit", "list", "--subject", "nothing", "--json"]);
+    assert_eq!(others, json!([]));
     assert_eq!(second.post("/admin/turns/resp_1/cancel", json!({})).await.0, 404);
+    assert_eq!(turn["awaits"], "its attempt", "{turn}");
     let listed = second.json(&["turns", "list", "--json"]);
     assert_eq!(listed.as_array().unwrap().iter().map(id).collect::<Vec<_>>(), [&*one]);
     assert!(!second.command(&["turns", "cancel", &one]).status.success(), "nobody can be asked");

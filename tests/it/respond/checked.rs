@@ -45,6 +45,21 @@ async fn templates_are_rehearsed_with_samples_and_mistakes_have_their_place() {
 }
 
 #[tokio::test]
+async fn the_environment_has_its_say_in_a_rehearsal_if_it_is_asked() {
+    let provider = FakeProvider::start(Wire::Chat);
+    let long = config(&provider, "").replace("{{ event.payload.name }}", "${LABEL} {{ 'x' * 2000 }}");
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let app = FunctionApp::of(&database, &storage).config(&long).set("LABEL", "A label");
+    let app = app.set("RESPOND_TEXT_MAX_BYTES", "1024").start_without_waiting();
+    let said = say(&app).await;
+    assert!(said.starts_with("passes: ") && said.contains("not rehearsed: input"), "{said}");
+    let output = app.command(&["check", "--env"]).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("at most 1024 are allowed (RESPOND_TEXT_MAX_BYTES)"), "{said}");
+}
+
+#[tokio::test]
 async fn what_does_not_fit_into_a_functions_time_is_refused() {
     let provider = FakeProvider::start(Wire::Chat);
     let (_, said) = checked(&config(&provider, "time_limit_seconds = 200")).await;

@@ -5,8 +5,13 @@
 //! The provider is out by tries instead of by the clock: waits are seconds here and minutes in production, and what is to
 //! be shown is that no number of tries loses an event. Two minutes are at most [`TRIES_OF_TWO_MINUTES`] with the settings'
 //! defaults; the outage lasts until each event has been tried more often.
+//!
+//! `scripts/faults scene [SECONDS]` has it by the clock as well: the outage lasts so long, with the settings' own waits.
+
+use std::time::Instant;
 
 use super::*;
+use crate::support::report;
 
 /// With `RETRY_BASE` of 5 s, doubled and each time halved at most by jitter: at 0, 2.5, 7.5, 17.5, 37.5 and 77.5 s.
 const TRIES_OF_TWO_MINUTES: i64 = 6;
@@ -17,6 +22,12 @@ const FEWEST_TRIES: &str = "
         SELECT count(r.id) FILTER (WHERE r.state = 'failed') AS tries
         FROM jobs j LEFT JOIN responses r ON r.job_id = j.id
         WHERE j.state IN ('pending', 'leased') GROUP BY j.id) AS waiting";
+
+/// How long the provider is out, if that goes by the clock: `COLLOQUY_SCENE_OUTAGE=120s`.
+fn outage_by_the_clock() -> Option<Duration> {
+    let text = std::env::var("COLLOQUY_SCENE_OUTAGE").ok()?;
+    Some(colloquy::config::duration(&text).expect("COLLOQUY_SCENE_OUTAGE: a time such as 120s"))
+}
 
 #[tokio::test]
 async fn a_crm_is_answered_in_jobs_through_an_outage_and_its_operator_sees_all_of_it() {
@@ -29,11 +40,17 @@ async fn a_crm_is_answered_on_the_server_through_an_outage_and_its_operator_sees
 }
 
 async fn scene(runs_on: &str) {
-    let set = |builder: FunctionAppBuilder| builder.set("LLM_RETRIES", "0").set("SWITCH_CACHE", "0s");
+    let set = |builder: FunctionAppBuilder| {
+        let builder = builder.set("LLM_RETRIES", "0").set("SWITCH_CACHE", "0s");
+        match outage_by_the_clock() {
+            Some(_) => builder.unset("RETRY_BASE").unset("RETRY_CAP").unset("OUTAGE_RETRY"),
+            None => builder,
+        }
+    };
     let crm = Crm::open_with(runs_on, set).await;
     let server = crm.server(runs_on).await;
     batch_is_answered(&crm).await;
-    outage_loses_nothing(&crm).await;
+    outage_loses_nothing(&crm, runs_on).await;
     letter_is_replayed(&crm).await;
     source_is_held_and_released(&crm).await;
     all_is_there_to_see(&crm, &server).await;
@@ -66,17 +83,39 @@ async fn batch_is_answered(crm: &Crm) {
 }
 
 /// A second event of one record and a first of another come while nobody answers.
-async fn outage_loses_nothing(crm: &Crm) {
+async fn outage_loses_nothing(crm: &Crm, runs_on: &str) {
     let first = conversation(&crm.told(5).await, "r1");
     crm.provider.always(Script::fails(503, "out"));
     crm.post("feedback.update", &[record("r1", "One more."), record("r6", "Six.")]).await;
-    eventually("more tries than two minutes have", PATIENCE * 2, async || {
-        crm.count(FEWEST_TRIES).await > TRIES_OF_TWO_MINUTES
-    })
-    .await;
+    let by_the_clock = outage_by_the_clock();
+    match by_the_clock {
+        // Time is what is asked for here.
+        Some(length) => tokio::time::sleep(length).await,
+        None => {
+            eventually("more tries than two minutes have", PATIENCE * 2, async || {
+                crm.count(FEWEST_TRIES).await > TRIES_OF_TWO_MINUTES
+            })
+            .await;
+        }
+    }
+    let tries = crm.count(FEWEST_TRIES).await;
     assert_eq!(crm.count("SELECT count(*) FROM dead_letters").await, 0);
     assert_eq!(crm.consumer.callbacks().len(), 5, "nobody is told of what is not answered");
     crm.provider.always(good());
+    if let Some(length) = by_the_clock {
+        let back = Instant::now();
+        // The next try may be as far off as the outage was long, and half as far again.
+        let patience = length * 3 + PATIENCE;
+        eventually("the answers of the outage", patience, async || crm.consumer.accepted().len() >= 7).await;
+        let place = if runs_on.is_empty() { "jobs" } else { "server" };
+        let text = format!(
+            "answers in: {place}; provider out for {} s; tries of each event meanwhile: {tries} or more; dead letters: 0; \
+             answered {:.1} s after it was back",
+            length.as_secs(),
+            back.elapsed().as_secs_f64()
+        );
+        report(&format!("scene-{place}"), &text);
+    }
     let told = crm.told(7).await;
     assert_eq!(conversation(&told, "r1"), first, "it goes on where it was");
     let mut asked = (0..crm.provider.seen().len()).map(|request| crm.asked(request));

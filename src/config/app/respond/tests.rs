@@ -95,9 +95,9 @@ fn templates_are_judged_with_line_and_column_of_the_file() {
     );
     let found = one("input = \"\"\"\n{% if event.payload.a %}\n\"\"\"");
     assert!(found.contains("syntax error"), "{found}");
-    // An escape moves what follows it: the place is told within the text.
+    // An escape moves what follows it.
     let found = one("input = \"\\u00e4 {{ foo }}\"");
-    assert!(found.contains("line 1, column 6 of it: `foo` is not defined"), "{found}");
+    assert!(found.contains("column 20): `foo` is not defined"), "{found}");
 }
 
 #[test]

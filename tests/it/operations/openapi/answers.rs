@@ -80,6 +80,41 @@ async fn errors_are_as_the_document_says() {
     is_described(&document, "/v1/responses", "post", long.expect("an answer")).await;
 }
 
+/// Of a source of each manner: what is not refused as a method is described, and what is described is not refused.
+async fn every_method_that_is_taken_is_described(document: &Document, app: &FunctionApp) {
+    for (template, sources) in [
+        ("/api/webhooks/{source}", ["stripe", "event-grid"]),
+        ("/api/webhooks/{source}/{event}", ["crm/feedback.create", "event-grid/anything"]),
+    ] {
+        let described: BTreeSet<String> = document.0["paths"][template]
+            .as_object()
+            .expect("a path")
+            .keys()
+            .filter(|key| key.parse::<Method>().is_ok() && *key != "servers")
+            .map(|key| key.to_uppercase())
+            .collect();
+        let mut taken = BTreeSet::new();
+        for source in sources {
+            for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
+                let verb: Method = method.parse().expect("a method");
+                let request = app.client().request(verb, app.url(&format!("/api/webhooks/{source}")));
+                let request = request.header("webhook-request-origin", "eventgrid.azure.net").body("");
+                let answer = request.send().await.expect("an answer");
+                let status = answer.status();
+                if status != 405 && status != 404 {
+                    taken.insert(method.to_owned());
+                    is_described(document, template, &method.to_lowercase(), answer).await;
+                }
+            }
+        }
+        assert_eq!(taken, described, "{template}");
+    }
+    let ask = app.client().request(Method::OPTIONS, app.url("/api/webhooks/stripe")).send().await;
+    let refused = ask.expect("an answer");
+    assert_eq!(refused.status(), 405);
+    is_described(document, "/api/webhooks/{source}", "options", refused).await;
+}
+
 #[tokio::test]
 async fn what_the_function_app_answers_is_described_too() {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
@@ -120,6 +155,8 @@ async fn what_the_function_app_answers_is_described_too() {
     }
     let unknown = app.client().get(app.url("/api/health/nonsense")).send().await.expect("an answer");
     assert_eq!(unknown.status(), 404, "no other check is there");
+
+    every_method_that_is_taken_is_described(&document, &app).await;
 
     let types: BTreeSet<&str> = ProblemKind::ALL.iter().map(|kind| kind.type_uri()).collect();
     for (source, template) in [
