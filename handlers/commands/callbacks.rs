@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use colloquy::commands::Consent;
+use colloquy::commands::{Consent, words};
 use colloquy::database::dead_letters::Actor;
 use colloquy::database::inspect::{self, WorkFilter};
 use colloquy::database::responses::{Order, PageOf};
@@ -60,7 +60,7 @@ pub struct Test {
 pub struct Enable {
     target: String,
     /// Why; kept in the audit trail.
-    #[arg(long)]
+    #[arg(long, value_parser = words)]
     reason: Option<String>,
     #[command(flatten)]
     consent: Consent,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use colloquy::commands::Consent;
+use colloquy::commands::{Consent, words};
 use colloquy::database::audit::{self, Entry};
 use colloquy::database::expiring::Expiring;
 
@@ -18,7 +18,7 @@ pub struct Retention {
     #[arg(long)]
     dry_run: bool,
     /// Why; kept in the audit trail.
-    #[arg(long)]
+    #[arg(long, value_parser = words)]
     reason: Option<String>,
     #[command(flatten)]
     consent: Consent,

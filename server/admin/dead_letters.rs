@@ -5,7 +5,7 @@ use std::sync::Arc;
 use colloquy::database::inspect::{self, DeadLetterFilter};
 use colloquy::ids::DeadLetterId;
 use colloquy::jobs::state::DeadLetterState;
-use colloquy::openresponses::{ApiError, parse};
+use colloquy::openresponses::ApiError;
 use colloquy::operations::{Batch, Found, MOST_AT_ONCE, MOST_PER_SECOND};
 use http::Method;
 use jiff::Timestamp;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use warp::reply::Response;
 
-use super::{Because, Operator, body_or_default, failed, id, instant, needed, page_of};
+use super::{Because, Operator, body, body_or_default, failed, id, instant, needed, page_of};
 use crate::app::App;
 use crate::http::{Request, list};
 use crate::responses::{Page, unknown_parameter};
@@ -171,7 +171,7 @@ struct Would {
 }
 
 async fn replay_all(app: &Arc<App>, operator: &Operator, mut request: Request) -> Result<Response, ApiError> {
-    let wanted: Many = parse(&request.json_bytes().await?)?;
+    let wanted: Many = body(&mut request).await?;
     let batch = wanted.batch()?;
     let found = app.operations.found(&batch).await.map_err(failed)?;
     if wanted.dry_run {
@@ -192,7 +192,7 @@ async fn discard_all(
     operator: &Operator,
     mut request: Request,
 ) -> Result<Response, ApiError> {
-    let wanted: Many = parse(&request.json_bytes().await?)?;
+    let wanted: Many = body(&mut request).await?;
     let batch = wanted.batch()?;
     let found = app.operations.found(&batch).await.map_err(failed)?;
     if wanted.dry_run {
