@@ -168,13 +168,14 @@ fn id<T: FromStr>(what: &str, text: &str) -> Result<T, ApiError> {
     text.parse().map_err(|_| ApiError::not_found(what, text))
 }
 
-/// An instant out of a query.
+/// An instant out of a query. Nothing here is from before 1970, and ids do not reach further back.
 fn instant(name: &str, value: &str) -> Result<Option<Timestamp>, ApiError> {
     let message = format!(
         "Invalid '{name}': expected an instant such as 2026-01-31T12:00:00Z, not '{}'.",
         excerpt(value)
     );
-    value.parse().map(Some).map_err(|_| ApiError::invalid_value(name, message))
+    let at: Result<Timestamp, _> = value.parse();
+    at.map(|at| Some(at.max(Timestamp::UNIX_EPOCH))).map_err(|_| ApiError::invalid_value(name, message))
 }
 
 /// A state out of a query, as its type writes it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use colloquy::config::Scope;
 use colloquy::database::spending::{self, BudgetFilter, BudgetStatus, MOST_BUDGETS, UsageDay, UsageFilter};
 use colloquy::openresponses::{ApiError, excerpt};
-use jiff::civil::Date;
+use jiff::civil::{Date, date};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
@@ -129,8 +129,9 @@ fn shown(day: &UsageDay) -> Value {
     })
 }
 
-/// A day out of a query.
+/// A day out of a query. Nothing was used before 1970, and the database does not know all that are written so.
 pub fn day(name: &str, text: &str) -> Result<Date, ApiError> {
     let message = format!("Invalid '{name}': expected a day such as 2026-01-31, not '{}'.", excerpt(text));
-    text.parse().map_err(|_| ApiError::invalid_value(name, message))
+    let day: Result<Date, _> = text.parse();
+    day.map(|day| day.max(date(1970, 1, 1))).map_err(|_| ApiError::invalid_value(name, message))
 }

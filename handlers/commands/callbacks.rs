@@ -165,7 +165,10 @@ async fn enable(services: &Services, enable: Enable) -> anyhow::Result<ExitCode>
     let actor = Actor { name: &name, reason: enable.reason.as_deref() };
     let was_disabled = services.operations.enable_target(&enable.target, actor).await?;
     if enable.output.json {
-        output::json(&serde_json::json!({ "target": enable.target, "enabled": was_disabled }))?;
+        let target = &enable.target;
+        output::json(
+            &serde_json::json!({ "target": target, "enabled": true, "was_disabled": was_disabled }),
+        )?;
     } else if was_disabled {
         say!("`{}` is enabled; `maintain` sends what waited.", enable.target);
     } else {

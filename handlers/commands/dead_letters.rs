@@ -11,7 +11,7 @@ use colloquy::database::inspect::{self, DeadLetter, DeadLetterFilter};
 use colloquy::database::responses::{Order, PageOf};
 use colloquy::ids::DeadLetterId;
 use colloquy::jobs::state::{DeadLetterState, WorkKind};
-use colloquy::operations::{Batch, Found, MOST_AT_ONCE, OperationError, Operations, Replay};
+use colloquy::operations::{Batch, Found, LETTER_KINDS, MOST_AT_ONCE, OperationError, Operations, Replay};
 
 use super::output::{self, Listing, Output, ago, or_empty};
 use crate::services::Services;
@@ -31,7 +31,7 @@ pub enum DeadLetters {
 #[derive(Args)]
 struct Filter {
     /// Only this kind: job, callback or message.
-    #[arg(long)]
+    #[arg(long, value_parser = LETTER_KINDS)]
     kind: Option<String>,
     /// Only messages of this queue.
     #[arg(long)]

@@ -6,7 +6,7 @@ use colloquy::database::inspect::{self, DeadLetterFilter};
 use colloquy::ids::DeadLetterId;
 use colloquy::jobs::state::DeadLetterState;
 use colloquy::openresponses::ApiError;
-use colloquy::operations::{Batch, Found, MOST_AT_ONCE, MOST_PER_SECOND};
+use colloquy::operations::{Batch, Found, LETTER_KINDS, MOST_AT_ONCE, MOST_PER_SECOND};
 use http::Method;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -56,7 +56,7 @@ async fn index(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
     let page = Page::with(&request, |name, value| {
         let text = || Some(value.to_owned());
         match name {
-            "kind" => filter.kind = text(),
+            "kind" => filter.kind = Some(kind("kind", value)?),
             "queue" => filter.queue = text(),
             "source" => filter.source = text(),
             "route" => filter.route = text(),
@@ -78,6 +78,13 @@ async fn index(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
     let page = page_of::<DeadLetterId>("dead letter", &page)?;
     let found = inspect::dead_letters(&app.client().await?, &filter, page).await.map_err(App::away)?;
     Ok(list(&found.entries, |letter| letter.id, found.has_more))
+}
+
+/// 400 unless there are dead letters of that kind.
+fn kind(param: &str, value: &str) -> Result<String, ApiError> {
+    let message = "Supported values are: 'job', 'callback' and 'message'.";
+    let known = LETTER_KINDS.contains(&value).then(|| value.to_owned());
+    known.ok_or_else(|| ApiError::invalid_value(param, message))
 }
 
 async fn get(app: &Arc<App>, text: &str) -> Result<Response, ApiError> {
@@ -142,6 +149,7 @@ impl Many {
             Some(value) if (1..=most).contains(&value) => Ok(value),
             Some(_) => Err(ApiError::invalid_value(name, format!("Invalid '{name}': expected 1 to {most}."))),
         };
+        self.filter.kind.as_deref().map(|value| kind("filter.kind", value)).transpose()?;
         let Filter { kind, queue, source, route, code, since, before } = &self.filter;
         let filter = DeadLetterFilter {
             id: None,
