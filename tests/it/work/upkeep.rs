@@ -167,8 +167,8 @@ async fn retention_says_what_it_would_delete_by_source_and_owner_and_deletes_tha
     }
     // Told of turns ten days ago, and a log of then.
     let told = "
-        INSERT INTO callbacks (id, webhook_id, response_id, owner, target, route, type, state, due_at, created_at, finished_at)
-        SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), owner, 't', '', 'response.completed', 'delivered', at, at, at
+        INSERT INTO callbacks (id, webhook_id, response_id, owner, target, run, route, type, state, due_at, created_at, finished_at)
+        SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), owner, 't', 0, '', 'response.completed', 'delivered', at, at, at
         FROM unnest(ARRAY['ada', 'bob']) AS owner, (SELECT now() - interval '10 days' AS at) AS past;
         SELECT ensure_day_partition('response_events', now() - interval '10 days');
         INSERT INTO response_events (response_id, part, data) SELECT uuid_floor(now() - interval '10 days'), 0, 'x'";
