@@ -26,6 +26,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use warp::reply::Response;
 
 use crate::app::App;
@@ -81,10 +82,41 @@ impl Operator {
     }
 }
 
+/// The JSON body of a request.
+async fn body<T: DeserializeOwned>(request: &mut Request) -> Result<T, ApiError> {
+    parse_plain(&request.json_bytes().await?)
+}
+
 /// The JSON body of a request that may come without one.
 async fn body_or_default<T: DeserializeOwned + Default>(request: &mut Request) -> Result<T, ApiError> {
     let body = request.json_bytes().await?;
-    if body.is_empty() { Ok(T::default()) } else { parse(&body) }
+    if body.is_empty() { Ok(T::default()) } else { parse_plain(&body) }
+}
+
+/// 400 on the field that holds control characters: nothing that operators name or say has any, they would break the lines
+/// of lists, and PostgreSQL takes no NUL in text.
+fn parse_plain<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let parsed = parse(body)?;
+    let whole: Value = serde_json::from_slice(body).unwrap_or_default();
+    match controlled(&whole, String::new()) {
+        Some(field) => Err(crate::http::control_characters(&field)),
+        None => Ok(parsed),
+    }
+}
+
+/// Where the first text with control characters stands.
+fn controlled(value: &Value, place: String) -> Option<String> {
+    match value {
+        Value::String(text) => text.contains(char::is_control).then_some(place),
+        Value::Array(all) => {
+            all.iter().enumerate().find_map(|(at, value)| controlled(value, format!("{place}[{at}]")))
+        }
+        Value::Object(members) => members.iter().find_map(|(name, value)| {
+            let dot = if place.is_empty() { "" } else { "." };
+            controlled(value, format!("{place}{dot}{name}"))
+        }),
+        _ => None,
+    }
 }
 
 /// The body of a change that needs no more than a reason.
@@ -119,7 +151,9 @@ fn failed(error: OperationError) -> ApiError {
             tracing::warn!(code, %error, "switches could not be reached");
             ApiError::unavailable("switches_unavailable", message)
         }
-        OperationError::OnlyFeatures | OperationError::Erasure(ErasureError::Nobody) => {
+        OperationError::OnlyFeatures
+        | OperationError::OwnerName
+        | OperationError::Erasure(ErasureError::Nobody) => {
             refused(StatusCode::BAD_REQUEST, ErrorType::InvalidRequestError)
         }
         OperationError::NotFound { .. } | OperationError::PayloadGone | OperationError::Unknown { .. } => {
@@ -134,13 +168,14 @@ fn id<T: FromStr>(what: &str, text: &str) -> Result<T, ApiError> {
     text.parse().map_err(|_| ApiError::not_found(what, text))
 }
 
-/// An instant out of a query.
+/// An instant out of a query. Nothing here is from before 1970, and ids do not reach further back.
 fn instant(name: &str, value: &str) -> Result<Option<Timestamp>, ApiError> {
     let message = format!(
         "Invalid '{name}': expected an instant such as 2026-01-31T12:00:00Z, not '{}'.",
         excerpt(value)
     );
-    value.parse().map(Some).map_err(|_| ApiError::invalid_value(name, message))
+    let at: Result<Timestamp, _> = value.parse();
+    at.map(|at| Some(at.max(Timestamp::UNIX_EPOCH))).map_err(|_| ApiError::invalid_value(name, message))
 }
 
 /// A state out of a query, as its type writes it.

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use colloquy::config::ServerConfig;
-use colloquy::openresponses::{ApiError, ErrorType};
+use colloquy::openresponses::{ApiError, ErrorType, excerpt};
 use futures_util::{Stream, StreamExt};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use warp::reply::Response;
 
@@ -171,10 +172,31 @@ impl Request {
         self.bytes().await
     }
 
+    /// 400 if the path or a parameter of the query holds control characters. No head comes this far that has them as they
+    /// are, so they can only be encoded.
+    pub fn check_address(&self, path: &str) -> Result<(), ApiError> {
+        let controlled = |text: &str| text.contains(char::is_control);
+        if path.contains('%') && controlled(&percent_decode_str(path).decode_utf8_lossy()) {
+            return Err(control_characters("path"));
+        }
+        if !self.query.contains('%') {
+            return Ok(());
+        }
+        match self.params().find(|(name, value)| controlled(name) || controlled(value)) {
+            Some((name, _)) => Err(control_characters(&excerpt(&name))),
+            None => Ok(()),
+        }
+    }
+
     /// Parameters of the query, decoded, in order.
     pub fn params(&self) -> impl Iterator<Item = (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)> {
         url::form_urlencoded::parse(self.query.as_bytes())
     }
+}
+
+/// 400: neither what is named in paths and queries nor what operators say has control characters.
+pub fn control_characters(param: &str) -> ApiError {
+    ApiError::invalid_value(param, format!("Invalid '{param}': it holds control characters."))
 }
 
 fn too_large(limit: usize) -> ApiError {

@@ -108,6 +108,9 @@ async fn serve<B: Buf>(
 /// The map. Gives the route's name, for metrics and logs, beside the answer.
 async fn dispatch(app: &Arc<App>, mut request: Request) -> (&'static str, Result<Response, ApiError>) {
     let path = std::mem::take(&mut request.path);
+    if let Err(error) = request.check_address(&path) {
+        return ("unknown", Err(error));
+    }
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     let method = request.method.clone();
     let at = |allowed: &[Method]| allowed.contains(&method);

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use colloquy::config::Scope;
-use colloquy::database::spending::{self, BudgetStatus, UsageDay};
+use colloquy::database::spending::{self, BudgetFilter, BudgetStatus, MOST_BUDGETS, UsageDay, UsageFilter};
 use colloquy::openresponses::{ApiError, excerpt};
-use jiff::civil::Date;
+use jiff::civil::{Date, date};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
@@ -81,17 +81,23 @@ pub async fn answer(app: &Arc<App>, wanted: &Wanted) -> Result<Response, ApiErro
     let Wanted { from, to, owner, own_key, api_key, model } = wanted;
     let client = app.client().await?;
     let owner = owner.as_deref();
-    let mut days = spending::by_day(&client, owner, *from, *to).await.map_err(App::away)?;
-    days.retain(|day| {
-        api_key.as_ref().is_none_or(|key| day.api_key.as_ref() == Some(key))
-            && model.as_ref().is_none_or(|model| day.model == *model)
-    });
-    let budgets = spending::budgets(&client, today(), owner, own_key.as_deref()).await.map_err(App::away)?;
+    let (api_key, model) = (api_key.as_deref(), model.as_deref());
+    let filter = UsageFilter { owner, api_key, model, from: *from, to: *to };
+    let days = spending::by_day(&client, &filter).await.map_err(App::away)?;
+    let budgets = match owner {
+        Some(owner) => {
+            spending::budgets(&client, today(), owner, own_key.as_deref()).await.map_err(App::away)?
+        }
+        None => {
+            let all = BudgetFilter::default();
+            spending::standing(&client, today(), all, None, MOST_BUDGETS).await.map_err(App::away)?.entries
+        }
+    };
     let budgets: Vec<Value> = budgets.iter().map(budget).collect();
-    let data: Vec<Value> = days.iter().map(shown).collect();
-    Ok(crate::http::json(
-        &json!({ "object": "list", "from": from, "to": to, "data": data, "budgets": budgets }),
-    ))
+    let data: Vec<Value> = days.entries.iter().map(shown).collect();
+    Ok(crate::http::json(&json!({
+        "object": "list", "from": from, "to": to, "data": data, "has_more": days.has_more, "budgets": budgets,
+    })))
 }
 
 /// A budget as it is shown.
@@ -128,8 +134,9 @@ fn shown(day: &UsageDay) -> Value {
     })
 }
 
-/// A day out of a query.
+/// A day out of a query. Nothing was used before 1970, and the database does not know all that are written so.
 pub fn day(name: &str, text: &str) -> Result<Date, ApiError> {
     let message = format!("Invalid '{name}': expected a day such as 2026-01-31, not '{}'.", excerpt(text));
-    text.parse().map_err(|_| ApiError::invalid_value(name, message))
+    let day: Result<Date, _> = text.parse();
+    day.map(|day| day.max(date(1970, 1, 1))).map_err(|_| ApiError::invalid_value(name, message))
 }

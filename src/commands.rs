@@ -26,6 +26,15 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     })
 }
 
+/// What somebody says, on one line. For clap.
+pub fn words(text: &str) -> Result<String, String> {
+    if text.contains(char::is_control) {
+        Err("it holds control characters".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
 /// The instant so long ago.
 pub fn instant_before(time: Duration) -> anyhow::Result<Timestamp> {
     Ok(Timestamp::now().checked_sub(SignedDuration::try_from(time)?)?)

@@ -21,7 +21,9 @@ use crate::events::routes::Routes;
 use crate::switches::Switchboard;
 
 pub use callbacks::{Target, TargetState};
-pub use dead_letters::{Batch, Found, LetterDetail, Look, MOST_AT_ONCE, MOST_PER_SECOND, Replay, Unreadable};
+pub use dead_letters::{
+    Batch, Found, LETTER_KINDS, LetterDetail, Look, MOST_AT_ONCE, MOST_PER_SECOND, Replay, Unreadable,
+};
 pub use error::OperationError;
 pub use events::{EventReplay, EventReplayed};
 pub use hints::put_hint;

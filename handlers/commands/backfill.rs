@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use colloquy::commands::Consent;
+use colloquy::commands::{Consent, words};
 use colloquy::database::audit::Actor;
 use colloquy::database::backfills;
 use colloquy::ids::JobId;
@@ -23,7 +23,7 @@ enum Kind {
 pub struct Backfill {
     kind: Kind,
     /// Why; kept in the audit trail.
-    #[arg(long)]
+    #[arg(long, value_parser = words)]
     reason: Option<String>,
     #[command(flatten)]
     consent: Consent,

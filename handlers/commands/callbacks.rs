@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use colloquy::commands::Consent;
+use colloquy::commands::{Consent, words};
 use colloquy::database::dead_letters::Actor;
 use colloquy::database::inspect::{self, WorkFilter};
 use colloquy::database::responses::{Order, PageOf};
@@ -60,7 +60,7 @@ pub struct Test {
 pub struct Enable {
     target: String,
     /// Why; kept in the audit trail.
-    #[arg(long)]
+    #[arg(long, value_parser = words)]
     reason: Option<String>,
     #[command(flatten)]
     consent: Consent,
@@ -165,7 +165,10 @@ async fn enable(services: &Services, enable: Enable) -> anyhow::Result<ExitCode>
     let actor = Actor { name: &name, reason: enable.reason.as_deref() };
     let was_disabled = services.operations.enable_target(&enable.target, actor).await?;
     if enable.output.json {
-        output::json(&serde_json::json!({ "target": enable.target, "enabled": was_disabled }))?;
+        let target = &enable.target;
+        output::json(
+            &serde_json::json!({ "target": target, "enabled": true, "was_disabled": was_disabled }),
+        )?;
     } else if was_disabled {
         say!("`{}` is enabled; `maintain` sends what waited.", enable.target);
     } else {

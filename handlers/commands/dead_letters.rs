@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use colloquy::commands::{Consent, instant_before};
+use colloquy::commands::{Consent, instant_before, words};
 use colloquy::database::dead_letters::Actor;
 use colloquy::database::inspect::{self, DeadLetter, DeadLetterFilter};
 use colloquy::database::responses::{Order, PageOf};
 use colloquy::ids::DeadLetterId;
 use colloquy::jobs::state::{DeadLetterState, WorkKind};
-use colloquy::operations::{Batch, Found, MOST_AT_ONCE, OperationError, Operations, Replay};
+use colloquy::operations::{Batch, Found, LETTER_KINDS, MOST_AT_ONCE, OperationError, Operations, Replay};
 
 use super::output::{self, Listing, Output, ago, or_empty};
 use crate::services::Services;
@@ -31,7 +31,7 @@ pub enum DeadLetters {
 #[derive(Args)]
 struct Filter {
     /// Only this kind: job, callback or message.
-    #[arg(long)]
+    #[arg(long, value_parser = LETTER_KINDS)]
     kind: Option<String>,
     /// Only messages of this queue.
     #[arg(long)]
@@ -84,7 +84,7 @@ pub struct Settle {
     #[arg(long, default_value_t = MOST_AT_ONCE, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_AT_ONCE)))]
     limit: u32,
     /// Why; kept with the letter and in the audit trail. Needed to discard.
-    #[arg(long)]
+    #[arg(long, value_parser = words)]
     reason: Option<String>,
     /// At most so many a second, so that replayed work does not crowd out live work. The pace is written down: the
     /// command does not stay to keep it.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use colloquy::commands::{Consent, instant_before};
+use colloquy::commands::{Consent, instant_before, words};
 use colloquy::database::dead_letters::Actor;
 use colloquy::database::inspect::{self, EventDetail, EventFilter, EventLine};
 use colloquy::database::responses::{Order, PageOf};
@@ -81,7 +81,7 @@ pub struct Replay {
     #[arg(long)]
     new_ids: bool,
     /// Why; kept in the audit trail.
-    #[arg(long)]
+    #[arg(long, value_parser = words)]
     reason: Option<String>,
     /// Say what would happen and change nothing.
     #[arg(long)]

@@ -1,9 +1,10 @@
 //! `retention [--dry-run]`.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Args;
-use colloquy::commands::Consent;
+use colloquy::commands::{Consent, words};
 use colloquy::database::audit::{self, Entry};
 use colloquy::database::expiring::Expiring;
 
@@ -18,7 +19,7 @@ pub struct Retention {
     #[arg(long)]
     dry_run: bool,
     /// Why; kept in the audit trail.
-    #[arg(long)]
+    #[arg(long, value_parser = words)]
     reason: Option<String>,
     #[command(flatten)]
     consent: Consent,
@@ -38,17 +39,14 @@ pub async fn run(services: &Services, command: Retention) -> anyhow::Result<Exit
     if !command.consent.to(&plan)? {
         return Ok(ExitCode::FAILURE);
     }
+    // Before anything is gone: a run that is cut has its row, too.
+    let detail = serde_json::json!({ "reason": command.reason, "expected": by_table(&expiring) });
+    written(services, "retention.begin", detail).await?;
     let taken = maintain::retention_now(services).await?;
     let taken: serde_json::Map<String, serde_json::Value> =
         taken.into_iter().map(|(sweep, taken)| (sweep.to_owned(), taken.into())).collect();
     let detail = serde_json::json!({ "reason": command.reason, "taken": taken });
-    let entry = Entry {
-        actor: super::actor(),
-        action: "retention.run",
-        subject: "retention".to_owned(),
-        detail: Some(detail),
-    };
-    audit::write(&services.database.client().await?, &[entry]).await?;
+    written(services, "retention.run", detail).await?;
     let left = maintain::expiring(services).await?;
     if command.output.json {
         output::json(&serde_json::json!({ "taken": taken, "left": left }))?;
@@ -64,6 +62,21 @@ pub async fn run(services: &Services, command: Retention) -> anyhow::Result<Exit
         show(&left, command.output)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Rows by table. Whose they are is nothing for the audit trail, which is kept for good.
+fn by_table(expiring: &[Expiring]) -> serde_json::Map<String, serde_json::Value> {
+    let mut tables: BTreeMap<&str, i64> = BTreeMap::new();
+    for expiring in expiring {
+        *tables.entry(expiring.what).or_default() += expiring.rows;
+    }
+    tables.into_iter().map(|(table, rows)| (table.to_owned(), rows.into())).collect()
+}
+
+async fn written(services: &Services, action: &'static str, detail: serde_json::Value) -> anyhow::Result<()> {
+    let subject = "retention".to_owned();
+    let entry = Entry { actor: super::actor(), action, subject, detail: Some(detail) };
+    Ok(audit::write(&services.database.client().await?, &[entry]).await?)
 }
 
 fn show(expiring: &[Expiring], output: Output) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
-use colloquy::commands::Consent;
+use colloquy::commands::{Consent, words};
 use colloquy::database::audit::Actor;
 use colloquy::database::rotations::{self, LabelUse, Rotation};
 use colloquy::ids::RotationId;
@@ -58,7 +58,7 @@ pub struct Labels {
 pub struct Close {
     id: RotationId,
     /// Why; kept in the audit trail.
-    #[arg(long)]
+    #[arg(long, value_parser = words)]
     reason: Option<String>,
     #[command(flatten)]
     consent: Consent,

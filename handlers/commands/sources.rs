@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use clap::{Args, Subcommand};
-use colloquy::commands::Consent;
 use colloquy::commands::switches::told;
+use colloquy::commands::{Consent, words};
 use colloquy::config::app::Stop;
 use colloquy::database::dead_letters::Actor;
 use colloquy::operations::NewSwitch;
@@ -36,7 +36,7 @@ pub struct StopSource {
     #[arg(long = "for", value_parser = super::duration)]
     duration: Option<Duration>,
     /// Why; shown in the list and kept in the audit trail.
-    #[arg(long)]
+    #[arg(long, value_parser = words)]
     reason: Option<String>,
     #[command(flatten)]
     consent: Consent,
@@ -48,7 +48,7 @@ pub struct StopSource {
 pub struct Start {
     source: String,
     /// Why; kept in the audit trail.
-    #[arg(long)]
+    #[arg(long, value_parser = words)]
     reason: Option<String>,
     #[command(flatten)]
     consent: Consent,

@@ -95,7 +95,16 @@ pub async fn delete_turns(services: &Services) -> anyhow::Result<usize> {
             }
         }
     }
-    total += retention::delete_turn_callbacks(&client, ago(work.response_retention), batch).await?;
+    let of_owners = owners.iter().map(|(owner, kept)| (Whose::Of(owner), *kept));
+    for (whose, kept) in of_owners.chain([(Whose::Except(&except), work.response_retention)]) {
+        for _ in 0..MOST_BATCHES {
+            let deleted = retention::delete_turn_callbacks(&client, whose, ago(kept), batch).await?;
+            total += deleted;
+            if deleted < work.maintain_batch.into() {
+                break;
+            }
+        }
+    }
     total += retention::delete_conversations(&client, batch).await?;
     Ok(usize::try_from(total).unwrap_or(usize::MAX))
 }

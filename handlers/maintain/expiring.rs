@@ -31,9 +31,10 @@ pub async fn expiring(services: &Services) -> anyhow::Result<Vec<Expiring>> {
     let of_all = [(Whose::Except(&except), work.response_retention)];
     for (whose, time) in owners.iter().map(|(owner, time)| (Whose::Of(owner), *time)).chain(of_all) {
         found.extend(expiring::responses(&client, whose, ago(time)).await?);
+        found.extend(expiring::turn_callbacks(&client, whose, ago(time)).await?);
     }
+    found.extend(expiring::logs(&client, ago(work.log_retention)).await?);
     found.extend(expiring::deleted(&client).await?);
-    found.extend(expiring::turn_callbacks(&client, ago(work.response_retention)).await?);
     found.extend(expiring::usage(&client, spending::kept_from(services)).await?);
     Ok(found)
 }

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use colloquy::database::inspect::{self, DeadLetterFilter};
 use colloquy::ids::DeadLetterId;
 use colloquy::jobs::state::DeadLetterState;
-use colloquy::openresponses::{ApiError, parse};
-use colloquy::operations::{Batch, Found, MOST_AT_ONCE, MOST_PER_SECOND};
+use colloquy::openresponses::ApiError;
+use colloquy::operations::{Batch, Found, LETTER_KINDS, MOST_AT_ONCE, MOST_PER_SECOND};
 use http::Method;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use warp::reply::Response;
 
-use super::{Because, Operator, body_or_default, failed, id, instant, needed, page_of};
+use super::{Because, Operator, body, body_or_default, failed, id, instant, needed, page_of};
 use crate::app::App;
 use crate::http::{Request, list};
 use crate::responses::{Page, unknown_parameter};
@@ -56,7 +56,7 @@ async fn index(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
     let page = Page::with(&request, |name, value| {
         let text = || Some(value.to_owned());
         match name {
-            "kind" => filter.kind = text(),
+            "kind" => filter.kind = Some(kind("kind", value)?),
             "queue" => filter.queue = text(),
             "source" => filter.source = text(),
             "route" => filter.route = text(),
@@ -78,6 +78,13 @@ async fn index(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
     let page = page_of::<DeadLetterId>("dead letter", &page)?;
     let found = inspect::dead_letters(&app.client().await?, &filter, page).await.map_err(App::away)?;
     Ok(list(&found.entries, |letter| letter.id, found.has_more))
+}
+
+/// 400 unless there are dead letters of that kind.
+fn kind(param: &str, value: &str) -> Result<String, ApiError> {
+    let message = "Supported values are: 'job', 'callback' and 'message'.";
+    let known = LETTER_KINDS.contains(&value).then(|| value.to_owned());
+    known.ok_or_else(|| ApiError::invalid_value(param, message))
 }
 
 async fn get(app: &Arc<App>, text: &str) -> Result<Response, ApiError> {
@@ -142,6 +149,7 @@ impl Many {
             Some(value) if (1..=most).contains(&value) => Ok(value),
             Some(_) => Err(ApiError::invalid_value(name, format!("Invalid '{name}': expected 1 to {most}."))),
         };
+        self.filter.kind.as_deref().map(|value| kind("filter.kind", value)).transpose()?;
         let Filter { kind, queue, source, route, code, since, before } = &self.filter;
         let filter = DeadLetterFilter {
             id: None,
@@ -171,7 +179,7 @@ struct Would {
 }
 
 async fn replay_all(app: &Arc<App>, operator: &Operator, mut request: Request) -> Result<Response, ApiError> {
-    let wanted: Many = parse(&request.json_bytes().await?)?;
+    let wanted: Many = body(&mut request).await?;
     let batch = wanted.batch()?;
     let found = app.operations.found(&batch).await.map_err(failed)?;
     if wanted.dry_run {
@@ -192,7 +200,7 @@ async fn discard_all(
     operator: &Operator,
     mut request: Request,
 ) -> Result<Response, ApiError> {
-    let wanted: Many = parse(&request.json_bytes().await?)?;
+    let wanted: Many = body(&mut request).await?;
     let batch = wanted.batch()?;
     let found = app.operations.found(&batch).await.map_err(failed)?;
     if wanted.dry_run {

@@ -7,12 +7,12 @@ use colloquy::database::conversations;
 use colloquy::database::grants::{self, Grant, GrantFilter, GrantedAccess};
 use colloquy::database::responses::PageOf;
 use colloquy::ids::ConversationId;
-use colloquy::openresponses::{ApiError, excerpt, parse};
+use colloquy::openresponses::{ApiError, excerpt};
 use http::Method;
 use serde::Deserialize;
 use warp::reply::Response;
 
-use super::{Operator, body_or_default};
+use super::{Operator, body, body_or_default};
 use crate::app::App;
 use crate::conversations::{conversation_id, not_found};
 use crate::grants::{decoded, own, taken_back};
@@ -85,7 +85,7 @@ struct Give {
 }
 
 async fn give(app: &Arc<App>, operator: &Operator, mut request: Request) -> Result<Response, ApiError> {
-    let wanted: Give = parse(&request.json_bytes().await?)?;
+    let wanted: Give = body(&mut request).await?;
     check_text("grantee", &wanted.grantee)?;
     let (id, grantee) = (wanted.conversation.as_str(), wanted.grantee.as_str());
     let parsed = conversation_id(id)?;

@@ -7,14 +7,14 @@ use colloquy::config::duration;
 use colloquy::database::api_keys::{self, StoredKey};
 use colloquy::database::responses::PageOf;
 use colloquy::ids::KeyId;
-use colloquy::openresponses::{ApiError, ErrorType, excerpt, parse};
+use colloquy::openresponses::{ApiError, ErrorType, excerpt};
 use http::{Method, StatusCode};
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use warp::reply::Response;
 
-use super::{Operator, body_or_default};
+use super::{Operator, body, body_or_default};
 use crate::app::App;
 use crate::http::{Request, json, list};
 use crate::responses::{Page, unknown_parameter};
@@ -75,8 +75,8 @@ fn issued(issued: &Issued) -> Response {
 }
 
 async fn create(app: &Arc<App>, operator: &Operator, mut request: Request) -> Result<Response, ApiError> {
-    let wanted: KeyRequest = parse(&request.json_bytes().await?)?;
-    wanted.check(Timestamp::now())?;
+    let wanted: KeyRequest = body(&mut request).await?;
+    wanted.check(Timestamp::now(), &app.config.app.targets)?;
     let client = app.client().await?;
     let actor = operator.because(wanted.reason.as_deref());
     Ok(issued(&issuing::issue(&client, &wanted, actor).await.map_err(App::away)?))

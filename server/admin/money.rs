@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use colloquy::config::app::{BudgetConfig, BudgetsConfig};
-use colloquy::database::spending;
-use colloquy::openresponses::ApiError;
+use colloquy::database::spending::{self, BudgetFilter, BudgetStatus, MOST_BUDGETS};
+use colloquy::llm::spend::Scope;
+use colloquy::openresponses::{ApiError, excerpt};
 use http::Method;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -46,28 +47,42 @@ pub async fn all_usage(
 /// Budgets that were drawn from on a day, and the limits of `colloquy.toml`, which only a deployment changes.
 async fn all_budgets(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
     let mut day = Timestamp::now().to_zoned(TimeZone::UTC).date();
-    let (mut scope, mut subject) = (None, None);
+    let (mut scope, mut subject, mut after, mut limit) = (None, None, None, MOST_BUDGETS);
     for (name, value) in request.params() {
         match &*name {
             "day" => day = usage::day("day", &value)?,
-            "scope" if ["total", "owner", "key"].contains(&&*value) => scope = Some(value.into_owned()),
             "scope" => {
                 let message = "Supported values are: 'total', 'owner' and 'key'.";
-                return Err(ApiError::invalid_value("scope", message));
+                let known = Scope::parse(&value).ok_or_else(|| ApiError::invalid_value("scope", message));
+                scope = Some(known?);
             }
             "subject" => subject = Some(value.into_owned()),
+            "after" => {
+                let message = format!("No budget '{}': expected 'scope/subject'.", excerpt(&value));
+                let named = value
+                    .split_once('/')
+                    .and_then(|(scope, subject)| Some((Scope::parse(scope)?, subject.to_owned())));
+                after = Some(named.ok_or_else(|| ApiError::invalid_value("after", message))?);
+            }
+            "limit" => {
+                let most = MOST_BUDGETS;
+                let message = format!("Invalid 'limit': expected 1 to {most}, not '{}'.", excerpt(&value));
+                let wanted = value.parse().ok().filter(|limit| (1..=most).contains(limit));
+                limit = wanted.ok_or_else(|| ApiError::invalid_value("limit", message))?;
+            }
             other => return Err(unknown_parameter(other)),
         }
     }
     let client = app.client().await?;
-    let mut drawn = spending::budgets(&client, day, None, None).await.map_err(App::away)?;
-    drawn.retain(|status| {
-        scope.as_deref().is_none_or(|scope| scope == status.budget.scope.as_str())
-            && subject.as_deref().is_none_or(|subject| subject == &*status.budget.subject)
-    });
-    let data: Vec<Value> = drawn.iter().map(budget).collect();
+    let filter = BudgetFilter { scope, subject: subject.as_deref() };
+    let after = after.as_ref().map(|(scope, subject)| (*scope, subject.as_str()));
+    let drawn = spending::standing(&client, day, filter, after, limit).await.map_err(App::away)?;
+    let data: Vec<Value> = drawn.entries.iter().map(budget).collect();
+    let id = |status: &BudgetStatus| format!("{}/{}", status.budget.scope, status.budget.subject);
     Ok(crate::http::json(&json!({
-        "object": "list", "day": day, "data": data, "has_more": false,
+        "object": "list", "day": day,
+        "first_id": drawn.entries.first().map(id), "last_id": drawn.entries.last().map(id),
+        "data": data, "has_more": drawn.has_more,
         "configured": configured(&app.config.app.budgets),
     })))
 }

@@ -65,6 +65,11 @@ async fn export(
         let message = format!("Invalid 'file': '{}'; there is {}.", excerpt(&file), names.join(", "));
         ApiError::invalid_value("file", message)
     })?;
+    if let Some(after) = page.after.as_deref().filter(|after| !export.has_key(after)) {
+        let message =
+            format!("Invalid 'after': expected the 'last_id' of the page before, not '{}'.", excerpt(after));
+        return Err(ApiError::invalid_value("after", message));
+    }
     if page.after.is_none() {
         let actor = operator.because(reason.as_deref());
         app.operations.audit_export(owner, &export.name, actor).await.map_err(failed)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use colloquy::config::app::Stop;
 use colloquy::config::duration;
-use colloquy::openresponses::{ApiError, parse};
+use colloquy::openresponses::ApiError;
 use colloquy::operations::{Changed, NewSwitch, Operations, SwitchLine};
 use colloquy::switches::SwitchKind;
 use http::Method;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use warp::reply::Response;
 
-use super::{Because, Operator, body_or_default, failed, needed};
+use super::{Because, Operator, body, body_or_default, failed, needed};
 use crate::app::App;
 use crate::grants::decoded;
 use crate::http::Request;
@@ -111,7 +111,7 @@ async fn set(
     kind_text: &str,
     name: &str,
 ) -> Result<Response, ApiError> {
-    let wanted: Set = parse(&request.json_bytes().await?)?;
+    let wanted: Set = body(&mut request).await?;
     needed(wanted.reason.as_deref())?;
     let (stop, until) = (wanted.stop()?, wanted.ends(Timestamp::now())?);
     let switch = NewSwitch { kind: kind(kind_text)?, name: name.to_owned(), stop, until };

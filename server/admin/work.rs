@@ -121,6 +121,6 @@ async fn enable(
 ) -> Result<Response, ApiError> {
     let wanted: Because = body_or_default(&mut request).await?;
     let actor = operator.because(wanted.reason.as_deref());
-    let enabled = app.operations.enable_target(name, actor).await.map_err(failed)?;
-    Ok(crate::http::json(&json!({ "target": name, "enabled": enabled })))
+    let was_disabled = app.operations.enable_target(name, actor).await.map_err(failed)?;
+    Ok(crate::http::json(&json!({ "target": name, "enabled": true, "was_disabled": was_disabled })))
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use colloquy::access::issuing::check_text;
 use colloquy::commands::output::{self, Output, ago};
-use colloquy::commands::{Consent, actor};
+use colloquy::commands::{Consent, actor, words};
 use colloquy::database::audit::Actor;
 use colloquy::database::grants::{self, Grant, GrantFilter, GrantedAccess, Revoked};
 use colloquy::database::responses::{Order, PageOf};
@@ -48,7 +48,7 @@ struct Change {
     /// The owner who is granted access, as in keys and usage.
     grantee: String,
     /// Why; kept in the audit trail.
-    #[arg(long)]
+    #[arg(long, value_parser = words)]
     reason: Option<String>,
     #[command(flatten)]
     consent: Consent,

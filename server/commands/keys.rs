@@ -7,7 +7,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, Subcommand};
 use colloquy::access::issuing::{self, Issued, KeyRequest};
 use colloquy::commands::output::{self, Output, ago, or_empty};
-use colloquy::commands::{Consent, actor, duration};
+use colloquy::commands::{Consent, actor, duration, words};
 use colloquy::config::{KeyLimits, Scope};
 use colloquy::database::api_keys::{self, StoredKey};
 use colloquy::database::audit::Actor;
@@ -87,7 +87,7 @@ struct End {
 #[derive(Args)]
 struct Change {
     /// Why; kept in the audit trail.
-    #[arg(long)]
+    #[arg(long, value_parser = words)]
     reason: Option<String>,
     #[command(flatten)]
     consent: Consent,
@@ -180,11 +180,21 @@ async fn create(operator: &Operator, create: Create) -> anyhow::Result<ExitCode>
         scopes: create.scopes,
         reason: create.change.reason,
     };
-    request.check(Timestamp::now()).map_err(|error| anyhow::anyhow!(error.message))?;
+    let targets = &operator.config.app.targets;
+    request.check(Timestamp::now(), targets).map_err(|error| anyhow::anyhow!(error.message))?;
     let may =
         if request.scopes.is_empty() { String::new() } else { format!(" with {}", scopes(&request.scopes)) };
     let until = request.expires_at.map_or("until it is ended".to_owned(), |at| format!("until {at}"));
-    let plan = format!("A key `{}` for the owner `{}`{may}, {until}.", request.name, request.owner);
+    let limits: Vec<String> = limits(&request.limits)
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| format!("{name} {value}"))
+        .collect();
+    let limits = if limits.is_empty() { "none of its own".to_owned() } else { limits.join(", ") };
+    let plan = format!(
+        "A key `{}` for the owner `{}`{may}, {until}. Limits: {limits}.",
+        request.name, request.owner
+    );
     if !create.change.consent.to(&plan)? {
         return Ok(ExitCode::FAILURE);
     }
@@ -302,8 +312,7 @@ fn named(key: &StoredKey) -> String {
 }
 
 fn fields(key: &StoredKey) {
-    let limit = |value: Option<u64>| or_empty(value.as_ref());
-    output::fields([
+    let told = [
         ("key", key.id.to_string()),
         ("name", key.name.clone()),
         ("owner", key.owner.clone()),
@@ -314,11 +323,21 @@ fn fields(key: &StoredKey) {
         ("revoked", or_empty(key.revoked_at.as_ref())),
         ("replaced by", or_empty(key.replaced_by.as_ref())),
         ("last used", or_empty(key.last_used_day.as_ref())),
-        ("requests/min", limit(key.limits.requests_per_minute)),
-        ("tokens/min", limit(key.limits.tokens_per_minute)),
-        ("turns at once", limit(key.limits.concurrent_turns)),
-        ("micros/day", limit(key.limits.budget_micros_per_day)),
-    ]);
+    ];
+    output::fields(told.into_iter().chain(limits(&key.limits)));
+}
+
+/// Every limit and whom the key has told, by name; empty where it has none of its own.
+fn limits(limits: &KeyLimits) -> [(&'static str, String); 6] {
+    let limit = |value: Option<u64>| or_empty(value.as_ref());
+    [
+        ("requests/min", limit(limits.requests_per_minute)),
+        ("tokens/min", limit(limits.tokens_per_minute)),
+        ("turns at once", limit(limits.concurrent_turns)),
+        ("micros/day", limit(limits.budget_micros_per_day)),
+        ("callback", or_empty(limits.callback.as_ref())),
+        ("targets", limits.callback_targets.join(", ")),
+    ]
 }
 
 fn scopes(scopes: &[Scope]) -> String {

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use colloquy::commands::output::{self, Output, or_empty};
-use colloquy::database::spending;
+use colloquy::config::app::BudgetsConfig;
+use colloquy::database::spending::{self, BudgetFilter, MOST_BUDGETS, UsageFilter};
+use colloquy::llm::spend::Scope;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
@@ -23,6 +25,15 @@ pub struct List {
     /// A UTC day, such as 2026-01-31; default: today.
     #[arg(long)]
     day: Option<Date>,
+    /// Only budgets of everybody (total), of owners or of keys.
+    #[arg(long, value_parser = scope)]
+    scope: Option<Scope>,
+    /// Only this owner's or key's.
+    #[arg(long)]
+    subject: Option<String>,
+    /// At most so many.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_BUDGETS)))]
+    limit: u32,
     #[command(flatten)]
     output: Output,
 }
@@ -46,6 +57,10 @@ pub struct Usage {
     output: Output,
 }
 
+fn scope(text: &str) -> Result<Scope, String> {
+    Scope::parse(text).ok_or_else(|| "there is total, owner and key".to_owned())
+}
+
 fn today() -> Date {
     Timestamp::now().to_zoned(TimeZone::UTC).date()
 }
@@ -53,7 +68,15 @@ fn today() -> Date {
 pub async fn budgets(operator: &Operator, command: Budgets) -> anyhow::Result<ExitCode> {
     let Budgets::List(list) = command;
     let day = list.day.unwrap_or_else(today);
-    let budgets = spending::budgets(&operator.client().await?, day, None, None).await?;
+    let filter = BudgetFilter { scope: list.scope, subject: list.subject.as_deref() };
+    let found = spending::standing(&operator.client().await?, day, filter, None, list.limit).await?;
+    let budgets = &found.entries;
+    if found.has_more {
+        colloquy::note!(
+            "There are more than {}; name a --scope or a --subject, or raise --limit.",
+            list.limit
+        );
+    }
     if list.output.json {
         let budgets: Vec<_> = budgets
             .iter()
@@ -80,19 +103,22 @@ pub async fn budgets(operator: &Operator, command: Budgets) -> anyhow::Result<Ex
                 money(status.free),
             ]
         }),
-        "No budget was drawn from on this day.",
+        "No such budget was drawn from on this day.",
     );
+    say!("\n{}", configured(&operator.config.app.budgets));
     Ok(ExitCode::SUCCESS)
 }
 
 pub async fn usage(operator: &Operator, usage: Usage) -> anyhow::Result<ExitCode> {
     let to = usage.to.unwrap_or_else(today);
     let from = usage.from.unwrap_or_else(|| to.saturating_sub(30.days()));
-    let mut days = spending::by_day(&operator.client().await?, usage.owner.as_deref(), from, to).await?;
-    days.retain(|day| {
-        usage.key.as_deref().is_none_or(|key| day.api_key.as_deref() == Some(key))
-            && usage.model.as_deref().is_none_or(|model| day.model == model)
-    });
+    let (owner, api_key) = (usage.owner.as_deref(), usage.key.as_deref());
+    let filter = UsageFilter { owner, api_key, model: usage.model.as_deref(), from, to };
+    let found = spending::by_day(&operator.client().await?, &filter).await?;
+    let days = &found.entries;
+    if found.has_more {
+        colloquy::note!("There is more; ask for fewer days, or for one --owner, --key or --model.");
+    }
     if usage.output.json {
         output::json(&days)?;
         return Ok(ExitCode::SUCCESS);
@@ -115,6 +141,18 @@ pub async fn usage(operator: &Operator, usage: Usage) -> anyhow::Result<ExitCode
         "Nothing was used in these days.",
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// What `colloquy.toml` says of a day's budgets, which only a deployment changes.
+fn configured(budgets: &BudgetsConfig) -> String {
+    let of = |limit: Option<u64>| {
+        limit.map_or("none".to_owned(), |limit| money(i64::try_from(limit).unwrap_or(i64::MAX)))
+    };
+    let own = budgets.owners.len() + budgets.keys.len();
+    let (total, owner, key) = (of(budgets.total), of(budgets.each_owner), of(budgets.each_key));
+    format!(
+        "Limits of colloquy.toml: total {total}, each owner {owner}, each key {key}; {own} owners and keys have their own."
+    )
 }
 
 /// An amount in the currency that prices are in.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
 use colloquy::commands::output::{self, Output};
-use colloquy::commands::{Consent, actor};
+use colloquy::commands::{Consent, actor, words};
 use colloquy::database::audit::Actor;
 use colloquy::database::owners::{self, EXPORTS, Held};
 use serde_json::json;
@@ -41,7 +41,7 @@ pub struct Export {
     #[arg(long)]
     to: PathBuf,
     /// Why; kept in the audit trail.
-    #[arg(long)]
+    #[arg(long, value_parser = words)]
     reason: Option<String>,
     #[command(flatten)]
     output: Output,
@@ -57,7 +57,7 @@ pub struct Delete {
     #[arg(long)]
     cancel: bool,
     /// Why; kept in the audit trail.
-    #[arg(long)]
+    #[arg(long, value_parser = words)]
     reason: Option<String>,
     #[command(flatten)]
     consent: Consent,

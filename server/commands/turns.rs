@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use colloquy::commands::output::{self, Output, ago, or_empty};
-use colloquy::commands::{Consent, actor};
+use colloquy::commands::{Consent, actor, words};
 use colloquy::database::audit::Actor;
 use colloquy::database::inspect::{self, TurnFilter, TurnLine};
 use colloquy::database::responses::{self, Order, PageOf};
@@ -50,7 +50,7 @@ pub struct List {
 pub struct Cancel {
     id: ResponseId,
     /// Why; kept in the audit trail.
-    #[arg(long)]
+    #[arg(long, value_parser = words)]
     reason: Option<String>,
     #[command(flatten)]
     consent: Consent,

@@ -1,5 +1,6 @@
 //! Keys made at run time: made, and put in the place of others. The key itself is told once, to whoever asked for it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -7,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::{generate_key, hash_key};
+use crate::config::app::TargetConfig;
 use crate::config::{KeyLimits, Scope};
 use crate::database::api_keys::{self, NewKey, Rotation, StoredKey};
 use crate::database::audit::Actor;
@@ -37,11 +39,18 @@ pub struct KeyRequest {
 }
 
 impl KeyRequest {
-    /// 400 on the field that cannot be.
-    pub fn check(&self, now: Timestamp) -> Result<(), ApiError> {
+    /// 400 on the field that cannot be. `targets`: those of `colloquy.toml`.
+    pub fn check(&self, now: Timestamp, targets: &BTreeMap<String, TargetConfig>) -> Result<(), ApiError> {
         check_text("name", &self.name)?;
         check_text("owner", &self.owner)?;
-        check_future("expires_at", self.expires_at, now)
+        check_future("expires_at", self.expires_at, now)?;
+        match self.limits.unknown_callbacks(targets).next() {
+            Some((field, problem)) => {
+                let field = format!("limits.{field}");
+                Err(ApiError::invalid_value(&field, format!("Invalid '{field}': the key {problem}.")))
+            }
+            None => Ok(()),
+        }
     }
 }
 

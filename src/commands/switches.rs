@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::output::{self, Output, or_empty};
-use super::{Consent, actor, duration};
+use super::{Consent, actor, duration, words};
 use crate::config::Config;
 use crate::config::app::Stop;
 use crate::database::audit::Actor;
@@ -42,7 +42,7 @@ pub struct Set {
     #[arg(long)]
     until: Option<Timestamp>,
     /// Why; shown in the list and kept in the audit trail.
-    #[arg(long)]
+    #[arg(long, value_parser = words)]
     reason: String,
     #[command(flatten)]
     consent: Consent,
@@ -70,7 +70,7 @@ pub struct Clear {
     kind: SwitchKind,
     name: String,
     /// Why; kept in the audit trail.
-    #[arg(long)]
+    #[arg(long, value_parser = words)]
     reason: Option<String>,
     #[command(flatten)]
     consent: Consent,

@@ -1,12 +1,14 @@
 //! Who may call: API keys that work without the database, issuers of tokens, limits of those who have none of their own.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
-use super::app::AppConfig;
+use super::app::{AppConfig, TargetConfig};
 use super::host::AppEnvironment;
 use super::mistake::Mistake;
 use super::reader::{Reader, Setting};
@@ -111,6 +113,28 @@ pub struct KeyLimits {
     pub callback_targets: Vec<String>,
 }
 
+impl KeyLimits {
+    /// What is named as receiver of callbacks and is none of `targets`: by which field, and what is to be said of it. Of a
+    /// URL not what it is: it may hold a secret.
+    pub fn unknown_callbacks<'a>(
+        &'a self,
+        targets: &'a BTreeMap<String, TargetConfig>,
+    ) -> impl Iterator<Item = (&'static str, String)> + 'a {
+        let default = self.callback.iter().map(|callback| ("callback", callback));
+        let named = default.chain(self.callback_targets.iter().map(|target| ("callback_targets", target)));
+        named.filter_map(|(field, named)| {
+            if field == "callback" && named.contains("://") {
+                let covered =
+                    Url::parse(named).is_ok_and(|url| targets.values().any(|target| target.covers(&url)));
+                let problem = "names a callback URL that no target of colloquy.toml covers";
+                return (!covered).then(|| (field, problem.to_owned()));
+            }
+            let problem = || format!("names the callback target {named:?}, which colloquy.toml has not");
+            (!targets.contains_key(named)).then(|| (field, problem()))
+        })
+    }
+}
+
 /// An issuer of JWTs whose callers are let in.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -213,25 +237,16 @@ impl AccessConfig {
 }
 
 impl AccessConfig {
-    /// Targets that keys or issuers name and that `app` does not have.
+    /// Targets and URLs of callbacks that keys or issuers name and that `app` does not have.
     pub(super) fn unknown_targets(&self, app: &AppConfig) -> Vec<Mistake> {
         let keys = self.api_keys.iter().map(|key| (API_KEYS.name, &key.name, &key.limits));
         let issuers =
             self.jwt_issuers.iter().map(|issuer| (JWT_ISSUERS.name, &issuer.issuer, &issuer.limits));
         let named = keys.chain(issuers).flat_map(|(setting, entry, limits)| {
-            let default = limits.callback.iter().filter(|text| !text.contains("://"));
-            default.chain(&limits.callback_targets).map(move |target| (setting, entry, target))
+            limits.unknown_callbacks(&app.targets).map(move |(_, problem)| (setting, entry, problem))
         });
         named
-            .filter(|(.., target)| !app.targets.contains_key(*target))
-            .map(|(setting, entry, target)| {
-                Mistake::new(
-                    setting,
-                    format!(
-                        "entry {entry:?} names the callback target {target:?}, which colloquy.toml has not"
-                    ),
-                )
-            })
+            .map(|(setting, entry, problem)| Mistake::new(setting, format!("entry {entry:?} {problem}")))
             .collect()
     }
 }

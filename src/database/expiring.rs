@@ -91,6 +91,28 @@ pub async fn responses(
     counted(client, "responses", &sql, &params).await
 }
 
+/// Parts of logs in days of which none is kept any more, by owner. What hangs on turns that go is not among them.
+pub async fn logs(client: &impl Statements, before: Timestamp) -> Result<Vec<Expiring>, DatabaseError> {
+    // As `drop_old_response_events` has it.
+    const SQL: &str = "
+        WITH days AS (
+            SELECT start FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
+            CROSS JOIN LATERAL (
+                SELECT to_date(right(child.relname, 10), 'YYYY_MM_DD')::timestamp AT TIME ZONE 'UTC' AS start) AS day
+            WHERE inhparent = 'response_events'::regclass AND start + interval '24 hours' <= $1
+              AND NOT EXISTS (
+                  SELECT FROM responses
+                  WHERE id >= uuid_floor(start) AND id < uuid_floor(start + interval '24 hours')
+                    AND (log_until IS NULL OR log_until > now()))
+        )
+        SELECT coalesce(r.owner, '') AS of, count(*) AS rows, min(start) AS oldest
+        FROM days JOIN response_events e
+             ON e.response_id >= uuid_floor(start) AND e.response_id < uuid_floor(start + interval '24 hours')
+        LEFT JOIN responses r ON r.id = e.response_id
+        GROUP BY r.owner";
+    counted(client, "response_events", SQL, &[(&before, Type::TIMESTAMPTZ)]).await
+}
+
 /// Conversations past their time, by owner.
 pub async fn conversations(
     client: &impl Statements,
@@ -123,15 +145,19 @@ pub async fn deleted(client: &impl Statements) -> Result<Vec<Expiring>, Database
 /// Callbacks that told of turns, by owner.
 pub async fn turn_callbacks(
     client: &impl Statements,
+    whose: Whose<'_>,
     before: Timestamp,
 ) -> Result<Vec<Expiring>, DatabaseError> {
-    const SQL: &str = "
-        SELECT coalesce(c.owner, '') AS of, count(*) AS rows, min(c.created_at) AS oldest FROM callbacks c
-        WHERE c.response_id IS NOT NULL AND c.state IN ('delivered', 'dead') AND c.finished_at < $1
+    let (owned, owners) = whose.condition(whose.callbacks_owner(), "$2");
+    let sql = format!(
+        "SELECT coalesce(c.owner, '') AS of, count(*) AS rows, min(c.created_at) AS oldest FROM callbacks c
+        WHERE c.response_id IS NOT NULL AND c.state IN ('delivered', 'dead') AND c.finished_at < $1 AND {owned}
           AND NOT EXISTS (SELECT FROM dead_letters l
                           WHERE l.kind = 'callback' AND l.subject_id = c.id AND l.state = 'open')
-        GROUP BY c.owner";
-    counted(client, "callbacks", SQL, &[(&before, Type::TIMESTAMPTZ)]).await
+        GROUP BY c.owner"
+    );
+    let params = [(&before as _, Type::TIMESTAMPTZ), (&owners as _, Type::TEXT_ARRAY)];
+    counted(client, "callbacks", &sql, &params).await
 }
 
 /// Rows of usage by owner, and budgets by whom they limit, of days before one.

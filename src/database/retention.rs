@@ -110,6 +110,14 @@ impl<'a> Whose<'a> {
             Self::Except(owners) => (format!("{column} <> ALL ({parameter})"), owners.to_vec()),
         }
     }
+
+    /// The column of a callback `c`. One without an owner is among everybody's.
+    pub(super) const fn callbacks_owner(self) -> &'static str {
+        match self {
+            Self::Of(_) => "c.owner",
+            Self::Except(_) => "coalesce(c.owner, '')",
+        }
+    }
 }
 
 /// Deletes conversations in which nothing has happened since an instant, as their owner would. Gives how many.
@@ -163,13 +171,15 @@ pub async fn delete_conversations(client: &impl Statements, limit: i64) -> Resul
 /// an open dead letter stays. Gives how many went.
 pub async fn delete_turn_callbacks(
     client: &impl Statements,
+    whose: Whose<'_>,
     before: Timestamp,
     limit: i64,
 ) -> Result<u64, DatabaseError> {
-    const SQL: &str = "
-        WITH old AS (
+    let (owned, owners) = whose.condition(whose.callbacks_owner(), "$3");
+    let sql = format!(
+        "WITH old AS (
             SELECT c.id FROM callbacks c
-            WHERE c.response_id IS NOT NULL AND c.state IN ('delivered', 'dead') AND c.finished_at < $1
+            WHERE c.response_id IS NOT NULL AND c.state IN ('delivered', 'dead') AND c.finished_at < $1 AND {owned}
               AND NOT EXISTS (SELECT FROM dead_letters l
                               WHERE l.kind = 'callback' AND l.subject_id = c.id AND l.state = 'open')
             ORDER BY c.id LIMIT $2 FOR UPDATE OF c SKIP LOCKED
@@ -178,7 +188,9 @@ pub async fn delete_turn_callbacks(
         ), letters AS (
             DELETE FROM dead_letters l USING old WHERE l.kind = 'callback' AND l.subject_id = old.id
         )
-        DELETE FROM callbacks c USING old WHERE c.id = old.id";
-    let params = [(&before as _, Type::TIMESTAMPTZ), (&limit as _, Type::INT8)];
-    client.execute("retention.delete_turn_callbacks", SQL, &params).await
+        DELETE FROM callbacks c USING old WHERE c.id = old.id"
+    );
+    let params =
+        [(&before as _, Type::TIMESTAMPTZ), (&limit as _, Type::INT8), (&owners as _, Type::TEXT_ARRAY)];
+    client.execute("retention.delete_turn_callbacks", &sql, &params).await
 }

@@ -14,6 +14,9 @@ use crate::functions::{Payload, PayloadError};
 use crate::ids::DeadLetterId;
 use crate::jobs::state::{DeadLetterState, WorkKind};
 
+/// What dead letters are of.
+pub const LETTER_KINDS: [&str; 3] = [WorkKind::Job.as_str(), WorkKind::Callback.as_str(), MESSAGE];
+
 /// Most that are settled at once.
 pub const MOST_AT_ONCE: u32 = 10_000;
 /// Most that go back in a second.

@@ -34,6 +34,8 @@ pub enum OperationError {
     Switches(#[from] BoardError),
     #[error("there is no {kind} `{name}`; there is {known}")]
     Unknown { kind: SwitchKind, name: String, known: String },
+    #[error("an owner's name has 1 to 512 bytes, none of them control characters")]
+    OwnerName,
     #[error("only a feature can be set on by a switch; clear the switch instead")]
     OnlyFeatures,
     #[error("its payload is gone")]
@@ -59,7 +61,7 @@ impl OperationError {
             Self::Switches(_) => "switches_unavailable",
             Self::Unknown { .. } => "switch_unknown",
             Self::OnlyFeatures => "switch_invalid",
-            Self::Erasure(ErasureError::Nobody) => "owner_invalid",
+            Self::OwnerName | Self::Erasure(ErasureError::Nobody) => "owner_invalid",
             Self::Erasure(ErasureError::Live(_)) => "owner_busy",
             Self::Erasure(ErasureError::Database(error)) => error.code(),
             Self::Erasure(_) => "storage_unavailable",

@@ -73,7 +73,7 @@ impl Operations {
         limit: i64,
     ) -> Result<ExportPage, OperationError> {
         let data = data_of(owner, &self.app);
-        let after = after.unwrap_or(export.first);
+        let after = after.unwrap_or(export.first());
         Ok(owners::page(&self.client().await?, &data, export, after, limit).await?)
     }
 

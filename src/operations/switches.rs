@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use super::{OperationError, Operations};
 use crate::config::app::Stop;
-use crate::database::DatabaseError;
 use crate::database::dead_letters::{self, Actor};
 use crate::switches::{ALL, BoardError, Feature, Switch, SwitchKind, Switchboard, Switches};
 
@@ -109,7 +108,11 @@ impl Operations {
         }
         let app = &self.app;
         let known: BTreeSet<&str> = match kind {
-            SwitchKind::Owner if name.trim().is_empty() || name.len() > 512 => BTreeSet::new(),
+            SwitchKind::Owner
+                if name.trim().is_empty() || name.len() > 512 || name.contains(char::is_control) =>
+            {
+                return Err(OperationError::OwnerName);
+            }
             // Owners come and go.
             SwitchKind::Owner => return Ok(()),
             SwitchKind::Source => app.sources.keys().map(String::as_str).collect(),
@@ -142,7 +145,7 @@ impl Operations {
             until: wanted.until,
         };
         let NewSwitch { kind, name, .. } = wanted;
-        let audited = self.audit_switch(actor, *kind, name, NewSwitch::verb(wanted.stop)).await;
+        let audited = self.audit_switch(actor, *kind, name, NewSwitch::verb(wanted.stop)).await?;
         let set = self.switches.change(|all| all.of_mut(*kind).insert(name.clone(), switch.clone())).await;
         self.unless_changed(set, actor, *kind, name).await?;
         let in_force = switch.is_in_force(now);
@@ -159,7 +162,7 @@ impl Operations {
         if !self.switches.read().await?.of(kind).contains_key(name) {
             return Ok(Changed { to: false, audited: Ok(()) });
         }
-        let audited = self.audit_switch(actor, kind, name, "start").await;
+        let audited = self.audit_switch(actor, kind, name, "start").await?;
         let cleared = self.switches.change(|all| all.of_mut(kind).remove(name)).await;
         let cleared = self.unless_changed(cleared, actor, kind, name).await?.is_some();
         Ok(Changed { to: cleared, audited })
@@ -181,21 +184,28 @@ impl Operations {
 
     /// Written before the switch is: a blob and a row change in no transaction, and a process that dies in between, or
     /// whose caller leaves, is not to have changed anything in silence.
+    ///
+    /// `Ok(Err(…))`: the database is away, and a switch must work without it. A row that the database refuses is a mistake
+    /// of ours: nothing is switched that nobody could find out about.
     async fn audit_switch(
         &self,
         actor: Actor<'_>,
         kind: SwitchKind,
         name: &str,
         verb: &str,
-    ) -> Result<(), String> {
+    ) -> Result<Result<(), String>, OperationError> {
         let action = format!("{kind}.{verb}");
         let written = async { dead_letters::audit(&self.client().await?, actor, &action, name).await };
-        written.await.map_err(|error: DatabaseError| {
-            tracing::error!(
-                code = "audit_missed", %error, action, subject = name,
-                "a switch is changed, but its audit row could not be written"
-            );
-            error.to_string()
-        })
+        match written.await {
+            Ok(()) => Ok(Ok(())),
+            Err(error) if error.is_outage() => {
+                tracing::error!(
+                    code = "audit_missed", %error, action, subject = name,
+                    "a switch is changed, but its audit row could not be written"
+                );
+                Ok(Err(error.to_string()))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }

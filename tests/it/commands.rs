@@ -161,13 +161,19 @@ async fn what_changes_something_tells_programs_what_it_changed() {
     consumer.always(Answer::Status(410));
     let app = FunctionApp::of(&database, &storage).consumer(&consumer).hurried().start().await;
     let enable = ["callbacks", "enable", "consumer", "--yes", "--json"];
-    assert_eq!(app.json(&enable).await, json!({ "target": "consumer", "enabled": false }));
+    assert_eq!(
+        app.json(&enable).await,
+        json!({ "target": "consumer", "enabled": true, "was_disabled": false })
+    );
     assert_eq!(app.deliver_stripe(r#"{"id":"evt_gone","type":"invoice.paid"}"#).await.status(), 200);
     eventually("a disabled target", SOON, async || {
         database.count("SELECT count(*) FROM callback_targets").await == 1
     })
     .await;
-    assert_eq!(app.json(&enable).await, json!({ "target": "consumer", "enabled": true }));
+    assert_eq!(
+        app.json(&enable).await,
+        json!({ "target": "consumer", "enabled": true, "was_disabled": true })
+    );
     let begun = app.json(&["backfill", "reseal-secrets", "--yes", "--json"]).await;
     assert_eq!((&begun["kind"], &begun["begun"]), (&json!("reseal-secrets"), &json!(true)));
     assert!(begun["id"].as_str().is_some_and(|id| id.starts_with("job_")), "{begun}");

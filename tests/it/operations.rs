@@ -1,5 +1,6 @@
 //! What operators do by request and by command: always the function app and servers on one database and storage.
 
+mod malformed;
 mod openapi;
 mod platform;
 mod switches;

@@ -388,4 +388,18 @@ fn a_key_names_only_targets_that_there_are() {
             "AUTH_API_KEYS: entry \"k\" names the callback target \"u\", which colloquy.toml has not";
         assert_mistake(&setup.mistakes(), wanted);
     }
+    for uncovered in ["http://169.254.169.254/latest", "https://t.example/below", "https://u.example/", "://"]
+    {
+        let limits = format!(r#"{{"callback":"{uncovered}"}}"#);
+        let setup = Setup::new(target, &[("AUTH_API_KEYS", &key(&limits)), secret]);
+        let wanted = "AUTH_API_KEYS: entry \"k\" names a callback URL that no target of colloquy.toml covers";
+        assert_mistake(&setup.mistakes(), wanted);
+    }
+    for uncovered in ["http://169.254.169.254/latest", "https://t.example/below", "https://u.example/", "://"]
+    {
+        let limits = format!(r#"{{"callback":"{uncovered}"}}"#);
+        let setup = Setup::new(target, &[("AUTH_API_KEYS", &key(&limits)), secret]);
+        let wanted = "AUTH_API_KEYS: entry \"k\" names a callback URL that no target of colloquy.toml covers";
+        assert_mistake(&setup.mistakes(), wanted);
+    }
 }

@@ -1,28 +1,62 @@
 //! Reading out what is an owner's, as lines of JSON.
 
+use uuid::Uuid;
+
 use super::{OWNED, OwnerData};
 use crate::database::{Columns, DatabaseError, Statements, Type};
 
-/// A file of an export: its name, the keys before the first, and its lines behind a key: $4, at most $5 of them.
+/// A file of an export: its name, what its lines are known by, and its lines behind a key: $4, at most $5 of them.
 pub struct Export {
     pub name: &'static str,
-    pub first: &'static str,
+    key: Key,
     sql: fn() -> String,
+}
+
+/// What the lines of a file are known by.
+#[derive(Clone, Copy)]
+enum Key {
+    Id,
+    /// An id and a position: `<uuid>/7`.
+    Position,
+    Text,
+}
+
+impl Export {
+    /// The key before the first.
+    pub const fn first(&self) -> &'static str {
+        match self.key {
+            Key::Id => NIL,
+            Key::Position => "00000000-0000-0000-0000-000000000000/0",
+            Key::Text => "",
+        }
+    }
+
+    /// Whether it can be the key of one of its lines.
+    pub fn has_key(&self, text: &str) -> bool {
+        let is_id = |text: &str| Uuid::parse_str(text).is_ok_and(|id| id.to_string() == text);
+        match self.key {
+            Key::Id => is_id(text),
+            Key::Position => text.split_once('/').is_some_and(|(id, position)| {
+                is_id(id) && position.parse::<u32>().is_ok_and(|at| i32::try_from(at).is_ok())
+            }),
+            Key::Text => !text.contains('\0'),
+        }
+    }
 }
 
 const NIL: &str = "00000000-0000-0000-0000-000000000000";
 
 /// Every file.
 pub const EXPORTS: &[Export] = &[
-    Export { name: "conversations", first: NIL, sql: conversations },
-    Export { name: "items", first: "00000000-0000-0000-0000-000000000000/0", sql: items },
-    Export { name: "turns", first: NIL, sql: turns },
-    Export { name: "callbacks", first: NIL, sql: callbacks },
-    Export { name: "events", first: NIL, sql: events },
-    Export { name: "keys", first: NIL, sql: keys },
-    Export { name: "grants", first: "", sql: grants },
-    Export { name: "usage", first: NIL, sql: usage },
-    Export { name: "usage-days", first: "", sql: usage_days },
+    Export { name: "conversations", key: Key::Id, sql: conversations },
+    Export { name: "items", key: Key::Position, sql: items },
+    Export { name: "turns", key: Key::Id, sql: turns },
+    Export { name: "callbacks", key: Key::Id, sql: callbacks },
+    Export { name: "events", key: Key::Id, sql: events },
+    Export { name: "keys", key: Key::Id, sql: keys },
+    Export { name: "grants", key: Key::Text, sql: grants },
+    Export { name: "usage", key: Key::Id, sql: usage },
+    Export { name: "usage-days", key: Key::Text, sql: usage_days },
 ];
 
 /// Some lines of a file.
@@ -128,4 +162,30 @@ fn usage_days() -> String {
         FROM usage_days u WHERE u.owner = $1) AS sums
      WHERE key > $4 ORDER BY key LIMIT $5"
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_takes_the_keys_that_its_lines_have() {
+        let id = "0193aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee";
+        let of = |name: &str| EXPORTS.iter().find(|export| export.name == name).expect("a file");
+        for export in EXPORTS {
+            assert!(export.has_key(export.first()), "{}", export.name);
+            assert!(!export.has_key("a\0b"), "{}", export.name);
+        }
+        assert!(
+            of("turns").has_key(id) && !of("turns").has_key("") && !of("turns").has_key(&id.to_uppercase())
+        );
+        let items = of("items");
+        assert!(items.has_key(&format!("{id}/2147483647")));
+        for wrong in
+            [id.to_owned(), format!("{id}/"), format!("{id}/x"), format!("{id}/2147483648"), "x/1".to_owned()]
+        {
+            assert!(!items.has_key(&wrong), "{wrong}");
+        }
+        assert!(of("usage-days").has_key("2026-01-31/demo/d/openai"));
+    }
 }

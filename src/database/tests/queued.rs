@@ -7,10 +7,11 @@ use uuid::Uuid;
 
 use super::support::{TestDatabase, count};
 use super::talk::{LEASE, OWNER, answer, ask, conversation, finish_as, lapse, new_turn, past, said, window};
-use crate::database::responses;
+use crate::database::retention::{self, Whose};
 use crate::database::threads::{Anchor, Place};
 use crate::database::turns::{self, Begun, Callback, Ended, Held, NewTurn, Next, Runner};
 use crate::database::{Client, Database};
+use crate::database::{expiring, responses};
 use crate::ids::ResponseId;
 use crate::openresponses::ResponseStatus;
 use crate::switches::TurnsHeld;
@@ -236,8 +237,18 @@ async fn callbacks_of_turns_go_when_they_are_old_and_settled() {
         session.execute(sql, &[&id]).await.expect("an attempt");
     }
     let week = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(7 * 24);
-    let gone = crate::database::retention::delete_turn_callbacks(&client, week, 9).await.expect("deleted");
-    assert_eq!(gone, 2);
+    let gone = async |whose| {
+        let told = expiring::turn_callbacks(&client, whose, week).await.expect("counted");
+        let gone = retention::delete_turn_callbacks(&client, whose, week, 9).await.expect("deleted");
+        assert_eq!(told.iter().map(|told| told.rows.unsigned_abs()).sum::<u64>(), gone, "{whose:?}");
+        gone
+    };
+    assert_eq!(gone(Whose::Of("eve")).await, 0);
+    assert_eq!(gone(Whose::Except(&[OWNER])).await, 0, "an owner has a time of their own");
+    let unowned = "UPDATE callbacks SET owner = NULL WHERE id = $1";
+    session.execute(unowned, &[&old]).await.expect("nobody's");
+    assert_eq!(gone(Whose::Except(&[OWNER])).await, 1);
+    assert_eq!(gone(Whose::Of(OWNER)).await, 1);
     let left = session.query("SELECT id FROM callbacks ORDER BY id", &[]).await.expect("rows");
     let left: Vec<Uuid> = left.iter().map(|row| row.get(0)).collect();
     assert_eq!(left, [young, buried, waiting]);

@@ -2,6 +2,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::support::{TestDatabase, count};
 use super::talk::{OWNER, answer, conversation, new_turn, past, response_at, trim_all, turn};
+use crate::database::expiring;
 use crate::database::retention::{self, Superfluous};
 use crate::database::threads::{Anchor, Place};
 use crate::database::turn_log::{self, Append, LogCursor};
@@ -44,8 +45,15 @@ async fn days_of_logs_are_dropped_when_no_log_of_them_is_kept() {
     assert!(ended.parts.is_empty() && !ended.log_kept, "its time is over, dropped or not");
     assert!(!responses::get(&client, OWNER, done.response).await.expect("ok").expect("a turn").log_kept);
 
+    let told = async |client: &Client, hours| {
+        let told = expiring::logs(client, ago(hours)).await.expect("counted");
+        told.into_iter().map(|told| (told.what, told.of, told.rows)).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&client, 24 * 6).await, []);
     assert_eq!(retention::drop_old_logs(&mut client, ago(24 * 6)).await.expect("dropped"), 0);
+    assert_eq!(told(&client, 24).await, [("response_events", OWNER.to_owned(), 1)]);
     assert_eq!(retention::drop_old_logs(&mut client, ago(24)).await.expect("dropped"), 1);
+    assert_eq!(told(&client, 24).await, []);
     assert_eq!(count(&session, "response_events").await, 3);
     for held in [running, kept] {
         assert_eq!(read(&client, held.response).await.parts.len(), 1);

@@ -4,7 +4,7 @@ use jiff::{Timestamp, ToSpan};
 
 use super::support::TestDatabase;
 use crate::database::rollups;
-use crate::database::spending;
+use crate::database::spending::{self, UsageFilter};
 
 fn day(back: i32) -> Date {
     Timestamp::now().to_zoned(TimeZone::UTC).date().saturating_sub(back.days())
@@ -27,7 +27,8 @@ async fn used(session: &tokio_postgres::Client, back: i32, owner: &str, attempts
 
 /// Attempts and cost of all days.
 async fn told(client: &crate::database::Client) -> (i64, i64) {
-    let days = spending::by_day(client, None, day(400), day(0)).await.expect("days");
+    let all = UsageFilter { owner: None, api_key: None, model: None, from: day(400), to: day(0) };
+    let days = spending::by_day(client, &all).await.expect("days").entries;
     (days.iter().map(|day| day.attempts).sum(), days.iter().map(|day| day.cost_micros).sum())
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{make, two};
 use crate::support::server::{API_KEY, OTHER_KEY, Server};
-use crate::support::{SOON, eventually};
+use crate::support::{SOON, TestDatabase, TestStorage, eventually};
 
 #[tokio::test]
 async fn operators_alone_come_to_admin_by_request_or_command() {
@@ -249,4 +249,94 @@ async fn a_revoked_key_asks_for_no_further_turn_on_a_socket_it_opened() {
     );
     let end = tokio::time::timeout(SOON, socket.next()).await.expect("an end");
     assert!(matches!(end, Some(Ok(Message::Close(Some(_))))), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_key_is_made_only_with_callbacks_that_colloquy_toml_knows_and_all_of_it_is_said_before() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let config = "[deployments.demo]\nprovider = \"demo\"\n[models.demo]\ndeployments = [\"demo\"]\n\
+                  [targets.crm]\nurl = \"https://crm.example/hooks/\"\nprefix = true\n";
+    let secret = "whsec_MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAw";
+    let server =
+        Server::of(&database, &storage).config(config).set("CALLBACK_SECRET_CRM", secret).start().await;
+    let imds = "http://169.254.169.254/metadata";
+    for (limits, flags, param, words) in [
+        (
+            json!({ "callback": "nosuch" }),
+            ["--callback", "nosuch"],
+            "limits.callback",
+            "\"nosuch\", which colloquy.toml has not",
+        ),
+        (
+            json!({ "callback_targets": ["crm", "nosuch2"] }),
+            ["--callback-target", "nosuch2"],
+            "limits.callback_targets",
+            "\"nosuch2\", which colloquy.toml has not",
+        ),
+        (
+            json!({ "callback": imds }),
+            ["--callback", imds],
+            "limits.callback",
+            "URL that no target of colloquy.toml covers",
+        ),
+    ] {
+        let (status, error) =
+            server.post("/admin/keys", json!({ "name": "k", "owner": "ada", "limits": limits })).await;
+        let error = &error["error"];
+        assert_eq!((status, &error["param"]), (400, &json!(param)), "{error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(words) && !message.contains("169.254"), "{message}");
+        let create = ["keys", "create", "--name", "k", "--owner", "ada", "--yes"];
+        let refused = server.command(&[&create[..], &flags].concat());
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains(words), "{said}");
+    }
+    assert_eq!(database.count("SELECT count(*) FROM api_keys").await, 0);
+
+    let create = [
+        "keys",
+        "create",
+        "--name",
+        "k",
+        "--owner",
+        "ada",
+        "--scope",
+        "operator",
+        "--requests-per-minute",
+        "11",
+        "--tokens-per-minute",
+        "12",
+        "--concurrent-turns",
+        "13",
+        "--budget-micros-per-day",
+        "14",
+        "--callback",
+        "https://crm.example/hooks/a",
+        "--callback-target",
+        "crm",
+        "--expires-at",
+        "2099-01-02T03:04:05Z",
+    ];
+    let told = [
+        "requests/min 11",
+        "tokens/min 12",
+        "turns at once 13",
+        "micros/day 14",
+        "callback https://crm.example/hooks/a",
+        "targets crm",
+        "2099-01-02T03:04:05Z",
+        "operator",
+    ];
+    let asked = server.command(&create);
+    let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert!(!asked.status.success(), "nobody can be asked");
+    for word in told {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    let made = server.json(&[&create[..], &["--yes", "--json"]].concat());
+    let shown = server.command(&["keys", "show", made["id"].as_str().unwrap()]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    for line in ["https://crm.example/hooks/a", "targets        crm", "micros/day     14"] {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
 }

@@ -124,3 +124,78 @@ async fn budgets_and_usage_are_told_of_everybody() {
     assert_eq!(server.json(&["usage", "--owner", "tester", "--json"]).as_array().unwrap().len(), 1);
     assert_eq!(server.json(&["budgets", "list", "--json"]).as_array().unwrap().len(), 2);
 }
+
+#[tokio::test]
+async fn of_many_budgets_the_total_comes_first_and_what_is_left_out_is_said() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let server = Server::of(&database, &storage).start().await;
+    let rows = "
+        INSERT INTO budgets (scope, subject, day, limit_micros)
+        SELECT 'key', 'key-' || to_char(n, 'FM0000'), '2026-01-31', 1000 FROM generate_series(1, 1100) AS n
+        UNION ALL VALUES ('owner', 'ann', '2026-01-31'::date, 7), ('owner', 'a/b', '2026-01-31', 7), ('total', '', '2026-01-31', 9);
+        INSERT INTO usage_days (owner, day, model, deployment, provider, api_key, attempts, turns, input_tokens,
+            cached_tokens, cache_written_tokens, output_tokens, reasoning_tokens, cost_micros, estimated_cost_micros,
+            estimated_attempts)
+        SELECT 'o-' || n, '2026-01-31'::date, 'm', 'd', 'p', 'k', 1, 1, 1, 0, 0, 1, 0, 1, 0, 0 FROM generate_series(1, 10001) AS n
+        UNION ALL SELECT 'rare', '2026-01-01'::date, 'm2', 'd', 'p', 'k2', 1, 1, 1, 0, 0, 1, 0, 1, 0, 0";
+    database.client().await.batch_execute(rows).await.expect("budgets");
+    let budgets = async |query: &str| {
+        let (status, answer) = server.read(&format!("/admin/budgets?day=2026-01-31{query}")).await;
+        assert_eq!(status, 200, "{query}: {answer}");
+        let of = |budget: &Value| {
+            format!("{}/{}", budget["scope"].as_str().unwrap(), budget["subject"].as_str().unwrap())
+        };
+        let names: Vec<String> = answer["data"].as_array().unwrap().iter().map(of).collect();
+        assert_eq!(answer["last_id"].as_str(), names.last().map(String::as_str));
+        (names, answer["has_more"] == true)
+    };
+    let (first, more) = budgets("").await;
+    assert_eq!(
+        (first.len(), more, &first[..3]),
+        (1_000, true, &["total/", "owner/a/b", "owner/ann"].map(str::to_owned)[..])
+    );
+    let (rest, more) = budgets(&format!("&after={}", first.last().unwrap())).await;
+    assert_eq!((rest.len(), more, rest.last().map(String::as_str)), (103, false, Some("key/key-1100")));
+    for (query, names, more) in [
+        ("&limit=1", &["total/"][..], true),
+        ("&limit=1&after=total/", &["owner/a/b"], true),
+        ("&scope=owner&after=owner/a/b", &["owner/ann"], false),
+        ("&scope=total", &["total/"], false),
+        ("&subject=key-1100", &["key/key-1100"], false),
+        ("&scope=owner&subject=key-1100", &[], false),
+    ] {
+        assert_eq!(
+            budgets(query).await,
+            (names.iter().map(|&name| name.to_owned()).collect(), more),
+            "{query}"
+        );
+    }
+    for wrong in ["&limit=1001", "&limit=0", "&after=ann", "&after=planet/x"] {
+        assert_eq!(server.read(&format!("/admin/budgets?day=2026-01-31{wrong}")).await.0, 400, "{wrong}");
+    }
+    let day = ["budgets", "list", "--day", "2026-01-31"];
+    let total = server.json(&[&day[..], &["--scope", "total", "--json"]].concat());
+    assert_eq!((&total[0]["limit_micros"], total.as_array().unwrap().len()), (&json!(9), 1));
+    let one = server.json(&[&day[..], &["--subject", "key-1100", "--json"]].concat());
+    assert_eq!(one.as_array().unwrap().len(), 1);
+    let cut = server.command(&[&day[..], &["--limit", "2"]].concat());
+    let (told, noted) = (String::from_utf8_lossy(&cut.stdout), String::from_utf8_lossy(&cut.stderr));
+    assert!(
+        told.contains("total") && told.contains("0.000009") && told.contains("Limits of colloquy.toml"),
+        "{told}"
+    );
+    assert!(noted.contains("more than 2"), "{noted}");
+
+    let usage = async |query: &str| {
+        let (_, answer) = server.read(&format!("/admin/usage?from=2026-01-01&to=2026-01-31{query}")).await;
+        (answer["data"].as_array().map_or(0, Vec::len), answer["has_more"] == true)
+    };
+    assert_eq!(usage("").await, (10_000, true));
+    for query in ["&owner=rare", "&api_key=k2", "&model=m2"] {
+        assert_eq!(usage(query).await, (1, false), "{query}");
+    }
+    let command = ["usage", "--from", "2026-01-01", "--to", "2026-01-31", "--json"];
+    for filter in [["--owner", "rare"], ["--key", "k2"], ["--model", "m2"]] {
+        assert_eq!(server.json(&[&command[..], &filter].concat()).as_array().unwrap().len(), 1, "{filter:?}");
+    }
+}

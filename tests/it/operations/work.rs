@@ -186,9 +186,10 @@ async fn a_disabled_target_is_shown_and_enabled() {
     let enable = "/admin/targets/consumer/enable";
     assert_eq!(server.post("/admin/targets/nobody/enable", json!({})).await.0, 404);
     let (status, enabled) = server.post(enable, json!({ "reason": "it is back" })).await;
-    assert_eq!((status, &enabled["enabled"]), (200, &json!(true)), "{enabled}");
+    let told = |was_disabled| json!({ "target": "consumer", "enabled": true, "was_disabled": was_disabled });
+    assert_eq!((status, enabled), (200, told(true)));
     let (_, again) = server.post(enable, json!({})).await;
-    assert_eq!(again["enabled"], false);
+    assert_eq!(again, told(false));
     eventually("the callback", SOON, async || consumer.accepted().len() == 1).await;
     assert_eq!(audited(&database, "callback_target.enable").await, 1);
 }

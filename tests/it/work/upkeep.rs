@@ -165,13 +165,27 @@ async fn retention_says_what_it_would_delete_by_source_and_owner_and_deletes_tha
         );
         client.batch_execute(&rows).await.expect("rows");
     }
+    // Told of turns ten days ago, and a log of then.
+    let told = "
+        INSERT INTO callbacks (id, webhook_id, response_id, owner, target, run, route, type, state, due_at, created_at, finished_at)
+        SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), owner, 't', 0, '', 'response.completed', 'delivered', at, at, at
+        FROM unnest(ARRAY['ada', 'bob']) AS owner, (SELECT now() - interval '10 days' AS at) AS past;
+        SELECT ensure_day_partition('response_events', now() - interval '10 days');
+        INSERT INTO response_events (response_id, part, data) SELECT uuid_floor(now() - interval '10 days'), 0, 'x'";
+    client.batch_execute(told).await.expect("rows");
     let dry = app.command(&["retention", "--dry-run", "--json"]).await;
     let dry: serde_json::Value = serde_json::from_slice(&dry.stdout).expect("JSON");
-    assert_eq!(dry.as_array().expect("a list").len(), 1, "{dry}");
-    assert_eq!(
-        (&dry[0]["what"], &dry[0]["of"], &dry[0]["rows"]),
-        (&"conversations".into(), &"ada".into(), &1.into())
-    );
+    let of = |line: &serde_json::Value| {
+        (
+            line["what"].as_str().unwrap().to_owned(),
+            line["of"].as_str().unwrap().to_owned(),
+            line["rows"].as_i64(),
+        )
+    };
+    let mut found: Vec<_> = dry.as_array().expect("a list").iter().map(of).collect();
+    found.sort();
+    let expected = [("callbacks", "ada"), ("conversations", "ada"), ("response_events", "")];
+    assert_eq!(found, expected.map(|(what, of)| (what.to_owned(), of.to_owned(), Some(1))));
     let there = "SELECT count(*) FROM conversations";
     assert_eq!(database.count(there).await, 2, "nothing was changed");
 
@@ -184,5 +198,21 @@ async fn retention_says_what_it_would_delete_by_source_and_owner_and_deletes_tha
     assert_eq!(database.count("SELECT count(*) FROM conversations WHERE owner = 'bob'").await, 1);
     assert_eq!(database.count(there).await, 1);
     assert_eq!(database.count("SELECT count(*) FROM threads").await, 1);
+    assert_eq!(database.count("SELECT count(*) FROM callbacks").await, 1, "bob's");
+    assert_eq!(database.count("SELECT count(*) FROM response_events").await, 0);
+    let order = "SELECT count(*) FROM api_audit b JOIN api_audit r ON r.id > b.id
+                 WHERE b.action = 'retention.begin' AND (b.detail->'expected'->>'callbacks')::int = 1
+                   AND r.action = 'retention.run'";
+    assert_eq!(database.count(order).await, 1);
+
+    // A sweep that fails: what went before it has its row all the same.
+    let failing = "
+        UPDATE conversations SET owner = 'ada';
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
+        CREATE TRIGGER refuse BEFORE UPDATE ON conversations FOR EACH ROW EXECUTE FUNCTION refuse()";
+    client.batch_execute(failing).await.expect("a trigger");
+    assert!(!app.command(&["retention", "--yes"]).await.status.success());
+    let begun = "SELECT count(*) FROM api_audit WHERE action = 'retention.begin'";
+    assert_eq!(database.count(begun).await, 2);
     assert_eq!(database.count("SELECT count(*) FROM api_audit WHERE action = 'retention.run'").await, 1);
 }

@@ -119,17 +119,17 @@ pub const SIGNALS: &[Signal] = &[
         .warn(0.0, 5, Chat),
     Signal::ours("redis-calls", (M::CoordinationCalls, Server), Total, SERVER, "By outcome."),
     // Models.
-    Signal::ours("first-token", (M::GenAiServerFirstToken, Server), P95, MODELS,
+    Signal::ours("first-token", (M::GenAiServerFirstToken, Both), P95, MODELS,
         "Callers wait for the first token: the provider, our quota (`colloquy.llm.quota.wait`), or the database.")
         .unit(Seconds).critical(4.0, 5, 1, Page),
-    Signal::ours("model-time", (M::GenAiDuration, Server), P95, MODELS,
+    Signal::ours("model-time", (M::GenAiDuration, Both), P95, MODELS,
         "A provider is slow, or answers are long; by model.")
         .unit(Seconds).warn(10.0, 5, Chat),
     Signal::ours("breaker", (M::LlmBreakerOpen, Server), Highest, MODELS,
         "A deployment is left alone after failures: its provider's state; `error.code` in `llm.attempt_failed`.")
         .critical(1.0, 5, 1, Chat),
     Signal::ours("breakers-opened", (M::LlmBreakerOpened, Server), Total, MODELS, "How often."),
-    Signal::ours("model-calls", (M::LlmAttempts, Server), Total, MODELS, "By deployment and outcome."),
+    Signal::ours("model-calls", (M::LlmAttempts, Both), Total, MODELS, "By deployment and outcome."),
     Signal::ours("model-retries", (M::LlmRetries, Server), Total, MODELS, "By deployment and reason."),
     Signal::ours("quota-wait", (M::LlmQuotaWait, Server), P95, MODELS, "Waits for our own limits."),
     Signal::ours("first-chunk", (M::GenAiFirstChunk, Server), P95, MODELS, "Of providers."),
@@ -146,7 +146,7 @@ pub const SIGNALS: &[Signal] = &[
     Signal::ours("usage-lost", (M::UsageRows, Server), Total, COST,
         "What turns cost could be written neither to the database nor to the queue.")
         .only(&[("fate", "lost")]).critical(1.0, 5, 1, Chat),
-    Signal::ours("cost", (M::Cost, Server), Total, COST, "By deployment."),
+    Signal::ours("cost", (M::Cost, Both), Total, COST, "By deployment."),
     Signal::ours("tokens", (M::GenAiTokens, Server), Total, COST, "By model and type."),
     Signal::ours("budgets-passed", (M::BudgetPassed, Server), Total, COST, "By scope and percent."),
     Signal::platform("subscription-cost", ("Microsoft.Consumption/budgets", "Cost"), Highest, COST,
