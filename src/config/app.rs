@@ -12,6 +12,7 @@ use super::mistake::Mistake;
 
 mod budgets;
 mod checks;
+mod distance;
 mod features;
 mod models;
 mod parse;

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use super::super::distance::distance;
 use super::super::shape::{AUTH, EVENT, HMAC, Key, ROUTE, SAILPOINT, SOURCE, SOURCE_KINDS, TARGET};
-use super::super::walk::distance;
 use super::super::{
     AuthConfig, EventLocation, HmacConfig, RespondConfig, SailpointConfig, SourceConfig, SourceKind, Stop,
     TargetConfig,

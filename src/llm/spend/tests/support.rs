@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::database::spending::{self, BudgetFilter, MOST_BUDGETS};
 use crate::database::tests::support::{TestDatabase, value};
-use crate::database::{Client, Database, DatabaseSettings, spending};
+use crate::database::{Client, Database, DatabaseSettings};
 use crate::llm::TokenUsage;
 use crate::llm::spend::{
     Attempt, Budgets, Clock, Micros, NewAttempt, Reason, Reservation, Scope, Settlement, Spend, SpendError,
@@ -150,5 +151,6 @@ pub async fn assert_held_is_sliced(test: &TestDatabase) {
 /// The status view, of one budget.
 pub async fn status(database: &Database, day: &str) -> Vec<spending::BudgetStatus> {
     let client = database.client().await.expect("a client");
-    spending::budgets(&client, day.parse().expect("a date"), None, None).await.expect("an answer")
+    let (day, all) = (day.parse().expect("a date"), BudgetFilter::default());
+    spending::standing(&client, day, all, None, MOST_BUDGETS).await.expect("an answer").entries
 }
