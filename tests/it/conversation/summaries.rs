@@ -51,12 +51,12 @@ impl Scene {
         conversation["id"].clone()
     }
 
-    fn counted(&self, of: &'static str) -> impl Future<Output = i64> + '_ {
-        async move { self.database.count(&format!("SELECT count(*) FROM usage WHERE {of}")).await }
+    async fn counted(&self, of: &str) -> i64 {
+        self.database.count(&format!("SELECT count(*) FROM usage WHERE {of}")).await
     }
 
     /// Everything is paid by the end: what stands in the rows was taken off the budget, and nothing is held.
-    async fn is_settled(mut self, summaries: i64) {
+    async fn settled(mut self, summaries: i64) {
         eventually("every row to be settled", SOON, async || {
             self.counted("state = 'open'").await == 0
                 && self.counted("model = 'short' AND cost_micros > 0").await == summaries
@@ -126,7 +126,7 @@ async fn only_a_summary_that_came_to_its_end_replaces_a_past() {
     let (status, answer) = scene.servers.post("/v1/responses", asks(&conversation)).await;
     assert_eq!((status, &answer["output"][0]["type"]), (200, &json!("compaction")), "{answer}");
     assert!(!scene.model.seen().last().unwrap().body["messages"].to_string().contains("blue map blue map"));
-    scene.is_settled(paid + 1).await;
+    scene.settled(paid + 1).await;
 }
 
 #[tokio::test]
@@ -169,7 +169,7 @@ async fn a_caller_that_leaves_while_a_summary_is_written_has_it_paid() {
     let left = "model = 'short' AND state = 'settled' AND reason = 'disconnected' AND estimated";
     eventually("both to be paid", SOON, async || scene.counted(left).await == 2).await;
     assert_eq!(scene.model.seen().len(), 0, "no turn began");
-    scene.is_settled(2).await;
+    scene.settled(2).await;
 }
 
 #[tokio::test]
@@ -308,5 +308,5 @@ async fn turns_that_race_on_one_head_pay_for_a_summary_once_each() {
         assert_eq!((status, &answer["output"][0]["type"]), (200, &json!("compaction")), "{answer}");
     }
     assert_eq!((scene.small.seen().len(), scene.model.seen().len()), (4, 5));
-    scene.is_settled(4).await;
+    scene.settled(4).await;
 }
