@@ -100,7 +100,7 @@ async fn metrics_have_the_names_of_the_table_and_count_what_happened() {
         text.contains("colloquy_callback_attempts") && text.contains("colloquy_job_attempts")
     })
     .await;
-    // Nothing was given up, failed, swept or kept out; such counters appear with the first one.
+    // Nothing was given up, failed, swept or kept out, and no model was asked; such counters appear with the first one.
     let unseen = [
         "colloquy.dead_letters",
         "colloquy.database.errors",
@@ -108,6 +108,10 @@ async fn metrics_have_the_names_of_the_table_and_count_what_happened() {
         "colloquy.external.failing",
         "colloquy.maintain.swept",
         "colloquy.access.refused",
+        "colloquy.llm.attempts",
+        "colloquy.spend.cost",
+        "gen_ai.client.operation.duration",
+        "gen_ai.server.time_to_first_token",
     ];
     let of_handlers = SIGNALS.iter().filter(|signal| match signal.source {
         Source::Ours { emitter, .. } => emitter.includes("function-handlers"),
