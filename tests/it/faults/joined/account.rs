@@ -46,7 +46,8 @@ struct Paid {
 }
 
 impl Account<'_> {
-    /// Waits until all work of all events has ended, and everything paid is settled. Gives how long that took.
+    /// Waits until all work of all events has ended, everything paid is settled, and hints that were to come later have
+    /// come. Gives how long that took.
     pub async fn all_ended(&self, sent: &BTreeSet<String>, limit: Duration) -> Duration {
         const OPEN: &str = "
             SELECT (SELECT count(*) FROM jobs WHERE state IN ('pending', 'leased'))
@@ -58,7 +59,7 @@ impl Account<'_> {
             // PostgreSQL is away now and then.
             let stored = self.ask("SELECT count(*) FROM events").await;
             let open = self.ask(OPEN).await;
-            if stored == Some(count(sent)) && open == Some(0) {
+            if stored == Some(count(sent)) && open == Some(0) && self.queued().await == 0 {
                 return start.elapsed();
             }
             // What is left then stands in the account.
@@ -67,6 +68,10 @@ impl Account<'_> {
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+    }
+
+    async fn queued(&self) -> u64 {
+        self.storage.depths().await.iter().map(|(_, depth)| depth).sum()
     }
 
     async fn ask(&self, sql: &str) -> Option<i64> {
@@ -133,7 +138,6 @@ impl Account<'_> {
 
     /// What is still open anywhere.
     async fn of_work(&self) -> Vec<Line> {
-        let queued: u64 = self.storage.depths().await.iter().map(|(_, depth)| depth).sum();
         let open = async |table: &str, states: &str| {
             self.count(&format!("SELECT count(*) FROM {table} WHERE state IN ({states})")).await
         };
@@ -144,7 +148,7 @@ impl Account<'_> {
             ("turns open", 0, open("responses", "'queued', 'in_progress'").await),
             ("usage open", 0, open("usage", "'open'").await),
             ("conversations locked", 0, self.count(locked).await),
-            ("messages on all queues", 0, i64::try_from(queued).expect("few")),
+            ("messages on all queues", 0, i64::try_from(self.queued().await).expect("few")),
         ]
     }
 
