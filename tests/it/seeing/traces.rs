@@ -172,7 +172,8 @@ async fn a_turn_its_statements_and_its_model_call_are_one_trace() {
     let (_database, server) = server(&collector, &provider).await;
     let answer = ask(&server, PARENT).await;
     assert_eq!(answer["status"], "completed", "{answer}");
-    eventually("the turn", SOON, async || names(&collector.of(TRACE)).contains("turn")).await;
+    let both = async || ["turn", "POST"].iter().all(|name| names(&collector.of(TRACE)).contains(*name));
+    eventually("the turn and its request", SOON, both).await;
 
     let spans = collector.of(TRACE);
     let request = only(&spans, "POST", "00f067aa0ba902b7");
