@@ -100,14 +100,13 @@ async fn bodies_nobody_names_are_deleted_once_the_queue_was_empty_for_a_moment()
 async fn work_whose_message_may_still_be_in_its_queue_is_not_hinted_at_again() {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
     let builder = || FunctionApp::of(&database, &storage).hurried();
+    let queue = storage.queue(&storage.jobs);
+    let depth = async || queue.properties().await.expect("properties").approximate_count;
     {
         let app = builder().start_without(&["maintain", "run-job", "send-callback"]).await;
         deliver(&app, "evt_1").await;
-        eventually("its job", SOON, async || database.count("SELECT count(*) FROM jobs").await == 1).await;
+        eventually("the job's message", SOON, async || depth().await == 1).await;
     }
-    let queue = storage.queue(&storage.jobs);
-    let depth = async || queue.properties().await.expect("properties").approximate_count;
-    eventually("the job's message", SOON, async || depth().await == 1).await;
     let handler = builder().start_handler().await;
     let long_ago = "SELECT count(*) FROM jobs WHERE hinted_at < now() - interval '3 seconds'";
     // Well over the second that a row may wait for its message (`HINT_AFTER`).
