@@ -62,10 +62,11 @@ async fn a_dropped_transaction_leaves_nothing_and_its_connection_is_used_again()
 async fn a_role_without_rights_is_an_outage_that_says_what_to_mend() {
     let test = TestDatabase::create().await;
     let mut client = test.database().client().await.expect("a client");
-    let setup = "CREATE TABLE t (n int); CREATE ROLE nobody_here";
-    // Roles are the server's: another run of this test may have made it.
-    let _ = client.batch_execute("setup", setup).await;
-    let transaction = client.transaction_with("SET LOCAL ROLE nobody_here").await.expect("its role");
+    // Roles are the server's, and databases come with every test.
+    let role = format!("nobody_in_{}", test.name);
+    let setup = format!("CREATE TABLE t (n int); CREATE ROLE {role}");
+    client.batch_execute("setup", &setup).await.expect("a table and a role");
+    let transaction = client.transaction_with(&format!("SET LOCAL ROLE {role}")).await.expect("its role");
     let error = transaction.query("look", "SELECT n FROM t", &[]).await.expect_err("no right to");
     assert!(matches!(error, DatabaseError::Denied { .. }), "{error:?}");
     assert_eq!((error.is_outage(), error.code()), (true, "database_denied"));
