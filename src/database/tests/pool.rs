@@ -66,7 +66,8 @@ async fn a_role_without_rights_is_an_outage_that_says_what_to_mend() {
     let role = format!("nobody_in_{}", test.name);
     let setup = format!("CREATE TABLE t (n int); CREATE ROLE {role}");
     client.batch_execute("setup", &setup).await.expect("a table and a role");
-    let transaction = client.transaction_with(&format!("SET LOCAL ROLE {role}")).await.expect("its role");
+    let transaction = client.transaction().await.expect("a transaction");
+    transaction.batch_execute("role", &format!("SET LOCAL ROLE {role}")).await.expect("its role");
     let error = transaction.query("look", "SELECT n FROM t", &[]).await.expect_err("no right to");
     assert!(matches!(error, DatabaseError::Denied { .. }), "{error:?}");
     assert_eq!((error.is_outage(), error.code()), (true, "database_denied"));
