@@ -14,7 +14,8 @@ const LIMIT_IN_SIGHT = 4;
 
 /**
  * Bars, each the sum of its values, or a line for each name. The numbers of a place are told when it is pointed at, or
- * by the arrow keys; the table has them all.
+ * by the arrow keys; the table has them all. Pointed at by moving: a chart that appears under a pointer at rest is
+ * not, and takes nothing from the keyboard.
  */
 export function Chart({ kind, label, names, slots, say, head, limit }: {
   kind: "bars" | "lines";
@@ -59,7 +60,7 @@ export function Chart({ kind, label, names, slots, say, head, limit }: {
         <span className="note">{top > 0 ? say(top) : ""}</span>
         <svg className="chart" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="img" aria-label={`${label}; the table below has the numbers`} onMouseLeave={() => setOver(null)}>
           {slots.map((_, at) => (
-            <rect key={at} x={at * step} y="0" width={step} height={HEIGHT} className={at === over ? "hit over" : "hit"} onMouseEnter={() => setOver(at)} />
+            <rect key={at} x={at * step} y="0" width={step} height={HEIGHT} className={at === over ? "hit over" : "hit"} onMouseMove={() => setOver(at)} />
           ))}
           <g className="marks">
             {kind === "bars"

@@ -81,6 +81,7 @@ export const checks = {
     await until("the pointer tells a place", async () => /^\d\d:\d\d:\d\d: /.test(await total.innerText()));
 
     await page.goto(`${address}/#/usage`);
+    await page.getByRole("heading", { name: "Usage and cost" }).waitFor();
     await page.getByLabel("By").selectOption("api_key");
     await page.locator(".plot").focus();
     await page.keyboard.press("End");
