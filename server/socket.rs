@@ -1,5 +1,6 @@
 //! `/v1/responses` over a WebSocket: turns one after the other, each asked for by a `response.create`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::time::error::Elapsed;
@@ -240,7 +242,9 @@ impl Session {
         let turn = match self.created(socket, &text, span).await? {
             Ok(turn) => turn,
             Err(error) => {
-                // It began no turn, so what is remembered is as it was.
+                if self.continued_by(&text) {
+                    self.local = None;
+                }
                 send_error(socket, &error).await.map_err(|_| None)?;
                 return match error.status {
                     StatusCode::UNAUTHORIZED => Err(Some(close(CloseCode::Policy, error.code))),
@@ -355,6 +359,19 @@ impl Session {
                 message = tokio::time::timeout(heartbeat, socket.next()) => beside(socket, message).await?,
             }
         }
+    }
+
+    /// Whether a message that failed names what is remembered: then it is not to be relied on any more, whatever the
+    /// reason was (Open Responses, "WebSocket Continuation").
+    fn continued_by(&self, text: &str) -> bool {
+        #[derive(Deserialize)]
+        struct Continuation<'a> {
+            #[serde(borrow)]
+            previous_response_id: Option<Cow<'a, str>>,
+        }
+        let Some(local) = &self.local else { return false };
+        serde_json::from_str::<Continuation>(text)
+            .is_ok_and(|message| message.previous_response_id.is_some_and(|id| id == local.id.to_string()))
     }
 
     /// What a turn that is not stored leaves to the next one of this connection.

@@ -103,33 +103,36 @@ async fn turns_follow_one_another_and_need_not_be_stored() {
 }
 
 #[tokio::test]
-async fn a_failed_turn_forgets_what_it_referred_to_and_a_mistake_does_not() {
+async fn a_failed_continuation_forgets_what_it_continued_and_other_mistakes_do_not() {
     let (_database, server) = server().await;
     let mut socket = open(&server).await;
-    // Before its first word, and in the middle.
-    for failure in ["/fail 500", "/fast /error Tell a story in 20 words."] {
-        let first = turn(&mut socket, json!({ "input": "My name is Ada.", "store": false })).await;
-        let id = first.last().unwrap()["response"]["id"].clone();
-        let follow = |input: Value| json!({ "input": input, "store": false, "previous_response_id": id });
+    let mut begun = async |socket: &mut Socket| {
+        let first = turn(socket, json!({ "input": "My name is Ada.", "store": false })).await;
+        first.last().unwrap()["response"]["id"].clone()
+    };
+    let follow =
+        |id: &Value, input: Value| json!({ "input": input, "store": false, "previous_response_id": id });
 
-        // These begin no turn.
-        let mut hot = follow(json!("hi"));
-        hot["temperature"] = json!(9);
-        for (wrong, param) in [(follow(json!(7)), "input"), (hot, "temperature")] {
-            let refused = turn(&mut socket, wrong).await;
-            assert_eq!(refused[0]["error"]["param"], param, "{refused:?}");
-        }
-        send(&mut socket, json!({ "type": "response.creat" })).await;
-        assert_eq!(receive(&mut socket).await["error"]["param"], "type");
-        let second = turn(&mut socket, follow(json!("What is my name?"))).await;
-        assert!(text(&second).contains("Ada"), "{second:?}");
-        let id = second.last().unwrap()["response"]["id"].clone();
-        let follow = |input: &str| json!({ "input": input, "store": false, "previous_response_id": id });
+    // These continue nothing.
+    let id = begun(&mut socket).await;
+    let refused = turn(&mut socket, json!({ "input": "hi", "temperature": 9 })).await;
+    assert_eq!(refused[0]["error"]["param"], "temperature", "{refused:?}");
+    let refused = turn(&mut socket, follow(&json!("resp_none"), json!("hi"))).await;
+    assert_eq!(refused[0]["error"]["code"], "previous_response_not_found", "{refused:?}");
+    send(&mut socket, json!({ "type": "response.creat" })).await;
+    assert_eq!(receive(&mut socket).await["error"]["param"], "type");
+    let second = turn(&mut socket, follow(&id, json!("What is my name?"))).await;
+    assert!(text(&second).contains("Ada"), "{second:?}");
 
-        let failed = turn(&mut socket, follow(failure)).await;
+    // Refused in whole or in a part, before the first word, in the middle.
+    let orphan = json!([{ "type": "function_call_output", "call_id": "call_none", "output": "x" }]);
+    let story = json!("/fast /error Tell a story in 20 words.");
+    for input in [json!(7), orphan, json!("/fail 500"), story] {
+        let id = begun(&mut socket).await;
+        let failed = turn(&mut socket, follow(&id, input)).await;
         let last = &failed.last().unwrap()["type"];
         assert!(["error", "response.failed"].contains(&last.as_str().unwrap()), "{failed:?}");
-        let gone = turn(&mut socket, follow("hi")).await;
+        let gone = turn(&mut socket, follow(&id, json!("hi"))).await;
         assert_eq!(gone[0]["error"]["code"], "previous_response_not_found", "{gone:?}");
     }
 }
