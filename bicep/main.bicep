@@ -619,10 +619,14 @@ output SERVER_URL string = empty(serverDomain) ? 'https://${server.outputs.host}
 output SERVER_HOST string = frontDoor ? edge!.outputs.host : server.outputs.host
 @description('Address of Front Door; empty without one.')
 output EDGE_URL string = frontDoor ? 'https://${edge!.outputs.host}' : ''
+@description('Where callers of the server find it: its own name, Front Door, or what Azure gave it.')
+output API_URL string = !empty(serverDomain) ? 'https://${serverDomain}' : frontDoor ? 'https://${edge!.outputs.host}' : 'https://${server.outputs.host}'
 @description('Name of the console; empty without Static Web Apps.')
 output CONSOLE_NAME string = staticWeb ? console!.outputs.name : ''
-@description('Host name of the console; empty without Static Web Apps.')
+@description('Host name of the console, which its own name must lead to (CNAME); empty without Static Web Apps.')
 output CONSOLE_HOST string = staticWeb ? console!.outputs.host : ''
+@description('Address of the console that Azure gave it; empty without Static Web Apps.')
+output CONSOLE_URL string = staticWeb ? 'https://${console!.outputs.host}' : ''
 @description('Address of the vault.')
 output VAULT_URI string = vault.outputs.uri
 @description('Host name of PostgreSQL.')

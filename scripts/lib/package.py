@@ -1,4 +1,4 @@
-"""Zips of the built programs, lists of their parts, checksums. Called by scripts/package.
+"""Zips of the built programs and of the console's pages, lists of their parts, checksums. Called by scripts/package.
 
 Every entry has the same time, order and mode whoever zips it: the same files give the same bytes.
 """
@@ -25,6 +25,7 @@ BEGINNING = (1980, 1, 1, 0, 0, 0)
 # Read by the Functions host beside the folders that say `function.json`; migrations are compiled in.
 HANDLERS = ["host.json", "colloquy.toml"]
 SERVER = ["colloquy.toml"]
+PAGES = Path("web/dist")
 
 
 class Wrong(Exception):
@@ -45,15 +46,26 @@ def main(arguments: list[str]) -> int:
             binary = Path(built) / TRIPLE / profile / program
             check(binary, commit, glibc)
             target = folder / f"{program}-{version}-{environment}-{label}.zip"
-            pack(target, binary, files)
-            target.with_suffix(".cdx.json").write_text(parts(program, version))
-            digest = hashlib.sha256(target.read_bytes()).hexdigest()
-            target.with_suffix(".zip.sha256").write_text(f"{digest}  {target.name}\n")
-            print(target)
+            pack_program(target, binary, files)
+            finish(target, program, version)
+        if (PAGES / "index.html").exists():
+            target = folder / f"console-{version}-{environment}-{label}.zip"
+            pack(target, pages(PAGES))
+            finish(target, "console", version)
+        else:
+            print("[package] no console: web/dist was not built, which needs Node. The server has none either.", file=sys.stderr)
     except Wrong as problem:
         print(f"[package] {problem}", file=sys.stderr)
         return 1
     return 0
+
+
+def finish(target: Path, program: str, version: str) -> None:
+    """The list of its parts and the checksum, beside it."""
+    target.with_suffix(".cdx.json").write_text(parts(program, version))
+    digest = hashlib.sha256(target.read_bytes()).hexdigest()
+    target.with_suffix(".zip.sha256").write_text(f"{digest}  {target.name}\n")
+    print(target)
 
 
 def check(binary: Path, commit: str, glibc: str) -> None:
@@ -80,8 +92,17 @@ def number(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
 
 
-def pack(target: Path, binary: Path, files: list[str]) -> None:
-    entries = [(binary.name, binary, 0o755), *((name, Path(name), 0o644) for name in files)]
+def pack_program(target: Path, binary: Path, files: list[str]) -> None:
+    pack(target, [(binary.name, binary, 0o755), *((name, Path(name), 0o644) for name in files)])
+
+
+def pages(folder: Path) -> list[tuple[str, Path, int]]:
+    """What Static Web Apps serves: it compresses by itself, and hidden files are git's."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".gz" and not path.name.startswith("."))
+    return [(path.relative_to(folder).as_posix(), path, 0o644) for path in found]
+
+
+def pack(target: Path, entries: list[tuple[str, Path, int]]) -> None:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as package:
         for name, path, mode in sorted(entries):
             entry = zipfile.ZipInfo(name, BEGINNING)
@@ -93,13 +114,14 @@ def pack(target: Path, binary: Path, files: list[str]) -> None:
 
 
 def parts(program: str, version: str) -> str:
-    """What went into a program, as CycloneDX 1.6: crates, and for the server what the console is made of."""
+    """What went into a program, as CycloneDX 1.6: crates, and for the server what the console is made of, which is all of the
+    console's own package."""
     bom = Bom(serial_number=None, version=1)
     bom.metadata.timestamp = None
     root = Component(name=program, version=version, type=ComponentType.APPLICATION, bom_ref=program)
     bom.metadata.component = root
-    found = crates()
-    if program == "conversation-server" and Path("web/dist/index.html").exists():
+    found = [] if program == "console" else crates()
+    if program == "console" or (program == "conversation-server" and (PAGES / "index.html").exists()):
         found += packages()
     for name, its_version, kind, licence, digest in found:
         component = Component(

@@ -154,6 +154,8 @@ def answer(state: dict, folder: Path, etags: dict, arguments: list[str]):
         return {"value": [{"name": {"value": name}, "timeseries": [{"data": [{"total": count}, {}]}]} for name, count in counts.items()]}
     if of("monitor log-analytics workspace list"):
         return "workspace-1"
+    if of("staticwebapp secrets list"):
+        return "the console's token"
     if of("storage blob"):
         return blob(folder, etags, arguments[2], arguments)
     if of("rest"):

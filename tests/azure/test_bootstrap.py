@@ -115,6 +115,16 @@ class Bootstrap(World):
         self.assertIn("There are: dev, prod, staging", done.stderr)
 
 
+class BootstrapProd(World):
+    def test_the_deploy_identity_may_put_pages_on_static_web_apps_and_nothing_else_there(self) -> None:
+        done = self.run_script("bootstrap", "--retry-wait", "0.01", "--tries", "2", "--only", "roles", **SET)
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assertEqual(["colloquy console"], self.state["definitions"])
+        self.assertIn("principal-colloquy-prod-deploy colloquy console /subscriptions/sub-1/resourceGroups/rg-colloquy-prod", self.state["assignments"])
+        made = next(call for call in self.calls() if "role definition create" in call)
+        self.assertIn('["Microsoft.Web/staticSites/read", "Microsoft.Web/staticSites/listSecrets/action"]', made)
+
+
 class Rotate(World):
     environment = "staging"
 

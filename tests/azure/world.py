@@ -43,10 +43,11 @@ class World(unittest.TestCase):
             outputs={
                 "AZURE_RESOURCE_GROUP": f"rg-colloquy-{self.environment}", "HANDLERS_NAME": "handlers-1", "SERVER_NAME": "server-1", "HANDLERS_URL": f"{self.url}/handlers",
                 "SERVER_URL": f"{self.url}/production", "EDGE_URL": "", "VAULT_URI": "https://kv.vault.azure.net/", "DATABASE_HOST": "127.0.0.1",
-                "DATABASE_ROLES": [f"colloquy-{self.environment}-handlers", f"colloquy-{self.environment}-server"],
+                "DATABASE_ROLES": [f"colloquy-{self.environment}-handlers", f"colloquy-{self.environment}-server"], "API_URL": f"{self.url}/production",
+                **({"CONSOLE_NAME": "console-1", "CONSOLE_URL": f"{self.url}/console"} if self.environment == "prod" else {}),
             },
             production="", slot="", handlers="", swaps=0, swapped=None, migrated=0, fail=[], unhealthy=[], unhealthy_in={}, ill_after=None, broken=False, websockets=True, metrics={}, telemetry={}, references={"ENCRYPTION_KEY": "Resolved"},
-            secrets={}, versions=[], settings={}, providers=[], definitions=[], assignments={}, restrictions={}, routes={}, infrastructure=0, now=0, servers={"psql-1": ""},
+            sign_in=[200, {"sign_in": None}], secrets={}, versions=[], settings={}, providers=[], definitions=[], assignments={}, restrictions={}, routes={}, infrastructure=0, now=0, servers={"psql-1": ""},
             firewall={"location": "global", "sku": {"name": "Standard_AzureFrontDoor"}, "properties": {"customRules": {"rules": [{"name": "RatePerAddress", "priority": 100}]}}},
         )  # fmt: skip
 
@@ -91,6 +92,12 @@ class World(unittest.TestCase):
                 entry.external_attr = 0o100755 << 16
                 package.writestr(entry, PROGRAM)
             made += [f"--{kind}-package", str(path)]
+        if self.environment == "prod":
+            path = self.home / f"console-{self.environment}-{name}.zip"
+            with zipfile.ZipFile(path, "w") as package:
+                package.writestr("index.html", f"<html>\n  <head>\n    <title>{name}</title>\n  </head>\n</html>\n")
+                package.writestr("staticwebapp.config.json", json.dumps({"globalHeaders": {"content-security-policy": "connect-src 'self'; base-uri 'none'"}}))
+            made += ["--console-package", str(path)]
         return made
 
     def run_script(self, script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -135,6 +142,10 @@ def app(world: World) -> type:
             ill = [*state["unhealthy"], *([state["unhealthy_in"][which]] if which in state["unhealthy_in"] else [])]
             if state["ill_after"] and any(state["ill_after"]["match"] in call and at > world.mark for at, call in enumerate(world.calls())):
                 ill += [f"server-{world.environment}-{state['ill_after']['who']}"] if which == "production" else []
+            if which == "console":
+                return self.say(200, (world.home / "served" / "index.html").read_text())
+            if check == "console.json":
+                return self.say(state["sign_in"][0], state["sign_in"][1])
             if self.headers.get("upgrade") == "websocket":
                 return self.say(101 if state["websockets"] else 400, {})
             healthy = runs and not any(part in runs for part in ill)
@@ -146,8 +157,8 @@ def app(world: World) -> type:
             self.rfile.read(int(self.headers["content-length"]))
             self.say(503 if world.state["broken"] else 200, {})
 
-        def say(self, status: int, body: dict) -> None:
-            text = json.dumps(body).encode()
+        def say(self, status: int, body: dict | str) -> None:
+            text = (body if isinstance(body, str) else json.dumps(body)).encode()
             self.send_response(status)
             self.send_header("content-length", str(len(text)))
             self.end_headers()

@@ -51,12 +51,26 @@ class Packages(unittest.TestCase):
         for time in (1_000_000_000, 1_700_000_000):
             os.utime(program, (time, time))
             target = self.folder / f"{time}.zip"
-            package.pack(target, program, ["host.json", "colloquy.toml"])
+            package.pack_program(target, program, ["host.json", "colloquy.toml"])
             made.append(target)
         self.assertEqual(*(one.read_bytes() for one in made))
         with zipfile.ZipFile(made[0]) as content:
             modes = {entry.filename: entry.external_attr >> 16 & 0o777 for entry in content.infolist()}
         self.assertEqual(modes, {"program": 0o755, "host.json": 0o644, "colloquy.toml": 0o644})
+
+    def test_the_consoles_pages_are_packed_without_what_only_the_server_serves(self):
+        for name in ("index.html", "index.html.gz", "staticwebapp.config.json", ".gitkeep", "assets/index-abc.js", "assets/index-abc.js.gz"):
+            path = self.folder / "dist" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(name)
+        target = self.folder / "console.zip"
+        package.pack(target, package.pages(self.folder / "dist"))
+        with zipfile.ZipFile(target) as content:
+            self.assertEqual(content.namelist(), ["assets/index-abc.js", "index.html", "staticwebapp.config.json"])
+
+    def test_the_parts_of_the_console_are_its_npm_packages_alone(self):
+        kinds = {one["purl"].split("/")[0] for one in json.loads(package.parts("console", "1.0.0"))["components"]}
+        self.assertEqual(kinds, {"pkg:npm"})
 
     def test_the_parts_of_the_server_are_listed_with_licence_and_digest_and_the_same_each_time(self):
         text = package.parts("conversation-server", "1.0.0")

@@ -1,6 +1,6 @@
 // What the build leaves to do in dist/: compressed copies for the conversation server, the configuration for Static Web
 // Apps, and a look at what a first visit loads.
-import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { copyFileSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 
 /** Bytes of the page and all it names, compressed. */
@@ -14,12 +14,8 @@ for (const name of readdirSync(dist, { recursive: true })) {
   if (gzip.length < plain.length) writeFileSync(new URL(`${name}.gz`, dist), gzip);
 }
 
-// On another host than the server's own, the console calls the server's origin, that of the issuer people sign in with,
-// and only those.
-const called = [process.env.VITE_COLLOQUY_SERVER, process.env.CONSOLE_OIDC_ISSUER].filter(Boolean);
-const config = readFileSync(new URL("../staticwebapp.config.json", import.meta.url), "utf8");
-const origins = called.map((url) => ` ${new URL(url).origin}`).join("");
-writeFileSync(new URL("staticwebapp.config.json", dist), config.replace("connect-src 'self'", `connect-src 'self'${origins}`));
+// Which server it calls there, and that it may, is written into a copy of the page when that is deployed.
+copyFileSync(new URL("../staticwebapp.config.json", import.meta.url), new URL("staticwebapp.config.json", dist));
 
 const page = readFileSync(new URL("index.html", dist));
 const named = [...page.toString().matchAll(/(?:src|href)="\/([^"]+)"/g)].map(([, name]) => readFileSync(new URL(name, dist)));

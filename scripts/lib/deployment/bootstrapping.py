@@ -96,7 +96,8 @@ class Bootstrap:
         self._assign(deploy, READER, scope)
         self._assign(infrastructure, CONTRIBUTOR, scope)
         self._assign(infrastructure, ROLE_ADMINISTRATOR, scope, condition=condition())
-        self._preview_role(preview, scope)
+        # Reads everything and may ask what a deployment would do; may not deploy.
+        self._custom_role(preview, "what-if", "Asks what a deployment would change.", ["*/read", "Microsoft.Resources/deployments/whatIf/action", "Microsoft.Resources/deployments/validate/action"], scope)
         for name, who in (("deploy", deploy), ("infrastructure", infrastructure), ("what-if", preview)):
             say(f"  {name}: client id {who['clientId']}")
 
@@ -148,13 +149,10 @@ class Bootstrap:
             if "RoleAssignmentExists" not in refused.said:
                 raise
 
-    def _preview_role(self, who: dict, scope: str) -> None:
-        """Reads everything and may ask what a deployment would do; may not deploy."""
-        name = f"{self.project} what-if"
-        role = {
-            "Name": name, "Description": "Asks what a deployment would change.", "AssignableScopes": [scope],
-            "Actions": ["*/read", "Microsoft.Resources/deployments/whatIf/action", "Microsoft.Resources/deployments/validate/action"],
-        }  # fmt: skip
+    def _custom_role(self, who: dict, purpose: str, description: str, actions: list[str], scope: str) -> None:
+        """A role that Azure has not, made once in the subscription, and given where it is needed."""
+        name = f"{self.project} {purpose}"
+        role = {"Name": name, "Description": description, "AssignableScopes": [f"/subscriptions/{self.subscription}"], "Actions": actions}
         there = self.az("role", "definition", "list", "--name", name, "--custom-role-only", "true", "--query", "[].name", assume=[])
         if not there:
             self.az("role", "definition", "create", "--role-definition", json.dumps(role))
@@ -183,6 +181,9 @@ class Bootstrap:
         scope = f"/subscriptions/{self.subscription}/resourceGroups/rg-{self.project}-{self.environment}"
         self._assign(who, WEBSITE_CONTRIBUTOR, scope)
         self._assign(who, MONITORING_READER, scope)
+        if self.parameters.get("staticWeb"):
+            # Website Contributor knows apps, and no Static Web Apps.
+            self._custom_role(who, "console", "Puts pages on Static Web Apps.", ["Microsoft.Web/staticSites/read", "Microsoft.Web/staticSites/listSecrets/action"], scope)
 
     # -- secrets ------------------------------------------------------------------------------------------------
 

@@ -39,7 +39,8 @@ def deploy(description: str) -> int:
     made = parser(description)
     made.add_argument("--handlers-package", default="", metavar="ZIP", help="default: the one in target/packages/ for the environment")
     made.add_argument("--server-package", default="", metavar="ZIP", help="default: the one in target/packages/ for the environment")
-    made.add_argument("--commit", default="", help="what both names must contain")
+    made.add_argument("--console-package", default="", metavar="ZIP", help="the same, where the console is on Static Web Apps")
+    made.add_argument("--commit", default="", help="what all names must contain")
     made.add_argument("--again", action="store_true", help="deploy also what runs already")
     made.add_argument("--status", action="store_true", help="show what runs, what is under way and the log; change nothing")
     made.add_argument("--log-entries", type=int, default=10, help="entries that --status shows (default: %(default)s)")
@@ -47,15 +48,16 @@ def deploy(description: str) -> int:
     options = made.parse_args()
     if options.status:
         return status(open_deployment(options), options.log_entries)
-    Parameters(options.environment)
+    with_console = bool(Parameters(options.environment).get("staticWeb"))
     # Before anything is asked of Azure: a package that cannot run changes nothing.
     try:
-        release = packages.find(options.environment, options.handlers_package, options.server_package, options.commit)
+        release = packages.find(options.environment, options.handlers_package, options.server_package, options.commit, options.console_package if with_console else None)
     except Failed as failure:
         if not options.dry_run:
             raise
         say(f"no package yet, so its name is made up: {failure}")
-        release = packages.Release(Path(f"target/packages/function-handlers-{options.environment}.zip"), Path(f"target/packages/conversation-server-{options.environment}.zip"))
+        made_up = [Path(f"target/packages/{name}-{options.environment}.zip") for name in ("function-handlers", "conversation-server", "console")]
+        release = packages.Release(*made_up[: 3 if with_console else 2])
     open_deployment(options).deploy(release)
     return 0
 

@@ -1,4 +1,4 @@
-"""The two packages of a release, as scripts/package leaves them, and whether they can run."""
+"""The packages of a release, as scripts/package leaves them, and whether they can run."""
 
 import stat
 import zipfile
@@ -12,23 +12,37 @@ FOLDER = ROOT / "target" / "packages"
 # What must be at the root of each, and which of it must be executable.
 HANDLERS = ("host.json", "colloquy.toml", "function-handlers", "migrate/function.json", "receive-webhook/function.json")
 SERVER = ("colloquy.toml", "conversation-server")
+CONSOLE = ("index.html", "staticwebapp.config.json")
 
 
 @dataclass
 class Release:
     handlers: Path
     server: Path
+    # Where the console is on Static Web Apps.
+    console: Path | None = None
 
     @property
     def names(self) -> dict[str, str]:
+        """What tells one release from another."""
         return {"handlers": self.handlers.name, "server": self.server.name}
 
+    @property
+    def all_names(self) -> dict[str, str]:
+        return self.names | ({"console": self.console.name} if self.console else {})
 
-def find(environment: str, handlers: str, server: str, commit: str) -> Release:
-    return Release(one(environment, "handlers", handlers, commit, HANDLERS, "function-handlers"), one(environment, "server", server, commit, SERVER, "conversation-server"))
+
+def find(environment: str, handlers: str, server: str, commit: str, console: str | None) -> Release:
+    """`console`: None where there is none to deploy."""
+    return Release(
+        one(environment, "handlers", handlers, commit, HANDLERS, "function-handlers"),
+        one(environment, "server", server, commit, SERVER, "conversation-server"),
+        None if console is None else one(environment, "console", console, commit, CONSOLE, None),
+    )
 
 
-def one(environment: str, kind: str, given: str, commit: str, wanted: tuple[str, ...], program: str) -> Path:
+def one(environment: str, kind: str, given: str, commit: str, wanted: tuple[str, ...], program: str | None) -> Path:
+    """`program`: what must be executable in it, if anything."""
     if given:
         path = Path(given)
         if not path.is_file():
@@ -53,6 +67,6 @@ def one(environment: str, kind: str, given: str, commit: str, wanted: tuple[str,
     lacking = [name for name in wanted if name not in there]
     if lacking:
         raise Failed(f"{path.name} lacks {', '.join(lacking)} at its root. Build it with scripts/package {environment}.")
-    if not there[program] & stat.S_IXUSR:
+    if program and not there[program] & stat.S_IXUSR:
         raise Failed(f"{path.name}: {program} is not executable in the zip; the host could not start it. Build it with scripts/package {environment}.")
     return path

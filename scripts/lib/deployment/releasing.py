@@ -1,6 +1,6 @@
 """A release from its packages to production, and the way back. Every step may be cut anywhere and run twice.
 
-Order: function package, `migrate`, server to the slot, smoke test, swap, watch. The schema is compatible with the version
+Order: function package, `migrate`, server to the slot, smoke test, swap, watch, console. The schema is compatible with the version
 before, so the way back leaves it: it swaps again and publishes the kept function package.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from . import packages, watching
+from . import console, packages, watching
 from .az import Az, Beside, Failed, Refused, say
 from .store import Store, now, parse, stamp
 from .target import MANAGEMENT, Environment, find
@@ -118,6 +118,7 @@ class Deployment:
             self.refuse_beside(under_way)
         if state.get("current", {}).get("handlers") == release.names["handlers"] and state["current"].get("server") == release.names["server"] and not under_way and not self.options.again:
             say(f"{release.names['server']} is what {self.environment.name} runs. Nothing to do (--again deploys it all the same).")
+            self.console(release.console)
             return
         step = under_way.get("step") if mine else None
         if step == "back":
@@ -150,6 +151,8 @@ class Deployment:
         watching.references(self.az, self.environment, self.subscription, bool(self.environment.slot))
         self.store.keep(release.handlers)
         self.store.keep(release.server)
+        if release.console:
+            self.store.keep(release.console)
         self.step("handlers", f"{release.names['handlers']} to {self.environment.handlers}")
         self.publish_handlers(release.handlers)
         self.step("migrate", "the function app migrates its database")
@@ -201,10 +204,28 @@ class Deployment:
         if reason:
             self.back(reason)
             raise Failed(f"{release.names['server']} went back: {reason}")
-        self.store.write(current={**release.names, "at": stamp(now()), "by": self.who}, previous=self._before(release), deploying=None)
+        self.store.write(current={**release.all_names, "at": stamp(now()), "by": self.who}, previous=self._before(release), deploying=None)
         self.store.log("deploy", self.who, "succeeded", **release.names)
+        self.console(release.console)
         self.store.prune(self.options.keep)
         say(f"deployed: {release.names['server']} and {release.names['handlers']} to {self.environment.name}")
+
+    def console(self, package: Path | None = None) -> None:
+        """Pages follow the release that runs. Only now: those that people have loaded go on with the server of before and of after,
+        and none may come before its server."""
+        wanted = (self.store.state.get("current") or {}).get("console")
+        if not wanted or not self.environment.console or self.store.state.get("console") == wanted:
+            return
+        say(f"console: {wanted} to {self.environment.console}")
+        with tempfile.TemporaryDirectory() as place:
+            if not package or package.name != wanted:
+                package = self.store.fetch(wanted, Path(place))
+            try:
+                console.publish(self.az, self.environment, package, self.options)
+            except Failed as failure:
+                self.store.log("console", self.who, "failed", console=wanted, reason=str(failure).splitlines()[0])
+                raise Failed(f"The release runs, and its console is the one of before: {failure}") from None
+        self.store.write(console=wanted)
 
     def _before(self, release: packages.Release) -> dict | None:
         """What to go back to: the release before, not this one deployed again."""
@@ -227,6 +248,7 @@ class Deployment:
         self.store.write(deploying=None)
         self.store.log("rollback", self.who, "succeeded", handlers=before["handlers"], server=before["server"], instead_of=failed.get("server"), reason=reason)
         say(f"back: {self.environment.name} runs {before['server']} and {before['handlers']}")
+        self.console()
 
     def _leave_as_before(self, reason: str) -> None:
         """A release that failed before the swap: production's server was not touched, its functions go back."""

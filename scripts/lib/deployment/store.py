@@ -113,7 +113,7 @@ class Store:
         named = {name for release in (self.state.get(key) or {} for key in ("current", "previous", "slot", "deploying")) for name in release.values() if isinstance(name, str)}
         kinds: dict[str, list[dict]] = {}
         for blob in sorted(listed, key=lambda blob: blob["at"], reverse=True):
-            kinds.setdefault("server" if "server" in blob["name"] else "handlers", []).append(blob)
+            kinds.setdefault(next((kind for kind in ("server", "console") if kind in blob["name"]), "handlers"), []).append(blob)
         for blobs in kinds.values():
             for blob in blobs[keep:]:
                 if blob["name"].split("/", 1)[1] not in named:

@@ -58,6 +58,11 @@ class Environment:
     server_url: str
     slot: str
     slot_url: str
+    # Where callers of the server, and the console, find it.
+    api_url: str
+    # Name and address of Static Web Apps; empty where the server itself serves the console, or nobody does.
+    console: str
+    console_url: str
     outputs: dict
 
     @property
@@ -88,6 +93,8 @@ def find(az: Az, environment: str, slot_url: str = "") -> Environment:
     }  # fmt: skip
     if parameters.get("frontDoor"):
         assumed["EDGE_URL"] = {"value": "https://<EDGE>"}
+    if parameters.get("staticWeb"):
+        assumed |= {"CONSOLE_NAME": {"value": "<CONSOLE_NAME>"}, "CONSOLE_URL": {"value": "https://<CONSOLE_NAME>"}}
     try:
         made = from_azd(environment) or az("deployment", "sub", "show", "--name", name, "--query", "properties.outputs", assume=assumed)
     except Missing:
@@ -106,5 +113,6 @@ def find(az: Az, environment: str, slot_url: str = "") -> Environment:
         name=environment, project=project, group=outputs["AZURE_RESOURCE_GROUP"], handlers=outputs["HANDLERS_NAME"], server=outputs["SERVER_NAME"],
         # Past Front Door the apps refuse: what is probed is what callers reach.
         handlers_url=(edge or outputs["HANDLERS_URL"]).rstrip("/"), server_url=(edge or outputs["SERVER_URL"]).rstrip("/"),
-        slot=slot, slot_url=slot_url.rstrip("/"), outputs=outputs,
+        slot=slot, slot_url=slot_url.rstrip("/"), api_url=(outputs.get("API_URL") or edge or outputs["SERVER_URL"]).rstrip("/"),
+        console=outputs.get("CONSOLE_NAME") or "", console_url=(outputs.get("CONSOLE_URL") or "").rstrip("/"), outputs=outputs,
     )  # fmt: skip

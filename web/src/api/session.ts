@@ -2,8 +2,9 @@ import OpenAI from "openai";
 import { createContext, useContext } from "react";
 import { watched } from "./watched";
 
-/** Where the API is. Built for another host than the server's own, its address is given to the build. */
-export const SERVER: string = import.meta.env["VITE_COLLOQUY_SERVER"] ?? window.location.origin;
+/** Where the API is: at the server that gave the page, unless whoever put the page on another host wrote another into it. */
+export const SERVER: string =
+  document.querySelector<HTMLMetaElement>('meta[name="colloquy-server"]')?.content ?? window.location.origin;
 
 const KEY = "colloquy.key";
 
