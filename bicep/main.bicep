@@ -44,6 +44,8 @@ param telemetryDailyGb int
 param purgeProtection bool
 @description('Principal id of the deploying pipeline, which reads secrets; empty for none.')
 param pipelinePrincipalId string = ''
+@description('Principal id of what exports the database every night, and of nothing else; empty for none.')
+param exportPrincipalId string = ''
 @description('Object id of the group that administers the vault in an emergency; empty for none.')
 param breakGlassGroupId string = ''
 @description('What proves deliveries of Event Grid, to have the vault\'s events sent to the function app, once that runs; empty for none.')
@@ -304,7 +306,7 @@ module backup 'modules/backup.bicep' = {
     geoRedundant: backupGeoRedundant
     exportDays: 30
     longExportDays: 365
-    writerPrincipalId: pipelinePrincipalId
+    writerPrincipalId: exportPrincipalId
   }
 }
 

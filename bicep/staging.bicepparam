@@ -6,6 +6,7 @@ param project = 'colloquy'
 param location = readEnvironmentVariable('AZURE_LOCATION', 'westeurope')
 param owner = readEnvironmentVariable('COLLOQUY_OWNER')
 param pipelinePrincipalId = readEnvironmentVariable('COLLOQUY_PIPELINE_PRINCIPAL_ID', '')
+param exportPrincipalId = readEnvironmentVariable('COLLOQUY_EXPORT_PRINCIPAL_ID', '')
 param eventGridSecret = readEnvironmentVariable('COLLOQUY_EVENT_GRID_SECRET', '')
 param breakGlassGroupId = readEnvironmentVariable('COLLOQUY_BREAK_GLASS_GROUP_ID', '')
 param databaseAdministratorId = readEnvironmentVariable('COLLOQUY_DATABASE_ADMINISTRATOR_ID')

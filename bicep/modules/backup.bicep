@@ -24,7 +24,7 @@ param exportDays int
 @description('Days that all others are kept.')
 @minValue(1)
 param longExportDays int
-@description('Principal id that writes exports: the pipeline\'s; empty for none.')
+@description('Principal id that writes exports; empty for none.')
 param writerPrincipalId string
 
 // Contributor may write a blob, and not the tag that says how long it is kept.

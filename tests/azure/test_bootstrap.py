@@ -96,6 +96,8 @@ class Bootstrap(World):
         text = (self.home / "files" / "roles.sql").read_text()
         self.assertIn("pgaadauth_create_principal('colloquy-staging-server', false, false)", text)
         self.assertIn("alter role \"colloquy-staging-deploy\" set role to 'colloquy'", text)
+        self.assertIn('grant select on tables to "colloquy-staging-export"', text)
+        self.assertNotIn("alter role \"colloquy-staging-export\"", text, "it reads, and owns nothing")
 
     def test_a_dry_run_makes_no_call_and_leaves_no_file(self) -> None:
         done = self.bootstrap("--dry-run", "--github", "owner/repository")
@@ -255,12 +257,13 @@ class Export(World):
         [(name, tags)] = self.exports().items()
         first = time.gmtime().tm_mday == 1
         self.assertEqual("" if first else "keep=short", tags)
-        self.assertIn("--username colloquy-prod-deploy --dbname colloquy", (self.home / "dumped").read_text())
+        self.assertIn("--username colloquy-prod-export --dbname colloquy", (self.home / "dumped").read_text())
         self.assertNotIn("a token", "\n".join(self.calls()) + done.stderr)
         done = self.export()
         self.assertEqual(0, done.returncode, done.stderr)
         self.assertIn("is there already", done.stderr)
-        self.assertEqual(1, len(self.log()))
+        self.assertEqual(1, len(self.exports()))
+        self.assertEqual([], [call for call in self.calls() if "--container-name releases" in call], "its identity has no right to releases")
 
     def test_one_that_is_to_stay_has_no_tag(self) -> None:
         self.assertEqual(0, self.export("--keep-long").returncode)

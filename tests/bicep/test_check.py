@@ -34,7 +34,7 @@ class Found(unittest.TestCase):
     def test_the_switches_that_no_environment_uses_are_clean_too(self) -> None:
         for switches in (
             ["bastion = true", "managementAddresses = ['203.0.113.0/24']", "serverDomain = 'api.example.com'", "frontDoorSku = 'Premium_AzureFrontDoor'",
-             "deniedAddresses = ['198.51.100.7/32']", "staticWebDomain = 'chat.example.com'", "breakGlassGroupId = 'b'", "pipelinePrincipalId = 'p'", "eventGridSecret = 's'"],
+             "deniedAddresses = ['198.51.100.7/32']", "staticWebDomain = 'chat.example.com'", "breakGlassGroupId = 'b'", "pipelinePrincipalId = 'p'", "exportPrincipalId = 'e'", "eventGridSecret = 's'"],
             ["frontDoor = false", "staticWeb = false", "serverDomain = 'api.example.com'", "serverCertificateFromVault = true", "natGateway = false"],
             ["redis = false", "models = false", "serverDomain = 'api.example.com'", "frontDoor = false"],
         ):  # fmt: skip

@@ -89,16 +89,20 @@ class Bootstrap:
         self._federate("infrastructure", f"environment:{self.environment}-infrastructure")
         preview = self._identity("what-if", tags)
         self._federate("what-if", "pull_request")
+        # Its own, since it works every night without anybody's approval: it reads rows and writes exports, and deploys nothing.
+        export = self._identity("export", tags)
+        self._federate("export", f"environment:{self.environment}-export")
         scope = f"/subscriptions/{self.subscription}"
         store = f"{scope}/resourceGroups/{self.group}/providers/Microsoft.Storage/storageAccounts/{self.account}"
         self._assign(deploy, BLOB_CONTRIBUTOR, store)
         # Outputs of the infrastructure's deployment stand at the subscription.
         self._assign(deploy, READER, scope)
+        self._assign(export, READER, scope)
         self._assign(infrastructure, CONTRIBUTOR, scope)
         self._assign(infrastructure, ROLE_ADMINISTRATOR, scope, condition=condition())
         # Reads everything and may ask what a deployment would do; may not deploy.
         self._custom_role(preview, "what-if", "Asks what a deployment would change.", ["*/read", "Microsoft.Resources/deployments/whatIf/action", "Microsoft.Resources/deployments/validate/action"], scope)
-        for name, who in (("deploy", deploy), ("infrastructure", infrastructure), ("what-if", preview)):
+        for name, who in (("deploy", deploy), ("infrastructure", infrastructure), ("what-if", preview), ("export", export)):
             say(f"  {name}: client id {who['clientId']}")
 
     @property
@@ -164,12 +168,14 @@ class Bootstrap:
         unset = self.parameters.unset()
         if unset and not self.az.dry:
             raise Failed(f"Set these first, docs/deploy.md says what they are: {', '.join(unset)}.")
-        if not os.environ.get("COLLOQUY_PIPELINE_PRINCIPAL_ID"):
+        for variable, purpose, role in (("COLLOQUY_PIPELINE_PRINCIPAL_ID", "deploy", "the vault"), ("COLLOQUY_EXPORT_PRINCIPAL_ID", "export", "the exports")):
+            if os.environ.get(variable):
+                continue
             try:
-                os.environ["COLLOQUY_PIPELINE_PRINCIPAL_ID"] = self.az(
-                    "identity", "show", "--name", f"{self.project}-{self.environment}-deploy", "--resource-group", self.group, "--query", "principalId", assume="<DEPLOY PRINCIPAL>")
+                os.environ[variable] = self.az("identity", "show", "--name", f"{self.project}-{self.environment}-{purpose}", "--resource-group", self.group,
+                                               "--query", "principalId", assume=f"<{purpose.upper()} PRINCIPAL>")  # fmt: skip
             except Missing:
-                say("  there is no deploy identity: no pipeline gets a role on the vault and the exports")
+                say(f"  there is no identity {purpose}: no pipeline gets a role on {role}")
         deploy_infrastructure(self.az, self.options, self.parameters)
 
     # -- roles --------------------------------------------------------------------------------------------------
@@ -241,8 +247,10 @@ class Bootstrap:
     def database(self) -> None:
         place = find(self.az, self.environment)
         host, roles = place.outputs.get("DATABASE_HOST"), list(place.outputs.get("DATABASE_ROLES") or [])
-        deploy = f"{self.project}-{self.environment}-deploy"
-        scripts = [("postgres", principals([*roles, deploy]))] + [(name, ownership(roles, deploy)) for name in (["colloquy", "colloquy_slot"] if place.slot else ["colloquy"])]
+        deploy, export = (f"{self.project}-{self.environment}-{purpose}" for purpose in ("deploy", "export"))
+        scripts = [("postgres", principals([*roles, deploy, export])), ("colloquy", ownership(roles, deploy) + reading(export))]
+        if place.slot:
+            scripts.append(("colloquy_slot", ownership(roles, deploy)))
         if self.az.dry:
             for name, text in scripts:
                 print(f"psql --dbname {name} <<'SQL'\n{text}SQL", flush=True)
@@ -361,6 +369,18 @@ def ownership(roles: list[str], deploy: str) -> str:
         f"grant colloquy to {everybody};\n"
         "grant create, usage on schema public to colloquy;\n"
         + "".join(f"alter role \"{role}\" set role to 'colloquy';\n" for role in [*roles, deploy])
+    )
+
+
+def reading(role: str) -> str:
+    """What the nightly export needs: every table there is and will be, to read. Only who speaks for the owner may give that."""
+    return (
+        "grant colloquy to current_user;\n"
+        f'grant usage on schema public to "{role}";\n'
+        f'grant select on all tables in schema public to "{role}";\n'
+        f'grant select on all sequences in schema public to "{role}";\n'
+        f'alter default privileges for role colloquy in schema public grant select on tables to "{role}";\n'
+        f'alter default privileges for role colloquy in schema public grant select on sequences to "{role}";\n'
     )
 
 

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from .az import Az, Changed, Failed, say
-from .releasing import open_deployment
 from .store import now
+from .target import find
 
 
 def main(description: str) -> int:
@@ -17,11 +17,11 @@ def main(description: str) -> int:
 
     made = parser(description)
     made.add_argument("--database", default="colloquy", help="which one (default: %(default)s)")
-    made.add_argument("--database-role", default="", help="who you are in PostgreSQL (default: {project}-{environment}-deploy)")
+    made.add_argument("--database-role", default="", help="who you are in PostgreSQL (default: {project}-{environment}-export)")
     made.add_argument("--keep-long", action="store_true", help="keep this one a year; else that is done on the first of a month alone")
     options = made.parse_args()
-    deployment = open_deployment(options)
-    az, place = deployment.az, deployment.environment
+    az = Az(options.dry_run, tries=options.tries, wait=options.retry_wait)
+    place = find(az, options.environment, "-")
     day = now().strftime("%Y-%m-%d")
     name = f"{day}/{options.database}.dump"
     account = str(place.outputs.get("EXPORTS_URI") or "https://<EXPORTS>.").removeprefix("https://").split(".", 1)[0]
@@ -31,7 +31,7 @@ def main(description: str) -> int:
         file = Path(folder) / "export.dump"
         began = time.monotonic()
         if not az.dry:
-            dump(az, options, str(place.outputs.get("DATABASE_HOST")), options.database_role or f"{place.project}-{place.name}-deploy", file)
+            dump(az, options, str(place.outputs.get("DATABASE_HOST")), options.database_role or f"{place.project}-{place.name}-export", file)
         else:
             print(f"pg_dump --dbname {options.database} > <export>", flush=True)
         # Nobody can ask for the absence of a tag: what goes early says so (docs/decisions/0008).
@@ -42,7 +42,6 @@ def main(description: str) -> int:
             say(f"{name} is there already: today's export was made.")
             return 0
         size = file.stat().st_size if not az.dry else 0
-    deployment.store.log("export", deployment.who, "succeeded", name=name, bytes=size, seconds=round(time.monotonic() - began), kept="a year" if long else "30 days")
     say(f"{name}: {size / 1e6:.1f} MB in {time.monotonic() - began:.0f} s, kept {'a year' if long else '30 days'}")
     return 0
 
