@@ -1,4 +1,4 @@
-// The virtual network: a subnet per kind of thing, what may speak to what, and the zones that private endpoints are found in.
+// The virtual network: a subnet per kind of thing, and the zones that private endpoints are found in.
 
 @description('What every name begins with.')
 param prefix string
@@ -25,10 +25,6 @@ var subnets = {
   functions: cidrSubnet(addressPrefix, 24, 5)
   bastion: cidrSubnet(addressPrefix, 26, 24)
 }
-var clients = [
-  subnets.app
-  subnets.functions
-]
 var zoneNames = {
   blob: 'privatelink.blob.${environment().suffixes.storage}'
   queue: 'privatelink.queue.${environment().suffixes.storage}'
@@ -58,273 +54,15 @@ var egress = natGateway ? {
   }
 } : {}
 
-// What apps may reach. Beyond it, nothing: a program that was taken over finds no other way out than HTTPS.
-resource clientRules 'Microsoft.Network/networkSecurityGroups@2025-09-01' = {
-  name: '${prefix}-app-nsg'
-  location: location
-  tags: tags
-  properties: {
-    securityRules: [
-      {
-        name: 'AllowPrivateEndpoints'
-        properties: {
-          priority: 100
-          direction: 'Outbound'
-          access: 'Allow'
-          protocol: 'Tcp'
-          sourceAddressPrefixes: clients
-          sourcePortRange: '*'
-          destinationAddressPrefix: subnets.privateEndpoints
-          destinationPortRanges: [
-            '443'
-            '10000'
-          ]
-        }
-      }
-      {
-        name: 'AllowDatabase'
-        properties: {
-          priority: 110
-          direction: 'Outbound'
-          access: 'Allow'
-          protocol: 'Tcp'
-          sourceAddressPrefixes: clients
-          sourcePortRange: '*'
-          destinationAddressPrefix: subnets.database
-          destinationPortRanges: [
-            '5432'
-            '6432'
-          ]
-        }
-      }
-      {
-        name: 'AllowInternetHttps'
-        properties: {
-          priority: 120
-          direction: 'Outbound'
-          access: 'Allow'
-          protocol: 'Tcp'
-          sourceAddressPrefixes: clients
-          sourcePortRange: '*'
-          destinationAddressPrefix: 'Internet'
-          destinationPortRange: '443'
-        }
-      }
-      {
-        name: 'DenyAllOutbound'
-        properties: {
-          priority: 4000
-          direction: 'Outbound'
-          access: 'Deny'
-          protocol: '*'
-          sourceAddressPrefix: '*'
-          sourcePortRange: '*'
-          destinationAddressPrefix: '*'
-          destinationPortRange: '*'
-        }
-      }
-    ]
-  }
-}
-
-resource endpointRules 'Microsoft.Network/networkSecurityGroups@2025-09-01' = {
-  name: '${prefix}-pe-nsg'
-  location: location
-  tags: tags
-  properties: {
-    securityRules: [
-      {
-        name: 'AllowFromApps'
-        properties: {
-          priority: 100
-          direction: 'Inbound'
-          access: 'Allow'
-          protocol: 'Tcp'
-          sourceAddressPrefixes: union(clients, [subnets.management])
-          sourcePortRange: '*'
-          destinationAddressPrefix: subnets.privateEndpoints
-          destinationPortRanges: [
-            '443'
-            '10000'
-          ]
-        }
-      }
-      {
-        name: 'DenyAllInbound'
-        properties: {
-          priority: 4000
-          direction: 'Inbound'
-          access: 'Deny'
-          protocol: '*'
-          sourceAddressPrefix: '*'
-          sourcePortRange: '*'
-          destinationAddressPrefix: '*'
-          destinationPortRange: '*'
-        }
-      }
-    ]
-  }
-}
-
-// High availability needs the subnet to reach itself, backup needs Storage, logins by token need Entra.
-resource databaseRules 'Microsoft.Network/networkSecurityGroups@2025-09-01' = {
-  name: '${prefix}-db-nsg'
-  location: location
-  tags: tags
-  properties: {
-    securityRules: [
-      {
-        name: 'AllowFromApps'
-        properties: {
-          priority: 100
-          direction: 'Inbound'
-          access: 'Allow'
-          protocol: 'Tcp'
-          sourceAddressPrefixes: union(clients, [subnets.management])
-          sourcePortRange: '*'
-          destinationAddressPrefix: subnets.database
-          destinationPortRanges: [
-            '5432'
-            '6432'
-          ]
-        }
-      }
-      {
-        name: 'AllowItselfInbound'
-        properties: {
-          priority: 110
-          direction: 'Inbound'
-          access: 'Allow'
-          protocol: 'Tcp'
-          sourceAddressPrefix: subnets.database
-          sourcePortRange: '*'
-          destinationAddressPrefix: subnets.database
-          destinationPortRanges: [
-            '5432'
-            '6432'
-          ]
-        }
-      }
-      {
-        name: 'DenyAllInbound'
-        properties: {
-          priority: 4000
-          direction: 'Inbound'
-          access: 'Deny'
-          protocol: '*'
-          sourceAddressPrefix: '*'
-          sourcePortRange: '*'
-          destinationAddressPrefix: '*'
-          destinationPortRange: '*'
-        }
-      }
-      {
-        name: 'AllowItselfOutbound'
-        properties: {
-          priority: 100
-          direction: 'Outbound'
-          access: 'Allow'
-          protocol: 'Tcp'
-          sourceAddressPrefix: subnets.database
-          sourcePortRange: '*'
-          destinationAddressPrefix: subnets.database
-          destinationPortRanges: [
-            '5432'
-            '6432'
-          ]
-        }
-      }
-      {
-        name: 'AllowStorage'
-        properties: {
-          priority: 110
-          direction: 'Outbound'
-          access: 'Allow'
-          protocol: 'Tcp'
-          sourceAddressPrefix: subnets.database
-          sourcePortRange: '*'
-          destinationAddressPrefix: 'Storage'
-          destinationPortRange: '443'
-        }
-      }
-      {
-        name: 'AllowEntra'
-        properties: {
-          priority: 120
-          direction: 'Outbound'
-          access: 'Allow'
-          protocol: 'Tcp'
-          sourceAddressPrefix: subnets.database
-          sourcePortRange: '*'
-          destinationAddressPrefix: 'AzureActiveDirectory'
-          destinationPortRange: '443'
-        }
-      }
-      {
-        name: 'DenyAllOutbound'
-        properties: {
-          priority: 4000
-          direction: 'Outbound'
-          access: 'Deny'
-          protocol: '*'
-          sourceAddressPrefix: '*'
-          sourcePortRange: '*'
-          destinationAddressPrefix: '*'
-          destinationPortRange: '*'
-        }
-      }
-    ]
-  }
-}
-
-resource managementRules 'Microsoft.Network/networkSecurityGroups@2025-09-01' = {
-  name: '${prefix}-mgmt-nsg'
-  location: location
-  tags: tags
-  properties: {
-    securityRules: concat(empty(managementAddresses) ? [] : [
-      {
-        name: 'AllowManagementAddresses'
-        properties: {
-          priority: 100
-          direction: 'Inbound'
-          access: 'Allow'
-          protocol: 'Tcp'
-          sourceAddressPrefixes: managementAddresses
-          sourcePortRange: '*'
-          destinationAddressPrefix: subnets.management
-          destinationPortRange: '22'
-        }
-      }
-    ], bastion ? [
-      {
-        name: 'AllowBastion'
-        properties: {
-          priority: 110
-          direction: 'Inbound'
-          access: 'Allow'
-          protocol: 'Tcp'
-          sourceAddressPrefix: subnets.bastion
-          sourcePortRange: '*'
-          destinationAddressPrefix: subnets.management
-          destinationPortRange: '22'
-        }
-      }
-    ] : [], [
-      {
-        name: 'DenyAllInbound'
-        properties: {
-          priority: 4000
-          direction: 'Inbound'
-          access: 'Deny'
-          protocol: '*'
-          sourceAddressPrefix: '*'
-          sourcePortRange: '*'
-          destinationAddressPrefix: '*'
-          destinationPortRange: '*'
-        }
-      }
-    ])
+module rules 'network-rules.bicep' = {
+  params: {
+    prefix: prefix
+    location: location
+    tags: tags
+    workspaceId: workspaceId
+    subnets: subnets
+    managementAddresses: managementAddresses
+    bastion: bastion
   }
 }
 
@@ -375,7 +113,7 @@ resource network 'Microsoft.Network/virtualNetworks@2025-09-01' = {
           addressPrefix: subnets.app
           defaultOutboundAccess: false
           networkSecurityGroup: {
-            id: clientRules.id
+            id: rules.outputs.clients
           }
           delegations: [
             {
@@ -394,7 +132,7 @@ resource network 'Microsoft.Network/virtualNetworks@2025-09-01' = {
           defaultOutboundAccess: false
           privateEndpointNetworkPolicies: 'Enabled'
           networkSecurityGroup: {
-            id: endpointRules.id
+            id: rules.outputs.endpoints
           }
         }
       }
@@ -404,7 +142,7 @@ resource network 'Microsoft.Network/virtualNetworks@2025-09-01' = {
           addressPrefix: subnets.database
           defaultOutboundAccess: false
           networkSecurityGroup: {
-            id: databaseRules.id
+            id: rules.outputs.database
           }
           serviceEndpoints: [
             {
@@ -428,7 +166,7 @@ resource network 'Microsoft.Network/virtualNetworks@2025-09-01' = {
           addressPrefix: subnets.management
           defaultOutboundAccess: false
           networkSecurityGroup: {
-            id: managementRules.id
+            id: rules.outputs.management
           }
         }, egress)
       }
@@ -438,7 +176,7 @@ resource network 'Microsoft.Network/virtualNetworks@2025-09-01' = {
           addressPrefix: subnets.functions
           defaultOutboundAccess: false
           networkSecurityGroup: {
-            id: clientRules.id
+            id: rules.outputs.clients
           }
           delegations: [
             {
@@ -530,62 +268,6 @@ resource networkDiagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-pr
     metrics: [
       {
         category: 'AllMetrics'
-        enabled: true
-      }
-    ]
-  }
-}
-
-resource clientRulesDiagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
-  scope: clientRules
-  name: 'to-workspace'
-  properties: {
-    workspaceId: workspaceId
-    logs: [
-      {
-        categoryGroup: 'allLogs'
-        enabled: true
-      }
-    ]
-  }
-}
-
-resource endpointRulesDiagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
-  scope: endpointRules
-  name: 'to-workspace'
-  properties: {
-    workspaceId: workspaceId
-    logs: [
-      {
-        categoryGroup: 'allLogs'
-        enabled: true
-      }
-    ]
-  }
-}
-
-resource databaseRulesDiagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
-  scope: databaseRules
-  name: 'to-workspace'
-  properties: {
-    workspaceId: workspaceId
-    logs: [
-      {
-        categoryGroup: 'allLogs'
-        enabled: true
-      }
-    ]
-  }
-}
-
-resource managementRulesDiagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
-  scope: managementRules
-  name: 'to-workspace'
-  properties: {
-    workspaceId: workspaceId
-    logs: [
-      {
-        categoryGroup: 'allLogs'
         enabled: true
       }
     ]
