@@ -24,7 +24,6 @@ param purgeProtection = false
 param databaseSku = 'Standard_B2ms'
 param databaseTier = 'Burstable'
 param databaseConnections = 844
-param databaseBackupDays = 7
 
 param storageSku = 'Standard_LRS'
 param redis = false

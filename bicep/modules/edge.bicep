@@ -128,6 +128,7 @@ resource webhooks 'Microsoft.Cdn/profiles/afdEndpoints/routes@2025-12-01' = {
       'Https'
     ]
     forwardingProtocol: 'HttpsOnly'
+    // Refused, not redirected: who sends a key in the clear has to notice.
     httpsRedirect: 'Disabled'
     linkToDefaultDomain: 'Enabled'
     customDomains: domains
