@@ -35,6 +35,8 @@ MISTAKES = [
     ("a wrong kind of value", "schema", G + "drill.yml", "    timeout-minutes: 90", "    timeout-minutes: [90]", "schema"),
     ("a misspelt key of a pipeline", "schema", A + "ci.yml", "        displayName: Lint", "        displayNam: Lint", "schema"),
     ("a task without version", "rules", A + "ci.yml", "PublishTestResults@2", "PublishTestResults", "no version"),
+    ("test results that nobody sees", "rules", G + "ci.yml", "          path: target/nextest/ci/junit.xml", "          path: target/nextest/ci", "junit.xml is not published"),
+    ("coverage that nobody sees", "rules", A + "ci.yml", "summaryFileLocation: target/coverage/report/cobertura.xml", "summaryFileLocation: cobertura.xml", "cobertura.xml is not published"),
     ("a pipeline without end", "rules", A + "cd.yml", "        timeoutInMinutes: '120'\n", "", "no timeoutInMinutes"),
     ("nobody is asked in a pipeline", "rules", A + "cd.yml", "        environment: prod\n", "", "nobody is asked"),
     ("a hook that azd has not", "rules", "azure.yaml", "postprovision", "afterprovision", "no hook"),

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def check(folder: Path, kinds: tuple[str, ...] = KINDS, only: str = "") -> tuple
             found += list(of_github(path, content) if path in workflows else of_azure(path, content))
             found += list(scripts(path))
         found += list(bicep(folder / ".github" / "workflows" / "infrastructure.yml", read))
-        found += list(missing(folder)) + list(azd(folder / "azure.yaml"))
+        found += list(missing(folder)) + list(azd(folder / "azure.yaml")) + list(published(folder))
     return [line.replace(f"{folder}/", "", 1) for line in found], partial
 
 
@@ -65,11 +66,25 @@ def actionlint(files: list[Path]) -> list[str]:
     return done.stdout.splitlines()
 
 
+# What the published schema of Azure Pipelines lists among its tasks, and then has no pattern for: the version before has the same inputs.
+FORGOTTEN = {"PublishCodeCoverageResults@2": "PublishCodeCoverageResults@1"}
+
+
 def schema(name: str, files: list[Path]) -> list[str]:
     """The schemas come with the package: nothing is fetched."""
+    with tempfile.TemporaryDirectory() as place:
+        copies = []
+        for file in files:
+            text = file.read_text()
+            for task, known in FORGOTTEN.items():
+                text = text.replace(task, known)
+            copies.append(Path(place) / file.name)
+            copies[-1].write_text(text)
+        return [line.replace(str(copies[0].parent), str(files[0].parent)) for line in against_schema(name, copies)] if files else []
+
+
+def against_schema(name: str, files: list[Path]) -> list[str]:
     more = ["--data-transform", "azure-pipelines"] if name == "azure-pipelines" else []
-    if not files:
-        return []
     # The pipelines' schema has a pattern that a stricter reader of patterns refuses.
     command = [sys.executable, "-m", "check_jsonschema", "--regex-variant", "nonunicode", "--builtin-schema", f"vendor.{name}", *more, *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -191,6 +206,19 @@ def azd(path: Path) -> Iterator[str]:
             yield f"{path}: azd has no hook {name}"
         if not hook.get("shell") or not str(hook.get("run", "")).startswith("scripts/"):
             yield f"{path}: the hook {name} says its shell, and runs one of our scripts"
+
+
+def published(folder: Path) -> Iterator[str]:
+    """Both continuous integrations publish what the tests said and what they ran."""
+    for name, reports in (
+        (".github/workflows/ci.yml", ("target/nextest/ci/junit.xml", "target/coverage/report")),
+        ("azure-pipelines/ci.yml", ("target/nextest/ci/junit.xml", "target/coverage/report/cobertura.xml")),
+    ):
+        path = folder / name
+        text = path.read_text() if path.is_file() else ""
+        for report in reports:
+            if not re.search(rf"^\s*(path|testResultsFiles|summaryFileLocation): {re.escape(report)}$", text, re.M):
+                yield f"{path}: {report} is not published"
 
 
 def missing(folder: Path) -> Iterator[str]:

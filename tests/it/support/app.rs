@@ -321,6 +321,10 @@ pub fn settings(
     let mut set = |name: &str, value: &str| settings.insert(name.to_owned(), value.to_owned());
     // `devhost` and what it starts look programs up, nothing else of this process is theirs.
     set("PATH", &std::env::var("PATH").expect("PATH"));
+    // Where programs built by `scripts/coverage` count what they run.
+    if let Ok(file) = std::env::var("LLVM_PROFILE_FILE") {
+        set("LLVM_PROFILE_FILE", &file);
+    }
     set("APP_ENV", "dev");
     set("DATABASE_URL", database_url);
     set("DATABASE_DIRECT_URL", database_direct_url);
