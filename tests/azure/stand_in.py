@@ -197,6 +197,19 @@ def answer(state: dict, folder: Path, etags: dict, arguments: list[str]):
     if of("postgres flexible-server delete"):
         del state["servers"][option(arguments, "--name")]
         return None
+    if of("vm create"):
+        if option(arguments, "--name") in state["machines"]:
+            raise Said("ERROR: (PropertyChangeNotAllowed) Changing property 'linuxConfiguration.ssh.publicKeys' is not allowed.")
+        state["machines"].append(option(arguments, "--name"))
+        return "vm-1"
+    if of("vm delete"):
+        if option(arguments, "--name") not in state["machines"]:
+            raise Said("ERROR: (ResourceNotFound) The Resource was not found.")
+        state["machines"].remove(option(arguments, "--name"))
+        return None
+    if of("vm run-command invoke"):
+        state["ran"] = Path(option(arguments, "--scripts")[1:]).read_text()
+        return "Enable succeeded: \n[stdout]\n" + state["machine_says"] + "\n[stderr]\n"
     if of("account get-access-token"):
         return "a token"
     if of("ad signed-in-user show"):

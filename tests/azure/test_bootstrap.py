@@ -1,8 +1,10 @@
 """scripts/bootstrap, rotate, operate, export, restore and emergency-deny against the stand-in for az. Run by `scripts/deploy-test`."""
 
+import base64
 import json
 import os
 import re
+import subprocess
 import time
 import unittest
 import zipfile
@@ -88,9 +90,41 @@ class Bootstrap(World):
         self.assertIn("COLLOQUY_OWNER", done.stderr)
         self.assertEqual(0, self.state["infrastructure"])
 
-    def test_a_private_database_leaves_its_sql_and_says_where_to_run_it(self) -> None:
+    def test_a_private_database_gets_its_roles_from_a_machine_in_its_network_which_goes_again(self) -> None:
         self.change(outputs=self.state["outputs"] | {"DATABASE_HOST": "database.invalid"})
+        # The first run is cut when its machine is there.
+        self.fail("vm run-command", kill=True)
+        self.assertEqual(-9, self.bootstrap("--only", "database").returncode)
+        self.assertEqual(["colloquy-staging-bootstrap"], self.state["machines"])
         done = self.bootstrap("--only", "database")
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assertEqual([], self.state["machines"])
+        ran = self.state["ran"]
+        self.assertEqual(0, subprocess.run(["bash", "-n"], input=ran, text=True, check=False).returncode)
+        sent = [base64.b64decode(text).decode() for text in re.findall(r"<<<(\S+) \| psql .* --host database\.invalid --username admins ", ran)]
+        self.assertEqual(2, len(sent))
+        self.assertIn("pgaadauth_create_principal('colloquy-staging-server', false, false)", sent[0])
+        self.assertIn("alter role \"colloquy-staging-deploy\" set role to 'colloquy'", sent[1])
+        self.assertIn("PGPASSWORD='a token'", ran)
+        self.assertNotIn("a token", "\n".join(self.calls()) + done.stderr)
+        [made] = [call for call in self.calls()[-6:] if "vm create" in call]
+        self.assertIn("--vnet-name colloquy-staging-vnet --subnet management --public-ip-address  --nsg  ", made)
+
+    def test_a_machine_that_could_not_give_them_is_told_and_goes_too(self) -> None:
+        self.change(outputs=self.state["outputs"] | {"DATABASE_HOST": "database.invalid"}, machine_says="psql: error: role \"admins\" with a token is not permitted")
+        done = self.bootstrap("--only", "database")
+        self.assertEqual(1, done.returncode)
+        self.assertIn("is not permitted", done.stderr)
+        self.assertNotIn("a token", done.stderr)
+        self.assertEqual([], self.state["machines"])
+        self.fail("vm create", "ERROR: (SkuNotAvailable) The requested size is not available", times=9)
+        done = self.bootstrap("--only", "database")
+        self.assertEqual(1, done.returncode)
+        self.assertIn("SkuNotAvailable", done.stderr)
+
+    def test_without_one_a_private_database_leaves_its_sql_and_says_where_to_run_it(self) -> None:
+        self.change(outputs=self.state["outputs"] | {"DATABASE_HOST": "database.invalid"})
+        done = self.bootstrap("--only", "database", "--database-machine", "")
         self.assertEqual(1, done.returncode)
         self.assertIn("management subnet", done.stderr)
         text = (self.home / "files" / "roles.sql").read_text()
@@ -104,7 +138,7 @@ class Bootstrap(World):
         self.assertEqual(0, done.returncode, done.stderr)
         self.assertEqual([], self.calls())
         self.assertFalse((self.home / "files").exists())
-        for words in ("az deployment sub create", "az role assignment create", "az rest --method put", "create role colloquy nologin"):
+        for words in ("az deployment sub create", "az role assignment create", "az rest --method put", "az vm create", "az vm run-command invoke", "az vm delete", "create role colloquy nologin"):
             self.assertIn(words, done.stdout)
 
     def test_an_environment_that_is_not_is_told(self) -> None:

@@ -47,7 +47,7 @@ class World(unittest.TestCase):
                 **({"CONSOLE_NAME": "console-1", "CONSOLE_URL": f"{self.url}/console"} if self.environment == "prod" else {}),
             },
             production="", slot="", handlers="", swaps=0, swapped=None, migrated=0, fail=[], unhealthy=[], unhealthy_in={}, ill_after=None, broken=False, websockets=True, metrics={}, telemetry={}, references={"ENCRYPTION_KEY": "Resolved"},
-            sign_in=[200, {"sign_in": None}], secrets={}, versions=[], settings={}, providers=[], definitions=[], assignments={}, restrictions={}, routes={}, infrastructure=0, now=0, servers={"psql-1": ""},
+            sign_in=[200, {"sign_in": None}], secrets={}, versions=[], settings={}, providers=[], definitions=[], assignments={}, restrictions={}, routes={}, infrastructure=0, now=0, servers={"psql-1": ""}, machines=[], ran="", machine_says="colloquy: roles are there",
             firewall={"location": "global", "sku": {"name": "Standard_AzureFrontDoor"}, "properties": {"customRules": {"rules": [{"name": "RatePerAddress", "priority": 100}]}}},
         )  # fmt: skip
 

@@ -11,7 +11,6 @@ import os
 import re
 import secrets as randomness
 import shlex
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import settings as generated
 
+from . import roles
 from .az import Az, Failed, Missing, Refused, say
 from .store import CONTAINER, account_name
 from .target import BICEP, MANAGEMENT, ROOT, Environment, Parameters, find
@@ -246,31 +246,7 @@ class Bootstrap:
 
     def database(self) -> None:
         place = find(self.az, self.environment)
-        host, roles = place.outputs.get("DATABASE_HOST"), list(place.outputs.get("DATABASE_ROLES") or [])
-        deploy, export = (f"{self.project}-{self.environment}-{purpose}" for purpose in ("deploy", "export"))
-        scripts = [("postgres", principals([*roles, deploy, export])), ("colloquy", ownership(roles, deploy) + reading(export))]
-        if place.slot:
-            scripts.append(("colloquy_slot", ownership(roles, deploy)))
-        if self.az.dry:
-            for name, text in scripts:
-                print(f"psql --dbname {name} <<'SQL'\n{text}SQL", flush=True)
-            return
-        with socket.socket() as probe:
-            probe.settimeout(5)
-            try:
-                probe.connect((host, 5432))
-            except OSError as error:
-                file = folder(self.options) / "roles.sql"
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text("".join(f"\\connect {name}\n{text}" for name, text in scripts))
-                raise Failed(
-                    f"{host}:5432 is not reached from here ({error}): it stands in a private network, or lets in Azure's alone (dev: Cloud Shell). Run `scripts/bootstrap {self.environment} --only database` on a machine in the "
-                    f"management subnet, signed in as the database's administrator; or run {file} there with psql. All other parts are done."
-                ) from None
-        token = self.az("account", "get-access-token", "--resource-type", "oss-rdbms", "--query", "accessToken")
-        user = os.environ.get("COLLOQUY_DATABASE_ADMINISTRATOR_NAME", "")
-        for name, text in scripts:
-            psql(str(host), user, token, name, text)
+        roles.make(self.az, place, bool(self.parameters.get("privateNetwork")), self.options, folder(self.options) / "roles.sql")
 
 
 # -- what other scripts use as well -----------------------------------------------------------------------------
@@ -354,47 +330,6 @@ def condition() -> str:
     return f"{write} AND {delete}"
 
 
-def principals(roles: list[str]) -> str:
-    """On the database `postgres`: identities as roles, once each."""
-    return "".join(
-        f"select pgaadauth_create_principal('{role}', false, false) where not exists (select from pg_roles where rolname = '{role}');\n" for role in roles
-    )  # fmt: skip
-
-
-def ownership(roles: list[str], deploy: str) -> str:
-    """Tables belong to one role that all act as: all make partitions, and only an owner may."""
-    everybody = ", ".join(f'"{role}"' for role in [*roles, deploy])
-    return (
-        "do $$ begin create role colloquy nologin; exception when duplicate_object then null; end $$;\n"
-        f"grant colloquy to {everybody};\n"
-        "grant create, usage on schema public to colloquy;\n"
-        + "".join(f"alter role \"{role}\" set role to 'colloquy';\n" for role in [*roles, deploy])
-    )
-
-
-def reading(role: str) -> str:
-    """What the nightly export needs: every table there is and will be, to read. Only who speaks for the owner may give that."""
-    return (
-        "grant colloquy to current_user;\n"
-        f'grant usage on schema public to "{role}";\n'
-        f'grant select on all tables in schema public to "{role}";\n'
-        f'grant select on all sequences in schema public to "{role}";\n'
-        f'alter default privileges for role colloquy in schema public grant select on tables to "{role}";\n'
-        f'alter default privileges for role colloquy in schema public grant select on sequences to "{role}";\n'
-    )
-
-
-def psql(host: str, user: str, token: str, database: str, text: str) -> None:
-    # The token by environment: an argument would be seen in the list of processes.
-    environment = os.environ | {"PGPASSWORD": token, "PGSSLMODE": "require"}
-    try:
-        done = subprocess.run(["psql", "--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", "--host", host, "--username", user, "--dbname", database], input=text, text=True, env=environment, check=False)
-    except FileNotFoundError:
-        raise Failed("psql is missing: install PostgreSQL's client (Debian: postgresql-client).") from None
-    if done.returncode != 0:
-        raise Failed(f"psql failed on {database}; its message is above. COLLOQUY_DATABASE_ADMINISTRATOR_NAME must be the administrator, and you one of the group.")
-
-
 def main(description: str) -> int:
     from .commands import parser
 
@@ -407,6 +342,7 @@ def main(description: str) -> int:
     made.add_argument("--devops-subject", default="", metavar="TEXT", help="subject it shows; {environment} and {purpose} are replaced")
     made.add_argument("--secret", action="append", default=[], metavar="NAME=FILE", help="the value of a secret, such as stripe-webhook=FILE; may be repeated, and replaces what is there")
     made.add_argument("--secret-days", type=float, default=90, help="days that secrets live (default: %(default)s)")
+    made.add_argument("--database-machine", default="Standard_B1s", metavar="SIZE", help="of the machine that gives roles in a private database, for some minutes; '' for none (default: %(default)s)")
     made.add_argument("--files", default="", metavar="FOLDER", help="where files with what was generated go (default: .local/{environment})")
     made.add_argument("--no-store-reader", dest="store_reader", action="store_false", help="do not give yourself a role on the store of releases")
     options = made.parse_args()
