@@ -34,7 +34,7 @@ param serverPoolSize = 10
 param corsOrigins = [
   '*'
 ]
-param handlersSecrets = {
+param handlersSecretNames = {
   AUTH_API_KEYS: 'auth-api-keys'
   ENCRYPTION_KEY: 'encryption-key'
   CALLBACK_SECRET_CONSUMER: 'consumer-callback'
@@ -51,7 +51,7 @@ param handlersSecrets = {
   WEBHOOK_SECRET_PIPELINE: 'pipeline-webhook'
   WEBHOOK_SECRET_LEGACY: 'legacy-webhook'
 }
-param serverSecrets = {
+param serverSecretNames = {
   AUTH_API_KEYS: 'auth-api-keys'
 }
 // What colloquy.toml asks for as ${NAME}.

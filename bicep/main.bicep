@@ -111,7 +111,7 @@ param handlersPoolSize int = 2
 @description('Settings of the function app that differ from their defaults, by name.')
 param handlersSettings object = {}
 @description('Secrets of the function app: name of the setting, and what follows the project in the secret\'s name.')
-param handlersSecrets object
+param handlersSecretNames object
 
 @description('Size of the server\'s plan.')
 param serverSku string
@@ -134,7 +134,7 @@ param serverPoolSize int = 10
 @description('Settings of the server that differ from their defaults, by name.')
 param serverSettings object = {}
 @description('Secrets of the server: name of the setting, and what follows the project in the secret\'s name.')
-param serverSecrets object
+param serverSecretNames object
 @description('Browser origins that may call the server.')
 param corsOrigins string[] = []
 @description('Host name of the server of one\'s own; empty for none.')
@@ -417,8 +417,8 @@ var common = union({
 } : {}, structureSettings)
 
 // The trailing slash makes a reference follow new versions of its secret.
-var handlersReferences = toObject(items(handlersSecrets), item => item.key, item => '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/${project}-${item.value}/)')
-var serverReferences = toObject(items(serverSecrets), item => item.key, item => '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/${project}-${item.value}/)')
+var handlersReferences = toObject(items(handlersSecretNames), item => item.key, item => '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/${project}-${item.value}/)')
+var serverReferences = toObject(items(serverSecretNames), item => item.key, item => '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/${project}-${item.value}/)')
 
 // Who may pass by Front Door: people, and what deploys from the management subnet, which goes out by the NAT gateway.
 var passingAddresses = concat(managementAddresses, privateNetwork && natGateway ? [

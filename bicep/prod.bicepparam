@@ -57,7 +57,7 @@ param serverZoneRedundant = true
 param serverSlot = true
 param serverDomain = readEnvironmentVariable('COLLOQUY_SERVER_DOMAIN', '')
 param corsOrigins = split(readEnvironmentVariable('COLLOQUY_CORS_ORIGINS'), ',')
-param handlersSecrets = {
+param handlersSecretNames = {
   AUTH_API_KEYS: 'auth-api-keys'
   ENCRYPTION_KEY: 'encryption-key'
   CALLBACK_SECRET_CONSUMER: 'consumer-callback'
@@ -74,7 +74,7 @@ param handlersSecrets = {
   WEBHOOK_SECRET_PIPELINE: 'pipeline-webhook'
   WEBHOOK_SECRET_LEGACY: 'legacy-webhook'
 }
-param serverSecrets = {
+param serverSecretNames = {
   AUTH_API_KEYS: 'auth-api-keys'
 }
 // What colloquy.toml asks for as ${NAME}.

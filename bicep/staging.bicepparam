@@ -48,7 +48,7 @@ param modelDeployments = [
 
 param serverSku = 'P1v3'
 param corsOrigins = []
-param handlersSecrets = {
+param handlersSecretNames = {
   AUTH_API_KEYS: 'auth-api-keys'
   ENCRYPTION_KEY: 'encryption-key'
   CALLBACK_SECRET_CONSUMER: 'consumer-callback'
@@ -65,7 +65,7 @@ param handlersSecrets = {
   WEBHOOK_SECRET_PIPELINE: 'pipeline-webhook'
   WEBHOOK_SECRET_LEGACY: 'legacy-webhook'
 }
-param serverSecrets = {
+param serverSecretNames = {
   AUTH_API_KEYS: 'auth-api-keys'
 }
 // What colloquy.toml asks for as ${NAME}.

@@ -13,7 +13,7 @@ from mistakes import MISTAKES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # Found without working anything out.
-STATIC = {"syntax", "names", "start", "unused", "described", "modules", "secret-output", "type", "api-version", "read-only", "nesting", "signals"}
+STATIC = {"syntax", "names", "start", "unused", "described", "secure", "modules", "secret-output", "type", "api-version", "read-only", "nesting", "signals"}
 TYPED = {"type", "api-version", "property", "required", "read-only", "literal", "value", "nesting"}
 
 

@@ -1,5 +1,6 @@
 """Names: what is used is declared, what is declared is used, and files agree about parameters and outputs."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from .syntax import Declaration, File, Finding, Node
 
 FUNCTION_NAMES = set(FUNCTIONS) | FURTHER
 DECORATORS = {"allowed", "batchSize", "description", "discriminator", "export", "maxLength", "maxValue", "metadata", "minLength", "minValue", "sealed", "secure"}
+SECRET = re.compile("password|pwd|secret|accountkey|acctkey", re.I)
+NO_SECRET = re.compile("secret(permissions|version|ur[il]|name)", re.I)
 KEPT = {"parent", "scope", "dependsOn", "name", "params", "identity"}
 
 
@@ -31,6 +34,7 @@ class Names:
         everything = [*self.file.declarations.values(), *self.file.outputs.values()]
         for declaration in everything:
             self.described(declaration)
+            self.secured(declaration)
             if declaration.type is not None:
                 self.types(declaration)
             for node in filter(None, (declaration.value, declaration.condition)):
@@ -59,6 +63,13 @@ class Names:
                 self.find("described", declaration.line, f"the {declaration.kind} {declaration.name} has no @description")
         if declaration.kind == "output" and declaration.type is None:
             self.find("described", declaration.line, f"the output {declaration.name} has no type")
+
+    def secured(self, declaration: Declaration) -> None:
+        """As the compiler's `secure-secrets-in-params`: what is called a secret, and is none of the names of one, is kept secret."""
+        if declaration.kind != "param" or self.file.using or "secure" in declaration.decorators or declared(declaration) not in ("string", "object"):
+            return
+        if SECRET.search(declaration.name) and not NO_SECRET.search(declaration.name):
+            self.find("secure", declaration.line, f"{declaration.name} is called a secret: @secure(), or a name that says what it is (…SecretName)")
 
     def types(self, declaration: Declaration) -> None:
         for name in unknown(kind_of(declaration.type, self.file, self.files)):

@@ -65,7 +65,7 @@ class Rotation:
         purpose, setting = f"{self.purpose}-{label}", f"{self.setting}__{label.upper().replace('-', '_')}"
         self._put(purpose, self._value())
         self._set(setting, self.reference(purpose))
-        say(f"  add to handlersSecrets in bicep/{self.place.name}.bicepparam, or the next deployment of the infrastructure takes it away:\n    {setting}: '{purpose}'")
+        say(f"  add to handlersSecretNames in bicep/{self.place.name}.bicepparam, or the next deployment of the infrastructure takes it away:\n    {setting}: '{purpose}'")
         whom = "the sender" if self.setting.startswith("WEBHOOK") else "the consumer"
         say(f"  give the new secret to {whom}; `function-handlers rotations labels` shows which one deliveries come under")
 

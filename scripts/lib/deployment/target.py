@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent.parent
 BICEP = ROOT / "bicep"
 MANAGEMENT = "https://management.azure.com"
 LITERAL = re.compile(r"^param (\w+) = (?:'([^']*)'|(true|false|-?\d+)|readEnvironmentVariable\('(\w+)'(?:, '([^']*)')?\))$", re.M)
-SECRETS = re.compile(r"^param (handlersSecrets|serverSecrets) = \{\n(.*?)^\}", re.M | re.S)
+SECRETS = re.compile(r"^param (handlersSecretNames|serverSecretNames) = \{\n(.*?)^\}", re.M | re.S)
 
 
 class Parameters:
