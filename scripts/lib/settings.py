@@ -13,6 +13,10 @@ import shlex
 import tomllib
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent.parent
+# Where scripts/dev keeps what it generates and stores.
+LOCAL = Path(os.environ.get("COLLOQUY_DEV_HOME", ROOT / ".local"))
+
 HEADER = """\
 # Written by scripts/dev, for this machine only; not in git. Load it with: source .local/env
 # Secrets are generated once. A value changed here stays, addresses excepted; a deleted line is generated anew.
@@ -26,8 +30,8 @@ class Settings:
         self.app = app
         self.values: dict[str, str] = self._read()
 
-    def complete(self, addresses: dict[str, str]) -> None:
-        """Adds what is missing, sets the addresses, writes the file."""
+    def complete(self, addresses: dict[str, str], once: dict[str, str] | None = None) -> None:
+        """Adds what is missing, with it what `once` names, sets the addresses, writes the file."""
         config = tomllib.loads(self.app.read_text())
         for name, source in config.get("sources", {}).items():
             # A sender that proves itself by a token from Entra shares no secret with us.
@@ -44,6 +48,8 @@ class Settings:
         self._once("QUEUE_EVENTS", lambda: "events")
         self._once("QUEUE_JOBS", lambda: "jobs")
         self._once("QUEUE_CALLBACKS", lambda: "callbacks")
+        for name, value in (once or {}).items():
+            self._once(name, lambda value=value: value)
         self.values |= addresses
         # The name under which OpenAI's SDKs look for it.
         self.values["OPENAI_API_KEY"] = self.values["COLLOQUY_DEV_API_KEY"]

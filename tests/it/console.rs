@@ -28,6 +28,7 @@ async fn the_page_is_served_under_a_strict_policy_and_its_assets_for_ever() {
     assert_eq!(page.headers()["x-frame-options"], "DENY");
     let policy = page.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap().to_owned();
     assert!(policy.contains("script-src 'self'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    assert!(!policy.contains("unsafe-"), "nothing inline, nothing evaluated: {policy}");
 
     let page = page.text().await.unwrap();
     let script = page.split('"').find(|text| text.starts_with("/assets/") && text.ends_with(".js")).unwrap();

@@ -35,7 +35,7 @@ export function DeadLetters() {
           { name: "Why", cell: (row) => <><code>{row.reason_code}</code> <span className="note">{row.reason}</span></> },
           { name: "Attempts", number: true, cell: (row) => row.attempts },
           { name: "State", cell: (row) => <State state={row.state} /> },
-          { name: "Event", cell: (row) => (row.event ? <a href={address("events", row.event)}>open</a> : "–") },
+          { name: "Event", cell: (row) => (row.event ? <a href={address("events", row.event)}>show</a> : "–") },
           {
             name: "Settle",
             cell: (letter) =>

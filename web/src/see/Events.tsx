@@ -81,6 +81,7 @@ function One({ id }: { id: string }) {
                 ["Body", event.body_bytes === null ? "–" : `${event.body_bytes} bytes`],
               ]}
             />
+            <GivenUp count={event.work.filter(({ state }) => state === "dead").length} />
             <h3>What happened</h3>
             <ol className="timeline">
               {timeline(event).map((moment, at) => (
@@ -110,5 +111,16 @@ function One({ id }: { id: string }) {
         </Confirm>
       )}
     </Pane>
+  );
+}
+
+/** What of an event waits for a person, and where. */
+function GivenUp({ count }: { count: number }) {
+  if (count === 0) return null;
+  return (
+    <p>
+      <span className="state bad">{count} dead</span> {count === 1 ? "A part of what follows from it was" : "Parts of what follows from it were"} given up. The{" "}
+      <a href={address("dead-letters")}>dead letters</a> do {count === 1 ? "it" : "them"} again, once what was in the way is mended.
+    </p>
   );
 }

@@ -30,7 +30,7 @@ export function WorkPage({ kind }: { kind: Work["kind"] }) {
           name: "Error",
           cell: (row) => (row.error_code ? <span title={row.error ?? undefined}><code>{row.error_code}</code></span> : "–"),
         },
-        { name: "Event", cell: (row) => (row.event ? <a href={address("events", row.event)}>open</a> : "–") },
+        { name: "Event", cell: (row) => (row.event ? <a href={address("events", row.event)}>show</a> : "–") },
       ]}
     />
   );

@@ -55,6 +55,8 @@ describe("the timeline of an event", () => {
   it("says what is still due, and what is dead", () => {
     const due: Work = { ...work, state: "pending", finished_at: null, tries: null };
     expect(timeline({ ...event, work: [due] }).at(-1)).toMatchObject({ tone: "wait" });
+    const away: Work = { ...due, error_code: "provider_unavailable", error: "no answer" };
+    expect(timeline({ ...event, work: [away] }).at(-1)).toMatchObject({ tone: "wait", detail: "no answer" });
     const dead: Work = { ...due, state: "dead", finished_at: "2026-01-01T01:00:00Z", error: "gave up" };
     expect(timeline({ ...event, work: [dead] }).at(-1)).toMatchObject({ tone: "bad", detail: "gave up" });
   });

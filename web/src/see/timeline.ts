@@ -15,7 +15,7 @@ export function timeline(event: EventDetail): Moment[] {
     if (at !== null) moments.push({ at, what, tone, ...(detail !== undefined && { detail }) });
   };
   add(event.signed_at, "signed by its sender");
-  add(event.received_at, `received from ${event.source}`, "", event.verdict ?? undefined);
+  add(event.received_at, `received from ${event.source}`, "", event.verdict === null ? undefined : `proof: ${event.verdict}`);
   add(event.stored_at, "stored");
   add(event.processed_at, "processed: what follows is written down", "good");
   for (const work of event.work) {
@@ -29,6 +29,7 @@ export function timeline(event: EventDetail): Moment[] {
     }
     if (work.state === "dead") add(work.finished_at, `${name}: dead`, "bad", work.error ?? work.error_code ?? undefined);
     else if (work.finished_at !== null) add(work.finished_at, `${name}: ${work.state}`, "good");
+    else if (work.error_code !== null) add(work.due_at, `${name}: waits, is tried again`, "wait", work.error ?? work.error_code);
     else add(work.due_at, `${name}: due`, "wait");
   }
   return moments.sort((one, other) => Date.parse(one.at) - Date.parse(other.at));

@@ -1,9 +1,10 @@
 import { memo, useDeferredValue, useEffect, useState } from "react";
+import { told } from "../api/errors";
 import { useApi } from "../api/session";
 import type { Conversation, List } from "../api/types";
 import { address, go } from "../routes";
 import { Confirm } from "../ui/Confirm";
-import { Shown } from "../ui/States";
+import { Problem, Shown } from "../ui/States";
 import { useLoad } from "../ui/useLoad";
 
 /** All conversations, newest first, to find, name anew and delete. `version` changes when there is reason to look again. */
@@ -13,6 +14,7 @@ export const Conversations = memo(function Conversations({ current, version }: {
   const [limit, setLimit] = useState(50);
   const [deleting, setDeleting] = useState<Conversation | null>(null);
   const [renaming, setRenaming] = useState<string | null>(null);
+  const [problem, setProblem] = useState<ReturnType<typeof told> | null>(null);
   const wanted = useDeferredValue(search.trim());
   const loaded = useLoad(`${wanted}/${limit}`, (signal) =>
     api.get<List<Conversation>>("/conversations", { search: wanted, limit, order: "desc" }, signal),
@@ -24,8 +26,13 @@ export const Conversations = memo(function Conversations({ current, version }: {
 
   const rename = async (id: string, title: string) => {
     setRenaming(null);
-    await api.post(`/conversations/${id}`, { title: title.trim() || null });
-    again();
+    setProblem(null);
+    try {
+      await api.post(`/conversations/${id}`, { title: title.trim() || null });
+      again();
+    } catch (error) {
+      setProblem(told(error));
+    }
   };
 
   return (
@@ -40,6 +47,7 @@ export const Conversations = memo(function Conversations({ current, version }: {
         value={search}
         onChange={(event) => setSearch(event.target.value)}
       />
+      {problem && <Problem error={problem} />}
       <Shown
         loaded={loaded}
         isEmpty={({ data }) => data.length === 0}

@@ -130,13 +130,13 @@ export function Talk({ conversation, live: turns }: { conversation: string | nul
           items={shown}
           loading={conversation !== null && items === null && !error}
           error={error}
-          onRetry={() => void reload()}
+          onRetry={() => void reload().catch(() => undefined)}
           live={live}
           onFollow={elsewhere === null ? null : () => conversation && turns.attach(conversation, elsewhere)}
           busy={busy}
           models={usable}
           more={more}
-          onEarlier={() => void earlier()}
+          onEarlier={() => attempt(earlier)}
           onRegenerate={regenerate}
           onBranch={branch}
           onEdit={edit}
