@@ -201,23 +201,21 @@ impl Page {
                     let message = format!("Invalid 'limit': expected 1 to 100, not '{}'.", excerpt(&value));
                     page.limit = limit.ok_or_else(|| ApiError::invalid_value("limit", message))?;
                 }
-                "order" => {
-                    page.order = match &*value {
-                        "asc" => Order::Ascending,
-                        "desc" => Order::Descending,
-                        _ => {
-                            return Err(ApiError::invalid_value(
-                                "order",
-                                "Supported values are: 'asc' and 'desc'.",
-                            ));
-                        }
-                    }
-                }
+                "order" => page.order = order(&value)?,
                 "include" | "include[]" => {}
                 name => other(name, &value)?,
             }
         }
         Ok(page)
+    }
+}
+
+/// The order of a list, out of a query.
+pub fn order(value: &str) -> Result<Order, ApiError> {
+    match value {
+        "asc" => Ok(Order::Ascending),
+        "desc" => Ok(Order::Descending),
+        _ => Err(ApiError::invalid_value("order", "Supported values are: 'asc' and 'desc'.")),
     }
 }
 

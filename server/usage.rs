@@ -3,17 +3,20 @@
 use std::sync::Arc;
 
 use colloquy::config::Scope;
-use colloquy::database::spending::{self, BudgetFilter, BudgetStatus, MOST_BUDGETS, UsageDay, UsageFilter};
+use colloquy::database::responses::{Order, PageOf};
+use colloquy::database::spending::{
+    self, BudgetFilter, BudgetStatus, FIRST_DAY, MOST_BUDGETS, MOST_DAYS, UsageCursor, UsageDay, UsageFilter,
+};
+use colloquy::llm::spend::today;
 use colloquy::openresponses::{ApiError, excerpt};
-use jiff::civil::{Date, date};
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
+use jiff::ToSpan;
+use jiff::civil::Date;
 use serde_json::{Value, json};
 use warp::reply::Response;
 
 use crate::app::App;
 use crate::http::Request;
-use crate::responses::unknown_parameter;
+use crate::responses::{order, unknown_parameter};
 
 /// Days that are given if none are asked for.
 const USUAL_DAYS: i32 = 30;
@@ -28,6 +31,9 @@ pub struct Wanted {
     own_key: Option<String>,
     pub api_key: Option<String>,
     pub model: Option<String>,
+    after: Option<UsageCursor>,
+    limit: u32,
+    order: Order,
 }
 
 impl Default for Wanted {
@@ -35,24 +41,41 @@ impl Default for Wanted {
     fn default() -> Self {
         let today = today();
         let from = today.saturating_sub(USUAL_DAYS.days());
-        Self { from, to: today, owner: None, own_key: None, api_key: None, model: None }
+        Self {
+            from,
+            to: today,
+            owner: None,
+            own_key: None,
+            api_key: None,
+            model: None,
+            after: None,
+            limit: MOST_DAYS,
+            order: Order::Descending,
+        }
     }
 }
 
 impl Wanted {
-    /// Takes `from` or `to` out of a query.
-    pub fn day(&mut self, name: &str, value: &str) -> Result<(), ApiError> {
+    /// Takes what both routes know out of a query: days, and which part of the list.
+    pub fn take(&mut self, name: &str, value: &str) -> Result<(), ApiError> {
         match name {
             "from" => self.from = day("from", value)?,
             "to" => self.to = day("to", value)?,
+            "after" => {
+                let message = format!("No row '{}': expected a 'last_id' of this list.", excerpt(value));
+                self.after = Some(value.parse().map_err(|()| ApiError::invalid_value("after", message))?);
+            }
+            "limit" => {
+                let message =
+                    format!("Invalid 'limit': expected 1 to {MOST_DAYS}, not '{}'.", excerpt(value));
+                let limit = value.parse().ok().filter(|limit| (1..=MOST_DAYS).contains(limit));
+                self.limit = limit.ok_or_else(|| ApiError::invalid_value("limit", message))?;
+            }
+            "order" => self.order = order(value)?,
             other => return Err(unknown_parameter(other)),
         }
         Ok(())
     }
-}
-
-fn today() -> Date {
-    Timestamp::now().to_zoned(TimeZone::UTC).date()
 }
 
 /// Days `from` and `to` (`2026-01-31`, both included; default the last 30). Operators may ask for `owner=*`.
@@ -67,7 +90,7 @@ pub async fn get(app: &Arc<App>, request: Request) -> Result<Response, ApiError>
                 let message = "Supported values are: '*', for operators. Leave it out for your own usage.";
                 return Err(ApiError::invalid_value("owner", message));
             }
-            name => wanted.day(name, &value)?,
+            name => wanted.take(name, &value)?,
         }
     }
     if wanted.owner.is_none() {
@@ -78,12 +101,13 @@ pub async fn get(app: &Arc<App>, request: Request) -> Result<Response, ApiError>
 
 /// What was used, and how today's budgets stand.
 pub async fn answer(app: &Arc<App>, wanted: &Wanted) -> Result<Response, ApiError> {
-    let Wanted { from, to, owner, own_key, api_key, model } = wanted;
+    let Wanted { from, to, owner, own_key, api_key, model, after, limit, order } = wanted;
     let client = app.client().await?;
     let owner = owner.as_deref();
     let (api_key, model) = (api_key.as_deref(), model.as_deref());
     let filter = UsageFilter { owner, api_key, model, from: *from, to: *to };
-    let days = spending::by_day(&client, &filter).await.map_err(App::away)?;
+    let page = PageOf { after: after.as_ref(), limit: *limit, order: *order };
+    let days = spending::by_day(&client, &filter, page).await.map_err(App::away)?;
     let budgets = match owner {
         Some(owner) => {
             spending::budgets(&client, today(), owner, own_key.as_deref()).await.map_err(App::away)?
@@ -95,8 +119,11 @@ pub async fn answer(app: &Arc<App>, wanted: &Wanted) -> Result<Response, ApiErro
     };
     let budgets: Vec<Value> = budgets.iter().map(budget).collect();
     let data: Vec<Value> = days.entries.iter().map(shown).collect();
+    let id = |day: &UsageDay| day.cursor().to_string();
     Ok(crate::http::json(&json!({
-        "object": "list", "from": from, "to": to, "data": data, "has_more": days.has_more, "budgets": budgets,
+        "object": "list", "from": from, "to": to,
+        "first_id": days.entries.first().map(id), "last_id": days.entries.last().map(id),
+        "data": data, "has_more": days.has_more, "budgets": budgets,
     })))
 }
 
@@ -134,9 +161,9 @@ fn shown(day: &UsageDay) -> Value {
     })
 }
 
-/// A day out of a query. Nothing was used before 1970, and the database does not know all that are written so.
+/// A day out of a query.
 pub fn day(name: &str, text: &str) -> Result<Date, ApiError> {
     let message = format!("Invalid '{name}': expected a day such as 2026-01-31, not '{}'.", excerpt(text));
     let day: Result<Date, _> = text.parse();
-    day.map(|day| day.max(date(1970, 1, 1))).map_err(|_| ApiError::invalid_value(name, message))
+    day.map(|day| day.max(FIRST_DAY)).map_err(|_| ApiError::invalid_value(name, message))
 }

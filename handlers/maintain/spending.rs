@@ -1,19 +1,15 @@
 //! Usage of past days as sums, and the rows behind them that need not be kept.
 
 use colloquy::database::rollups;
+use colloquy::llm::spend::today;
+use jiff::ToSpan;
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
 
 use super::retention::MOST_BATCHES;
 use crate::services::Services;
 
 /// Days that one tick sums: enough to catch up, and to look at every day once a day.
 const MOST_DAYS: usize = 40;
-
-fn today() -> Date {
-    Timestamp::now().to_zoned(TimeZone::UTC).date()
-}
 
 /// The first day of which rows of usage are kept.
 pub fn kept_from(services: &Services) -> Date {

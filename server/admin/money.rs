@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use colloquy::config::app::{BudgetConfig, BudgetsConfig};
 use colloquy::database::spending::{self, BudgetFilter, BudgetStatus, MOST_BUDGETS};
-use colloquy::llm::spend::Scope;
+use colloquy::llm::spend::{Scope, today};
 use colloquy::openresponses::{ApiError, excerpt};
 use http::Method;
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 use warp::reply::Response;
 
@@ -46,7 +44,7 @@ pub async fn all_usage(
 
 /// Budgets that were drawn from on a day, and the limits of `colloquy.toml`, which only a deployment changes.
 async fn all_budgets(app: &Arc<App>, request: Request) -> Result<Response, ApiError> {
-    let mut day = Timestamp::now().to_zoned(TimeZone::UTC).date();
+    let mut day = today();
     let (mut scope, mut subject, mut after, mut limit) = (None, None, None, MOST_BUDGETS);
     for (name, value) in request.params() {
         match &*name {
@@ -108,7 +106,7 @@ async fn by_day(app: &Arc<App>, request: Request) -> Result<Response, ApiError> 
             "owner" => wanted.owner = Some(value.into_owned()),
             "api_key" => wanted.api_key = Some(value.into_owned()),
             "model" => wanted.model = Some(value.into_owned()),
-            name => wanted.day(name, &value)?,
+            name => wanted.take(name, &value)?,
         }
     }
     usage::answer(app, &wanted).await

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use colloquy::commands::output::{self, Output, or_empty};
 use colloquy::config::app::BudgetsConfig;
-use colloquy::database::spending::{self, BudgetFilter, MOST_BUDGETS, UsageFilter};
-use colloquy::llm::spend::Scope;
+use colloquy::database::responses::{Order, PageOf};
+use colloquy::database::spending::{self, BudgetFilter, MOST_BUDGETS, MOST_DAYS, UsageFilter};
+use colloquy::llm::spend::{Scope, today};
+use jiff::ToSpan;
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
 use serde_json::json;
 
 use super::Operator;
@@ -53,16 +53,15 @@ pub struct Usage {
     key: Option<String>,
     #[arg(long)]
     model: Option<String>,
+    /// At most so many rows, of the newest days.
+    #[arg(long, default_value_t = MOST_DAYS, value_parser = clap::value_parser!(u32).range(1..=i64::from(MOST_DAYS)))]
+    limit: u32,
     #[command(flatten)]
     output: Output,
 }
 
 fn scope(text: &str) -> Result<Scope, String> {
     Scope::parse(text).ok_or_else(|| "there is total, owner and key".to_owned())
-}
-
-fn today() -> Date {
-    Timestamp::now().to_zoned(TimeZone::UTC).date()
 }
 
 pub async fn budgets(operator: &Operator, command: Budgets) -> anyhow::Result<ExitCode> {
@@ -114,10 +113,14 @@ pub async fn usage(operator: &Operator, usage: Usage) -> anyhow::Result<ExitCode
     let from = usage.from.unwrap_or_else(|| to.saturating_sub(30.days()));
     let (owner, api_key) = (usage.owner.as_deref(), usage.key.as_deref());
     let filter = UsageFilter { owner, api_key, model: usage.model.as_deref(), from, to };
-    let found = spending::by_day(&operator.client().await?, &filter).await?;
+    let page = PageOf { after: None, limit: usage.limit, order: Order::Descending };
+    let found = spending::by_day(&operator.client().await?, &filter, page).await?;
     let days = &found.entries;
     if found.has_more {
-        colloquy::note!("There is more; ask for fewer days, or for one --owner, --key or --model.");
+        colloquy::note!(
+            "There are more than {}, of older days; ask for fewer days, or for one --owner, --key or --model.",
+            usage.limit
+        );
     }
     if usage.output.json {
         output::json(&days)?;

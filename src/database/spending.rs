@@ -1,14 +1,21 @@
 //! What was spent and how the budgets stand: the views behind `GET /v1/usage` and every chart.
 
-use jiff::civil::Date;
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use jiff::civil::{Date, date};
 
 use super::budgets::key;
-use super::responses::{Page, paged};
+use super::responses::{Order, Page, PageOf, paged};
 use super::{Columns, DatabaseError, Row, Statements, Type};
 use crate::llm::spend::{BudgetKey, Micros, Scope};
 
-/// Most rows that one answer has.
-const MOST: u32 = 10_000;
+/// Most rows of usage that one answer has.
+pub const MOST_DAYS: u32 = 10_000;
+/// Nothing was used before, and the database does not know every day that can be written.
+pub const FIRST_DAY: Date = date(1970, 1, 1);
 /// Most budgets that one answer has.
 pub const MOST_BUDGETS: u32 = 1_000;
 
@@ -34,6 +41,45 @@ pub struct UsageDay {
     pub estimated_attempts: i64,
 }
 
+impl UsageDay {
+    /// Where a list goes on behind this row.
+    pub fn cursor(&self) -> UsageCursor {
+        UsageCursor(
+            self.day,
+            self.owner.clone(),
+            self.model.clone(),
+            self.deployment.clone(),
+            self.provider.clone(),
+            self.api_key.clone(),
+        )
+    }
+}
+
+/// A place in a list of usage: day, owner, model, deployment, provider and key, which name a row. What is used meanwhile
+/// moves no other row across it. As text it is opaque.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct UsageCursor(Date, String, String, String, String, Option<String>);
+
+impl fmt::Display for UsageCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let json = serde_json::to_vec(self).map_err(|_| fmt::Error)?;
+        f.write_str(&BASE64_URL_SAFE_NO_PAD.encode(json))
+    }
+}
+
+impl FromStr for UsageCursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let json = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(drop)?;
+        let cursor: Self = serde_json::from_slice(&json).map_err(drop)?;
+        let Self(day, owner, model, deployment, provider, api_key) = &cursor;
+        let names = || [owner, model, deployment, provider].into_iter().chain(api_key);
+        let known = *day >= FIRST_DAY && !names().any(|name| name.contains(char::is_control));
+        if known { Ok(cursor) } else { Err(()) }
+    }
+}
+
 /// Whose usage of which days, both included. What is left out is everybody's.
 #[derive(Clone, Copy, Debug)]
 pub struct UsageFilter<'a> {
@@ -45,26 +91,54 @@ pub struct UsageFilter<'a> {
     pub to: Date,
 }
 
-/// Usage by day, newest first. Of what is too much for one answer the oldest days are left out.
+/// Usage by day, in the page's order, within a day by name. At most [`MOST_DAYS`].
 pub async fn by_day(
     client: &impl Statements,
     filter: &UsageFilter<'_>,
+    page: PageOf<&UsageCursor>,
 ) -> Result<Page<UsageDay>, DatabaseError> {
+    let (beyond, direction) = match page.order {
+        Order::Ascending => (">", "ASC"),
+        Order::Descending => ("<", "DESC"),
+    };
     // Two statements instead of an OR: the owner's must find its index.
     let owned = if filter.owner.is_some() { "owner = $1" } else { "$1::text IS NULL" };
     let sql = format!(
         "SELECT * FROM usage_by_day
          WHERE {owned} AND day BETWEEN $2 AND $3
            AND ($4::text IS NULL OR api_key = $4) AND ($5::text IS NULL OR model = $5)
-         ORDER BY day DESC, owner, model, deployment, api_key LIMIT $6"
+           AND ($6::date IS NULL OR day {beyond} $6
+                OR (day = $6 AND (owner, model, deployment, provider, api_key IS NULL, coalesce(api_key, ''))
+                    > ($7::text, $8::text, $9::text, $10::text, $11::text IS NULL, coalesce($11, ''))))
+         ORDER BY day {direction}, owner, model, deployment, provider, api_key IS NULL, coalesce(api_key, '')
+         LIMIT $12"
     );
+    let UsageFilter { mut from, mut to, .. } = *filter;
+    // The days before the cursor's are neither read nor summed again.
+    match (page.after, page.order) {
+        (Some(after), Order::Ascending) => from = from.max(after.0),
+        (Some(after), Order::Descending) => to = to.min(after.0),
+        (None, _) => {}
+    }
+    let limit = page.limit.min(MOST_DAYS);
+    let after_day = page.after.map(|after| after.0);
+    let name = |of: fn(&UsageCursor) -> &str| page.after.map(of);
+    let [owner, model, deployment, provider] =
+        [name(|after| &after.1), name(|after| &after.2), name(|after| &after.3), name(|after| &after.4)];
+    let api_key = page.after.and_then(|after| after.5.as_deref());
     let params = [
         (&filter.owner as _, Type::TEXT),
-        (&filter.from as _, Type::DATE),
-        (&filter.to as _, Type::DATE),
+        (&from as _, Type::DATE),
+        (&to as _, Type::DATE),
         (&filter.api_key as _, Type::TEXT),
         (&filter.model as _, Type::TEXT),
-        (&(i64::from(MOST) + 1) as _, Type::INT8),
+        (&after_day as _, Type::DATE),
+        (&owner as _, Type::TEXT),
+        (&model as _, Type::TEXT),
+        (&deployment as _, Type::TEXT),
+        (&provider as _, Type::TEXT),
+        (&api_key as _, Type::TEXT),
+        (&(i64::from(limit) + 1) as _, Type::INT8),
     ];
     let rows = client.query("spending.by_day", &sql, &params).await?;
     let days = rows.iter().map(|row| {
@@ -87,7 +161,7 @@ pub async fn by_day(
             estimated_attempts: row.column("estimated_attempts")?,
         })
     });
-    Ok(paged(days.collect::<Result<_, DatabaseError>>()?, MOST))
+    Ok(paged(days.collect::<Result<_, DatabaseError>>()?, limit))
 }
 
 /// How one budget stands, for `GET /v1/usage`, the console and operators.

@@ -38,7 +38,7 @@ use uuid::Uuid;
 pub use error::SpendError;
 pub use reservation::Reservation;
 pub use rows::{Attempt, BudgetKey, Micros, Reason, Scope, Settlement, UsageState, Who};
-pub use settings::{Budgets, Clock, SpendSettings, WithoutDatabase, system_clock};
+pub use settings::{Budgets, Clock, SpendSettings, WithoutDatabase, system_clock, today};
 pub use spool::{Spool, SpoolError, bring_home};
 pub use sweep::settle_dead;
 pub use writer::WriterStatus;

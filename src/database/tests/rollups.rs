@@ -3,8 +3,9 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
 use super::support::TestDatabase;
+use crate::database::responses::{Order, PageOf};
 use crate::database::rollups;
-use crate::database::spending::{self, UsageFilter};
+use crate::database::spending::{self, MOST_DAYS, UsageCursor, UsageFilter};
 
 fn day(back: i32) -> Date {
     Timestamp::now().to_zoned(TimeZone::UTC).date().saturating_sub(back.days())
@@ -28,7 +29,8 @@ async fn used(session: &tokio_postgres::Client, back: i32, owner: &str, attempts
 /// Attempts and cost of all days.
 async fn told(client: &crate::database::Client) -> (i64, i64) {
     let all = UsageFilter { owner: None, api_key: None, model: None, from: day(400), to: day(0) };
-    let days = spending::by_day(client, &all).await.expect("days").entries;
+    let page = PageOf { after: None, limit: MOST_DAYS, order: Order::Descending };
+    let days = spending::by_day(client, &all, page).await.expect("days").entries;
     (days.iter().map(|day| day.attempts).sum(), days.iter().map(|day| day.cost_micros).sum())
 }
 
@@ -112,4 +114,72 @@ async fn rows_past_their_time_go_and_their_sums_stay() {
     session.execute(budget, &[&day(99), &1_i64]).await.expect("a budget that is held");
     session.execute(budget, &[&day(1), &0_i64]).await.expect("a young budget");
     assert_eq!(rollups::delete_budgets(&client, day(90), 10).await.expect("deleted"), 1);
+}
+
+/// Rows of all days, page by page; `between` is done once each has been read.
+async fn paged(
+    client: &crate::database::Client,
+    owner: Option<&str>,
+    order: Order,
+    between: impl AsyncFn(usize),
+) -> Vec<String> {
+    let filter = UsageFilter { owner, api_key: None, model: None, from: day(400), to: day(0) };
+    let (mut rows, mut after) = (Vec::new(), None::<UsageCursor>);
+    for number in 0.. {
+        let page = PageOf { after: after.as_ref(), limit: 3, order };
+        let page = spending::by_day(client, &filter, page).await.expect("a page");
+        assert!(page.entries.len() == 3 || !page.has_more);
+        rows.extend(
+            page.entries.iter().map(|row| {
+                format!("{} {} {} {:?}", row.day, row.owner, row.provider, row.api_key.as_deref())
+            }),
+        );
+        let Some(last) = page.entries.last() else { break };
+        // As a caller has it.
+        after = Some(last.cursor().to_string().parse().expect("a cursor"));
+        between(number).await;
+        if !page.has_more {
+            break;
+        }
+    }
+    rows
+}
+
+#[tokio::test]
+async fn pages_of_usage_have_each_row_once_while_others_come() {
+    let (test, database) = TestDatabase::migrated().await;
+    let session = test.session().await;
+    const SQL: &str = "
+        INSERT INTO usage_days (owner, day, model, deployment, provider, api_key, attempts, turns, input_tokens,
+            cached_tokens, cache_written_tokens, output_tokens, reasoning_tokens, cost_micros, estimated_cost_micros,
+            estimated_attempts)
+        SELECT $1, (now() AT TIME ZONE 'UTC')::date - $2::integer, 'm', 'd', provider, key, 1, 1, 1, 0, 0, 1, 0, 1, 0, 0
+        FROM unnest(ARRAY['p', 'q']) AS provider, unnest(ARRAY[NULL, '', 'k', 'Ä/|']) AS key";
+    for (owner, back) in [("ada", 2), ("bob", 2), ("Bob", 1), ("ada", 1)] {
+        session.execute(SQL, &[&owner, &back]).await.expect("rows");
+    }
+    let client = database.client().await.expect("a client");
+    let nothing = async |_| {};
+    let all = paged(&client, None, Order::Descending, nothing).await;
+    assert_eq!(all.len(), 4 * 8);
+    let unique: std::collections::BTreeSet<&String> = all.iter().collect();
+    assert_eq!(unique.len(), all.len(), "{all:?}");
+    let days = all.iter().map(|row| &row[..10]);
+    assert!(days.is_sorted_by(|one, next| one >= next), "the newest day first: {all:?}");
+    let ascending = paged(&client, None, Order::Ascending, nothing).await;
+    assert!(ascending.iter().map(|row| &row[..10]).is_sorted());
+    assert_eq!(ascending.iter().collect::<std::collections::BTreeSet<_>>(), unique);
+    assert_eq!(paged(&client, Some("bob"), Order::Descending, nothing).await.len(), 8);
+
+    // Before the place that the first page ends at, and behind it.
+    let come = async |page| {
+        if page == 0 {
+            session.execute(SQL, &[&"aaa", &0]).await.expect("rows");
+            session.execute(SQL, &[&"zoe", &2]).await.expect("rows");
+        }
+    };
+    let while_others_come = paged(&client, None, Order::Descending, come).await;
+    let known: Vec<&String> = while_others_come.iter().filter(|row| !row.contains(" zoe ")).collect();
+    assert_eq!(known, all.iter().collect::<Vec<_>>());
+    assert_eq!(while_others_come.len(), all.len() + 8);
 }

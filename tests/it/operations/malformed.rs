@@ -53,7 +53,7 @@ async fn control_characters_in_paths_and_queries_are_refused() {
         ("/admin/turns", &["owner", "model", "after"]),
         ("/admin/audit", &["actor", "action", "subject", "after"]),
         ("/admin/budgets", &["day", "scope", "subject", "after"]),
-        ("/admin/usage", &["owner", "api_key", "model", "from"]),
+        ("/admin/usage", &["owner", "api_key", "model", "from", "after"]),
         ("/admin/grants", &["owner", "grantee", "conversation", "after"]),
         ("/admin/keys", &["owner", "after"]),
         ("/admin/owners/x/export", &["file", "after", "reason"]),

@@ -273,7 +273,9 @@ async fn questions_and_answers_are_as_the_document_says() {
         .ask("POST", "/admin/turns/{id}/cancel", &[id(&words)], Some(json!({ "reason": "long enough" })))
         .await;
     asker.ask("POST", "/v1/responses/{id}/cancel", &[id(&words)], None).await;
-    asker.ask("GET", "/v1/usage", &[], None).await;
+    let used = asker.ask("GET", "/v1/usage?limit=1&order=asc", &[], None).await;
+    let behind = format!("/v1/usage?after={}", used["last_id"].as_str().expect("a row"));
+    asker.ask("GET", &behind, &[], None).await;
     asker.ask("GET", "/admin/usage?owner=tester&model=demo", &[], None).await;
     asker.ask("GET", "/admin/budgets?scope=owner", &[], None).await;
 

@@ -1,5 +1,7 @@
 //! Turns that run or wait, budgets and usage: as requests and as commands.
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::Method;
 use serde_json::{Value, json};
 
@@ -191,11 +193,31 @@ async fn of_many_budgets_the_total_comes_first_and_what_is_left_out_is_said() {
         (answer["data"].as_array().map_or(0, Vec::len), answer["has_more"] == true)
     };
     assert_eq!(usage("").await, (10_000, true));
+    let (_, first) = server.read("/admin/usage?from=2026-01-01&to=2026-01-31").await;
+    assert_eq!(usage(&format!("&after={}", first["last_id"].as_str().unwrap())).await, (2, false));
     for query in ["&owner=rare", "&api_key=k2", "&model=m2"] {
         assert_eq!(usage(query).await, (1, false), "{query}");
+    }
+    // What is no place in the list: no base64, no row, one whose day or name no row has.
+    let forged = |row: Value| BASE64_URL_SAFE_NO_PAD.encode(row.to_string());
+    for after in [
+        "ann".to_owned(),
+        forged(json!({})),
+        forged(json!(["2026-01-31", "o", "m", "d", "p"])),
+        forged(json!(["-009999-01-01", "o", "m", "d", "p", null])),
+        forged(json!(["2026-01-31", "o\0", "m", "d", "p", null])),
+        forged(json!(["2026-01-31", "o", "m", "d", "p", "k\0"])),
+    ] {
+        let (status, error) = server.read(&format!("/v1/usage?after={after}")).await;
+        assert_eq!((status, &error["error"]["param"]), (400, &json!("after")), "{after}: {error}");
+    }
+    for wrong in ["limit=0", "limit=10001", "order=up"] {
+        assert_eq!(server.read(&format!("/v1/usage?{wrong}")).await.0, 400, "{wrong}");
     }
     let command = ["usage", "--from", "2026-01-01", "--to", "2026-01-31", "--json"];
     for filter in [["--owner", "rare"], ["--key", "k2"], ["--model", "m2"]] {
         assert_eq!(server.json(&[&command[..], &filter].concat()).as_array().unwrap().len(), 1, "{filter:?}");
     }
+    let cut = server.command(&[&command[..], &["--limit", "2"]].concat());
+    assert!(String::from_utf8_lossy(&cut.stderr).contains("more than 2"), "what is left out is said");
 }

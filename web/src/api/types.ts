@@ -218,6 +218,8 @@ export interface Usage {
   from: string;
   to: string;
   data: UsageDay[];
+  last_id: string | null;
+  has_more: boolean;
   budgets: Budget[];
 }
 

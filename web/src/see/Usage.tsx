@@ -7,6 +7,7 @@ import { useLoad } from "../ui/useLoad";
 import { Chart } from "./Chart";
 import { Choice, LOOK, Pane } from "./parts";
 import { type By, type Measure, daysAgo, sums } from "./sums";
+import { whole } from "./whole";
 
 const SAY: Record<Measure, (value: number) => string> = { cost: money, tokens: count, turns: count };
 const MEASURES = [["cost", "cost"], ["tokens", "tokens"], ["turns", "turns"]] as const;
@@ -19,7 +20,7 @@ export function UsagePage() {
   const [by, setBy] = useState<By>("model");
   const [from, to] = [daysAgo(Number(days) - 1), daysAgo(0)];
   const loaded = useLoad(`${from}/${to}`, (signal) =>
-    operator ? api.admin.get<Usage>("/usage", { from, to }, signal) : api.get<Usage>("/usage", { from, to }, signal),
+    whole((query) => (operator ? api.admin.get<Usage>("/usage", query, signal) : api.get<Usage>("/usage", query, signal)), { from, to }),
     LOOK * 6,
   );
   return (

@@ -3,7 +3,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::support::*;
-use crate::database::spending::{self, UsageFilter};
+use crate::database::responses::{Order, PageOf};
+use crate::database::spending::{self, MOST_DAYS, UsageFilter};
 use crate::database::tests::support::{TestDatabase, eventually, value};
 use crate::llm::spend::{Budgets, Scope, SpendError};
 
@@ -199,7 +200,8 @@ async fn without_budgets_rows_are_written_and_nothing_is_drawn() {
     let day = "2026-11-21".parse().expect("a date");
     for (owner, rows) in [(Some("ada"), 1), (None, 1), (Some("eve"), 0)] {
         let of = UsageFilter { owner, api_key: None, model: None, from: day, to: day };
-        let found = spending::by_day(&client, &of).await.expect("an answer").entries;
+        let page = PageOf { after: None, limit: MOST_DAYS, order: Order::Descending };
+        let found = spending::by_day(&client, &of, page).await.expect("an answer").entries;
         assert_eq!(found.len(), rows, "{owner:?}");
         if let Some(row) = found.first() {
             assert_eq!((row.turns, row.input_tokens, row.output_tokens), (1, 3, 5));
