@@ -143,6 +143,10 @@ async fn rotate(
         None => app.config.access.key_overlap,
     };
     let client = app.client().await?;
+    let found = api_keys::get(&client, parsed).await.map_err(App::away)?.ok_or_else(|| not_found(id))?;
+    if found.replaced_by.is_none() && found.is_in_force(Timestamp::now()) {
+        issuing::check_successor(&found, &app.config.app.targets)?;
+    }
     let actor = operator.because(wanted.reason.as_deref());
     let rotated = issuing::rotate(&client, parsed, overlap, wanted.expires_at, actor).await;
     if let Some(rotated) = rotated.map_err(App::away)? {

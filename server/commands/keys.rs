@@ -286,6 +286,8 @@ async fn rotate(operator: &Operator, rotate: Rotate) -> anyhow::Result<ExitCode>
     let expires_at = rotate.end.at()?;
     issuing::check_future("expires_at", expires_at, Timestamp::now())
         .map_err(|error| anyhow::anyhow!(error.message))?;
+    issuing::check_successor(&key, &operator.config.app.targets)
+        .map_err(|error| anyhow::anyhow!(error.message))?;
     let overlap = rotate.overlap.unwrap_or(operator.config.access.key_overlap);
     let plan = format!("A new key takes the place of {}, which goes on for {overlap:?}.", named(&key));
     if !rotate.change.consent.to(&plan)? {

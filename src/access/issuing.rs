@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -14,7 +15,7 @@ use crate::database::api_keys::{self, NewKey, Rotation, StoredKey};
 use crate::database::audit::Actor;
 use crate::database::{DatabaseError, Statements};
 use crate::ids::KeyId;
-use crate::openresponses::ApiError;
+use crate::openresponses::{ApiError, ErrorType};
 
 /// Characters of a key's name, and of an owner.
 const TEXT_MAX: usize = 256;
@@ -73,6 +74,18 @@ pub fn check_future(field: &str, at: Option<Timestamp>, now: Timestamp) -> Resul
         }
         _ => Ok(()),
     }
+}
+
+/// 409 if the key names receivers of callbacks that `targets`, those of `colloquy.toml`, no longer have: its successor would
+/// be given what a new key is refused.
+pub fn check_successor(old: &StoredKey, targets: &BTreeMap<String, TargetConfig>) -> Result<(), ApiError> {
+    let Some((field, problem)) = old.limits.unknown_callbacks(targets).next() else { return Ok(()) };
+    let message = format!(
+        "'limits.{field}' of the key {problem}. Add the target to colloquy.toml, or make another key and expire this one."
+    );
+    let error =
+        ApiError::new(StatusCode::CONFLICT, ErrorType::ConflictError, "key_callback_unknown", message);
+    Err(error.should_retry(false))
 }
 
 /// A key that was just made.

@@ -80,6 +80,7 @@ fn codes(text: &str) -> BTreeSet<String> {
         "hopeless(",
         " unreadable(",
         "fatal(",
+        "conflict(",
         "ApiError::invalid(",
         "ApiError::unavailable(",
         "Self::invalid(",

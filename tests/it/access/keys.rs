@@ -340,3 +340,34 @@ async fn a_key_is_made_only_with_callbacks_that_colloquy_toml_knows_and_all_of_i
         assert!(shown.contains(line), "{line}: {shown}");
     }
 }
+
+#[tokio::test]
+async fn a_key_whose_callback_colloquy_toml_no_longer_knows_gets_no_successor() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let demo = "[deployments.demo]\nprovider = \"demo\"\n[models.demo]\ndeployments = [\"demo\"]\n";
+    let target = "[targets.crm]\nurl = \"https://crm.example/hooks/\"\nprefix = true\n";
+    let secret = "whsec_MDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAw";
+    let knowing = Server::of(&database, &storage).config(format!("{demo}{target}"));
+    let knowing = knowing.set("CALLBACK_SECRET_CRM", secret).start().await;
+    let later = Server::of(&database, &storage).config(demo).start().await;
+    for (field, limits) in [
+        ("callback", json!({ "callback": "https://crm.example/hooks/secret" })),
+        ("callback_targets", json!({ "callback_targets": ["crm"] })),
+    ] {
+        let (id, _) = make(&knowing, json!({ "name": "k", "owner": "ada", "limits": limits })).await;
+        let (status, error) = later.post(&format!("/admin/keys/{id}/rotate"), json!({})).await;
+        assert_eq!((status, &error["error"]["code"]), (409, &json!("key_callback_unknown")), "{error}");
+        let message = error["error"]["message"].as_str().unwrap();
+        assert!(message.contains(field) && !message.contains("secret"), "{message}");
+        let refused = later.command(&["keys", "rotate", &id, "--yes"]);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains(field), "{said}");
+        assert_eq!(database.count("SELECT count(*) FROM api_keys WHERE replaced_by IS NOT NULL").await, 0);
+        let (status, rotated) = knowing.post(&format!("/admin/keys/{id}/rotate"), json!({})).await;
+        assert_eq!((status, &rotated["limits"]), (200, &limits), "{rotated}");
+        // It says what is so, whatever its targets are.
+        let (status, error) = later.post(&format!("/admin/keys/{id}/rotate"), json!({})).await;
+        assert_eq!((status, &error["error"]["code"]), (409, &json!("key_rotated")), "{error}");
+        database.client().await.execute("DELETE FROM api_keys", &[]).await.expect("deleted");
+    }
+}

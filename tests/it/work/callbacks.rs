@@ -181,3 +181,59 @@ async fn while_keys_rotate_every_key_signs() {
     eventually("another", SOON, async || consumer.accepted().len() == 2).await;
     assert!(consumer.callbacks().iter().all(|callback| callback.verified.is_ok()));
 }
+
+/// Nothing is sent on the word of the day on which a callback was written down: each attempt asks `colloquy.toml` and the
+/// targets that are disabled.
+#[tokio::test]
+async fn a_replay_sends_nothing_to_a_target_that_is_gone_or_disabled() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let consumer = Consumer::start().await;
+    let app = |config: Option<&str>| {
+        let builder = FunctionApp::of(&database, &storage).hurried().consumer(&consumer);
+        let builder = builder.set("CALLBACK_SCHEDULE", "0s,100ms");
+        config.map_or(builder, |config| FunctionApp::of(&database, &storage).hurried().config(config))
+    };
+    let letter = async |app: &FunctionApp, code: &str| {
+        let mut letters = Vec::new();
+        eventually(code, SOON, async || {
+            letters = dead_letters(app).await;
+            letters.len() == 1 && letters[0]["reason_code"] == code
+        })
+        .await;
+        letters[0]["id"].as_str().unwrap().to_owned()
+    };
+    let replay = async |app: &FunctionApp, letter: &str| {
+        let replayed = app.json(&["dead-letters", "replay", "--yes", letter, "--json"]).await;
+        assert_eq!(replayed["replayed"], 1);
+    };
+    consumer.always(Answer::Status(500));
+    let with = app(None).start().await;
+    deliver(&with, "evt_1").await;
+    let first = letter(&with, "callback_refused").await;
+    let heard = consumer.callbacks().len();
+    drop(with);
+
+    let without = app(Some("[sources.stripe]\nkind = \"stripe\"\n")).start().await;
+    replay(&without, &first).await;
+    let second = letter(&without, "target_unknown").await;
+    assert_ne!(first, second);
+    assert_eq!(consumer.callbacks().len(), heard, "nothing is sent to a target that is gone");
+    drop(without);
+
+    // Another event's callback tells that the consumer wants no more.
+    consumer.always(Answer::Status(410));
+    let with = app(None).start().await;
+    deliver(&with, "evt_2").await;
+    let disabled = "SELECT count(*) FROM callback_targets WHERE disabled_at IS NOT NULL";
+    eventually("a disabled target", SOON, async || database.count(disabled).await == 1).await;
+    let heard = consumer.callbacks().len();
+    consumer.always(Answer::Status(200));
+    replay(&with, &second).await;
+    let event = with.json(&["events", "list", "--json"]).await[0]["id"].as_str().unwrap().to_owned();
+    with.json(&["events", "replay", "--yes", &event, "--json"]).await;
+    eventually("no message left", SOON, async || storage.is_empty().await).await;
+    let waiting = "SELECT count(*) FROM callbacks WHERE state = 'pending'";
+    assert_eq!((consumer.callbacks().len(), database.count(waiting).await), (heard, 3));
+    assert!(with.command(&["callbacks", "enable", "consumer", "--yes"]).await.status.success());
+    eventually("all three", SOON, async || database.count(STATE).await == 3).await;
+}

@@ -13,7 +13,7 @@ use super::{Scene, becomes, begin, slow};
 use crate::conversation::sdk::Sdk;
 use crate::support::providers::Script;
 use crate::support::server::{API_KEY, OTHER_KEY};
-use crate::support::{Answer, CONSUMER_SECRET, Callback, SOON, eventually, repository};
+use crate::support::{Answer, CONSUMER_SECRET, Callback, FunctionApp, SOON, eventually, repository};
 
 #[tokio::test]
 async fn each_end_is_told_once_and_what_verifies_openais_webhooks_and_standard_ones_accepts_it() {
@@ -185,4 +185,30 @@ async fn without_storage_the_server_works_and_upkeep_hints() {
     let _app = scene.app().start().await;
     let id = begin(&server, json!({})).await;
     scene.told(&id).await;
+}
+
+#[tokio::test]
+async fn a_replay_sends_nothing_to_a_url_that_its_target_no_longer_covers() {
+    let scene = Scene::new().await;
+    scene.consumer.always(Answer::Status(500));
+    let server = scene.server().start().await;
+    let app = scene.app().set("CALLBACK_SCHEDULE", "0s").start().await;
+    begin(&server, json!({ "callback": format!("{}/of/mine", scene.consumer.url()) })).await;
+    let letter = async |app: &FunctionApp, code: &str| {
+        let mut letters = Value::Null;
+        eventually(code, SOON * 2, async || {
+            letters = app.json(&["dead-letters", "list", "--json"]).await;
+            letters[0]["reason_code"] == code
+        })
+        .await;
+        letters[0]["id"].as_str().unwrap().to_owned()
+    };
+    let given_up = letter(&app, "callback_refused").await;
+    let heard = scene.consumer.callbacks().len();
+    drop(app);
+    let narrower = scene.app().set("CONSUMER_URL", format!("{}/of/others", scene.consumer.url()));
+    let app = narrower.start().await;
+    app.json(&["dead-letters", "replay", "--yes", &given_up, "--json"]).await;
+    letter(&app, "url_not_allowed").await;
+    assert_eq!(scene.consumer.callbacks().len(), heard);
 }
