@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use colloquy::azure::StorageError;
+use colloquy::azure::{MAX_ENCODED_BYTES, StorageError};
 use colloquy::config::app::Stop;
 use colloquy::events::message::{self, Body, EventMessage, Verdict};
 use colloquy::functions::{BodyError, HttpRequest, HttpResponse, Invocation};
@@ -291,7 +291,7 @@ async fn enqueue(
     services: &Services,
     (mut message, body): (EventMessage, Bytes),
 ) -> Result<(), StorageError> {
-    if body.len() < message::MAX_ENCODED_BYTES {
+    if body.len() < MAX_ENCODED_BYTES {
         message.body = match std::str::from_utf8(&body) {
             Ok(text) => Body::Text(text.to_owned()),
             Err(_) => Body::Base64(BASE64_STANDARD.encode(&body)),

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::azure::{MAX_ENCODED_BYTES, Queue};
 use crate::functions::{Payload, PayloadError};
 use crate::ids::{CallbackId, DeliveryId, JobId};
 
@@ -22,9 +23,6 @@ const VERSION: &str = "v1 ";
 pub const UNKNOWN_VERSION: &str = "message_version_unknown";
 /// Code of a message that is not what its version says.
 pub const MALFORMED: &str = "message_malformed";
-
-/// The largest text a storage queue takes, after base64.
-pub const MAX_ENCODED_BYTES: usize = 64 * 1024;
 
 /// A verified delivery on its way from the sender to the database.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -121,7 +119,7 @@ const GROWTH: usize = 2 * 9;
 
 /// Whether a text fits a queue message once it is base64, and will however often it is put off.
 pub fn fits(text: &str) -> bool {
-    (text.len() + GROWTH).div_ceil(3) * 4 <= MAX_ENCODED_BYTES
+    Queue::encoded_len(text.len() + GROWTH) <= MAX_ENCODED_BYTES
 }
 
 /// A message's text without the base64 that it may still be in: a binding with `"dataType": "binary"` hands texts out that
@@ -249,6 +247,6 @@ mod tests {
         message.body = Body::Text("x".repeat(fitting - empty));
         (message.deferrals, message.failures) = (u32::MAX, u32::MAX);
         let grown = encode(&message).unwrap();
-        assert!(grown.len().div_ceil(3) * 4 <= MAX_ENCODED_BYTES, "{}", grown.len());
+        assert!(Queue::encoded_len(grown.len()) <= MAX_ENCODED_BYTES, "{}", grown.len());
     }
 }

@@ -210,3 +210,43 @@ async fn every_function_can_be_invoked_without_a_fixture() {
     let (good, said) = invoke(&["maintain", other.to_str().expect("text")]);
     assert!(!good && said.contains("whole envelope"), "{said}");
 }
+
+/// A forgotten transaction holds up the runner, and the runner holds up everybody else's migrations.
+#[tokio::test]
+async fn a_runner_that_another_session_blocks_is_shown_and_ended() {
+    let (database, storage) = (TestDatabase::empty().await, TestStorage::create());
+    let builder = FunctionApp::of(&database, &storage).set("MIGRATE_LOCK_TIMEOUT", "120s");
+    let mut app = builder.start_without_waiting();
+    app.kill();
+    let forgotten = database.client().await;
+    let begun = "BEGIN; CREATE TABLE deliveries (id integer)";
+    forgotten.batch_execute(begun).await.expect("a transaction that goes on");
+    let blocker: i32 = forgotten.query_one("SELECT pg_backend_pid()", &[]).await.expect("its process").get(0);
+
+    let mut runner = app.begin(&["migrate"]);
+    let mut holder = Value::Null;
+    eventually("a runner that waits", SOON, async || {
+        holder = app.json(&["migrate", "--who-holds", "--json"]).await;
+        holder["blocked_by"] == json!([blocker])
+    })
+    .await;
+    assert!(holder["application_name"].as_str().unwrap().starts_with("colloquy-migrate/"), "{holder}");
+    let asked = app.command(&["migrate", "--terminate"]).await;
+    let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert!(
+        !asked.status.success() && said.contains("blocked by the sessions"),
+        "nobody can be asked: {said}"
+    );
+    assert_eq!(app.json(&["migrate", "--who-holds", "--json"]).await["pid"], holder["pid"]);
+
+    let ended = app.json(&["migrate", "--terminate", "--yes", "--json"]).await;
+    assert_eq!((&ended["ended"], &ended["holder"]["pid"]), (&json!(true), &holder["pid"]), "{ended}");
+    assert!(!runner.wait().await.expect("its end").success());
+    assert_eq!(app.json(&["migrate", "--who-holds", "--json"]).await, Value::Null);
+    let again = app.json(&["migrate", "--terminate", "--yes", "--json"]).await;
+    assert_eq!(again, Value::Null, "there is nobody to end");
+
+    forgotten.batch_execute("ROLLBACK").await.expect("an end");
+    assert!(app.command(&["migrate"]).await.status.success());
+    assert!(app.command(&["migrate", "--check"]).await.status.success());
+}

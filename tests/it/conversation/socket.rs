@@ -106,7 +106,7 @@ async fn turns_follow_one_another_and_need_not_be_stored() {
 async fn a_failed_continuation_forgets_what_it_continued_and_other_mistakes_do_not() {
     let (_database, server) = server().await;
     let mut socket = open(&server).await;
-    let mut begun = async |socket: &mut Socket| {
+    let begun = async |socket: &mut Socket| {
         let first = turn(socket, json!({ "input": "My name is Ada.", "store": false })).await;
         first.last().unwrap()["response"]["id"].clone()
     };
