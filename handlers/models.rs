@@ -16,6 +16,7 @@ use colloquy::llm::spend::{Spend, system_clock};
 use colloquy::respond::Route;
 use colloquy::switches::Switchboard;
 use colloquy::tasks::Tasks;
+use colloquy::telemetry::metrics;
 use colloquy::wiring;
 
 /// Turns of one process at most; the host gives a process fewer messages at once.
@@ -79,6 +80,15 @@ impl Models {
         self.give_back_when_idle(&new, config.respond.idle);
         *made = Some(Arc::clone(&new));
         Ok(InUse(new))
+    }
+
+    /// Sets the gauges of what only this process knows.
+    pub fn measure(&self) {
+        let made = lock(&self.made).clone();
+        metrics::turns_open(made.as_ref().map_or(0, |made| made.engine.open_turns()));
+        if let Some(made) = made {
+            made.engine.router().measure();
+        }
     }
 
     fn make(&self, config: &Config, database: &Database, spool: Queue) -> Result<Made, String> {
@@ -164,6 +174,7 @@ impl Models {
 }
 
 async fn finish(made: &Made) {
+    made.engine.router().retire();
     if let Err(error) = made.engine.spend().finish().await {
         tracing::warn!(code = error.code(), %error, "parts of budgets return when their lease lapses");
     }

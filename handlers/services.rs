@@ -16,10 +16,11 @@ use colloquy::jobs::callback::Signer;
 use colloquy::jobs::kinds::JobKind;
 use colloquy::jobs::retry::{Backoff, Schedule};
 use colloquy::jobs::sender::{Destination, Sender, SenderLimits};
+use colloquy::llm::spend::today;
 use colloquy::operations::Operations;
 use colloquy::respond::Route;
 use colloquy::switches::Switchboard;
-use colloquy::telemetry::metrics::RuntimeLoad;
+use colloquy::telemetry::metrics::{self, RuntimeLoad};
 use colloquy::webhooks::Source;
 use colloquy::webhooks::sealing::Sealer;
 use colloquy::wiring;
@@ -116,6 +117,8 @@ impl Services {
     pub fn measure(&self) {
         self.database.measure();
         self.load.measure();
+        self.models.measure();
+        metrics::budget_used_today(today());
     }
 
     pub fn events_queue(&self) -> Queue {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use colloquy::database::maintenance;
+use colloquy::database::spending::{self, BudgetFilter};
 use colloquy::jobs::state::WorkKind;
+use colloquy::llm::spend::{Scope, today};
 use colloquy::operations::{self, QueueMeasure};
 use colloquy::telemetry::metrics;
 
@@ -28,6 +30,26 @@ pub async fn measure(services: &Services) {
             "the backlog could not be measured"
         );
     }
+    if let Err(error) = budget(services).await {
+        tracing::warn!(
+            code = "budget_not_measured",
+            error = format!("{error:#}"),
+            "how much of the budget is spent could not be measured"
+        );
+    }
+}
+
+/// How much of the day's total budget is spent, by whichever process. Also sets the gauge.
+async fn budget(services: &Services) -> anyhow::Result<()> {
+    if services.config.app.budgets.total.is_none() || !services.config.database.track_usage {
+        return Ok(());
+    }
+    let client = services.database.client().await?;
+    let total = BudgetFilter { scope: Some(Scope::Total), subject: None };
+    for status in spending::standing(&client, today(), total, None, 1).await?.entries {
+        metrics::budget_used(status.budget.day, status.spent, status.limit);
+    }
+    Ok(())
 }
 
 /// Every queue's depth and age. Also sets the gauges.

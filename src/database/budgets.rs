@@ -298,6 +298,37 @@ pub async fn heartbeat(
     Ok(Some(standings))
 }
 
+/// Of budgets that passed a share of their limit, in percent, those of which nobody has told that yet; from now on somebody
+/// has.
+pub async fn tell(
+    client: &impl Statements,
+    passed: &[(BudgetKey, u8)],
+) -> Result<Vec<(BudgetKey, u8)>, DatabaseError> {
+    const SQL: &str = "
+        WITH fresh AS (
+            SELECT scope, subject, day, percent
+            FROM unnest($1::text[], $2::text[], $3::date[], $4::int2[]) AS passed (scope, subject, day, percent)
+            JOIN budgets USING (scope, subject, day)
+            WHERE told_percent < percent
+            ORDER BY scope, subject, day
+            FOR UPDATE OF budgets
+        )
+        UPDATE budgets SET told_percent = percent FROM fresh
+        WHERE budgets.scope = fresh.scope AND budgets.subject = fresh.subject AND budgets.day = fresh.day
+        RETURNING budgets.scope, budgets.subject, budgets.day";
+    let (scopes, subjects, days) = columns(passed.iter().map(|(budget, _)| budget));
+    let percent: Vec<i16> = passed.iter().map(|(_, percent)| i16::from(*percent)).collect();
+    let params = [
+        (&scopes as _, Type::TEXT_ARRAY),
+        (&subjects as _, Type::TEXT_ARRAY),
+        (&days as _, Type::DATE_ARRAY),
+        (&percent as _, Type::INT2_ARRAY),
+    ];
+    let rows = client.query("budgets.tell", SQL, &params).await?;
+    let told: Vec<BudgetKey> = rows.iter().map(key).collect::<Result<_, _>>()?;
+    Ok(passed.iter().filter(|(budget, _)| told.contains(budget)).cloned().collect())
+}
+
 /// Closes the slices of some processes: what they carried counts as spent, the rest goes back. `before`: only those of
 /// earlier days. Says how many there were.
 ///

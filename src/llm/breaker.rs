@@ -103,6 +103,11 @@ impl Breaker {
         gauge(Metric::LlmBreakerOpen, if closed { 0.0 } else { 1.0 }, &[&self.deployment]);
     }
 
+    /// Takes back what the gauge says: nobody goes by this breaker any more.
+    pub fn retire(&self) {
+        gauge(Metric::LlmBreakerOpen, 0.0, &[&self.deployment]);
+    }
+
     fn open(&self, state: &mut State, pause: Duration) {
         *state = State::Open { until: clock::now() + pause, pause };
         gauge(Metric::LlmBreakerOpen, 1.0, &[&self.deployment]);
@@ -164,6 +169,21 @@ mod tests {
     use super::*;
 
     const PAUSE: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn one_that_is_given_up_open_does_not_go_on_to_alert() {
+        clock::advance(Duration::ZERO);
+        let breaker = Breaker::new("breaker-of-the-past", 1, PAUSE);
+        breaker.failure();
+        let shows = |open: u8| {
+            let text = crate::telemetry::metrics::prometheus_text().unwrap();
+            let wanted = format!("colloquy_llm_breaker_open{{deployment=\"breaker-of-the-past\"}} {open}\n");
+            assert!(text.contains(&wanted), "{text}");
+        };
+        shows(1);
+        breaker.retire();
+        shows(0);
+    }
 
     #[test]
     fn it_opens_after_failures_in_a_row_and_one_probe_goes_at_a_time() {

@@ -235,6 +235,13 @@ impl Router {
         }
     }
 
+    /// Sets the gauges of breakers for a router that asks nobody any more: what none knows stands in no alert.
+    pub fn retire(&self) {
+        for deployment in &self.deployments {
+            deployment.breaker.retire();
+        }
+    }
+
     /// An answer that has begun. Tries the alias's deployments in order; if all of them fail in a way that may pass,
     /// waits and tries again, `LLM_RETRIES` times, all under one deadline and the process's budget of retries. Nothing
     /// is retried once an event has come.

@@ -4,6 +4,7 @@
 //! values come from configuration or from an enum, never from a request: what an unknown source is called must not
 //! become a time series.
 
+mod budget;
 mod external;
 mod load;
 mod signals;
@@ -19,6 +20,7 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::TextEncoder;
 
+pub use budget::{budget_passed, budget_refused, budget_used, budget_used_today};
 pub use external::{System, external};
 pub use load::RuntimeLoad;
 pub use signals::{
@@ -326,21 +328,6 @@ pub fn log_append(elapsed: Duration) {
 /// An append took longer than `LOG_PATIENCE`.
 pub fn log_stalled() {
     count(Metric::LogStalled, 1, &[]);
-}
-
-/// Share of the day's total budget that is spent, from 0 on.
-pub fn budget_used(share: f64) {
-    gauge(Metric::BudgetUsed, share, &[]);
-}
-
-/// A budget passed 80 or 100 percent.
-pub fn budget_passed(scope: &str, percent: u8) {
-    count(Metric::BudgetPassed, 1, &[scope, if percent >= 100 { "100" } else { "80" }]);
-}
-
-/// A turn was refused because of a budget; `code` is the refusal's stable code.
-pub fn budget_refused(code: &str) {
-    count(Metric::BudgetRefused, 1, &[code]);
 }
 
 /// Usage rows went another way than to the database: `spooled`, `lost`.

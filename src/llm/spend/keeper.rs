@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Scope, Spend, SpendError, State, Waiting, ledger::Refusal, sweep};
+use super::{BudgetKey, Scope, Spend, SpendError, State, Waiting, ledger::Refusal, sweep};
 use crate::database::budgets::{self, Ask, Others};
 use crate::database::{Class, Client, Database, DatabaseError};
 use crate::telemetry::metrics;
@@ -143,7 +143,7 @@ impl Keeper {
             state.away_until = None;
             state.ledger.stands(&reports, &standings)
         };
-        for (budget, percent) in passed {
+        for (budget, percent) in self.untold(client, passed).await {
             metrics::budget_passed(budget.scope.as_str(), percent);
             tracing::warn!(
                 code = if percent >= 100 { "budget_spent" } else { "budget_nearly_spent" },
@@ -154,14 +154,30 @@ impl Keeper {
                 "a budget is running out"
             );
         }
-        let total = standings.iter().find(|standing| standing.budget.scope == Scope::Total);
-        if let Some(total) = total.filter(|total| total.limit > 0) {
-            metrics::budget_used(total.spent as f64 / total.limit as f64);
+        let today = self.spend.today();
+        let total = standings.iter().find(|one| one.budget.scope == Scope::Total && one.budget.day == today);
+        if let Some(total) = total {
+            metrics::budget_used(today, total.spent, total.limit);
         }
         self.reached(asked);
         self.beat_at = Some(asked);
         self.spend.inner.enrolled.send_replace(true);
         Ok(())
+    }
+
+    /// Of budgets that this process saw pass a share of their limit, those that no process has told of. Should nobody know,
+    /// rather told twice than never.
+    async fn untold(&self, client: &Client, passed: Vec<(BudgetKey, u8)>) -> Vec<(BudgetKey, u8)> {
+        if passed.is_empty() {
+            return passed;
+        }
+        match budgets::tell(client, &passed).await {
+            Ok(untold) => untold,
+            Err(error) => {
+                metrics::database_error(error.code());
+                passed
+            }
+        }
     }
 
     /// Somebody who could reach the database when this process could not has closed its slices.

@@ -171,7 +171,7 @@ metrics! {
     BudgetUsed, "colloquy.budget.used", Kind::Gauge, "1", [],
         "Share of the day's total budget that is spent";
     BudgetPassed, "colloquy.budget.passed", Kind::Counter, "{budget}", ["scope", "percent"],
-        "Budgets of which 80 or 100 percent were spent, as each process noticed it";
+        "Budgets of which 80 or 100 percent were spent: each once a day, by the process that noticed it first";
     BudgetRefused, "colloquy.budget.refused", Kind::Counter, "{turn}", ["code"],
         "Turns refused because of a budget, by reason";
     Cost, "colloquy.spend.cost", Kind::Counter, "{micro}", ["deployment"],

@@ -176,3 +176,44 @@ async fn an_attempt_that_may_be_charged_is_tried_again_only_if_the_budget_pays_f
         assert_eq!(database.count(charged).await, 1, "the failed attempt");
     }
 }
+
+/// Of the processes that see a budget run out one says so, by log and by metric; also of those that begin anew.
+#[tokio::test]
+async fn that_a_budget_runs_out_is_told_once_a_day_whoever_sees_it() {
+    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
+    let provider = FakeProvider::start(Wire::Chat);
+    // Eleven parts in a hundred of the total, each.
+    provider.always(Script { usage: (0, 0, 11_000, 0), ..Script::words(5) });
+    let config = config(&provider, "10");
+    let mut servers =
+        vec![server(&database, &storage, &config).await, server(&database, &storage, &config).await];
+    let ask = async |server: &Server| {
+        let asked = json!({ "model": "it", "input": "Hi", "max_output_tokens": 11_000 });
+        server.post("/v1/responses", asked).await.0
+    };
+    let metrics = async |server: &Server| server.get("/health/metrics").await.text().await.expect("metrics");
+    for at in 0..9 {
+        assert_eq!(ask(&servers[at % 2]).await, 200);
+    }
+    for (server, share) in servers.iter().zip(["0.99", "0.88"]) {
+        eventually("every server to know", SOON, async || {
+            metrics(server).await.contains(&format!("colloquy_budget_used_ratio {share}"))
+        })
+        .await;
+    }
+    servers.push(server(&database, &storage, &config).await);
+    for server in &servers {
+        assert_eq!(ask(server).await, 429);
+    }
+    let (mut lines, mut counted) = (Vec::new(), Vec::new());
+    for server in &mut servers {
+        let told = metrics(server).await;
+        counted.extend(
+            told.lines().filter(|line| line.starts_with("colloquy_budget_passed")).map(str::to_owned),
+        );
+        let log = server.process().log();
+        lines.extend(log.into_iter().filter(|line| line.contains("budget_nearly_spent")));
+    }
+    assert_eq!((lines.len(), counted.len()), (1, 1), "{lines:#?} {counted:#?}");
+    assert!(lines[0].contains("total") && counted[0].ends_with(" 1"), "{lines:?} {counted:?}");
+}

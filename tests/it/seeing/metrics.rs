@@ -25,7 +25,7 @@ fn store_at(port: u16) -> String {
     )
 }
 
-async fn scrape(endpoint: &Endpoint, path: &str) -> String {
+pub async fn scrape(endpoint: &Endpoint, path: &str) -> String {
     let request = endpoint.client().get(endpoint.url(path)).bearer_auth(crate::support::server::API_KEY);
     request.send().await.expect("a scrape").text().await.expect("a text")
 }
@@ -67,6 +67,13 @@ fn unseen(binary: &str, scrapes: &[String]) -> Vec<&'static str> {
 
 #[tokio::test]
 async fn the_function_app_emits_every_metric_of_its_own() {
+    let (mut scrapes, answering) = tokio::join!(working(), super::answering::scrapes());
+    scrapes.extend(answering);
+    assert_eq!(unseen("function-handlers", &scrapes), Vec::<&str>::new());
+}
+
+/// Function apps that take deliveries and work, with and without what they stand on. Gives what they say of themselves.
+async fn working() -> Vec<String> {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
     let consumer = Consumer::start().await;
     let app = FunctionApp::of(&database, &storage).hurried().consumer(&consumer);
@@ -122,31 +129,7 @@ async fn the_function_app_emits_every_metric_of_its_own() {
     let from_elsewhere = handler.client().get(url).header("x-forwarded-for", "203.0.113.9:4711");
     assert_eq!(from_elsewhere.send().await.unwrap().status(), 401);
     scrapes.push(scrape(&handler, "/api/health/metrics").await);
-
-    scrapes.push(answering().await);
-    assert_eq!(unseen("function-handlers", &scrapes), Vec::<&str>::new());
-}
-
-/// A function app whose jobs ask a model. Gives what it says of itself.
-async fn answering() -> String {
-    let (database, storage) = (TestDatabase::create().await, TestStorage::create());
-    let provider = FakeProvider::start(Wire::Chat);
-    let config = format!(
-        "[sources.stripe]\nkind = \"stripe\"\n{}[models.small]\ndeployments = [\"small\"]\n\
-         [[routes]]\nname = \"answer\"\nsource = \"stripe\"\naction = \"respond\"\nmodel = \"small\"\n\
-         instructions = \"Say yes.\"\ninput = \"{{{{ event.type }}}}\"\n",
-        provider.deployment("small", "price = { input = \"1\", output = \"1\" }")
-    );
-    let app = FunctionApp::of(&database, &storage).config(&config).hurried().start().await;
-    assert_eq!(app.deliver_stripe(r#"{"id":"evt_1","type":"a"}"#).await.status(), 200);
-    let mut text = String::new();
-    let of_models = ["gen_ai_client_operation_duration", "colloquy_llm_attempts", "colloquy_spend_cost"];
-    eventually("a model that was asked", SOON, async || {
-        text = scrape(&app, "/api/health/metrics").await;
-        of_models.iter().all(|name| text.contains(name))
-    })
-    .await;
-    text
+    scrapes
 }
 
 #[tokio::test]

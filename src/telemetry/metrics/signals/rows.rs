@@ -97,13 +97,13 @@ pub const SIGNALS: &[Signal] = &[
     Signal::ours("runtime", (M::RuntimeUtilization, Both), Average, MACHINES,
         "The process's threads are busy: scale out; *Profiling* says with what.")
         .unit(Percent).warn(90.0, 5, Chat),
-    Signal::ours("turns-taken-over", (M::TurnsTakenOver, Server), Total, SERVER,
-        "A server died with turns in flight: look for its last lines.")
+    Signal::ours("turns-taken-over", (M::TurnsTakenOver, Both), Total, SERVER,
+        "A process died with turns in flight: look for its last lines.")
         .warn(1.0, 15, Mail),
-    Signal::ours("log-append", (M::LogAppend, Server), P95, SERVER,
+    Signal::ours("log-append", (M::LogAppend, Both), P95, SERVER,
         "Every piece of a stored turn waits for this: PostgreSQL's disk or the way to it.")
         .unit(Seconds).warn(0.25, 5, Chat),
-    Signal::ours("log-stalled", (M::LogStalled, Server), Total, SERVER,
+    Signal::ours("log-stalled", (M::LogStalled, Both), Total, SERVER,
         "Streams go on unlogged: the database hangs.")
         .critical(1.0, 5, 1, Chat),
     Signal::ours("access-refused", (M::AccessRefused, Both), Total, SERVER,
@@ -112,12 +112,12 @@ pub const SIGNALS: &[Signal] = &[
     Signal::ours("rate-limited", (M::RateLimited, Server), Total, SERVER, "By limit."),
     Signal::ours("connections-open", (M::ConnectionsOpen, Server), Highest, SERVER, "Open connections."),
     Signal::ours("connections-limit", (M::ConnectionsLimit, Server), Highest, SERVER, "Their limit."),
-    Signal::ours("turns-open", (M::TurnsOpen, Server), Highest, SERVER, "Turns in flight."),
-    Signal::ours("turns-ended", (M::TurnsEnded, Server), Total, SERVER, "By status and reason."),
-    Signal::ours("redis", (M::CoordinationConnected, Server), Lowest, SERVER,
+    Signal::ours("turns-open", (M::TurnsOpen, Both), Highest, SERVER, "Turns in flight."),
+    Signal::ours("turns-ended", (M::TurnsEnded, Both), Total, SERVER, "By status and reason."),
+    Signal::ours("redis", (M::CoordinationConnected, Both), Lowest, SERVER,
         "Redis is away: instances count limits alone and poll for turns of others. Nothing is lost.")
         .warn(0.0, 5, Chat),
-    Signal::ours("redis-calls", (M::CoordinationCalls, Server), Total, SERVER, "By outcome."),
+    Signal::ours("redis-calls", (M::CoordinationCalls, Both), Total, SERVER, "By outcome."),
     // Models.
     Signal::ours("first-token", (M::GenAiServerFirstToken, Both), P95, MODELS,
         "Callers wait for the first token: the provider, our quota (`colloquy.llm.quota.wait`), or the database.")
@@ -125,30 +125,30 @@ pub const SIGNALS: &[Signal] = &[
     Signal::ours("model-time", (M::GenAiDuration, Both), P95, MODELS,
         "A provider is slow, or answers are long; by model.")
         .unit(Seconds).warn(10.0, 5, Chat),
-    Signal::ours("breaker", (M::LlmBreakerOpen, Server), Highest, MODELS,
+    Signal::ours("breaker", (M::LlmBreakerOpen, Both), Highest, MODELS,
         "A deployment is left alone after failures: its provider's state; `error.code` in `llm.attempt_failed`.")
         .critical(1.0, 5, 1, Chat),
-    Signal::ours("breakers-opened", (M::LlmBreakerOpened, Server), Total, MODELS, "How often."),
+    Signal::ours("breakers-opened", (M::LlmBreakerOpened, Both), Total, MODELS, "How often."),
     Signal::ours("model-calls", (M::LlmAttempts, Both), Total, MODELS, "By deployment and outcome."),
-    Signal::ours("model-retries", (M::LlmRetries, Server), Total, MODELS, "By deployment and reason."),
-    Signal::ours("quota-wait", (M::LlmQuotaWait, Server), P95, MODELS, "Waits for our own limits."),
-    Signal::ours("first-chunk", (M::GenAiFirstChunk, Server), P95, MODELS, "Of providers."),
-    Signal::ours("per-chunk", (M::GenAiPerChunk, Server), P95, MODELS, "Of providers."),
-    Signal::ours("turn-time", (M::GenAiServerDuration, Server), P95, MODELS, "Of turns."),
-    Signal::ours("per-token", (M::GenAiServerPerToken, Server), P95, MODELS, "Of turns."),
+    Signal::ours("model-retries", (M::LlmRetries, Both), Total, MODELS, "By deployment and reason."),
+    Signal::ours("quota-wait", (M::LlmQuotaWait, Both), P95, MODELS, "Waits for our own limits."),
+    Signal::ours("first-chunk", (M::GenAiFirstChunk, Both), P95, MODELS, "Of providers."),
+    Signal::ours("per-chunk", (M::GenAiPerChunk, Both), P95, MODELS, "Of providers."),
+    Signal::ours("turn-time", (M::GenAiServerDuration, Both), P95, MODELS, "Of turns."),
+    Signal::ours("per-token", (M::GenAiServerPerToken, Both), P95, MODELS, "Of turns."),
     // Cost.
-    Signal::ours("budget", (M::BudgetUsed, Server), Highest, COST,
+    Signal::ours("budget", (M::BudgetUsed, Both), Highest, COST,
         "The day's total budget runs out; at 100 % turns are refused until midnight UTC.")
         .unit(Percent).warn(80.0, 15, Mail).critical(100.0, 15, 2, Mail),
-    Signal::ours("budget-refused", (M::BudgetRefused, Server), Total, COST,
+    Signal::ours("budget-refused", (M::BudgetRefused, Both), Total, COST,
         "Turns are refused for money: by `code`, [spend.md](spend.md).")
         .warn(1.0, 60, Mail),
-    Signal::ours("usage-lost", (M::UsageRows, Server), Total, COST,
+    Signal::ours("usage-lost", (M::UsageRows, Both), Total, COST,
         "What turns cost could be written neither to the database nor to the queue.")
         .only(&[("fate", "lost")]).critical(1.0, 5, 1, Chat),
     Signal::ours("cost", (M::Cost, Both), Total, COST, "By deployment."),
-    Signal::ours("tokens", (M::GenAiTokens, Server), Total, COST, "By model and type."),
-    Signal::ours("budgets-passed", (M::BudgetPassed, Server), Total, COST, "By scope and percent."),
+    Signal::ours("tokens", (M::GenAiTokens, Both), Total, COST, "By model and type."),
+    Signal::ours("budgets-passed", (M::BudgetPassed, Both), Total, COST, "By scope and percent."),
     Signal::platform("subscription-cost", ("Microsoft.Consumption/budgets", "Cost"), Highest, COST,
         "The month's budget in Azure.")
         .warn(80.0, 1_440, Mail).critical(100.0, 1_440, 2, Mail),
