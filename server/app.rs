@@ -9,7 +9,7 @@ use colloquy::conversation::callbacks::Callbacks;
 use colloquy::conversation::engine::{self, Engine, Limits, Parts};
 use colloquy::database::{Client, Database, DatabaseError, TokenProvider};
 use colloquy::jobs::retry::Backoff;
-use colloquy::llm::spend::{Spend, system_clock};
+use colloquy::llm::spend::{Spend, system_clock, today};
 use colloquy::openresponses::{ApiError, ErrorType};
 use colloquy::operations::Operations;
 use colloquy::respond::Route;
@@ -139,6 +139,14 @@ impl App {
         Err(refused(&AccessError::Forbidden { key: who.key.clone(), scope }))
     }
 
+    /// Operators are told if what was not there for this caller is another owner's.
+    pub async fn look_whose(&self, presented: &str, id: &str) {
+        // Whoever was let in a moment ago is remembered.
+        if let Ok(who) = self.access.verify(presented, Timestamp::now()).await {
+            self.engine.look_whose(&who.owner, id);
+        }
+    }
+
     /// Room for one more request of a caller, by its limits. `bytes` of body: what it may take is judged by it until
     /// it is known.
     pub fn admit(&self, who: &Principal, bytes: usize) -> Result<Admitted, ApiError> {
@@ -162,6 +170,7 @@ impl App {
         metrics::connections(self.connections.open(), self.connections.limit);
         metrics::turns_open(self.engine.open_turns());
         self.engine.router().measure();
+        metrics::budget_used_today(today());
         self.database.measure();
         self.load.measure();
     }

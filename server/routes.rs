@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Buf;
+use colloquy::access;
 use colloquy::openresponses::{ApiError, ErrorType};
 use colloquy::request_id;
 use colloquy::telemetry::{metrics, trace};
@@ -67,6 +68,7 @@ async fn serve<B: Buf>(
     trace::adopt(&span, headers.get("traceparent").and_then(|value| value.to_str().ok()));
     let body = Body::new(body, limits.body_max, limits.body_timeout);
     let (head, unread) = (Head::of(&headers), body.unread());
+    let named = Named::of(&path, &headers);
     let request = Request { method, path, query, headers, body };
     let (route, mut response) = async {
         if request.method == Method::OPTIONS {
@@ -80,6 +82,11 @@ async fn serve<B: Buf>(
                     tracing::warn!(code = error.code, route, "a request was answered with an error");
                 } else {
                     tracing::debug!(code = error.code, route, "a request was refused");
+                }
+                if error.status == StatusCode::NOT_FOUND
+                    && let Some(named) = named
+                {
+                    app.look_whose(&named.presented, &named.id).await;
                 }
                 (route, refusal(&error))
             }
@@ -103,6 +110,20 @@ async fn serve<B: Buf>(
     browser::protect(headers, app.config.environment);
     browser::allow(headers, &limits.cors, origin.as_ref());
     response
+}
+
+/// A conversation or a response of a request's path, and who asks for it.
+struct Named {
+    id: String,
+    presented: String,
+}
+
+impl Named {
+    fn of(path: &str, headers: &HeaderMap) -> Option<Self> {
+        let mut segments = path.strip_prefix("/v1/")?.split('/');
+        let id = segments.find(|one| one.starts_with("conv_") || one.starts_with("resp_"))?;
+        Some(Self { id: id.to_owned(), presented: access::presented(headers)?.to_owned() })
+    }
 }
 
 /// The map. Gives the route's name, for metrics and logs, beside the answer.

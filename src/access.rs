@@ -35,6 +35,9 @@ pub use principal::Principal;
 /// What every key begins with, so that scanners and people recognise one.
 pub const KEY_PREFIX: &str = "clq_";
 
+/// The code of a caller who asked for another owner's conversation or response, and was told that there is none.
+pub const OWNER_CROSSED: &str = "access.owner_crossed";
+
 /// The keys in force.
 #[derive(Clone, Debug, Default)]
 pub struct ApiKeys(Vec<ApiKeyConfig>);

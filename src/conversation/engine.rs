@@ -7,6 +7,7 @@
 mod beginning;
 mod compact;
 mod create;
+mod crossing;
 mod embeddings;
 mod ends;
 mod input;
@@ -136,6 +137,8 @@ struct Inner {
     recent: retries::Recent,
     /// Places for turns that go on with nobody watching.
     unwatched: Arc<Semaphore>,
+    /// Places for looks at whose something is.
+    looks: Arc<Semaphore>,
     /// The database did not answer the last times it was asked.
     is_away: AtomicBool,
     /// How many turns are in flight.
@@ -184,6 +187,7 @@ impl Engine {
             foreign,
             recent: retries::Recent::default(),
             unwatched: Arc::new(Semaphore::new(limits.unwatched_max.min(Semaphore::MAX_PERMITS))),
+            looks: Arc::new(Semaphore::new(crossing::LOOKS)),
             is_away: AtomicBool::new(false),
             open: tokio::sync::watch::Sender::new(0),
             draining: AtomicBool::new(false),

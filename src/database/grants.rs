@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::audit::Actor;
-use super::responses::{Order, Page, PageOf, paged};
+use super::responses::{LIVE, Order, Page, PageOf, paged};
 use super::{Client, Columns, DatabaseError, Param, Row, Statements, Type};
 use crate::ids::{ConversationId, ResponseId};
 
@@ -261,4 +261,14 @@ fn grant(row: &Row) -> Result<Grant, DatabaseError> {
         created_by: row.column("created_by")?,
         created_at: row.column("created_at")?,
     })
+}
+
+/// Whether a conversation or a response is there and another owner's.
+pub async fn is_anothers(client: &impl Statements, caller: &str, id: Uuid) -> Result<bool, DatabaseError> {
+    let sql = format!(
+        "SELECT EXISTS (SELECT FROM conversations WHERE id = $1 AND owner <> $2 AND deleted_at IS NULL)
+             OR EXISTS (SELECT FROM responses r WHERE r.id = $1 AND r.owner <> $2 AND {LIVE}) AS anothers"
+    );
+    let params = [(&id as _, Type::UUID), (&caller as _, Type::TEXT)];
+    client.query_one("grants.is_anothers", &sql, &params).await?.column("anothers")
 }

@@ -238,8 +238,12 @@ impl Engine {
         let truncation = truncation(request);
         let window = self.window(&who.owner, anchor, alias, truncation).await?;
         let window = window.ok_or_else(|| match (&request.previous_response_id, &request.conversation) {
-            (Some(id), _) => no_previous(id),
+            (Some(id), _) => {
+                self.look_whose(&who.owner, id);
+                no_previous(id)
+            }
             (None, Some(conversation)) => {
+                self.look_whose(&who.owner, conversation.id());
                 ApiError::not_found("Conversation", conversation.id()).on("conversation")
             }
             (None, None) => ApiError::internal(),

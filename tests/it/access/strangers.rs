@@ -7,8 +7,8 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{id, key_of, talk, two};
-use crate::support::repository;
 use crate::support::server::Server;
+use crate::support::{SOON, eventually, repository};
 
 /// A route of conversations or responses that names something: a method, and segments of which `{…}` are ids.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,7 +115,7 @@ fn never(id: &str) -> String {
 
 #[tokio::test]
 async fn somebody_elses_id_is_answered_as_one_that_never_was_on_every_route() {
-    let (database, first, second) = two().await;
+    let (database, mut first, mut second) = two().await;
     let (ada, eve) = (key_of(&first, "ada").await, key_of(&first, "eve").await);
     let (conversation, response) = talk(&first, &ada).await;
     let (_, items) =
@@ -167,6 +167,42 @@ async fn somebody_elses_id_is_answered_as_one_that_never_was_on_every_route() {
         first.call(Method::GET, &format!("/v1/conversations/{conversation}"), None, &ada).await;
     assert_eq!((status, &mine["title"]), (200, &json!("My name is Ada.")), "{mine}");
     assert_eq!(first.call(Method::GET, &format!("/v1/responses/{response}"), None, &ada).await.0, 200);
+    // To her it is as if it never was; operators hear of it.
+    for server in [&mut first, &mut second] {
+        told_of_crossing(server, &conversation).await;
+        let log = server.process().log();
+        let crossings: Vec<_> = log.iter().filter(|line| line.contains("owner_crossed")).collect();
+        assert!(crossings.iter().all(|line| !line.contains(&never(&conversation))), "{crossings:#?}");
+        assert!(crossings.iter().all(|line| !line.contains("owner\":")), "{crossings:#?}");
+    }
+}
+
+/// Waits until a server says that somebody asked for what is another's.
+async fn told_of_crossing(server: &mut Server, id: &str) {
+    eventually("operators to be told", SOON, async || {
+        let metrics = server.get("/health/metrics").await.text().await.unwrap();
+        metrics.contains("access.owner_crossed")
+            && server
+                .process()
+                .log()
+                .iter()
+                .any(|line| line.contains("access.owner_crossed") && line.contains(id))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn operators_are_told_of_ids_in_bodies_too() {
+    let (_database, mut first, _second) = two().await;
+    let (ada, eve) = (key_of(&first, "ada").await, key_of(&first, "eve").await);
+    let (conversation, response) = talk(&first, &ada).await;
+    for (field, id) in [("conversation", &conversation), ("previous_response_id", &response)] {
+        let mut body = json!({ "model": "demo", "input": "hi" });
+        body[field] = json!(id);
+        let (status, _) = first.call(Method::POST, "/v1/responses", Some(body), &eve).await;
+        assert!([400, 404].contains(&status), "{status}");
+        told_of_crossing(&mut first, id).await;
+    }
 }
 
 /// Ids in bodies and queries, where there is no route for them.
