@@ -1,17 +1,14 @@
-// What checks stand on: a real conversation server behind a cable, an issuer of tokens, Chromium, and words for what is done there.
-import { strict as assert } from "node:assert";
+// What checks stand on: a real conversation server behind a cable, and an issuer of tokens.
 import { spawn } from "node:child_process";
-import { mkdirSync, readFileSync } from "node:fs";
-import { createRequire } from "node:module";
+import { readFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
-import { chromium } from "playwright-core";
 import { preview } from "vite";
 import { Issuer } from "./issuer.mjs";
+import { browser, until, watched } from "./pages.mjs";
 
-export const reports = process.env.CONSOLE_REPORTS;
+export * from "./pages.mjs";
+
 export const key = process.env.COLLOQUY_DEV_API_KEY;
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-mkdirSync(reports, { recursive: true });
 
 const freePort = () =>
   new Promise((resolve) => {
@@ -42,19 +39,6 @@ class Running {
   }
 }
 
-export async function until(what, holds, patience = 20_000) {
-  const end = Date.now() + patience;
-  for (;;) {
-    try {
-      if (await holds()) return;
-    } catch {
-      // Not yet.
-    }
-    if (Date.now() > end) throw new Error(`not within ${patience / 1000} s: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
-
 export const server = new Running(JSON.parse(process.env.CONSOLE_SERVER), "/health/live", () => []);
 export const app = new Running(JSON.parse(process.env.CONSOLE_APP), "/api/health/live", (port) => ["--port", String(port)]);
 // Whatever ends this, they end with it.
@@ -80,27 +64,35 @@ if (!embedded) {
   proxy = await preview({ root, logLevel: "error", preview: { port: await freePort(), host: "127.0.0.1", strictPort: true } });
   address = proxy.resolvedUrls.local[0].replace(/\/$/, "").replace("localhost", "127.0.0.1");
 }
-/** Stands between the browser and the rest, and can be cut like a cable. */
+/** Stands between the browser and the rest, and can be cut like a cable, or lose its connections without a word. */
 class Cable {
-  #ends = new Set();
+  #pairs = new Set();
   #cut = false;
   async lay(to) {
     const server = createServer((near) => {
       if (this.#cut) return near.destroy();
-      const far = connect(to, "127.0.0.1");
-      for (const [one, other] of [[near, far], [far, near]]) {
-        this.#ends.add(one);
-        one.on("error", () => undefined).on("close", () => { this.#ends.delete(one); other.destroy(); });
+      const pair = [near, connect(to, "127.0.0.1")];
+      this.#pairs.add(pair);
+      for (const [one, other] of [pair, pair.toReversed()]) {
+        one.on("error", () => undefined).on("close", () => { this.#pairs.delete(pair); other.destroy(); });
         one.pipe(other);
       }
     });
-    const port = await freePort();
-    await new Promise((resolve) => server.listen(port, "127.0.0.1", resolve));
-    return port;
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+    return server.address().port;
   }
   cut() {
     this.#cut = true;
-    for (const end of this.#ends) end.destroy();
+    for (const end of [...this.#pairs].flat()) end.destroy();
+  }
+  /** As while a laptop sleeps: nothing comes any more, nobody says so, and who sends something learns that it is over. */
+  sleep() {
+    this.#cut = true;
+    for (const [near, far] of this.#pairs) {
+      far.unpipe(near);
+      near.unpipe(far);
+      near.on("data", () => near.destroy()).resume();
+    }
   }
   mend() {
     this.#cut = false;
@@ -110,23 +102,15 @@ export const cable = new Cable();
 address = `http://127.0.0.1:${await cable.lay(Number(new URL(address).port))}`;
 console.log(`the console is served by ${embedded ? "the server" : "vite, in front of the server"}`);
 
-export const browser = await chromium.launch({ executablePath: process.env.CONSOLE_CHROMIUM, args: ["--no-sandbox"] });
-export const problems = [];
-
-/** A page in a browser of its own. `signsIn`: it may go to the issuer, and to nobody else but the server. */
-export async function open({ signedIn = true, signsIn = false, ...options } = {}) {
+/**
+ * A page in a browser of its own. `signsIn`: it may go to the issuer, and to nobody else but the server. `clocked`: its
+ * clock can be moved.
+ */
+export async function open({ signedIn = true, signsIn = false, clocked = false, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(20_000);
-  page.on("pageerror", (error) => problems.push(`page: ${error.message}`));
-  page.on("console", (message) => {
-    if (/Content Security Policy/.test(message.text())) problems.push(message.text());
-  });
-  page.on("request", (request) => {
-    const url = request.url();
-    const known = [address, ...(signsIn ? [issuer.url] : [])].some((one) => url.startsWith(one));
-    if (!known && !/^(data|blob):/.test(url)) problems.push(`a request to a third party: ${url}`);
-  });
+  watched(page, [address, ...(signsIn ? [new URL(issuer.url).origin] : [])]);
+  if (clocked) await page.clock.install();
   await page.goto(address);
   if (signedIn) {
     await page.getByLabel("API key").fill(key);
@@ -136,15 +120,6 @@ export async function open({ signedIn = true, signsIn = false, ...options } = {}
   return page;
 }
 
-export const say = async (page, text) => {
-  await page.getByLabel("Message").fill(text);
-  await page.getByRole("button", { name: "Send" }).click();
-};
-export const answer = (page) => page.getByRole("region", { name: "Answer" }).last();
-export const said = async (page) => (await answer(page).innerText()).replace(/\s+/g, " ").trim();
-// Not by its role: that is looked up in all of a long answer, again and again while it streams.
-export const ended = (page) => page.locator(".quiet-actions button", { hasText: "Regenerate" }).waitFor({ timeout: 60_000 });
-
 /** The answer the server has stored, which what is seen must equal. */
 export async function stored(page) {
   const id = decodeURIComponent(page.url().split("#/talk/")[1]);
@@ -153,13 +128,3 @@ export async function stored(page) {
   }).then((answer) => answer.json());
   return items.data.find(({ role }) => role === "assistant").content[0].text.replace(/\s+/g, " ").trim();
 }
-
-export async function accessible(page, where) {
-  await page.evaluate(axe);
-  const { violations } = await page.evaluate(() =>
-    globalThis.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"] }),
-  );
-  const told = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(" ")).join(", ")}`);
-  assert.deepEqual(told, [], `accessibility of ${where}`);
-}
-export const picture = (page, name) => page.screenshot({ path: `${reports}/${name}.png` });

@@ -46,6 +46,17 @@ export const said = async (page) => (await answer(page).innerText()).replace(/\s
 // Not by its role: that is looked up in all of a long answer, again and again while it streams.
 export const ended = (page) => page.locator(".quiet-actions button", { hasText: "Regenerate" }).waitFor({ timeout: 60_000 });
 
+/** Goes back through a chart by keys, from its end to the first place that is told as `pattern` says. */
+export async function told(page, pattern) {
+  await page.locator(".plot").focus();
+  await page.keyboard.press("End");
+  await until(`the chart tells ${pattern}`, async () => {
+    if (pattern.test(await page.locator(".total").innerText())) return true;
+    await page.keyboard.press("ArrowLeft");
+    return false;
+  });
+}
+
 export async function accessible(page, where) {
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() =>
@@ -55,3 +66,13 @@ export async function accessible(page, where) {
   assert.deepEqual(told, [], `accessibility of ${where}`);
 }
 export const picture = (page, name) => page.screenshot({ path: `${reports}/${name}.png` });
+
+/** The page as on a phone: accessible, and nothing sticks out. */
+export async function narrow(page, where, file) {
+  const { width, height } = page.viewportSize();
+  await page.setViewportSize({ width: 360, height: 740 });
+  await accessible(page, `${where}, narrow`);
+  assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= 360), `nothing of ${where} sticks out at 360 px`);
+  await picture(page, file);
+  await page.setViewportSize({ width, height });
+}

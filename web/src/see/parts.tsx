@@ -51,23 +51,24 @@ export function Table<T>({ label, rows, columns, rowKey }: {
   columns: Column<T>[];
   rowKey: (row: T, at: number) => string;
 }) {
+  // Roles by name: where rows stand as blocks, as on narrow screens, browsers would forget that this is a table.
   return (
-    <div className="scroll" role="region" aria-label={label} tabIndex={0}>
-      <table>
-        <thead>
-          <tr>
+    <div className="scroll rows" role="region" aria-label={label} tabIndex={0}>
+      <table role="table">
+        <thead role="rowgroup">
+          <tr role="row">
             {columns.map(({ name, number }) => (
-              <th key={name} scope="col" className={number ? "number" : undefined}>
+              <th key={name} scope="col" role="columnheader" className={number ? "number" : undefined}>
                 {name}
               </th>
             ))}
           </tr>
         </thead>
-        <tbody>
+        <tbody role="rowgroup">
           {rows.map((row, at) => (
-            <tr key={rowKey(row, at)}>
+            <tr key={rowKey(row, at)} role="row">
               {columns.map(({ name, cell, number }) => (
-                <td key={name} data-name={name} className={number ? "number" : undefined}>
+                <td key={name} role="cell" data-name={name} className={number ? "number" : undefined}>
                   {cell(row)}
                 </td>
               ))}

@@ -83,7 +83,7 @@ export function Thread({
         {!loading && !error && items.length === 0 && !running && (
           <div className="empty">
             <h2>What is on your mind?</h2>
-            <p>Say something below. Ctrl K shows everything that can be done.</p>
+            <p>Say something below. Ctrl K finds every page by its name.</p>
           </div>
         )}
         {more && (

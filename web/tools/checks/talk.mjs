@@ -1,6 +1,6 @@
 // Talking: streams, cuts, a killed server, branches, tools.
 import { strict as assert } from "node:assert";
-import { accessible, address, answer, cable, ended, key, open, picture, said, say, server, stored, until } from "../harness.mjs";
+import { accessible, address, answer, cable, ended, key, narrow, open, picture, said, say, server, stored, until } from "../harness.mjs";
 
 const TEXT = "in 80 words";
 
@@ -70,7 +70,7 @@ export const checks = {
 
   async "talk: an answer streams, with tokens and cost, and the list shows the conversation"() {
     const page = await open();
-    await say(page, `/slow 40 Hello ${TEXT}`);
+    await say(page, `/slow 15 Hello ${TEXT}`);
     await page.getByText("Answering…").waitFor();
     const first = await said(page);
     await until("it grows", async () => (await said(page)).length > first.length);
@@ -83,10 +83,7 @@ export const checks = {
     await page.emulateMedia({ colorScheme: "dark" });
     await accessible(page, "talk, dark");
     await picture(page, "talk-dark");
-    await page.setViewportSize({ width: 360, height: 740 });
-    await accessible(page, "talk, narrow");
-    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= 360), "nothing sticks out at 360 px");
-    await picture(page, "talk-narrow");
+    await narrow(page, "talk", "talk-narrow");
     await page.context().close();
   },
 
@@ -114,7 +111,9 @@ export const checks = {
 
   async "regenerate replaces the answer; a branch keeps both"() {
     const page = await open();
-    await say(page, "/slow 60 Hello");
+    // So slow that nobody misses when it is gone.
+    const asked = "/slow 10 Hello in 20 words";
+    await say(page, asked);
     await ended(page);
     await page.getByRole("button", { name: "Regenerate" }).click();
     // It goes with the answer, and comes back with the next.
@@ -128,7 +127,7 @@ export const checks = {
     const branch = page.url();
     await page.getByRole("button", { name: "Edit in a branch" }).first().click();
     await page.waitForURL((url) => url.href !== branch);
-    await until("the text is there to edit", async () => (await page.getByLabel("Message").inputValue()) === "/slow 60 Hello");
+    await until("the text is there to edit", async () => (await page.getByLabel("Message").inputValue()) === asked);
     await page.context().close();
   },
 
@@ -172,6 +171,21 @@ export const checks = {
     await page.context().close();
   },
 
+  async "the chosen model is asked, with the instructions, which stay for the tab"() {
+    const page = await open();
+    await page.getByLabel("Model").selectOption("small");
+    await page.getByText("Instructions, tools, structured answer").click();
+    await page.getByLabel(/^Instructions/).fill("Be brief.");
+    const asked = page.waitForRequest((request) => request.method() === "POST" && request.url().endsWith("/v1/responses"));
+    await say(page, "/fast Hello");
+    const { model, instructions } = (await asked).postDataJSON();
+    assert.deepEqual([model, instructions], ["small", "Be brief."]);
+    await page.locator(".usage", { hasText: /^small / }).waitFor();
+    await page.reload();
+    await until("both are still chosen", async () => (await page.getByLabel("Model").inputValue()) === "small" && (await page.getByLabel(/^Instructions/).inputValue()) === "Be brief.");
+    await page.context().close();
+  },
+
   async "an image is attached and shown"() {
     const page = await open();
     const pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
@@ -185,7 +199,7 @@ export const checks = {
 
   async "loaded again in mid-answer, it goes on"() {
     const page = await open();
-    await say(page, `/slow 20 Hello ${TEXT}`);
+    await say(page, `/slow 10 Hello ${TEXT}`);
     await until("something was said", async () => (await said(page)).length > 40);
     await page.reload();
     await page.getByText("Answering…").waitFor();
@@ -204,6 +218,19 @@ export const checks = {
     await page.locator("[data-link=healing]").waitFor({ timeout: 60_000 });
     await picture(page, "healing");
     await accessible(page, "healing");
+    cable.mend();
+    await ended(page);
+    assert.equal(await said(page), await stored(page));
+    await page.context().close();
+  },
+
+  async "a laptop that slept in mid-answer wakes, says so and goes on"() {
+    const page = await open({ clocked: true });
+    await say(page, `/slow 15 Hello ${TEXT}`);
+    await until("something was said", async () => (await said(page)).length > 40);
+    cable.sleep();
+    await page.clock.fastForward("05:00");
+    await page.locator("[data-link=healing]").waitFor();
     cable.mend();
     await ended(page);
     assert.equal(await said(page), await stored(page));
@@ -249,7 +276,7 @@ export const checks = {
 
   async "another tab says that a turn runs, and can follow it"() {
     const page = await open();
-    await say(page, "/slow 10 Hello in 60 words");
+    await say(page, "/slow 10 Hello in 200 words");
     await until("something was said", async () => (await said(page)).length > 40);
     const other = await page.context().newPage();
     await other.goto(address);
