@@ -7,7 +7,7 @@ mod authenticator;
 mod bucket;
 pub mod issuing;
 mod jwks;
-mod jwt;
+pub(crate) mod jwt;
 mod limits;
 pub mod owners;
 mod principal;

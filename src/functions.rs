@@ -73,7 +73,7 @@ mod accept;
 mod app;
 mod deadline;
 mod dispatch;
-mod envelope;
+pub(crate) mod envelope;
 mod http;
 mod invocation;
 mod manifest;

@@ -22,6 +22,8 @@ pub mod coordination;
 pub mod database;
 pub mod events;
 pub mod functions;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod ids;
 pub mod jobs;
 pub mod llm;

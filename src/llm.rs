@@ -14,13 +14,13 @@ mod estimate;
 pub mod fields;
 mod json;
 mod prices;
-mod providers;
+pub(crate) mod providers;
 mod quota;
 pub mod retraction;
 mod retry;
 mod router;
 pub mod spend;
-mod sse;
+pub(crate) mod sse;
 mod stream;
 
 use std::sync::Arc;

@@ -92,24 +92,38 @@ impl Issuers {
         keys: &JwksCache,
         now: Timestamp,
     ) -> Result<Principal, AccessError> {
-        if token.len() > MAX_BYTES {
-            return Err(AccessError::Token(TokenError::Malformed));
-        }
-        let header = decode_header(token).map_err(|_| AccessError::Token(TokenError::Malformed))?;
-        let (Algorithm::RS256 | Algorithm::ES256, Some(kid)) = (header.alg, header.kid) else {
-            return Err(AccessError::Token(TokenError::Malformed));
-        };
-        // Whom to ask for keys stands in what is not verified yet; it can only choose among the configured.
-        let issuer = unverified_issuer(token).ok_or(AccessError::Token(TokenError::Malformed))?;
-        let issuer = self.by_name.get(&issuer).ok_or(AccessError::Token(TokenError::Issuer))?;
+        let presented = self.read(token).map_err(AccessError::Token)?;
+        let Presented { kid, algorithm, issuer } = &presented;
         let url = issuer.jwks_url.as_deref();
         let mut set =
             keys.of_issuer(&issuer.issuer, url, false).await.map_err(|_| AccessError::Unavailable)?;
-        if set.key(&kid, header.alg).is_none() {
+        if set.key(kid, *algorithm).is_none() {
             set = keys.of_issuer(&issuer.issuer, url, true).await.map_err(|_| AccessError::Unavailable)?;
         }
-        judge(token, &kid, header.alg, &set, issuer, now).map_err(AccessError::Token)
+        judge(token, &presented, &set, now).map_err(AccessError::Token)
     }
+
+    /// What a token says of itself before anything of it is believed.
+    fn read(&self, token: &str) -> Result<Presented<'_>, TokenError> {
+        if token.len() > MAX_BYTES {
+            return Err(TokenError::Malformed);
+        }
+        let header = decode_header(token).map_err(|_| TokenError::Malformed)?;
+        let (algorithm @ (Algorithm::RS256 | Algorithm::ES256), Some(kid)) = (header.alg, header.kid) else {
+            return Err(TokenError::Malformed);
+        };
+        // Whom to ask for keys stands in what is not verified yet; it can only choose among the configured.
+        let issuer = unverified_issuer(token).ok_or(TokenError::Malformed)?;
+        let issuer = self.by_name.get(&issuer).ok_or(TokenError::Issuer)?;
+        Ok(Presented { kid, algorithm, issuer })
+    }
+}
+
+/// What chooses the key that a token is judged by.
+struct Presented<'a> {
+    kid: String,
+    algorithm: Algorithm,
+    issuer: &'a JwtIssuerConfig,
 }
 
 fn unverified_issuer(token: &str) -> Option<String> {
@@ -125,14 +139,13 @@ fn unverified_issuer(token: &str) -> Option<String> {
 
 fn judge(
     token: &str,
-    kid: &str,
-    algorithm: Algorithm,
+    presented: &Presented<'_>,
     set: &KeySet,
-    issuer: &JwtIssuerConfig,
     now: Timestamp,
 ) -> Result<Principal, TokenError> {
-    let key = set.key(kid, algorithm).ok_or(TokenError::Key)?;
-    let mut validation = Validation::new(algorithm);
+    let Presented { kid, algorithm, issuer } = presented;
+    let key = set.key(kid, *algorithm).ok_or(TokenError::Key)?;
+    let mut validation = Validation::new(*algorithm);
     // Judged below, by a clock that tests can set.
     validation.required_spec_claims.clear();
     validation.validate_exp = false;
@@ -179,5 +192,7 @@ fn judge(
     })
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

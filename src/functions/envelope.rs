@@ -136,5 +136,7 @@ pub(super) fn time_of(text: &str) -> Option<Timestamp> {
     (time >= Timestamp::UNIX_EPOCH).then_some(time)
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -56,12 +56,37 @@ impl AddressRule {
         }
     }
 
+    /// Of what a name resolved to this time, what may be connected to. An answer may differ from the one before, so each is
+    /// judged, by whoever connects to it.
+    fn of_name(
+        &self,
+        name: &str,
+        found: impl Iterator<Item = SocketAddr>,
+    ) -> Result<Vec<SocketAddr>, AddressRefused> {
+        let mut refused = None;
+        let judge = |address: &SocketAddr| {
+            let why = self.refuses(address.ip());
+            refused = why.or(refused);
+            why.is_none()
+        };
+        let allowed: Vec<_> = found.filter(judge).collect();
+        match refused {
+            Some(why) if allowed.is_empty() => Err(AddressRefused { host: name.to_owned(), why }),
+            _ => Ok(allowed),
+        }
+    }
+
     /// Checks a URL whose host is a literal address; names wait for their resolution.
     pub fn check_literal(&self, url: &Url) -> Result<(), AddressRefused> {
         let address = match url.host() {
             Some(Host::Ipv4(address)) => IpAddr::V4(address),
             Some(Host::Ipv6(address)) => IpAddr::V6(address),
-            Some(Host::Domain(_)) | None => return Ok(()),
+            // Of schemes that are not the web's a host is any text, addresses too.
+            Some(Host::Domain(name)) => match name.parse() {
+                Ok(address) => address,
+                Err(_) => return Ok(()),
+            },
+            None => return Ok(()),
         };
         match self.refuses(address) {
             Some(why) => Err(AddressRefused { host: address.to_string(), why }),
@@ -139,20 +164,8 @@ impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let rule = self.rule.clone();
         Box::pin(async move {
-            let mut refused = None;
-            let mut allowed: Vec<SocketAddr> = Vec::new();
-            for address in tokio::net::lookup_host((name.as_str(), 0)).await? {
-                match rule.refuses(address.ip()) {
-                    None => allowed.push(address),
-                    Some(why) => refused = Some(why),
-                }
-            }
-            match refused {
-                Some(why) if allowed.is_empty() => {
-                    Err(AddressRefused { host: name.as_str().to_owned(), why }.into())
-                }
-                _ => Ok(Box::new(allowed.into_iter()) as Addrs),
-            }
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            Ok(Box::new(rule.of_name(name.as_str(), found)?.into_iter()) as Addrs)
         })
     }
 }
@@ -191,6 +204,7 @@ mod tests {
             "https://224.0.0.1/",
             "https://255.255.255.255/",
             "https://１２７.0.0.1/",
+            "other://169.254.169.254/",
         ] {
             let parsed = Url::parse(url).unwrap();
             assert!(rule.check_literal(&parsed).is_err(), "{url} must be refused");
@@ -229,5 +243,26 @@ mod tests {
         assert!(error.downcast_ref::<AddressRefused>().is_some(), "{error}");
         let rule = AddressRule::new(&["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
         assert!(resolve(rule).await.unwrap().count() > 0);
+    }
+
+    #[test]
+    fn a_name_that_resolves_differently_each_time_is_judged_each_time() {
+        let rule = AddressRule::default();
+        let resolved = |addresses: &[&str]| {
+            let found = addresses.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0));
+            let allowed = rule.of_name("rebinds.example", found)?;
+            Ok::<_, AddressRefused>(
+                allowed.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(resolved(&["8.8.8.8"]).unwrap(), ["8.8.8.8"]);
+        // The same name a moment later.
+        for private in ["127.0.0.1", "169.254.169.254", "::1", "::ffff:10.0.0.1", "fd00::1"] {
+            assert!(resolved(&[private]).unwrap_err().to_string().contains("rebinds.example"), "{private}");
+            // Both at once: whoever connects sees the public one alone, in whatever order they came.
+            assert_eq!(resolved(&["8.8.8.8", private]).unwrap(), ["8.8.8.8"], "{private}");
+            assert_eq!(resolved(&[private, "8.8.8.8"]).unwrap(), ["8.8.8.8"], "{private}");
+        }
+        assert_eq!(resolved(&[]), Ok(Vec::new()), "nothing is nowhere");
     }
 }

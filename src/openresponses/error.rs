@@ -68,7 +68,7 @@ impl ApiError {
 
     /// 400: a field that must be there is not.
     pub fn missing(param: &str) -> Self {
-        let message = format!("Missing required parameter: '{param}'.");
+        let message = format!("Missing required parameter: '{}'.", place_of(param));
         Self::invalid("missing_required_parameter", param, message)
     }
 
@@ -101,7 +101,7 @@ impl ApiError {
     /// The same, naming the field at fault.
     #[must_use]
     pub fn on(mut self, param: &str) -> Self {
-        self.param = Some(param.to_owned());
+        self.param = Some(place_of(param));
         self
     }
 
@@ -139,10 +139,18 @@ impl ApiError {
 
 /// A caller's own words in an error: short, on one line.
 pub fn excerpt(text: &str) -> String {
-    const LONGEST: usize = 64;
+    shortened(text, 64)
+}
+
+/// The same for the place of a mistake: longer than any place that the protocol has, and names in it may be the caller's.
+pub(super) fn place_of(path: &str) -> String {
+    shortened(path, 200)
+}
+
+fn shortened(text: &str, longest: usize) -> String {
     let mut short: String =
-        text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().nth(LONGEST).is_some() {
+        text.chars().take(longest).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(longest).is_some() {
         short.push('…');
     }
     short

@@ -3,10 +3,15 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::error::{ApiError, excerpt};
+use super::error::{ApiError, excerpt, place_of};
 
 /// Reads JSON in one pass; only a body that fails is read again, to find the place.
 pub fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, ApiError> {
+    // serde would fill a struct from an array too, by position.
+    if body.trim_ascii_start().starts_with(b"[") {
+        let message = "Invalid body: expected an object.";
+        return Err(ApiError::invalid("invalid_type", "", message).without_param());
+    }
     if let Ok(value) = serde_json::from_slice(body) {
         return Ok(value);
     }
@@ -19,7 +24,7 @@ pub fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, ApiError> {
         }
         Err(error) => error,
     };
-    let (place, path) = (error.path().clone(), error.path().to_string());
+    let (place, path) = (error.path().clone(), place_of(&error.path().to_string()));
     let inner = error.into_inner();
     // Where a word was expected, a number is told as if it were no JSON.
     if !inner.is_data() && serde_json::from_slice::<IgnoredAny>(body).is_err() {

@@ -18,7 +18,7 @@ mod retries;
 mod scene;
 mod sdk;
 mod slow;
-mod socket;
+pub mod socket;
 pub mod sse;
 mod summaries;
 mod told;

@@ -15,6 +15,7 @@
 )]
 
 mod access;
+mod attacks;
 mod commands;
 mod console;
 mod conversation;

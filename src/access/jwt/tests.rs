@@ -46,9 +46,13 @@ fn with(changes: Value) -> Value {
     claims
 }
 
+fn by<'a>(kid: &str, algorithm: Algorithm, issuer: &'a JwtIssuerConfig) -> Presented<'a> {
+    Presented { kid: kid.to_owned(), algorithm, issuer }
+}
+
 fn judged(claims: &Value) -> Result<Principal, TokenError> {
     let set = KeySet::parse(&jwks("k1")).unwrap();
-    judge(&sign("k1", claims), "k1", Algorithm::ES256, &set, &issuer(), now())
+    judge(&sign("k1", claims), &by("k1", Algorithm::ES256, &issuer()), &set, now())
 }
 
 #[test]
@@ -90,10 +94,12 @@ fn signatures_and_algorithms_are_checked() {
         let (head, _) = good.rsplit_once('.').unwrap();
         format!("{head}.{}", URL_SAFE_NO_PAD.encode([1; 64]))
     };
-    assert_eq!(judge(&forged, "k1", Algorithm::ES256, &set, &issuer(), now()), Err(TokenError::Signature));
-    assert_eq!(judge(&good, "k2", Algorithm::ES256, &set, &issuer(), now()), Err(TokenError::Key));
+    let issuer = issuer();
+    let judged = |token: &str, kid: &str, algorithm| judge(token, &by(kid, algorithm, &issuer), &set, now());
+    assert_eq!(judged(&forged, "k1", Algorithm::ES256), Err(TokenError::Signature));
+    assert_eq!(judged(&good, "k2", Algorithm::ES256), Err(TokenError::Key));
     // A token does not choose what its key is used for.
-    assert_eq!(judge(&good, "k1", Algorithm::RS256, &set, &issuer(), now()), Err(TokenError::Key));
+    assert_eq!(judged(&good, "k1", Algorithm::RS256), Err(TokenError::Key));
 }
 
 #[tokio::test]
@@ -143,4 +149,123 @@ async fn keys_are_discovered_fetched_anew_and_outlive_their_issuer() {
     }
     let nobody = JwksCache::new(std::time::Duration::from_secs(1));
     assert_eq!(issuers.verify(&good, &nobody, now()).await, Err(AccessError::Unavailable));
+}
+
+/// A key of somebody's who signs for himself.
+fn strangers_key() -> EncodingKey {
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+    let random = aws_lc_rs::rand::SystemRandom::new();
+    let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+    EncodingKey::from_ec_der(key.as_ref())
+}
+
+/// A token with any header, signed by anybody.
+fn forged(header: &Value, signed: impl Fn(&str) -> Vec<u8>) -> String {
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let message = format!("{}.{}", part(header), part(&claims()));
+    let signature = URL_SAFE_NO_PAD.encode(signed(&message));
+    format!("{message}.{signature}")
+}
+
+#[tokio::test]
+async fn a_token_chooses_neither_its_algorithm_nor_its_key() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let elsewhere = format!("http://{}/keys", listener.local_addr().unwrap());
+    let set = KeySet::parse(&jwks("k1")).unwrap();
+    let configured = Issuers::new(&[issuer()]);
+    let refused = |what: &str, token: &str| {
+        let judged = configured.read(token).and_then(|presented| judge(token, &presented, &set, now()));
+        let error = judged.expect_err(what);
+        let expected = [TokenError::Malformed, TokenError::Key, TokenError::Signature];
+        assert!(expected.contains(&error), "{what}: {error}");
+    };
+    // The public key as the secret of a MAC, in every form in which it is public.
+    let document = String::from_utf8(jwks("k1")).unwrap();
+    let raw: Vec<u8> = [X.trim(), Y.trim()].map(|part| URL_SAFE_NO_PAD.decode(part).unwrap()).concat();
+    for secret in [document.as_bytes(), X.trim().as_bytes(), &raw[..], b""] {
+        for algorithm in ["HS256", "HS384", "HS512"] {
+            let header = json!({ "alg": algorithm, "typ": "JWT", "kid": "k1" });
+            let mac = |message: &str| {
+                let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret);
+                aws_lc_rs::hmac::sign(&key, message.as_bytes()).as_ref().to_vec()
+            };
+            refused(algorithm, &forged(&header, mac));
+        }
+    }
+    for none in ["none", "None", "NONE", "nOnE", "", "ES256K", "ES384", "EdDSA", "PS256"] {
+        refused(none, &forged(&json!({ "alg": none, "kid": "k1" }), |_| Vec::new()));
+    }
+    // A signature of zeros, which careless verifiers of ECDSA believe.
+    refused("zeros", &forged(&json!({ "alg": "ES256", "kid": "k1" }), |_| vec![0; 64]));
+
+    let key = strangers_key();
+    let jwk = json!({ "kty": "EC", "crv": "P-256", "x": X.trim(), "y": Y.trim() });
+    for (name, value) in [
+        ("jwk", jwk),
+        ("jku", json!(elsewhere)),
+        ("x5u", json!(elsewhere)),
+        ("x5c", json!(["MII"])),
+        ("kid", json!("../../../../dev/null")),
+        ("kid", json!("k1' OR '1'='1")),
+        ("kid", json!("k1\u{0}")),
+        ("kid", json!("K1")),
+        ("kid", json!("k".repeat(4_000))),
+        ("kid", json!(elsewhere)),
+        ("kid", json!("")),
+        ("kid", json!(["k1"])),
+        ("kid", json!(null)),
+    ] {
+        let mut header = json!({ "alg": "ES256", "typ": "JWT", "kid": "k1" });
+        header[name] = value;
+        let signed = |message: &str| {
+            let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::ES256).unwrap();
+            URL_SAFE_NO_PAD.decode(signature).unwrap()
+        };
+        refused(name, &forged(&header, signed));
+    }
+    let asked = tokio::time::timeout(std::time::Duration::from_millis(50), listener.accept()).await;
+    assert!(asked.is_err(), "a token says where its keys are, and nobody asks there");
+}
+
+#[tokio::test]
+async fn a_flood_of_keys_that_never_were_is_one_question_to_the_issuer() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use warp::Filter;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let name = format!("http://{}", listener.local_addr().unwrap());
+    let asked = std::sync::Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let keys = warp::any().map(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        String::from_utf8(jwks("k1")).unwrap()
+    });
+    let server = tokio::spawn(warp::serve(keys).incoming(listener).run());
+    let config = JwtIssuerConfig { issuer: name.clone(), jwks_url: Some(format!("{name}/keys")), ..issuer() };
+    let (issuers, cache) = (Issuers::new(&[config]), JwksCache::new(std::time::Duration::from_secs(5)));
+    let flood = (0..500).map(|number| {
+        let token = sign(&format!("never-{number}"), &with(json!({ "iss": name })));
+        let (issuers, cache) = (&issuers, &cache);
+        async move { issuers.verify(&token, cache, now()).await }
+    });
+    for judged in futures_util::future::join_all(flood).await {
+        assert_eq!(judged, Err(AccessError::Token(TokenError::Key)));
+    }
+    let good = sign("k1", &with(json!({ "iss": name })));
+    issuers.verify(&good, &cache, now()).await.expect("the issuer's own tokens pass meanwhile");
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    server.abort();
+}
+
+#[tokio::test]
+async fn a_key_document_without_end_is_not_read_to_it() {
+    use warp::Filter;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let name = format!("http://{}", listener.local_addr().unwrap());
+    let keys = warp::any().map(|| vec![b' '; 8 * 1024 * 1024]);
+    let server = tokio::spawn(warp::serve(keys).incoming(listener).run());
+    let config = JwtIssuerConfig { issuer: name.clone(), jwks_url: Some(format!("{name}/keys")), ..issuer() };
+    let (issuers, cache) = (Issuers::new(&[config]), JwksCache::new(std::time::Duration::from_secs(5)));
+    let token = sign("k1", &with(json!({ "iss": name })));
+    assert_eq!(issuers.verify(&token, &cache, now()).await, Err(AccessError::Unavailable));
+    server.abort();
 }

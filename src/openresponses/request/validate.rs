@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::value::RawValue;
+
 use super::{AllowedTool, CreateResponse, SpecificTool, TextFormat, Tool, ToolChoice, ToolMode};
 use crate::openresponses::error::{ApiError, excerpt};
 
@@ -79,10 +81,14 @@ impl CreateResponse {
                     "Invalid type: expected a JSON schema, an object.",
                 ));
             }
+            if let Some(schema) = parameters {
+                check_depth(&format!("tools[{position}].parameters"), schema)?;
+            }
         }
         if let Some(TextFormat::JsonSchema(schema)) = self.text.as_ref().and_then(|text| text.format.as_ref())
         {
             check_name("text.format.name", &schema.name)?;
+            check_depth("text.format.schema", &schema.schema)?;
         }
         match &self.tool_choice {
             Some(ToolChoice::Mode(ToolMode::Required)) if self.tools.iter().flatten().next().is_none() => {
@@ -150,6 +156,28 @@ pub fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), ApiErro
             let place = format!("metadata.{key}");
             let message = format!("Invalid '{place}': string too long. Expected at most 512 characters.");
             return Err(ApiError::invalid("string_above_max_length", &place, message));
+        }
+    }
+    Ok(())
+}
+
+/// JSON that is kept as it came was not read, so nothing has refused it for its depth yet; whoever reads it later would, the
+/// database first.
+fn check_depth(place: &str, json: &RawValue) -> Result<(), ApiError> {
+    const DEEPEST: usize = 100;
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for byte in json.get().bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' | b'[' if !in_text => depth += 1,
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEEPEST {
+            let message = format!("Invalid '{place}': nested too deeply. Expected at most {DEEPEST} levels.");
+            return Err(ApiError::invalid_value(place, message));
         }
     }
     Ok(())
