@@ -7,6 +7,7 @@ mod joined;
 mod ledger;
 mod outage;
 mod senders;
+mod soak;
 
 use std::time::Duration;
 

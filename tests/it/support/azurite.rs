@@ -35,11 +35,20 @@ impl PrivateAzurite {
     }
 
     pub fn connection_string(&self) -> String {
-        let (blob, queue) = (self.blob.number(), self.queue.number());
+        Self::through(self.blob.number(), self.queue.number())
+    }
+
+    /// The same through ports of [`super::Proxy`]s to [`Self::ports`].
+    pub fn through(blob: u16, queue: u16) -> String {
         format!(
             "DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};\
              BlobEndpoint=http://127.0.0.1:{blob}/{ACCOUNT};QueueEndpoint=http://127.0.0.1:{queue}/{ACCOUNT};"
         )
+    }
+
+    /// Of blobs and of queues.
+    pub fn ports(&self) -> [u16; 2] {
+        [self.blob.number(), self.queue.number()]
     }
 
     /// Starts it where it was. The store is read back from disk.

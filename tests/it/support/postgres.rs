@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::process::{children, exists, mortal, signal};
+use super::small_disk::SmallDisk;
 use super::{Port, Process, SOON, Surroundings, eventually};
 
 /// Of the superuser `colloquy`; on loopback, for the length of one test.
@@ -18,17 +19,31 @@ pub struct PrivatePostgres {
     pooled: Port,
     server: Option<Process>,
     pooler: Option<Process>,
+    /// Where the server's data are, if that is a disk of their own.
+    disk: Option<SmallDisk>,
 }
 
 impl PrivatePostgres {
     /// A new cluster behind its own pooler.
     pub async fn start() -> Self {
+        Self::start_on(None).await
+    }
+
+    /// The same on a disk of so many MiB, which can be filled; on the machine's own where no disk can be mounted
+    /// ([`Self::has_small_disk`]).
+    pub async fn start_on_small_disk(mib: u32) -> Self {
+        Self::start_on(Some(mib)).await
+    }
+
+    async fn start_on(mib: Option<u32>) -> Self {
         let surroundings = Surroundings::read();
         let directory = surroundings.directory("postgres");
+        let disk = mib.and_then(|mib| SmallDisk::mount(directory.join("data"), mib));
         let (direct, pooled) = (Port::claim(&surroundings), Port::claim(&surroundings));
         let user = &surroundings.postgres_user;
         if !user.is_empty() {
-            let owned = Command::new("chown").arg(user).arg(&directory).status().expect("chown");
+            let mut chown = Command::new("chown");
+            let owned = chown.arg("-R").arg(user).arg(&directory).status().expect("chown");
             assert!(owned.success(), "chown {user} {}", directory.display());
         }
         let password = directory.join("password");
@@ -45,7 +60,7 @@ impl PrivatePostgres {
         let status = Process::start("initdb", initdb).end(SOON).await;
         assert!(status.success(), "initdb ended with {status}");
 
-        let mut postgres = Self { surroundings, directory, direct, pooled, server: None, pooler: None };
+        let mut postgres = Self { surroundings, directory, direct, pooled, server: None, pooler: None, disk };
         postgres.start_again().await;
         postgres.start_pooler().await;
         postgres
@@ -77,6 +92,10 @@ impl PrivatePostgres {
         command.arg(format!("--port={}", self.direct.number()));
         command.args(["--listen_addresses=127.0.0.1", "--unix_socket_directories=", "--shared_buffers=32MB"]);
         command.args(["--max_connections=100", "--timezone=UTC", "--client_connection_check_interval=5s"]);
+        if self.disk.is_some() {
+            // Its log alone would fill it.
+            command.args(["--max_wal_size=64MB", "--min_wal_size=32MB"]);
+        }
         self.server = Some(Process::start("postgres", command));
         let (ready, port) = (binaries.join("pg_isready"), self.direct.number().to_string());
         eventually("PostgreSQL", SOON, async || {
@@ -84,6 +103,24 @@ impl PrivatePostgres {
             answer.expect("pg_isready").success()
         })
         .await;
+    }
+
+    pub fn has_small_disk(&self) -> bool {
+        self.disk.is_some()
+    }
+
+    /// Leaves nothing of its disk.
+    pub fn fill_disk(&self) {
+        self.disk.as_ref().expect("a disk of its own").fill();
+    }
+
+    /// Gives the room back, and starts the server again if it did not bear the want of it.
+    pub async fn free_disk(&mut self) {
+        self.disk.as_ref().expect("a disk of its own").free();
+        if self.server.as_mut().expect("a server").ended().is_some() {
+            self.server = None;
+            self.start_again().await;
+        }
     }
 
     /// PgBouncer as in front of the real database.
@@ -161,10 +198,11 @@ impl Drop for PrivatePostgres {
         if let Some(server) = self.server.take() {
             let backends = children(server.pid());
             drop(server);
-            for pid in backends {
-                signal(pid, "KILL");
+            for pid in &backends {
+                signal(*pid, "KILL");
             }
         }
+        self.disk = None;
         std::fs::remove_dir_all(&self.directory).ok();
     }
 }

@@ -26,7 +26,11 @@ pub struct Proxy {
     address: SocketAddr,
     mood: watch::Sender<Mood>,
     passed: Arc<AtomicU64>,
+    delay: Delay,
 }
+
+/// In microseconds; it may change while connections are open.
+type Delay = Arc<AtomicU64>;
 
 impl Proxy {
     /// A proxy to `127.0.0.1:port` that holds every chunk back by `delay`, in each direction. A local database answers
@@ -37,6 +41,8 @@ impl Proxy {
         let (mood, changes) = watch::channel(Mood::Open);
         let passed = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&passed);
+        let held = Arc::new(AtomicU64::new(micros(delay)));
+        let delay = Arc::clone(&held);
         tokio::spawn(async move {
             let mut until = changes.clone();
             loop {
@@ -47,13 +53,13 @@ impl Proxy {
                             continue;
                         }
                         count.fetch_add(1, Ordering::Relaxed);
-                        tokio::spawn(pass(client, port, delay, changes.clone()));
+                        tokio::spawn(pass(client, port, Arc::clone(&delay), changes.clone()));
                     }
                     changed = until.changed() => if changed.is_err() { return },
                 }
             }
         });
-        Self { address, mood, passed }
+        Self { address, mood, passed, delay: held }
     }
 
     pub fn port(&self) -> u16 {
@@ -76,13 +82,22 @@ impl Proxy {
     pub fn silence(&self) {
         self.mood.send_replace(Mood::Silent);
     }
+
+    /// From now on chunks are held back for so long, on open connections too.
+    pub fn set_delay(&self, delay: Duration) {
+        self.delay.store(micros(delay), Ordering::Relaxed);
+    }
 }
 
-async fn pass(client: TcpStream, port: u16, delay: Duration, mut mood: watch::Receiver<Mood>) {
+fn micros(delay: Duration) -> u64 {
+    u64::try_from(delay.as_micros()).expect("a delay")
+}
+
+async fn pass(client: TcpStream, port: u16, delay: Delay, mut mood: watch::Receiver<Mood>) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else { return };
     let (client_read, client_write) = client.into_split();
     let (server_read, server_write) = server.into_split();
-    let there = copy(client_read, server_write, delay, mood.clone());
+    let there = copy(client_read, server_write, Arc::clone(&delay), mood.clone());
     let back = copy(server_read, client_write, delay, mood.clone());
     tokio::select! {
         _ = there => {}
@@ -95,7 +110,7 @@ async fn pass(client: TcpStream, port: u16, delay: Duration, mut mood: watch::Re
 async fn copy(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
-    delay: Duration,
+    delay: Delay,
     mut mood: watch::Receiver<Mood>,
 ) -> std::io::Result<()> {
     // What follows at once is on its way meanwhile: a long way delays, it does not make a queue.
@@ -105,14 +120,15 @@ async fn copy(
             let mut chunk = vec![0; 64 * 1024];
             let length = from.read(&mut chunk).await?;
             chunk.truncate(length);
-            if length == 0 || sender.send((Instant::now() + delay, chunk)).await.is_err() {
+            let held = Duration::from_micros(delay.load(Ordering::Relaxed));
+            if length == 0 || sender.send((Instant::now() + held, chunk)).await.is_err() {
                 return Ok(());
             }
         }
     };
     let write = async move {
         while let Some((due, chunk)) = way.recv().await {
-            if !delay.is_zero() {
+            if due > Instant::now() {
                 tokio::time::sleep_until(due).await;
             }
             if mood.wait_for(|mood| *mood != Mood::Silent).await.is_err() {

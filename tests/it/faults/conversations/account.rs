@@ -19,6 +19,8 @@ pub struct Account<'a> {
 /// One line: what, how many there should be, how many there are.
 pub type Line = (&'static str, i64, i64);
 
+const REPLAYED: &str = "turns whose replay is what was seen";
+
 const FINAL: &str = "('completed', 'incomplete', 'failed', 'cancelled')";
 
 impl Account<'_> {
@@ -102,7 +104,7 @@ impl Account<'_> {
         }
         let lines = vec![
             ("turns that both servers tell alike", told, same),
-            ("turns whose replay is what was seen", told, replays),
+            (REPLAYED, told, replays),
             ("turns whose log leads to what is stored", told, texts),
             ("viewers to the end who saw what is stored", whole, stored_whole),
             (
@@ -136,6 +138,12 @@ impl Account<'_> {
              refusals that stood: {refused:?}\n"
         )
     }
+}
+
+/// Turns that are stored and of which somebody was told, and those of them that are found again as they were told.
+pub fn told_and_found(lines: &[Line]) -> (i64, i64) {
+    let of_replays = lines.iter().find(|(what, ..)| *what == REPLAYED);
+    of_replays.map(|(_, told, found)| (*told, *found)).expect("the line of replays")
 }
 
 /// Lines as a table; those that do not balance are marked.

@@ -25,6 +25,11 @@ impl Plan {
         Self { seed, turns }
     }
 
+    /// The plan of a round of several.
+    pub fn round(self, number: usize) -> Self {
+        Self { seed: u64::from(self.dice("round of several", number).random::<u32>()), ..self }
+    }
+
     /// For a test that needs no other than its own.
     pub fn fixed() -> Self {
         Self { seed: 0, turns: 0 }
