@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use futures_util::{SinkExt, StreamExt};
+use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -13,18 +14,24 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use crate::load::{self, Ask, Shape, Spread};
-use crate::parts::{self, Database, KEY, Part};
+use super::load::{self, Ask, Shape, Spread};
+use super::parts::{self, Database, KEY, Part, number, record};
 
-/// 20 pieces a second, for 15 s.
-const PACED: Shape = Shape::stream(300, 50);
+/// 20 pieces a second.
+const PACE: u64 = 50;
 /// One piece, and then nothing for an hour.
 const SILENT: Shape = Shape::stream(1, 3_600_000);
 
-pub async fn run(database: &Database, sockets: usize, streams: usize) -> anyhow::Result<()> {
+pub async fn run(database: &Database) -> anyhow::Result<()> {
+    let sockets = number("COLLOQUY_BENCH_SOCKETS", 10_000)?;
+    let streams = number("COLLOQUY_BENCH_STREAMS", 1_000)?;
+    let watched = Duration::from_secs(number("COLLOQUY_BENCH_HELD_SECONDS", 20)? as u64);
     let (_provider, url) = parts::provider()?;
     idle_streams(database, &url, streams).await?;
-    let shapes = [PACED];
+    // Three quarters of the time, so that all of it is seen while all of them flow.
+    let pieces = usize::try_from(watched.as_millis() as u64 * 3 / 4 / PACE)?;
+    let shape = Shape::stream(pieces, PACE);
+    let shapes = [shape];
     let (server, address) = parts::server(&url, &shapes, &database.pooled, &database.direct, &[]).await?;
     let empty = server.memory()?;
     println!("\nserver, empty: {:.1} MiB", mebibytes(empty));
@@ -53,15 +60,21 @@ pub async fn run(database: &Database, sockets: usize, streams: usize) -> anyhow:
         each(empty, with_sockets, sockets)
     );
     let before = server.busy()?;
-    tokio::time::sleep(Duration::from_secs(20)).await;
+    tokio::time::sleep(watched).await;
+    let idle = server.busy()? - before;
     println!(
-        "idle for 20 s: {} of one core, {} pings",
-        share(server.busy()? - before, 20.0),
+        "idle for {watched:?}: {} of one core, {} pings",
+        share(idle, watched.as_secs_f64()),
         pings.load(Ordering::Relaxed)
     );
+    record(
+        &json!({ "what": "sockets", "count": sockets, "empty_bytes": empty, "opened_s": opened.as_secs_f64(),
+                    "bytes": with_sockets, "each_kib": each(empty, with_sockets, sockets),
+                    "idle_cpu_share": idle.as_secs_f64() / watched.as_secs_f64() }),
+    )?;
 
     for store in [false, true] {
-        paced(&server, &Ask::server(&address, store, PACED), streams, store).await?;
+        paced(&server, &Ask::server(&address, store, shape), shape, streams, watched).await?;
     }
     println!(
         "WebSockets lost meanwhile: {}; pings in all: {}",
@@ -82,7 +95,14 @@ struct Progress {
 }
 
 /// Streams at the same time; each checks that every piece came.
-async fn paced(server: &Part, ask: &Ask, streams: usize, store: bool) -> anyhow::Result<()> {
+async fn paced(
+    server: &Part,
+    ask: &Ask,
+    shape: Shape,
+    streams: usize,
+    watched: Duration,
+) -> anyhow::Result<()> {
+    let store = ask.body.contains("\"store\":true");
     let client = load::client()?;
     let memory = server.memory()?;
     let seen = Arc::new(Progress::default());
@@ -107,7 +127,7 @@ async fn paced(server: &Part, ask: &Ask, streams: usize, store: bool) -> anyhow:
     }
     let count = || seen.pieces.load(Ordering::Relaxed);
     let (before, pieces_before, started) = (server.busy()?, count(), Instant::now());
-    tokio::time::sleep(Duration::from_secs(7)).await;
+    tokio::time::sleep(watched * 7 / 20).await;
     let (busy, seconds) = (server.busy()? - before, started.elapsed().as_secs_f64());
     let meanwhile = count() - pieces_before;
     let during = server.memory()?;
@@ -116,7 +136,7 @@ async fn paced(server: &Part, ask: &Ask, streams: usize, store: bool) -> anyhow:
         gaps.extend(task??);
     }
     let pieces = gaps.len();
-    let late = gaps.iter().filter(|gap| **gap > 10 * Duration::from_millis(PACED.pace)).count();
+    let late = gaps.iter().filter(|gap| **gap > 10 * Duration::from_millis(PACE)).count();
     let Spread { p50, p99, p999 } = Spread::of(gaps);
     println!(
         "{streams} streams, {:.0} pieces/s, store: {store}: {} of one core, {:.1} µs a piece, {:.1} KiB each",
@@ -128,9 +148,16 @@ async fn paced(server: &Part, ask: &Ask, streams: usize, store: bool) -> anyhow:
     println!(
         "  between two pieces p50 {p50:.1?}, p99 {p99:.1?}, p99.9 {p999:.1?}; later than ten times the pace: {late}; \
          {pieces} of {} pieces",
-        streams * PACED.pieces,
+        streams * shape.pieces,
     );
-    ensure!(pieces == streams * PACED.pieces, "pieces were lost");
+    let gap_ms = [p50, p99, p999].map(|gap| gap.as_secs_f64() * 1e3);
+    record(&json!({ "what": "paced", "count": streams, "store": store,
+                    "per_second": meanwhile as f64 / seconds, "cpu_share": busy.as_secs_f64() / seconds,
+                    "piece_us": busy.as_secs_f64() * 1e6 / meanwhile as f64,
+                    "each_kib": each(memory, during, streams), "pieces": pieces,
+                    "wanted": streams * shape.pieces, "late": late,
+                    "gap_ms": gap_ms }))?;
+    ensure!(pieces == streams * shape.pieces, "pieces were lost");
     Ok(())
 }
 
@@ -148,6 +175,8 @@ async fn idle_streams(database: &Database, url: &str, streams: usize) -> anyhow:
         }
         settle().await;
         let many = server.memory()?;
+        record(&json!({ "what": "silent", "count": streams, "store": store,
+                        "each_kib": each(one, many, streams - 1) }))?;
         println!(
             "{streams} idle streams, each a turn and a call to the provider, store: {store}: {:.1} KiB each",
             each(one, many, streams - 1)
@@ -166,6 +195,7 @@ async fn idle_streams(database: &Database, url: &str, streams: usize) -> anyhow:
     }
     settle().await;
     let many = server.memory()?;
+    record(&json!({ "what": "watching", "count": streams, "each_kib": each(one, many, streams) }))?;
     println!("{streams} idle streams that watch one turn: {:.1} KiB each", each(one, many, streams));
     Ok(())
 }

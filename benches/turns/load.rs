@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use futures_util::StreamExt;
 use tokio::task::JoinSet;
 
-use crate::parts::KEY;
+use super::parts::KEY;
 
 /// What is asked for: so many pieces, one every `pace` milliseconds or all at once, as a stream or as one JSON answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,6 +94,20 @@ impl Ask {
         let (piece, end): (&[u8], &[u8]) =
             if shape.streamed { (b"event: response.output_text.delta", DONE) } else { (b"word ", b"}") };
         let url = format!("{address}/v1/responses");
+        Self { url, body: body.to_string(), piece, pieces: shape.pieces, end }
+    }
+
+    /// Of a peer that speaks chat completions.
+    pub fn peer(address: &str, shape: Shape) -> Self {
+        let mut body = serde_json::json!({ "model": shape.model(), "stream": shape.streamed,
+                                           "messages": [{ "role": "user", "content": input() }] });
+        let (piece, end): (&[u8], &[u8]) = if shape.streamed {
+            body["stream_options"] = serde_json::json!({ "include_usage": true });
+            (br#""content":"w"#, DONE)
+        } else {
+            (b"word ", b"}")
+        };
+        let url = format!("{address}/chat/completions");
         Self { url, body: body.to_string(), piece, pieces: shape.pieces, end }
     }
 

@@ -1,23 +1,32 @@
 //! The processes of a benchmark, and what they cost.
 
-use std::io::{BufRead, BufReader};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, ensure};
 use secrecy::SecretString;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::load::{Shape, Spread};
+use super::load::{Shape, Spread};
 
 pub const KEY: &str = "clq_bench";
 
 pub fn text(name: &str) -> anyhow::Result<String> {
-    std::env::var(name).with_context(|| format!("{name} is not set; run scripts/bench-turns"))
+    std::env::var(name).with_context(|| format!("{name} is not set; run scripts/bench turns"))
 }
 
 pub fn number(name: &str, default: usize) -> anyhow::Result<usize> {
     std::env::var(name).map_or(Ok(default), |text| text.parse().with_context(|| name.to_owned()))
+}
+
+/// Adds a line of JSON to the results, from which tables and plots are made.
+pub fn record(line: &serde_json::Value) -> anyhow::Result<()> {
+    let mut file =
+        std::fs::OpenOptions::new().create(true).append(true).open(text("COLLOQUY_BENCH_RESULTS")?)?;
+    Ok(writeln!(file, "{line}")?)
 }
 
 /// A child that dies with this.
@@ -126,22 +135,56 @@ pub async fn server(
         let (name, value) = setting.split_once('=').context("COLLOQUY_BENCH_SETTINGS is NAME=VALUE …")?;
         command.env(name, value);
     }
-    let mut part = Part::start(command)?;
-    let address = format!("http://127.0.0.1:{port}");
-    let client = reqwest::Client::new();
-    for _ in 0..200 {
-        ensure!(part.child.try_wait()?.is_none(), "the server ended");
-        if client
-            .get(format!("{address}/health/ready"))
-            .send()
-            .await
-            .is_ok_and(|answer| answer.status() == 200)
-        {
+    let part = Part::start(command)?;
+    ready(part, format!("http://127.0.0.1:{port}"), "/health/ready", Duration::from_secs(30)).await
+}
+
+/// The part, once it says so.
+async fn ready(
+    mut part: Part,
+    address: String,
+    path: &str,
+    patience: Duration,
+) -> anyhow::Result<(Part, String)> {
+    let (client, started) = (super::load::client()?, std::time::Instant::now());
+    while started.elapsed() < patience {
+        ensure!(part.child.try_wait()?.is_none(), "what was to be measured ended; its message is above");
+        if client.get(format!("{address}{path}")).send().await.is_ok_and(|answer| answer.status() == 200) {
             return Ok((part, address));
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    Err(anyhow!("the server was not ready within 10 s"))
+    Err(anyhow!("{path} was not answered with 200 within {patience:?}"))
+}
+
+/// LiteLLM's proxy on the server's core, ready, with its address: the same provider, a key of its own.
+pub async fn peer(provider: &str, shapes: &[Shape]) -> anyhow::Result<(Part, String)> {
+    let directory = std::env::temp_dir().join(format!("colloquy-bench-peer-{}", std::process::id()));
+    std::fs::create_dir_all(&directory)?;
+    let models: BTreeMap<_, _> = shapes.iter().map(|shape| (shape.model(), shape.path())).collect();
+    let models: Vec<_> = models
+        .into_iter()
+        .map(|(model, path)| {
+            let base = format!("{provider}/{path}");
+            json!({ "model_name": model,
+                    "litellm_params": { "model": "openai/m", "api_base": base, "api_key": "none" } })
+        })
+        .collect();
+    // JSON is YAML.
+    let config = json!({ "model_list": models, "general_settings": { "master_key": KEY } });
+    let file = directory.join("config.yaml");
+    std::fs::write(&file, config.to_string())?;
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let home = text("COLLOQUY_BENCH_PEER")?;
+    let mut command = Command::new("taskset");
+    command.args(["-c", &text("COLLOQUY_BENCH_SERVER_CORE")?, "python3", &format!("{home}/bin/litellm")]);
+    command.args(["--host", "127.0.0.1", "--port", &port.to_string(), "--num_workers", "1", "--config"]);
+    command.arg(&file).current_dir(&directory).env("PYTHONPATH", &home).env("LITELLM_LOG", "ERROR");
+    // Its prices come with it; without this it asks for newer ones at start.
+    command.env("LITELLM_LOCAL_MODEL_COST_MAP", "True").stdin(Stdio::null()).stdout(Stdio::null());
+    let part = Part::start(command)?;
+    let address = format!("http://127.0.0.1:{port}");
+    ready(part, address, "/health/liveliness", Duration::from_secs(180)).await
 }
 
 /// A migrated database of the benchmark's own.

@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::load::{self, Ask, Shape, Spread, Took};
-use crate::parts::{self, Database, Part};
-use crate::proxy::Proxy;
+use serde_json::json;
+
+use super::load::{self, Ask, Shape, Spread, Took};
+use super::parts::{self, Database, Part, record};
+use super::proxy::Proxy;
 
 /// What each rung is asked for. The provider sends all pieces at once but in the last, where each comes by itself.
 const SHAPES: [Shape; 5] =
     [Shape::json(1), Shape::stream(1, 0), Shape::stream(8, 0), Shape::stream(50, 0), Shape::stream(50, 2)];
-const AT_ONCE: [usize; 3] = [1, 32, 64];
+const AT_ONCE: [usize; 2] = [1, 64];
 /// Each way to a database that is not on this machine; timers make three of two.
 const DELAY: Duration = Duration::from_millis(1);
 
@@ -21,11 +23,14 @@ struct Rungs<'d> {
     bare: HashMap<(Shape, usize), [Spread; 2]>,
 }
 
-/// `wanted` says by name which rungs: `a`, `b`, `c`, `far`.
+/// `wanted` says by name which rungs: `a`, `b`, `c`, `far`, `peer`.
 pub async fn run(database: &Database, turns: usize, wanted: &dyn Fn(&str) -> bool) -> anyhow::Result<()> {
     let (provider, url) = parts::provider()?;
-    println!("commit latency of this machine: {}", times(database.commit_latency().await?));
-    println!("round trip to the database: {:.2?}", Database::round_trip(&database.pooled).await?);
+    let (commit, trip) = (database.commit_latency().await?, Database::round_trip(&database.pooled).await?);
+    println!("commit latency of this machine: {}", times(commit));
+    println!("round trip to the database: {trip:.2?}");
+    record(&json!({ "what": "machine", "turns": turns, "commit_ms": milliseconds(commit),
+                    "round_trip_ms": trip.as_secs_f64() * 1e3 }))?;
     println!("{turns} turns each. added: to the bare provider's, on the clock; ms\n");
     let mut rungs = Rungs { database, turns, bare: HashMap::new() };
     rungs.rung("bare provider (CPU its own)", &provider, &|shape| Ask::provider(&url, shape), false).await?;
@@ -48,11 +53,19 @@ pub async fn run(database: &Database, turns: usize, wanted: &dyn Fn(&str) -> boo
         let port = url::Url::parse(&database.pooled)?.port().unwrap_or(5432);
         let proxy = Proxy::to(port, DELAY).await;
         let far = database.pooled.replacen(&format!(":{port}/"), &format!(":{}/", proxy.port()), 1);
-        println!("\ndatabase by proxy: {:.2?} a round trip", Database::round_trip(&far).await?);
+        let trip = Database::round_trip(&far).await?;
+        println!("\ndatabase by proxy: {trip:.2?} a round trip");
+        record(&json!({ "what": "far", "round_trip_ms": trip.as_secs_f64() * 1e3 }))?;
         let (server, address) = parts::server(&url, &SHAPES, &far, &database.direct, &[]).await?;
-        rungs.turns = turns / 8;
+        rungs.turns = (turns / 8).max(1);
         let ask = |shape| Ask::server(&address, true, shape);
         rungs.rung("(c) store: true, by proxy", &server, &ask, true).await?;
+    }
+    if wanted("peer") && std::env::var_os("COLLOQUY_BENCH_PEER").is_some() {
+        let (peer, address) = parts::peer(&url, &SHAPES).await?;
+        // It takes many times as long.
+        rungs.turns = (turns / 8).max(1);
+        rungs.rung("LiteLLM proxy", &peer, &|shape| Ask::peer(&address, shape), false).await?;
     }
     Ok(())
 }
@@ -93,6 +106,11 @@ impl Rungs<'_> {
                     added(whole, bare_whole),
                     added(first, bare_first)
                 );
+                record(&json!({ "what": "rung", "rung": name, "turn": shape.to_string(),
+                                "pieces": shape.pieces, "at_once": at_once, "cpu_us": cost,
+                                "per_second": per_second, "whole_ms": milliseconds(whole),
+                                "bare_ms": milliseconds(bare_whole), "first_ms": milliseconds(first),
+                                "bare_first_ms": milliseconds(bare_first) }))?;
                 if let Some(before) = before {
                     let after = self.database.counts().await?;
                     let each = |which: usize| (after[which] - before[which]) as f64 / self.turns as f64;
@@ -117,9 +135,14 @@ impl Rungs<'_> {
     }
 }
 
+/// p50, p99, p99.9.
+fn milliseconds(spread: Spread) -> [f64; 3] {
+    [spread.p50, spread.p99, spread.p999].map(|time| time.as_secs_f64() * 1e3)
+}
+
 fn times(spread: Spread) -> String {
-    let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    format!("{:.2} {:.2} {:.2}", ms(spread.p50), ms(spread.p99), ms(spread.p999))
+    let [p50, p99, p999] = milliseconds(spread);
+    format!("{p50:.2} {p99:.2} {p999:.2}")
 }
 
 fn added(spread: Spread, bare: Spread) -> String {

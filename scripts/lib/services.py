@@ -180,14 +180,14 @@ class Services:
         # A backend of a killed postmaster still stands in the data directory and keeps its shared memory alive.
         return processes.matching(lambda arguments, cwd: cwd == data and "postgres" in arguments[0])
 
-    def _postmaster(self) -> int | None:
+    def postmaster(self) -> int | None:
         data = str(self._data)
         found = processes.matching(lambda arguments, _: arguments[0].endswith("/postgres") and data in arguments)
         return found[0] if found else None
 
     def _postgres(self) -> None:
         binaries, port = machine.postgres_bin(), self.ports.postgres
-        if self._postmaster() and self._ready():
+        if self.postmaster() and self._ready():
             return
         processes.stop(self._postgres_pids(), signal.SIGQUIT)
         (self._data / "postmaster.pid").unlink(missing_ok=True)
@@ -242,7 +242,7 @@ class Services:
     def _ini(self) -> Path:
         return self._home() / "pgbouncer.ini"
 
-    def _pgbouncer_pids(self) -> list[int]:
+    def pgbouncer_pids(self) -> list[int]:
         ini = str(self._ini)
         return processes.matching(lambda arguments, _: arguments[0].endswith("pgbouncer") and ini in arguments)
 
@@ -277,7 +277,7 @@ log_disconnections = 0
         with os.fdopen(os.open(users, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as output:
             output.write(f'"colloquy" "{self._password()}"\n')
         self._own(users)
-        running = self._pgbouncer_pids()
+        running = self.pgbouncer_pids()
         if running and processes.answers(self.ports.pgbouncer) and self._ini.read_text() == text:
             return
         processes.stop(running, signal.SIGTERM)
@@ -322,13 +322,13 @@ log_disconnections = 0
     def _store(self) -> Path:
         return self.directory / "azurite"
 
-    def _azurite_pids(self) -> list[int]:
+    def azurite_pids(self) -> list[int]:
         store = str(self._store)
         return processes.matching(lambda arguments, _: store in arguments and any(a.endswith("azurite.js") for a in arguments))
 
     def _azurite(self, entry: Path) -> None:
         ports = (self.ports.blob, self.ports.queue, self.ports.table)
-        running = self._azurite_pids()
+        running = self.azurite_pids()
         if running and all(map(processes.answers, ports)):
             return
         processes.stop(running)
@@ -346,10 +346,10 @@ log_disconnections = 0
 
     def _stop(self) -> None:
         # Azurite first answers a SIGTERM when its stores are written; PgBouncer's SIGTERM is "now".
-        processes.stop(self._azurite_pids())
-        processes.stop(self._pgbouncer_pids())
+        processes.stop(self.azurite_pids())
+        processes.stop(self.pgbouncer_pids())
         processes.stop(self._redis_pids())
-        postmaster = self._postmaster()
+        postmaster = self.postmaster()
         if postmaster:
             # SIGINT is PostgreSQL's fast shutdown: open connections are cut, data is written.
             processes.stop([postmaster], signal.SIGINT, 30)

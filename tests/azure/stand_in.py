@@ -87,9 +87,6 @@ def rest(state: dict, arguments: list[str]):
             state["secrets"][name]["enabled"] = json.loads(body)["properties"]["attributes"]["enabled"]
         kept = state["secrets"][name]
         return {"properties": {"secretUriWithVersion": f"https://kv.vault.azure.net/secrets/{name}/{kept['version']}", "attributes": {"created": kept["created"]}}}
-    if "/Microsoft.Cdn/profiles/colloquy-prod-edge/afdEndpoints/colloquy-prod/routes/" in url and method == "patch":
-        state["routes"][url.rsplit("/", 1)[-1]] = json.loads(body)["properties"]["enabledState"]
-        return None
     if "FrontDoorWebApplicationFirewallPolicies" in url:
         if method == "put":
             state["firewall"] = json.loads(body) | {"properties": json.loads(body)["properties"] | {"provisioningState": "Succeeded"}}
@@ -149,6 +146,9 @@ def answer(state: dict, folder: Path, etags: dict, arguments: list[str]):
         return 1
     if re.match("(functionapp|webapp) config access-restriction ", call):
         return restriction(state, arguments[3], arguments)
+    if of("afd route update"):
+        state["routes"][option(arguments, "--route-name")] = option(arguments, "--enabled-state")
+        return None
     if of("monitor metrics list"):
         counts = state["metrics"].get(state["production"], state["metrics"].get("*", {}))
         return {"value": [{"name": {"value": name}, "timeseries": [{"data": [{"total": count}, {}]}]} for name, count in counts.items()]}

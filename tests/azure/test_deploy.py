@@ -330,12 +330,6 @@ class Staging(World):
         self.assert_runs("one")
         self.assertEqual(0, self.state["swaps"])
 
-    def test_a_dry_run_of_the_way_back_publishes_the_package_before_and_swaps_nothing(self) -> None:
-        done = self.rollback("--dry-run")
-        self.assertEqual(0, done.returncode, done.stderr)
-        self.assertIn("az webapp deploy", done.stdout)
-        self.assertNotIn("slot swap", done.stdout)
-
     def test_a_server_of_which_half_was_published_goes_back(self) -> None:
         self.deployed("one")
         self.fail("webapp deploy .*two", "ERROR: the upload was cut", times=9, after=True)

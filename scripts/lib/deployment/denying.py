@@ -16,7 +16,6 @@ from .target import MANAGEMENT, Parameters
 
 RULE = "EmergencyDeny"
 FIREWALL_VERSION = "api-version=2025-03-01"
-ROUTE_VERSION = "api-version=2025-04-15"
 ROUTES = ("webhooks", "server")
 
 
@@ -26,10 +25,11 @@ class Edge:
     def __init__(self, deployment: Deployment):
         self.deployment, self.az, self.place = deployment, deployment.az, deployment.environment
         name = f"{self.place.project}-{self.place.name}"
-        group = f"{MANAGEMENT}/subscriptions/{deployment.subscription}/resourceGroups/{self.place.group}/providers"
-        # By the management interface: not every installation of az knows Front Door.
-        self.routes = f"{group}/Microsoft.Cdn/profiles/{name}-edge/afdEndpoints/{name}/routes"
-        self.firewall = f"{group}/Microsoft.Network/FrontDoorWebApplicationFirewallPolicies/{name.replace('-', '')}waf?{FIREWALL_VERSION}"
+        self.route = ["--resource-group", self.place.group, "--profile-name", f"{name}-edge", "--endpoint-name", name]
+        self.firewall = (
+            f"{MANAGEMENT}/subscriptions/{deployment.subscription}/resourceGroups/{self.place.group}/providers/Microsoft.Network"
+            f"/FrontDoorWebApplicationFirewallPolicies/{name.replace('-', '')}waf?{FIREWALL_VERSION}"
+        )
 
     def addresses(self, change) -> list[str]:
         """Replaces the denied addresses by what `change` makes of them."""
@@ -54,7 +54,7 @@ class Edge:
 
     def everybody(self, denied: bool, routes: list[str]) -> None:
         for route in routes:
-            self.az.rest("patch", f"{self.routes}/{route}?{ROUTE_VERSION}", {"properties": {"enabledState": "Disabled" if denied else "Enabled"}}, "--query", "name")
+            self.az("afd", "route", "update", *self.route, "--route-name", route, "--enabled-state", "Disabled" if denied else "Enabled", "--query", "enabledState")
 
 
 class Apps:

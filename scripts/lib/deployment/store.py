@@ -15,9 +15,9 @@ from .az import Az, Beside, Changed, Failed, Missing, Refused
 from .target import Environment
 
 CONTAINER = "releases"
-# What a dry run takes for the state: a release before, which the slot holds where there is one.
+# What a dry run takes for the state: a release before, which the slot holds.
 ASSUMED = {name: {"handlers": f"<{name.upper()} HANDLERS>.zip", "server": f"<{name.upper()} SERVER>.zip"} for name in ("current", "previous")}
-ASSUMED_SLOT = {"server": ASSUMED["previous"]["server"]}
+ASSUMED["slot"] = {"server": ASSUMED["previous"]["server"]}
 # No account of that name, or no container in it.
 ABSENT = re.compile("ContainerNotFound|AccountNotFound|resolve|Name or service not known|getaddrinfo")
 
@@ -43,7 +43,6 @@ class Store:
     def __init__(self, az: Az, environment: Environment, subscription: str):
         self.az = az
         self.environment = environment.name
-        self._assumed = ASSUMED | ({"slot": ASSUMED_SLOT} if environment.slot else {})
         self.account = account_name(environment.project, subscription)
         self.state: dict = {}
         self._etag = ""
@@ -66,7 +65,7 @@ class Store:
                 shown = self._blob("show", "--name", self._state, assume={"properties": {"etag": "<ETAG>"}})
                 self._blob("download", "--name", self._state, "--file", str(file) if not self.az.dry else "<state>")
                 self._etag = shown["properties"]["etag"]
-                self.state = json.loads(file.read_text()) if not self.az.dry else dict(self._assumed)
+                self.state = json.loads(file.read_text()) if not self.az.dry else ASSUMED
             except Refused as refused:
                 if ABSENT.search(refused.said):
                     raise Failed(f"The store of releases ({self.account}) is not there. Run scripts/bootstrap {self.environment} --only identity.") from None

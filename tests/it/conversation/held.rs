@@ -1,4 +1,4 @@
-//! Many connections, in small; `scripts/bench-turns held` does the same with 10,000 and 1,000 in one process. What they
+//! Many connections, in small; `scripts/bench turns` does the same with 10,000 and 1,000 in one process. What they
 //! take is printed and not judged: this is a debug build beside other tests. That nothing is lost is judged.
 
 use std::sync::Arc;
