@@ -68,7 +68,7 @@ def describe_rungs(report: Report, lines: list[dict]) -> None:
         ["a commit that lasts, ms", *map(number, machine["commit_ms"])], ["a round trip to the database, ms", number(machine["round_trip_ms"]), "", ""],
         *([["the same by the proxy, for *far*, ms", number(far["round_trip_ms"]), "", ""]] if far else [])])  # fmt: skip
     if not any(row["rung"] == PEER for row in rows):
-        report.text("LiteLLM's proxy could not be installed here, so it is not among them.")
+        report.text("LiteLLM's proxy is not among them: it is not installed here.")
     for at_once in sorted({row["at_once"] for row in rows}):
         report.heading(f"{at_once} at once")
         mine = [row for row in rows if row["at_once"] == at_once]
