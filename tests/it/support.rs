@@ -23,7 +23,8 @@
 //!   test to come makes), its own queues and containers, its own ports. Tests run in parallel, in any order.
 //! - **Nothing is mocked.** The database is reached through PgBouncer in transaction mode, always. For faults there is
 //!   [`PrivatePostgres`], [`PrivateRedis`] and [`PrivateAzurite`]: servers of one test's own, to stop, kill, freeze and start again, and
-//!   [`Proxy`], which delays, cuts and swallows connections. [`Tap`] notes what passes.
+//!   [`Proxy`], which delays, cuts and swallows connections; a PostgreSQL may have a small disk, and
+//!   processes a clock that is wrong ([`skewed`]). [`Tap`] notes what passes.
 //! - Without a host: `FunctionApp::of(…).start_handler()` runs `function-handlers` alone, and the test posts envelopes.
 //! - Of the conversation server there are two, unless a test is about one process: `Server::of(…).start_two()` gives
 //!   requests to them in turn, and [`Front`] does that for programs that know one address.
