@@ -36,7 +36,7 @@ function All() {
           name: "Work",
           cell: (row) => (
             <>
-              {row.work_done} of {row.work}
+              {row.work_done} of {row.work}{" "}
               {row.dead > 0 && <span className="state bad">{row.dead} dead</span>}
             </>
           ),
