@@ -22,6 +22,8 @@ const EVERY: Duration = Duration::from_secs(1);
 const LIVES: Duration = Duration::from_secs(300);
 /// Turns at once are counted anew in each slot of time, so that those of a crashed instance are forgotten.
 const SLOT: Duration = Duration::from_secs(2);
+/// How often operators are told of one caller who is at a limit.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
 /// Limits as they apply to one key. `None` is no limit.
@@ -42,6 +44,8 @@ struct Account {
     /// The last slot that turns were told in, and how many.
     counted: (u64, i64),
     used: Instant,
+    /// When operators were last told that it is at its limit.
+    told_at: Option<Instant>,
 }
 
 /// The limits of everybody. Cheap to clone.
@@ -169,6 +173,18 @@ impl RateLimits {
         account.follow(applied, now);
         if let Some(limited) = account.limited(tokens) {
             metrics::rate_limited(limited.limit);
+            let tells = account.tells(now);
+            drop(accounts);
+            if tells {
+                let Limited { limit, most, .. } = limited;
+                tracing::warn!(
+                    code = "access.limited",
+                    account = &*name,
+                    limit,
+                    most,
+                    "a caller is at its limit and refused; said once a minute"
+                );
+            }
             return Err(limited);
         }
         if let Some(bucket) = &mut account.requests {
@@ -259,7 +275,17 @@ impl Account {
             others: 0,
             counted: (0, 0),
             used: now,
+            told_at: None,
         }
+    }
+
+    /// Whether operators are to be told that it is at its limit. Callers who are refused come again and again.
+    fn tells(&mut self, now: Instant) -> bool {
+        let tells = self.told_at.is_none_or(|at| now.saturating_duration_since(at) >= TELL_EVERY);
+        if tells {
+            self.told_at = Some(now);
+        }
+        tells
     }
 
     fn follow(&mut self, applied: Applied, now: Instant) {

@@ -178,3 +178,15 @@ async fn without_the_others_an_instance_counts_alone() {
     }
     assert!(limits.admit(&who, 0).is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn operators_are_told_once_a_minute_of_a_caller_at_a_limit() {
+    let applied = Applied { requests: Some(1), tokens: None, turns: None };
+    let mut account = Account::new(applied, Instant::now());
+    let mut tells = Vec::new();
+    for pause in [0, 1, 58, 1, 60] {
+        tokio::time::advance(Duration::from_secs(pause)).await;
+        tells.push(account.tells(Instant::now()));
+    }
+    assert_eq!(tells, [true, false, false, true, true]);
+}

@@ -246,7 +246,7 @@ async fn within_limits() -> String {
     );
     let server = Server::of(&database, &storage).config(config).hurried();
     let server = server.set("LLM_RETRIES", "1").set("LLM_RETRY_BASE", "50ms").set("SPEND_HEARTBEAT", "50ms");
-    let server = server.set("RATE_REQUESTS_PER_MINUTE", "100").start().await;
+    let mut server = server.set("RATE_REQUESTS_PER_MINUTE", "100").start().await;
     let ask = async |model: &str, most: u32, background: bool| {
         let asked =
             json!({ "model": model, "input": "hello", "max_output_tokens": most, "background": background });
@@ -271,6 +271,8 @@ async fn within_limits() -> String {
         text.contains("colloquy_budget_passed") && text.contains("colloquy_rate_limited")
     })
     .await;
+    let told = server.process().log().iter().filter(|line| line.contains("access.limited")).count();
+    assert!((1..=2).contains(&told), "of many refusals within a minute or two: {told}");
     text
 }
 
