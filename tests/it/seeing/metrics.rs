@@ -2,6 +2,7 @@
 //! alerts. Nothing is looked up in the sources: real processes are brought into each of these states, and scraped. That
 //! every metric has a row in that table says a test beside it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use colloquy::telemetry::metrics::{METRICS, Measure, SIGNALS, Signal, Source};
@@ -65,11 +66,26 @@ fn unseen(binary: &str, scrapes: &[String]) -> Vec<&'static str> {
     unseen.map(|signal| signal.name).collect()
 }
 
+/// Metrics that a scrape of a binary shows and the table says are others'.
+fn stray(binary: &str, scrapes: &[String]) -> Vec<&'static str> {
+    let known = |name: &str| {
+        let mut rows = SIGNALS.iter().filter_map(|signal| match signal.source {
+            Source::Ours { metric, emitter, .. } => Some((metric.definition().name, emitter)),
+            Source::Platform { .. } => None,
+        });
+        rows.any(|(metric, emitter)| metric == name && emitter.includes(binary))
+    };
+    let shown = scrapes.iter().flat_map(|text| text.lines()).filter_map(metric_of);
+    let stray: BTreeSet<&str> = shown.filter(|name| !known(name)).collect();
+    stray.into_iter().collect()
+}
+
 #[tokio::test]
 async fn the_function_app_emits_every_metric_of_its_own() {
     let (mut scrapes, answering) = tokio::join!(working(), super::answering::scrapes());
     scrapes.extend(answering);
     assert_eq!(unseen("function-handlers", &scrapes), Vec::<&str>::new());
+    assert_eq!(stray("function-handlers", &scrapes), Vec::<&str>::new());
 }
 
 /// Function apps that take deliveries and work, with and without what they stand on. Gives what they say of themselves.
@@ -204,7 +220,10 @@ async fn the_conversation_server_emits_every_metric_of_its_own() {
 
     // A server that dies with a turn in flight, and one that takes it over.
     good.always(Script::words(400).pace(Duration::from_millis(50)));
-    let both = || Server::of(&database, &storage).config(config.clone()).hurried();
+    let both = || {
+        let server = Server::of(&database, &storage).config(config.clone()).hurried();
+        server.set("SPEND_LEASE", "2s").set("SPEND_HEARTBEAT", "200ms")
+    };
     let (mut first, second) = (both().start().await, both().start().await);
     let mut background = ask("good");
     background["background"] = true.into();
@@ -214,6 +233,11 @@ async fn the_conversation_server_emits_every_metric_of_its_own() {
         // By any that is left.
         scrapes.push(scrape(&second, "/health/metrics").await + &scrape(&server, "/health/metrics").await);
         scrapes.last().is_some_and(|text| text.contains("colloquy_turns_taken_over"))
+    })
+    .await;
+    eventually("what it held of budgets to be given back", SOON, async || {
+        scrapes.push(scrape(&second, "/health/metrics").await + &scrape(&server, "/health/metrics").await);
+        scrapes.last().is_some_and(|text| text.contains("colloquy_maintain_swept"))
     })
     .await;
 
@@ -229,6 +253,7 @@ async fn the_conversation_server_emits_every_metric_of_its_own() {
     scrapes.push(within_limits().await);
 
     assert_eq!(unseen("conversation-server", &scrapes), Vec::<&str>::new());
+    assert_eq!(stray("conversation-server", &scrapes), Vec::<&str>::new());
     genai_conventions_hold(&scrapes.concat());
 }
 

@@ -51,7 +51,7 @@ pub const SIGNALS: &[Signal] = &[
     Signal::ours("invocation-time", (M::InvocationDuration, Handlers), P95, QUEUES, "Time of functions."),
     Signal::ours("job-attempts", (M::JobAttempts, Handlers), Total, QUEUES, "Attempts at jobs."),
     Signal::ours("job-time", (M::JobDuration, Handlers), P95, QUEUES, "Time of jobs."),
-    Signal::ours("swept", (M::Swept, Handlers), Total, QUEUES, "What upkeep took."),
+    Signal::ours("swept", (M::Swept, Both), Total, QUEUES, "What upkeep took."),
     // Webhooks.
     Signal::ours("deliveries-refused", (M::WebhookRequests, Handlers), Total, WEBHOOKS,
         "Storage is away; senders that do not send again lose deliveries.")
