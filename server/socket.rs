@@ -1,46 +1,37 @@
 //! `/v1/responses` over a WebSocket: turns one after the other, each asked for by a `response.create`.
 
+mod handshake;
+mod messages;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use colloquy::access::{self, Principal};
+use colloquy::access::Principal;
 use colloquy::conversation::combinations::Transport;
 use colloquy::conversation::engine::{Call, Local, Turn};
 use colloquy::conversation::live::{Cut, Seen, Viewer};
-use colloquy::openresponses::{ApiError, CreateResponse, Encoded, ErrorType, Form};
-use colloquy::request_id::{self, RequestId};
-use colloquy::switches::Feature;
+use colloquy::openresponses::{ApiError, CreateResponse, Form};
+use colloquy::request_id::RequestId;
 use futures_util::{SinkExt, StreamExt};
-use http::header::{
-    CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
-};
-use http::{HeaderMap, HeaderValue, StatusCode};
-use hyper::body::Incoming;
+use http::StatusCode;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use serde_json::json;
 use sha2::{Digest, Sha256};
-use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role, WebSocketConfig};
 use tracing::{Instrument, Span};
-use warp::reply::Response;
 
 use crate::app::App;
-use crate::browser;
-use crate::http::refusal;
-use crate::responses::form;
+pub use handshake::{accept, is_upgrade};
+use messages::{Event, beside, close, event, outlived, send_error, too_old};
 
-/// A browser cannot send headers: its key comes as a subprotocol behind this.
-pub const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
 /// In a ping, what `: unlogged` says in a stream of server-sent events.
 const UNLOGGED: Bytes = Bytes::from_static(b"unlogged");
 /// Buffers stay small: an idle connection costs what it holds.
@@ -49,90 +40,6 @@ const BUFFER: usize = 2 * 1024;
 const WRITTEN_AT_ONCE: usize = 4 * 1024;
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
-
-/// Whether a request asks for a WebSocket on the path that has one.
-pub fn is_upgrade(request: &hyper::Request<Incoming>) -> bool {
-    let websocket = request
-        .headers()
-        .get(UPGRADE)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    websocket && request.method() == http::Method::GET && request.uri().path() == "/v1/responses"
-}
-
-/// Answers the handshake, and serves the connection behind it.
-pub async fn accept(app: Arc<App>, request: hyper::Request<Incoming>) -> Response {
-    match handshake(app, request).await {
-        Ok(response) => response,
-        Err(error) => refusal(&error),
-    }
-}
-
-async fn handshake(app: Arc<App>, mut request: hyper::Request<Incoming>) -> Result<Response, ApiError> {
-    let headers = request.headers();
-    if let Some(origin) = headers.get(ORIGIN)
-        && !browser::allows(&app.config.server.cors, origin)
-    {
-        return Err(ApiError::new(
-            StatusCode::FORBIDDEN,
-            ErrorType::PermissionError,
-            "origin_not_allowed",
-            "Pages of this origin may not connect. Its operator adds it to CORS_ORIGINS.",
-        ));
-    }
-    let bad = |message: &str| {
-        ApiError::new(StatusCode::BAD_REQUEST, ErrorType::InvalidRequestError, "bad_handshake", message)
-    };
-    if headers.get("sec-websocket-version").is_none_or(|version| version != "13") {
-        return Err(bad("Sec-WebSocket-Version must be 13.")
-            .header(http::header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")));
-    }
-    let key = headers.get(SEC_WEBSOCKET_KEY).ok_or_else(|| bad("Sec-WebSocket-Key is missing."))?;
-    let accept =
-        HeaderValue::from_str(&derive_accept_key(key.as_bytes())).map_err(|_| bad("Sec-WebSocket-Key."))?;
-    let (token, protocol) = protocols(headers);
-    let request_id = request_id::of(headers);
-    let presented = access::presented(headers).or(token).map(SecretString::from);
-    let who = app.verify(presented.as_ref().map(ExposeSecret::expose_secret)).await?;
-    app.engine.permit_feature(Feature::Websocket).await?;
-    let form = form(headers, Encoded::Json);
-
-    let mut response = Response::new("".into());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let answer = response.headers_mut();
-    answer.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    answer.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    answer.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    if let Some(protocol) = protocol {
-        answer.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
-    }
-    let upgrade = hyper::upgrade::on(&mut request);
-    let tasks = app.tasks.clone();
-    tasks.spawn("websocket", async move {
-        match upgrade.await {
-            Ok(upgraded) => serve(app, who, presented, form, upgraded, request_id).await,
-            Err(error) => tracing::debug!(code = "connection.broken", %error, "an upgrade did not happen"),
-        }
-    });
-    Ok(response)
-}
-
-/// The key among the offered subprotocols, and the one to choose: browsers fail a connection that chooses none.
-fn protocols(headers: &HeaderMap) -> (Option<&str>, Option<HeaderValue>) {
-    let offered = headers
-        .get_all(SEC_WEBSOCKET_PROTOCOL)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.split(',').map(str::trim));
-    let (mut token, mut chosen) = (None, None);
-    for protocol in offered {
-        match protocol.strip_prefix(KEY_PROTOCOL) {
-            Some(key) => token = Some(key),
-            None if chosen.is_none() => chosen = HeaderValue::from_str(protocol).ok(),
-            None => {}
-        }
-    }
-    (token, chosen)
-}
 
 /// One connection and what it remembers.
 struct Session {
@@ -178,17 +85,6 @@ async fn serve(
         // The peer may be gone already.
         drop(tokio::time::timeout(Duration::from_secs(5), socket.close(Some(frame))).await);
     }
-}
-
-/// How one wait on a connection ended.
-enum Event {
-    Text(String),
-    /// Anything that shows life, or nothing worth an answer.
-    Alive,
-    Silence,
-    TooOld,
-    Stopping,
-    Gone,
 }
 
 impl Session {
@@ -305,6 +201,28 @@ impl Session {
         Ok(turn)
     }
 
+    /// Waits until the turn's provider began to answer, but no longer than the connection may be silent, and hears its peer
+    /// meanwhile.
+    async fn opened(
+        &self,
+        socket: &mut Socket,
+        turn: &Turn,
+    ) -> Result<Result<(), ApiError>, Option<CloseFrame>> {
+        let heartbeat = self.app.config.server.heartbeat;
+        let mut opened = std::pin::pin!(turn.opened(heartbeat));
+        loop {
+            tokio::select! {
+                biased;
+                opened = opened.as_mut() => return Ok(opened),
+                () = sleep_until(self.deadline) => {
+                    send_error(socket, &too_old()).await.map_err(|_| None)?;
+                    return Err(Some(outlived()));
+                }
+                message = tokio::time::timeout(heartbeat, socket.next()) => beside(socket, message).await?,
+            }
+        }
+    }
+
     /// Sends the turn's events. `true`: it came to its end. Messages that come meanwhile are refused: one turn at a time.
     async fn follow(
         &self,
@@ -312,11 +230,11 @@ impl Session {
         viewer: &mut Viewer,
         turn: &Turn,
     ) -> Result<bool, Option<CloseFrame>> {
-        if let Err(error) = turn.opened(self.app.config.server.heartbeat).await {
+        let heartbeat = self.app.config.server.heartbeat;
+        if let Err(error) = self.opened(socket, turn).await? {
             send_error(socket, &error).await.map_err(|_| None)?;
             return Ok(false);
         }
-        let heartbeat = self.app.config.server.heartbeat;
         loop {
             let mut out = Vec::new();
             let seen = viewer.poll(&mut out);
@@ -378,58 +296,4 @@ impl Session {
     fn remembered(&self, turn: &Turn) -> Local {
         Local { id: turn.id, items: turn.remembered() }
     }
-}
-
-type Received = Option<Result<Message, tokio_tungstenite::tungstenite::Error>>;
-
-/// What came, or came not, while a turn is under way.
-async fn beside(socket: &mut Socket, message: Result<Received, Elapsed>) -> Result<(), Option<CloseFrame>> {
-    match message.map(event) {
-        Err(_) => socket.send(Message::Ping(Bytes::new())).await.map_err(|_| None),
-        Ok(Event::Gone) => Err(None),
-        Ok(Event::Text(_)) => send_error(socket, &in_flight()).await.map_err(|_| None),
-        Ok(_) => Ok(()),
-    }
-}
-
-fn event(message: Received) -> Event {
-    match message {
-        Some(Ok(Message::Text(text))) => Event::Text(text.to_string()),
-        Some(Ok(Message::Close(_)) | Err(_)) | None => Event::Gone,
-        // Pongs; and binary messages, which the protocol has none of.
-        Some(Ok(_)) => Event::Alive,
-    }
-}
-
-async fn send_error(
-    socket: &mut Socket,
-    error: &ApiError,
-) -> Result<(), tokio_tungstenite::tungstenite::Error> {
-    let message = json!({ "type": "error", "status": error.status.as_u16(), "error": error.payload() });
-    socket.send(Message::text(message.to_string())).await
-}
-
-fn close(code: CloseCode, reason: &'static str) -> CloseFrame {
-    CloseFrame { code, reason: reason.into() }
-}
-
-fn outlived() -> CloseFrame {
-    close(CloseCode::Policy, "websocket_connection_limit_reached")
-}
-
-fn too_old() -> ApiError {
-    let message = "This connection has reached its lifetime (WEBSOCKET_LIFETIME). Open a new one to go on; a stored \
-                   response that is in progress can be resumed.";
-    ApiError::new(
-        StatusCode::BAD_REQUEST,
-        ErrorType::InvalidRequestError,
-        "websocket_connection_limit_reached",
-        message,
-    )
-}
-
-fn in_flight() -> ApiError {
-    let message =
-        "A response is in progress on this connection. Wait for its end, or open another connection.";
-    ApiError::new(StatusCode::CONFLICT, ErrorType::InvalidRequestError, "response_in_progress", message)
 }

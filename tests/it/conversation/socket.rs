@@ -1,5 +1,7 @@
 //! Turns over a WebSocket.
 
+mod opening;
+
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
