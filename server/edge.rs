@@ -37,10 +37,12 @@ pub struct Connections {
 }
 
 impl Connections {
+    /// None yet, of so many.
     pub fn new(limit: usize) -> Self {
         Self { open: AtomicUsize::new(0), limit }
     }
 
+    /// Those that became WebSockets count, too.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }

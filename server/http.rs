@@ -18,6 +18,7 @@ use warp::reply::Response;
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// The media type of every answer that is no stream.
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// One request, its body still on the wire.
@@ -45,6 +46,7 @@ pub struct Body {
 pub struct Unread(Arc<Mutex<Option<Pieces>>>);
 
 impl Body {
+    /// `limit`: in bytes. `patience`: how long it may take to arrive.
     pub fn new<B: Buf>(
         stream: impl Stream<Item = Result<B, warp::Error>> + Send + Sync + 'static,
         limit: usize,
@@ -54,6 +56,7 @@ impl Body {
         Self { stream: Box::pin(stream), whole: false, limit, patience, unread: Unread::default() }
     }
 
+    /// A share in what will be left of it.
     pub fn unread(&self) -> Unread {
         self.unread.clone()
     }

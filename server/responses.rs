@@ -239,11 +239,13 @@ pub fn list<'a>(items: impl Iterator<Item = &'a str>, has_more: bool) -> Respons
     }))
 }
 
+/// 400: a query parameter that the route does not know.
 pub fn unknown_parameter(name: &str) -> ApiError {
     let name = excerpt(name);
     ApiError::invalid("unknown_parameter", &name, format!("Unknown parameter: '{name}'."))
 }
 
+/// A query parameter that is true or false, as OpenAI's SDKs write it.
 pub fn flag(name: &str, value: &str) -> Result<bool, ApiError> {
     match value {
         "true" | "True" | "1" => Ok(true),

@@ -179,6 +179,7 @@ async fn dispatch(app: &Arc<App>, mut request: Request) -> (&'static str, Result
     }
 }
 
+/// 404: no route has this address.
 pub fn unknown(method: &Method, path: &str) -> ApiError {
     let message = format!(
         "Unknown request URL: {method} {}. Check the address; the API is under /v1, operators' routes are under /admin.",

@@ -22,6 +22,7 @@ use crate::app::App;
 
 /// What ends every stream of server-sent events that came to its end.
 pub const DONE: &[u8] = b"data: [DONE]\n\n";
+/// A comment: SSE clients skip it, and what stands between sees that the stream lives.
 pub const HEARTBEAT: &[u8] = b": heartbeat\n\n";
 const TOO_SLOW: &[u8] =
     b": read too slowly; a stored response is resumed with GET ?stream=true&starting_after=N\n\n";

@@ -66,6 +66,7 @@ pub const RULES: &[Rule] = &[
 ];
 
 impl Combination {
+    /// What a request asks for; what is left out counts as its default.
     pub fn of(request: &CreateResponse) -> Self {
         Self {
             store: request.stores(),

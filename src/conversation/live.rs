@@ -154,6 +154,7 @@ impl Live {
         self.tell();
     }
 
+    /// How it ended. `None`: it goes on, or was cut.
     pub fn ended(&self) -> Option<Arc<End>> {
         self.state().end.clone()
     }
@@ -188,6 +189,7 @@ impl Live {
         self.state().chunks.len()
     }
 
+    /// Whether nothing came yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -50,6 +50,7 @@ pub(crate) struct Pass {
 }
 
 impl Breaker {
+    /// Closed. It opens after so many `failures` in a row, for `pause`.
     pub fn new(deployment: &str, failures: u32, pause: Duration) -> Arc<Self> {
         let state = Mutex::new(State::Closed { failures: 0 });
         Arc::new(Self { deployment: deployment.to_owned(), failures, pause, state })
@@ -89,6 +90,7 @@ impl Breaker {
         }
     }
 
+    /// As health and metrics show it.
     pub fn state(&self) -> BreakerState {
         match *self.lock() {
             State::Closed { .. } => BreakerState::Closed,

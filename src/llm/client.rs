@@ -26,6 +26,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// `body_max_bytes`: of an answer that is no stream.
     pub fn new(connect_timeout: Duration, body_max_bytes: usize) -> Self {
         Self { connect_timeout, body_max_bytes, client: OnceLock::new() }
     }

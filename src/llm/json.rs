@@ -10,10 +10,12 @@ pub(crate) struct Json {
 }
 
 impl Json {
+    /// Empty, with room for so many bytes before it has to grow.
     pub fn with_capacity(bytes: usize) -> Self {
         Self { out: Vec::with_capacity(bytes), comma: false }
     }
 
+    /// The text; whatever was opened has to be closed by then.
     pub fn finish(self) -> Vec<u8> {
         self.out
     }
@@ -39,6 +41,7 @@ impl Json {
         self
     }
 
+    /// A name in an object; its value has to follow.
     pub fn key(&mut self, name: &str) -> &mut Self {
         self.value(name);
         self.out.push(b':');

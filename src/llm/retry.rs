@@ -21,6 +21,7 @@ pub(crate) struct RetryBudget {
 }
 
 impl RetryBudget {
+    /// Full: as many retries as may come in a burst.
     pub fn new(config: &LlmConfig) -> Self {
         let reserve = f64::from(config.retry_reserve);
         Self {

@@ -80,6 +80,7 @@ pub struct NextAttempt(Arc<Asked>);
 type Asked = dyn Fn(&AttemptReport, &AttemptReport) -> BoxFuture<'static, bool> + Send + Sync;
 
 impl NextAttempt {
+    /// `ask` gets the attempt that failed and the one that is to follow.
     pub fn new(
         ask: impl Fn(&AttemptReport, &AttemptReport) -> BoxFuture<'static, bool> + Send + Sync + 'static,
     ) -> Self {
@@ -102,6 +103,7 @@ impl std::fmt::Debug for NextAttempt {
 pub struct BeforeSending(Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>);
 
 impl BeforeSending {
+    /// `does` may be awaited more than once: a request may be sent again.
     pub fn new(does: impl Fn() -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
         Self(Arc::new(does))
     }
@@ -203,6 +205,7 @@ impl Router {
         }
     }
 
+    /// The model that callers call so.
     pub fn alias(&self, name: &str) -> Option<&Arc<Alias>> {
         self.aliases.get(name)
     }
@@ -262,10 +265,12 @@ pub fn no_such_model(name: &str) -> ApiError {
 }
 
 impl Alias {
+    /// As callers call it.
     pub fn name(&self) -> &str {
         &self.name
     }
 
+    /// As `colloquy.toml` has it.
     pub fn config(&self) -> &ModelConfig {
         &self.config
     }

@@ -115,6 +115,7 @@ impl OpenStream {
         self.attempt
     }
 
+    /// Of the deployment that answers, per million tokens.
     pub fn price(&self) -> Price {
         self.deployment.price
     }

@@ -55,10 +55,12 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// Of which nothing has come yet.
     pub fn empty(kind: PartKind) -> Self {
         Self { kind, text: String::new(), annotations: Vec::new(), logprobs: Vec::new() }
     }
 
+    /// As it stands, as the protocol has it.
     pub fn content(self) -> ContentPart {
         match self.kind {
             PartKind::Text => {
@@ -71,6 +73,7 @@ impl Part {
 }
 
 impl Open {
+    /// As it stands, as the protocol has it.
     pub fn item(&self, status: ItemStatus) -> Item {
         let id = self.id.clone();
         match &self.body {

@@ -78,6 +78,7 @@ pub(super) struct Told {
 }
 
 impl Told {
+    /// What a turn's end says of it.
     pub fn of(end: &End) -> Self {
         Self { usage: end.usage, service_tier: end.service_tier.clone() }
     }

@@ -32,6 +32,7 @@ struct Pending {
 }
 
 impl Writer {
+    /// `patience`: how long a stream waits for the log before it goes on without.
     pub fn start(
         database: &Database,
         coordination: Arc<dyn Coordination>,

@@ -29,6 +29,7 @@ const PER_ITEM: u64 = 4;
 const PER_IMAGE: u64 = 85;
 
 impl Conversation {
+    /// What the demo model makes of a request.
     pub fn of(request: &ModelRequest) -> Self {
         let mut found = Self::default();
         if let Some(instructions) = &request.params.instructions {

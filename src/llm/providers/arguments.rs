@@ -32,14 +32,17 @@ pub(super) struct Piece<'a> {
 }
 
 impl Calls {
+    /// None yet. Calls without an id get one from the attempt's.
     pub fn new(attempt: Uuid) -> Self {
         Self { attempt, calls: Vec::new() }
     }
 
+    /// Whether a call has begun.
     pub fn any(&self) -> bool {
         !self.calls.is_empty()
     }
 
+    /// Puts a piece where it belongs, by its id, else by its index, else behind the last; tells what that adds.
     pub fn push(&mut self, piece: Piece<'_>, out: &mut impl FnMut(Upstream)) -> Result<(), LlmError> {
         let at = match self.find(&piece) {
             Some(at) => at,

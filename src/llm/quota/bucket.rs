@@ -30,6 +30,7 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
+    /// Full. `share`: of it that this process takes for its own before it heard of others. `None`: there is no limit.
     pub fn new(per_minute: u64, seconds_of_capacity: f64, share: f64) -> Option<Self> {
         let per_second = per_minute as f64 / 60.0;
         let capacity = (per_second * seconds_of_capacity).max(1.0);
@@ -66,6 +67,7 @@ impl Bucket {
         )
     }
 
+    /// So many seconds have passed.
     pub fn refill(&mut self, seconds: f64) {
         self.level = (self.level + seconds * self.per_second).min(self.capacity);
         self.mine = (self.mine + seconds * self.per_second * self.share).min(self.capacity * self.part);

@@ -26,6 +26,7 @@ pub(crate) struct Sharing {
 }
 
 impl Sharing {
+    /// Tells nobody until it is started. `share`: of each limit, as long as no other process was heard of.
     pub fn new(quotas: Vec<(Arc<str>, Arc<Quota>)>, coordination: Arc<dyn Coordination>, share: f64) -> Self {
         Self { quotas, coordination, share, processes: 1, counted: None }
     }

@@ -38,6 +38,7 @@ pub(super) struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
+    /// Until the answer begins, or for embeddings is whole. What was sent and failed says whether it may be charged.
     pub async fn run(self, mut grant: Grant) -> Result<Done, LlmError> {
         let Self { journey, deployment, due, .. } = self;
         let router = journey.router;

@@ -133,6 +133,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
+    /// Without a slice, on this UTC day.
     pub fn new(day: Date) -> Self {
         Self { day, today: Book::new(), past: Vec::new(), used: false, attention: false }
     }

@@ -84,6 +84,7 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason.
     pub const ALL: [Self; 7] = [
         Self::Completed,
         Self::Incomplete,
@@ -144,6 +145,7 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// Every scope.
     pub const ALL: [Self; 3] = [Self::Owner, Self::Key, Self::Total];
 
     /// As SQL has it.

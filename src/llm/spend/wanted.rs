@@ -11,6 +11,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
+    /// No budget applies.
     pub fn is_empty(self) -> bool {
         self == Self::default()
     }
@@ -20,6 +21,7 @@ impl Limits {
         self.each().map(|(_, limit)| limit).min()
     }
 
+    /// Those that apply, with what they are for.
     pub fn each(self) -> impl Iterator<Item = (Scope, Micros)> {
         let all = [(Scope::Owner, self.owner), (Scope::Key, self.key), (Scope::Total, self.total)];
         all.into_iter().filter_map(|(scope, limit)| Some((scope, limit?)))

@@ -52,6 +52,7 @@ pub struct WriterStatus {
 }
 
 impl Writer {
+    /// Writes nothing until [`run`] does; without a database never.
     pub fn new(settings: &SpendSettings, database: Option<Database>, spool: Option<Queue>) -> Self {
         Self {
             database,
@@ -64,6 +65,7 @@ impl Writer {
         }
     }
 
+    /// Given up when `USAGE_BUFFER` rows wait: it only matters if this process dies.
     pub fn open(&self, attempt: Attempt) {
         let mut pending = self.pending();
         if pending.opens.len() < self.buffer {
@@ -73,6 +75,7 @@ impl Writer {
         }
     }
 
+    /// A settlement that finds no room is lost, and logged.
     pub fn settle(&self, settlement: Settlement) {
         let mut pending = self.pending();
         pending.opens.remove(&settlement.attempt.id);
@@ -86,6 +89,7 @@ impl Writer {
         self.wake.notify_one();
     }
 
+    /// For health and metrics.
     pub fn status(&self) -> WriterStatus {
         let pending = self.pending();
         WriterStatus { waiting: pending.opens.len() + pending.settlements.len(), ..pending.status }

@@ -130,6 +130,7 @@ impl Tier {
 }
 
 impl Stream {
+    /// Before the first event.
     pub fn new(deployment: &str) -> Self {
         Self {
             deployment: deployment.to_owned(),
@@ -141,10 +142,12 @@ impl Stream {
         }
     }
 
+    /// Whether the answer came to its end, whatever the connection does now.
     pub fn is_finished(&self) -> bool {
         self.finished
     }
 
+    /// Takes one event of the provider's stream apart, and tells what it adds.
     pub fn event(&mut self, data: &str, out: &mut impl FnMut(Upstream)) -> Result<Next, LlmError> {
         let frame: Frame<'_> = serde_json::from_str(data).map_err(malformed)?;
         match frame.kind.as_ref() {

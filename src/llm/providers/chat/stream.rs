@@ -124,6 +124,7 @@ struct CompletionDetails {
 }
 
 impl Stream {
+    /// Before the first event.
     pub fn new(attempt: Uuid) -> Self {
         Self {
             calls: Calls::new(attempt),
@@ -133,10 +134,12 @@ impl Stream {
         }
     }
 
+    /// Whether the answer came to its end, whatever the connection does now.
     pub fn is_finished(&self) -> bool {
         self.finished
     }
 
+    /// Takes one event of the provider's stream apart, and tells what it adds.
     pub fn event(&mut self, data: &str, out: &mut impl FnMut(Upstream)) -> Result<Next, LlmError> {
         if data.trim() == "[DONE]" {
             if !self.finished {

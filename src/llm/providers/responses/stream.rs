@@ -117,6 +117,7 @@ struct OutputDetails {
 }
 
 impl Stream {
+    /// Before the first event.
     pub fn new(deployment: &str) -> Self {
         Self {
             deployment: deployment.to_owned(),
@@ -127,6 +128,7 @@ impl Stream {
         }
     }
 
+    /// Takes one event of the provider's stream apart, and tells what it adds.
     pub fn event(&mut self, data: &str, out: &mut impl FnMut(Upstream)) -> Result<Next, LlmError> {
         if data.trim() == "[DONE]" {
             return Ok(Next::More);
