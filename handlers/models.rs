@@ -117,6 +117,7 @@ impl Models {
             log_patience: server.log_patience,
             disconnect_grace: server.disconnect_grace,
             unwatched_max: TURNS_MAX,
+            unwatched_of_owner_max: TURNS_MAX,
             turns_max: TURNS_MAX,
             local_max: 0,
             // Nobody comes back to a function instance.

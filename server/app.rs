@@ -95,6 +95,7 @@ impl App {
             log_patience: server.log_patience,
             disconnect_grace: server.disconnect_grace,
             unwatched_max: server.unwatched_max,
+            unwatched_of_owner_max: server.unwatched_of_owner_max,
             turns_max: server.turns_max,
             local_max: server.socket_context_max,
             kept: server.kept,

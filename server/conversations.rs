@@ -9,7 +9,7 @@ use colloquy::database::audit::{Actor, Caller};
 use colloquy::database::conversations::{self as store, Added, Conversation, Fork, NewConversation, Update};
 use colloquy::database::grants::GrantedAccess;
 use colloquy::database::responses::PageOf;
-use colloquy::database::threads::{self, NewItem};
+use colloquy::database::threads::NewItem;
 use colloquy::ids::ConversationId;
 use colloquy::openresponses::{ApiError, Input, InputItem, check_metadata, excerpt, parse};
 use http::{Method, StatusCode};
@@ -199,17 +199,7 @@ async fn update(app: &Arc<App>, mut request: Request, id: &str) -> Result<Respon
 async fn delete(app: &Arc<App>, request: Request, id: &str) -> Result<Response, ApiError> {
     let who = app.authenticate(&request.headers).await?;
     let parsed = conversation_id(id)?;
-    let mut client = app.client().await?;
-    let name = who.actor();
-    let deleted = store::delete(&client, caller(&who, &name), parsed).await.map_err(App::away)?;
-    let store::Deleted { thread, stopped } = deleted.ok_or_else(|| not_found(id))?;
-    if let Some(turn) = stopped {
-        app.engine.tell_cancelled(turn);
-    }
-    if let Err(error) = threads::trim_now(&mut client, thread).await {
-        // Upkeep will do it: the conversation itself is gone.
-        drop(App::away(error));
-    }
+    app.engine.delete_conversation(&who, parsed).await?;
     Ok(with_status(StatusCode::OK, &json!({ "id": id, "object": "conversation.deleted", "deleted": true })))
 }
 
@@ -347,11 +337,13 @@ fn check_title(title: Option<&str>) -> Result<(), ApiError> {
     }
 }
 
+/// The id in a path. What is no id is the same 404 as what is not there.
 pub fn conversation_id(id: &str) -> Result<ConversationId, ApiError> {
     let parsed = id.starts_with("conv_").then(|| id.parse().ok()).flatten();
     parsed.ok_or_else(|| not_found(id))
 }
 
+/// 404, for what is not there and for what is another owner's.
 pub fn not_found(id: &str) -> ApiError {
     ApiError::not_found("Conversation", id)
 }

@@ -90,6 +90,13 @@ const UNWATCHED: Setting = Setting::new(
      DISCONNECT_GRACE.",
 )
 .default("200");
+const UNWATCHED_OF_OWNER: Setting = Setting::new(
+    "UNWATCHED_TURNS_PER_OWNER_MAX",
+    "turns",
+    "The same for each owner: whoever asks for the turns and pays. Background turns count in all processes together, also \
+     while they wait for their provider; other turns count in the process that runs them. Turns of events do not count.",
+)
+.default("100");
 const TURNS: Setting =
     Setting::new("TURNS_MAX", "turns", "Most turns in flight in one process; more are answered 503.")
         .default("5000");
@@ -156,6 +163,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     DRAIN,
     GRACE,
     UNWATCHED,
+    UNWATCHED_OF_OWNER,
     TURNS,
     LEASE,
     BACKGROUND,
@@ -195,6 +203,7 @@ pub struct ServerConfig {
     pub drain: Duration,
     pub disconnect_grace: Duration,
     pub unwatched_max: usize,
+    pub unwatched_of_owner_max: usize,
     pub turns_max: usize,
     pub lease: Duration,
     /// How long a background turn with a callback waits for its provider.
@@ -237,6 +246,7 @@ impl ServerConfig {
             drain: reader.duration(&DRAIN),
             disconnect_grace: reader.duration(&GRACE),
             unwatched_max: whole(&UNWATCHED, 0, 1_000_000),
+            unwatched_of_owner_max: whole(&UNWATCHED_OF_OWNER, 0, 1_000_000),
             turns_max: whole(&TURNS, 1, 1_000_000),
             lease: reader.positive_duration(&LEASE),
             background_wait: reader.duration(&BACKGROUND),

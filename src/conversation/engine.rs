@@ -8,11 +8,13 @@ mod beginning;
 mod compact;
 mod create;
 mod crossing;
+mod deleted;
 mod embeddings;
 mod ends;
 mod input;
 mod jobs;
 mod leases;
+mod outliving;
 mod past;
 mod paying;
 mod permitted;
@@ -35,6 +37,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::callbacks::Callbacks;
@@ -61,6 +64,7 @@ pub use read::{Followed, InputItems, has_ended};
 pub use stored::stored;
 pub use turn::{OnDisconnect, Snapshot, StopReason, Turn};
 
+use watched::Unwatched;
 use writer::Writer;
 
 /// Limits of turns.
@@ -74,6 +78,8 @@ pub struct Limits {
     pub disconnect_grace: Duration,
     /// Most turns that go on with nobody watching.
     pub unwatched_max: usize,
+    /// Most of them that one owner asked for.
+    pub unwatched_of_owner_max: usize,
     /// Most turns at once.
     pub turns_max: usize,
     /// Most bytes of turns that are not stored which one connection remembers.
@@ -136,15 +142,19 @@ struct Inner {
     foreign: tail::Tailer,
     recent: retries::Recent,
     /// Places for turns that go on with nobody watching.
-    unwatched: Arc<Semaphore>,
+    unwatched: Arc<Unwatched>,
     /// Places for looks at whose something is.
     looks: Arc<Semaphore>,
     /// The database did not answer the last times it was asked.
     is_away: AtomicBool,
     /// How many turns are in flight.
     open: tokio::sync::watch::Sender<usize>,
+    /// How many requests are worked on that are no turn, or not yet.
+    under_way: tokio::sync::watch::Sender<usize>,
     /// This process stops: it takes no turn of others any more.
     draining: AtomicBool,
+    /// It has had its time: what it does is cut, and nothing begins.
+    cut: CancellationToken,
 }
 
 impl Engine {
@@ -186,11 +196,13 @@ impl Engine {
             turns: Mutex::default(),
             foreign,
             recent: retries::Recent::default(),
-            unwatched: Arc::new(Semaphore::new(limits.unwatched_max.min(Semaphore::MAX_PERMITS))),
+            unwatched: Arc::new(Unwatched::new(limits.unwatched_max, limits.unwatched_of_owner_max)),
             looks: Arc::new(Semaphore::new(crossing::LOOKS)),
             is_away: AtomicBool::new(false),
             open: tokio::sync::watch::Sender::new(0),
+            under_way: tokio::sync::watch::Sender::new(0),
             draining: AtomicBool::new(false),
+            cut: CancellationToken::new(),
         };
         let engine = Self(Arc::new(inner));
         engine.keep_leases();

@@ -60,6 +60,7 @@ pub async fn queue(
             model: &model,
             request: &parameters,
             background: true,
+            background_max: None,
             stream: false,
             on_disconnect: None,
             input: &input,
@@ -74,7 +75,7 @@ pub async fn queue(
             Begun::Begun { .. } => return Ok(turn.id),
             Begun::Locked => return Err(locked()),
             Begun::NotFound => return Err(gone()),
-            Begun::Conflict | Begun::Repeated { .. } => {}
+            Begun::Conflict | Begun::Crowded | Begun::Repeated { .. } => {}
         }
     }
     Err(ApiError::unavailable("thread_changed", "The conversation changed while the turn began."))

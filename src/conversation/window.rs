@@ -115,13 +115,16 @@ fn cuts(past: &[Past]) -> Vec<bool> {
     whole.collect()
 }
 
+/// The code of what is too long for its model.
+pub const EXCEEDED: &str = "context_length_exceeded";
+
 /// 400: the input has at `least` so many tokens, which is more than the model takes.
 pub fn exceeded(least: u64, size: u64) -> ApiError {
     let message = format!(
         "This model's context window is {size} tokens, and the input has {least} or more. Shorten the input, set \
          'truncation' to 'auto', or compact the conversation."
     );
-    ApiError::invalid("context_length_exceeded", "input", message)
+    ApiError::invalid(EXCEEDED, "input", message)
 }
 
 #[cfg(test)]

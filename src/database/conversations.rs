@@ -163,8 +163,8 @@ pub struct Deleted {
 }
 
 /// Deletes a conversation: it and its turns are not there any more from now on, and a running turn is asked to stop.
-/// Its items go with the next [`threads::trim`](super::threads::trim), as far as no fork stands on them. `None`: there
-/// is no such conversation.
+/// What it was called goes at once, its items and what its turns were asked with the next
+/// [`threads::trim`](super::threads::trim), as far as no fork stands on them. `None`: there is no such conversation.
 pub async fn delete(
     client: &impl Statements,
     caller: impl Into<Caller<'_>>,
@@ -180,7 +180,7 @@ pub async fn delete(
               AND r.state IN ('queued', 'in_progress')
             RETURNING r.id
         ), gone AS (
-            UPDATE conversations c SET deleted_at = now()
+            UPDATE conversations c SET deleted_at = now(), title = NULL, metadata = '{{}}', external_key = NULL
             FROM (SELECT count(*) FROM stopped) first
             WHERE c.id = $1 AND c.owner = $2 AND c.deleted_at IS NULL
             RETURNING c.thread_id

@@ -294,8 +294,9 @@ pub async fn cancel_by_operator(
     Ok(Some((row.column("owner")?, asked)))
 }
 
-/// Deletes a turn: it is not there any more from now on, its log goes, and a running one is asked to stop. Its items
-/// go with the next [`threads::trim`](super::threads::trim), as far as nothing else stands on them. `None`: there is no
+/// Deletes a turn: it is not there any more from now on, its log goes, and a running one is asked to stop. What
+/// it was asked and its items go with the next [`threads::trim`](super::threads::trim), as far as nothing else stands on
+/// them; those of a running one with [`threads::trim_deleted`](super::threads::trim_deleted) after its end. `None`: there is no
 /// such turn; else its thread. Audited in the same statement.
 pub async fn delete(
     client: &impl Statements,

@@ -135,7 +135,8 @@ pub async fn expire_conversations(
               AND {owned}
             ORDER BY c.id LIMIT $2 FOR UPDATE SKIP LOCKED
         ), gone AS (
-            UPDATE conversations c SET deleted_at = now() FROM old
+            UPDATE conversations c SET deleted_at = now(), title = NULL, metadata = '{{}}', external_key = NULL
+            FROM old
             WHERE c.id = old.id AND c.deleted_at IS NULL AND c.active_response IS NULL
             RETURNING c.thread_id
         ), flagged AS (

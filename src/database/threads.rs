@@ -5,9 +5,13 @@
 
 use uuid::Uuid;
 
-use super::{Client, Columns, DatabaseError, Row, Statements, Transaction, Type};
+use super::{Columns, DatabaseError, Row, Statements, Type};
 use crate::ids::{ConversationId, ResponseId};
 use crate::openresponses::ResponseStatus;
+
+mod trim;
+
+pub use trim::{trim, trim_deleted, trim_flagged, trim_now};
 
 /// An item as it is stored.
 #[derive(Clone, Copy, Debug)]
@@ -326,87 +330,4 @@ impl<'a> ItemColumns<'a> {
     pub(super) fn count(&self) -> i32 {
         i32::try_from(self.ids.len()).unwrap_or(i32::MAX)
     }
-}
-
-/// Deletes what nothing stands on any more of these threads: items behind the last position that a turn, a
-/// conversation or a fork needs, and threads that nothing needs. Bases of threads that went are flagged for
-/// [`trim_flagged`]. Gives how many items went.
-///
-/// Two statements: what the first one locks, the second one must see.
-pub async fn trim(transaction: &Transaction<'_>, threads: &[Uuid]) -> Result<i64, DatabaseError> {
-    const LOCK: &str = "SELECT id FROM threads WHERE id = ANY($1) ORDER BY id FOR UPDATE";
-    let rows = transaction.query("threads.trim_lock", LOCK, &[(&threads, Type::UUID_ARRAY)]).await?;
-    trim_locked(transaction, rows).await
-}
-
-/// [`trim`] for one thread, in a transaction of its own: what to do after something was deleted from it, so that its
-/// items are gone at once and not with the next sweep.
-pub async fn trim_now(client: &mut Client, thread: Uuid) -> Result<i64, DatabaseError> {
-    let transaction = client.transaction().await?;
-    let gone = trim(&transaction, &[thread]).await?;
-    transaction.commit().await?;
-    Ok(gone)
-}
-
-/// [`trim`] for threads that something was deleted from, the longest waiting first. Gives how many threads were looked
-/// at. Any number of sweeps may run.
-pub async fn trim_flagged(transaction: &Transaction<'_>, limit: i64) -> Result<usize, DatabaseError> {
-    const LOCK: &str = "
-        SELECT id FROM threads WHERE trim_at IS NOT NULL ORDER BY trim_at LIMIT $1 FOR UPDATE SKIP LOCKED";
-    let rows = transaction.query("threads.trim_flagged", LOCK, &[(&limit, Type::INT8)]).await?;
-    let flagged = rows.len();
-    trim_locked(transaction, rows).await?;
-    Ok(flagged)
-}
-
-async fn trim_locked(transaction: &Transaction<'_>, locked: Vec<Row>) -> Result<i64, DatabaseError> {
-    let sql = format!(
-        "WITH needed AS (
-            SELECT t.id, t.base_position, t.hidden,
-                   EXISTS (SELECT FROM conversations c WHERE c.thread_id = t.id AND c.deleted_at IS NULL) AS whole,
-                   (SELECT max(f.base_position) FROM threads f WHERE f.base_thread = t.id) AS forked,
-                   (SELECT max(greatest(r.input_to, r.output_to)) FROM responses r
-                    WHERE r.thread_id = t.id AND (r.state IN ('queued', 'in_progress') OR {LIVE})) AS shown
-            FROM threads t WHERE t.id = ANY($1)
-        ), gone AS (
-            DELETE FROM items i USING needed
-            WHERE i.thread_id = needed.id
-              AND (NOT whole AND i.position > greatest(forked, shown, 0)
-                   OR i.position = ANY (hidden) AND i.position > coalesce(forked, 0))
-            RETURNING i.thread_id, i.position, i.tokens_before
-        ), removed AS (
-            DELETE FROM threads t USING needed
-            WHERE t.id = needed.id AND NOT whole AND forked IS NULL AND shown IS NULL
-            RETURNING t.base_thread
-        ), kept AS (
-            UPDATE threads t
-            SET trim_at = CASE WHEN t.id IN (SELECT base_thread FROM removed) THEN now() END,
-                head_position = cut.head, aside = ARRAY(SELECT a FROM unnest(t.aside) a WHERE a <= cut.head),
-                head_tokens = coalesce(cut.tokens, t.head_tokens),
-                head_response = CASE WHEN cut.head = t.head_position THEN t.head_response ELSE cut.response END
-            FROM needed CROSS JOIN LATERAL (
-                SELECT greatest(needed.forked, needed.shown, needed.base_position) AS upto
-            ) last CROSS JOIN LATERAL (
-                SELECT CASE WHEN needed.whole OR last.upto >= now_head.head_position THEN now_head.head_position
-                            ELSE last.upto END AS head,
-                       (SELECT min(gone.tokens_before) FROM gone
-                        WHERE gone.thread_id = needed.id AND NOT needed.whole AND gone.position > last.upto) AS tokens,
-                       (SELECT r.id FROM responses r
-                        WHERE r.thread_id = needed.id AND coalesce(r.output_to, r.input_to) = last.upto AND {LIVE}
-                        ORDER BY r.id DESC LIMIT 1) AS response
-                FROM threads now_head WHERE now_head.id = needed.id
-            ) cut
-            WHERE t.id = needed.id AND (needed.whole OR needed.forked IS NOT NULL OR needed.shown IS NOT NULL)
-        ), bases AS (
-            UPDATE threads t SET trim_at = now()
-            FROM removed WHERE t.id = removed.base_thread AND t.id <> ALL ($1)
-        )
-        SELECT count(*) AS gone FROM gone",
-        LIVE = super::responses::LIVE
-    );
-    let ids = locked.iter().map(|row| row.column("id")).collect::<Result<Vec<Uuid>, _>>()?;
-    if ids.is_empty() {
-        return Ok(0);
-    }
-    transaction.query_one("threads.trim", &sql, &[(&ids, Type::UUID_ARRAY)]).await?.column("gone")
 }

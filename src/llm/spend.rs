@@ -245,6 +245,22 @@ impl Spend {
         }
     }
 
+    /// The same, and waits until the row is written: for a further attempt of a stored turn, which whoever takes the turn
+    /// over has to find. While the database is away it is grouped like the others.
+    pub async fn open_before_asking(&self, attempt: &Attempt) {
+        /// A provider is about to be asked; its answer is worth more than the row of a crash.
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let Some(database) = &self.inner.database else { return };
+        let opened = async {
+            let client = database.client().await?;
+            crate::database::usage::open(&client, std::slice::from_ref(attempt)).await
+        };
+        if !self.state().is_away() && matches!(tokio::time::timeout(PATIENCE, opened).await, Ok(Ok(_))) {
+            return;
+        }
+        self.open(attempt);
+    }
+
     /// Writes an attempt's end. Grouped, not awaited; kept in memory, then on the queue `usage`, while the database is
     /// away. For attempts without a stored turn, and for a stored turn whose finish could not be written.
     pub fn settle(&self, settlement: Settlement) {

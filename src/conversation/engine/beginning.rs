@@ -5,8 +5,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::oneshot;
-
 use super::Engine;
 use super::create::Call;
 use super::turn::Turn;
@@ -18,6 +16,7 @@ use crate::openresponses::{ApiError, CreateResponse};
 pub(super) struct Committing(AtomicBool);
 
 impl Committing {
+    /// From here on the turn may be stored.
     pub fn begin(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -42,28 +41,25 @@ impl Engine {
         call: Call,
         admitted: Admitted,
     ) -> Result<Arc<Turn>, ApiError> {
+        let _counted = self.under_way()?;
         if !request.stores() {
-            return self.create_admitted(who, request, call, Some(admitted), &Committing::default()).await;
+            let committing = Committing::default();
+            let creating = self.create_admitted(who, request, call, Some(admitted), &committing);
+            return self.or_restarting(creating.await);
         }
-        let (mut answer, answered) = oneshot::channel();
-        let (engine, who) = (self.clone(), Arc::clone(who));
-        self.0.tasks.spawn("turn beginning", async move {
+        let (engine, who, left) = (self.clone(), Arc::clone(who), self.leaving());
+        let leaving = left.clone();
+        let beginning = self.outlive("turn beginning", left, async move {
             let committing = Committing::default();
             let mut creating = pin!(engine.create_admitted(&who, request, call, Some(admitted), &committing));
-            let outcome = tokio::select! {
+            tokio::select! {
                 biased;
                 outcome = creating.as_mut() => outcome,
-                () = answer.closed() => {
-                    if !committing.has_begun() {
-                        return;
-                    }
-                    creating.await
+                () = leaving.cancelled() => {
+                    if committing.has_begun() { creating.await } else { Err(ApiError::internal()) }
                 }
-            };
-            // The caller may have left meanwhile.
-            drop(answer.send(outcome));
+            }
         });
-        // It panicked: the hook has said where.
-        answered.await.unwrap_or_else(|_| Err(ApiError::internal()))
+        self.or_restarting(beginning.await?)
     }
 }

@@ -9,14 +9,18 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::create::Start;
-use super::input::OwnItem;
+use super::beginning::Committing;
+use super::create::{Call, Start};
+use super::input::{OwnItem, entries};
+use super::past::{Reach, too_long_to_summarise};
 use super::summary::{Unwritten, Wanted, message};
 use super::{Engine, away};
 use crate::access::{Admitted, Principal};
+use crate::conversation::combinations::Transport;
 use crate::conversation::window::pairs::answered_by;
 use crate::database::threads::{self, Window};
-use crate::llm::estimate_item;
+use crate::ids::ResponseId;
+use crate::llm::{Alias, estimate_item};
 use crate::openresponses::{
     ApiError, CompactRequest, Compaction, ContextManagement, CreateResponse, Item, Role, Truncation, Usage,
 };
@@ -59,7 +63,7 @@ pub(super) enum Shortened {
     No,
     To(Item),
     /// The model failed, or wrote none that could be used.
-    InVain,
+    InVain(ApiError),
 }
 
 impl Engine {
@@ -106,13 +110,15 @@ impl Engine {
     }
 
     /// Summarises what goes before a turn, if the turn asks for that once it is longer than a threshold, and it is. The
-    /// turn's own input is kept as it is. `owner`: whose the turn is. `made`: what an earlier look at the thread led to,
+    /// turn's own input is kept as it is. `whole`: whether `items` reach to the past's start. `owner`: whose the turn is.
+    /// `made`: what an earlier look at the thread led to,
     /// which is not paid for again as long as it stands for the same.
     pub(super) async fn compact_if_asked(
         &self,
         start: &Start<'_>,
         owner: &str,
         items: &[Arc<Item>],
+        whole: bool,
         own: &[OwnItem],
         made: &mut Option<Made>,
     ) -> Result<Shortened, ApiError> {
@@ -136,6 +142,10 @@ impl Engine {
         if total <= threshold || past.is_empty() {
             return Ok(Shortened::No);
         }
+        // What was not read would be in no summary, and shown to no later turn.
+        if !whole && start.request.truncation != Some(Truncation::Auto) {
+            return Err(too_long_to_summarise(start.alias));
+        }
         if let Some(made) = made.as_ref().filter(|made| made.stands_for(owner, items)) {
             return Ok(Shortened::To(made.item.clone()));
         }
@@ -156,7 +166,7 @@ impl Engine {
         let written = match self.summarise(wanted).await {
             Ok(written) => written,
             Err(Unwritten::NotAsked(error)) => return Err(error),
-            Err(Unwritten::InVain(_)) => return Ok(Shortened::InVain),
+            Err(Unwritten::InVain(error)) => return Ok(Shortened::InVain(error)),
         };
         let item = seal(sealer, owner, written.text, kept)?;
         *made = Some(Made { owner: owner.to_owned(), items: items.to_vec(), item: item.clone() });
@@ -178,9 +188,9 @@ impl Engine {
             previous_response_id,
             prompt_cache_key,
             store: Some(false),
-            truncation: Some(Truncation::Auto),
             ..CreateResponse::default()
         };
+        let _counted = self.under_way()?;
         params.validate()?;
         self.permit_feature(Feature::Compaction).await?;
         let (alias, items) = self.context(who, params).await?;
@@ -195,7 +205,7 @@ impl Engine {
             instructions: instructions.as_deref(),
             admitted: Some(admitted),
         };
-        let written = self.summarise(wanted).await?;
+        let written = self.or_restarting(self.summarise(wanted).await.map_err(ApiError::from))?;
         let mut output: Vec<Item> =
             items.iter().filter(|item| is_users(item)).map(|item| (**item).clone()).collect();
         output.push(seal(sealer, &who.owner, written.text, Vec::new())?);
@@ -206,6 +216,48 @@ impl Engine {
             output,
             usage: super::ends::shown(written.usage),
         })
+    }
+
+    /// What a request goes on from and says, all of it, to be summarised: no turn begins.
+    async fn context(
+        &self,
+        who: &Principal,
+        mut request: CreateResponse,
+    ) -> Result<(Arc<Alias>, Vec<Arc<Item>>), ApiError> {
+        let alias = self.alias(request.model.as_deref())?;
+        let input = entries(request.input.take())?;
+        let call = Call {
+            transport: Transport::Http,
+            idempotency_key: None,
+            is_retry: false,
+            digest: [0; 32],
+            local: None,
+            job: None,
+        };
+        let request = Arc::new(request);
+        let start = Start {
+            who,
+            id: ResponseId::new(),
+            request: &request,
+            call: &call,
+            alias: &alias,
+            callback: None,
+            admitted: None,
+            committing: &Committing::default(),
+        };
+        let own = self.resolve(who, input).await?;
+        let before = self.before(&start, &own, Reach::ToSummarise).await?;
+        if !before.shown.whole {
+            return Err(too_long_to_summarise(&alias));
+        }
+        let past = before.shown.items.len();
+        let items: Vec<_> =
+            before.shown.items.into_iter().chain(own.into_iter().map(|own| own.item)).collect();
+        if items.is_empty() {
+            return Err(ApiError::missing("input"));
+        }
+        let items = self.opened(who, before.window.as_ref(), items, past).await?;
+        Ok((alias, items))
     }
 
     fn sealer(&self) -> Result<&Sealer, ApiError> {

@@ -9,10 +9,11 @@ use super::beginning::Committing;
 use super::compact::Shortened;
 use super::input::{OwnItem, check_outputs, conversation_id, entries, title};
 use super::jobs::ForJob;
-use super::past::{fitting, held, shown, truncation};
+use super::past::{Reach, Shown, blamed, fits, fitting, held, is_summarised, shown};
 use super::paying::Paying;
 use super::retries::key_reused;
-use super::turn::{NewTurn, OnDisconnect, Turn};
+use super::turn::{NewTurn, OnDisconnect, StopReason, Turn};
+use super::watched::Full;
 use super::{Engine, away};
 use crate::access::{Admitted, Principal};
 use crate::conversation::combinations::{self, Transport};
@@ -48,9 +49,9 @@ pub struct Local {
 }
 
 /// What a turn is shown of the past.
-struct Before {
-    window: Option<Window>,
-    items: Vec<Arc<Item>>,
+pub(super) struct Before {
+    pub window: Option<Window>,
+    pub shown: Shown,
 }
 
 impl Engine {
@@ -73,7 +74,7 @@ impl Engine {
             return Ok(turn);
         }
         self.permit_turn(who, &alias, &request, &call).await?;
-        let unwatched = self.unwatched(&request)?;
+        let unwatched = self.unwatched(who, &request)?;
         let input = entries(request.input.take())?;
         let request = Arc::new(request);
         let start = Start {
@@ -106,45 +107,11 @@ impl Engine {
         self.0.recent.remember(&who.owner, &call, turn.id);
         self.pass_on(&turn, compaction.map(Chunk::Compaction).into_iter().collect());
         self.run(Arc::clone(&turn), Arc::clone(&alias), ModelRequest { params: request, items }, paying);
-        Ok(turn)
-    }
-
-    /// What a request would show a model, without beginning a turn.
-    pub(super) async fn context(
-        &self,
-        who: &Principal,
-        mut request: CreateResponse,
-    ) -> Result<(Arc<Alias>, Vec<Arc<Item>>), ApiError> {
-        let alias = self.alias(request.model.as_deref())?;
-        let input = entries(request.input.take())?;
-        let call = Call {
-            transport: Transport::Http,
-            idempotency_key: None,
-            is_retry: false,
-            digest: [0; 32],
-            local: None,
-            job: None,
-        };
-        let request = Arc::new(request);
-        let start = Start {
-            who,
-            id: ResponseId::new(),
-            request: &request,
-            call: &call,
-            alias: &alias,
-            callback: None,
-            admitted: None,
-            committing: &Committing::default(),
-        };
-        let own = self.resolve(who, input).await?;
-        let before = self.before(&start, &own).await?;
-        let past = before.items.len();
-        let items: Vec<_> = before.items.into_iter().chain(own.into_iter().map(|own| own.item)).collect();
-        if items.is_empty() {
-            return Err(ApiError::missing("input"));
+        if self.is_cut() {
+            // It was being committed when this process had no time left.
+            turn.stop(StopReason::Draining);
         }
-        let items = self.opened(who, before.window.as_ref(), items, past).await?;
-        Ok((alias, items))
+        Ok(turn)
     }
 
     /// Finds what goes before, makes it short if asked, sets money aside, and begins the turn.
@@ -152,37 +119,44 @@ impl Engine {
         /// A thread that changes under our hands is looked at again: what was its head may have to be forked now.
         const TRIES: u32 = 3;
         let (mut tries, mut made) = (0, None);
-        // The request as if it asked for no summary, once that was in vain.
-        let mut plain = None;
+        // The request as if it asked for no summary, once there is none; and why, if that was in vain.
+        let (mut plain, mut in_vain) = (None, None);
         while tries < TRIES {
             let seen = &Start { request: plain.as_ref().unwrap_or(start.request), ..*start };
-            let before = self.before(seen, own).await?;
-            if own.is_empty() && before.items.is_empty() {
+            let before = self.before(seen, own, Reach::of(seen.request)).await;
+            let Before { window, shown: Shown { items: past_items, whole } } =
+                before.map_err(|error| blamed(error, in_vain.as_ref()))?;
+            if own.is_empty() && past_items.is_empty() {
                 return Err(ApiError::missing("input"));
             }
-            let (window, past) = (before.window.as_ref(), before.items.len());
+            let (window, past) = (window.as_ref(), past_items.len());
             let items: Vec<_> =
-                before.items.into_iter().chain(own.iter().map(|own| Arc::clone(&own.item))).collect();
+                past_items.into_iter().chain(own.iter().map(|own| Arc::clone(&own.item))).collect();
             // What the past lacks is left out of it: this is about the new input.
             check_outputs(items.iter().map(|item| &**item), past)?;
             let mut items = self.opened(start.who, window, items, past).await?;
             let mut compaction = None;
-            match self.compact_if_asked(seen, start.owner(window), &items, own, &mut made).await? {
-                Shortened::No => {}
+            let owner = start.owner(window);
+            match self.compact_if_asked(seen, owner, &items, whole, own, &mut made).await? {
+                Shortened::No if !is_summarised(seen.request) || fits(&items, seen.request, start.alias) => {}
                 Shortened::To(item) => {
                     if let Item::Compaction(compacted) = &item {
                         compaction = Some(compacted.encrypted_content.as_str().into());
                     }
                     items = self.opened(start.who, window, vec![Arc::new(item)], 1).await?;
                 }
-                // Loaded to be summarised, the past may have been cut; it is looked at again by the rules without.
-                Shortened::InVain => {
+                // Loaded to be summarised, the past need not fit; it is looked at again by the rules without.
+                without => {
+                    if let Shortened::InVain(error) = without {
+                        in_vain = Some(error);
+                    }
                     let request = CreateResponse { context_management: None, ..(**start.request).clone() };
                     plain = Some(Arc::new(request));
                     continue;
                 }
             }
-            let items = shown(items, seen.request, start.alias)?;
+            let items =
+                shown(items, seen.request, start.alias).map_err(|error| blamed(error, in_vain.as_ref()))?;
             let paying = self.reserve(start, &items).await?;
             let request = paying.limited(start.request);
             let start = &Start { request: &request, ..*start };
@@ -207,8 +181,13 @@ impl Engine {
         self.0.router.alias(name).cloned().ok_or_else(|| no_such_model(name))
     }
 
+    /// How many turns more this process may run.
+    pub(super) fn spare_room(&self) -> i64 {
+        i64::try_from(self.0.limits.turns_max.saturating_sub(self.open_turns())).unwrap_or(i64::MAX)
+    }
+
     pub(super) fn room(&self) -> Result<(), ApiError> {
-        if self.open_turns() < self.0.limits.turns_max {
+        if self.spare_room() > 0 {
             return Ok(());
         }
         let message = "The server has as many turns in flight as it may (TURNS_MAX).";
@@ -216,7 +195,13 @@ impl Engine {
     }
 
     /// What goes before the turn's `own` input, oldest first, as much as the model's window holds.
-    async fn before(&self, start: &Start<'_>, own: &[OwnItem]) -> Result<Before, ApiError> {
+    pub(super) async fn before(
+        &self,
+        start: &Start<'_>,
+        own: &[OwnItem],
+        reach: Reach,
+    ) -> Result<Before, ApiError> {
+        let without_window = |items| Before { window: None, shown: Shown { items, whole: true } };
         let Start { who, request, call, alias, .. } = *start;
         let local = call.local.as_deref();
         let anchor = if let Some(id) = request.previous_response_id.as_deref() {
@@ -227,16 +212,15 @@ impl Engine {
                     return Err(ApiError::invalid_value("previous_response_id", message));
                 }
                 let items = held(local, request, alias, own, self.0.limits.local_max)?;
-                return Ok(Before { window: None, items });
+                return Ok(without_window(items));
             }
             Anchor::Response(parsed.ok_or_else(|| no_previous(id))?)
         } else if let Some(conversation) = &request.conversation {
             Anchor::Conversation(conversation_id(conversation.id())?)
         } else {
-            return Ok(Before { window: None, items: Vec::new() });
+            return Ok(without_window(Vec::new()));
         };
-        let truncation = truncation(request);
-        let window = self.window(&who.owner, anchor, alias, truncation).await?;
+        let window = self.window(&who.owner, anchor, alias, reach).await?;
         let window = window.ok_or_else(|| match (&request.previous_response_id, &request.conversation) {
             (Some(id), _) => {
                 self.look_whose(&who.owner, id);
@@ -255,8 +239,8 @@ impl Engine {
         if window.active_response.is_some() {
             return Err(locked());
         }
-        let items = fitting(&window, request, alias, truncation, own)?;
-        Ok(Before { window: Some(window), items })
+        let shown = fitting(&window, request, alias, reach, own)?;
+        Ok(Before { window: Some(window), shown })
     }
 
     /// The first commit of a stored turn. `None`: the thread has changed meanwhile.
@@ -289,6 +273,7 @@ impl Engine {
             model: alias.name(),
             request: &parameters,
             background: request.background.unwrap_or(false),
+            background_max: self.background_max(start),
             stream: request.stream.unwrap_or(false) || call.transport == Transport::WebSocket,
             on_disconnect: request.on_disconnect.as_deref(),
             input: &input,
@@ -312,6 +297,7 @@ impl Engine {
             Begun::Repeated { response, same_request: true } => Ok(Some(Beginning::Repeated(response))),
             Begun::Repeated { same_request: false, .. } => Err(key_reused()),
             Begun::Locked => Err(locked()),
+            Begun::Crowded => Err(Full::OfOwner.into()),
             Begun::NotFound => {
                 let id = request.conversation.as_ref().map_or("", |conversation| conversation.id());
                 Err(ApiError::not_found("Conversation", id).on("conversation"))
@@ -366,6 +352,7 @@ impl<'a> Start<'a> {
         Turn::new(NewTurn {
             id: self.id,
             owner: owner.to_owned(),
+            caller: (owner != self.who.owner).then(|| self.who.owner.clone()),
             key: self.who.key.clone(),
             held,
             conversation,

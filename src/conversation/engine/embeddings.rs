@@ -1,11 +1,9 @@
 //! Embeddings: no turn, but under the same roof as turns.
 
-use tokio::sync::oneshot;
-
 use super::Engine;
 use crate::access::{Admitted, Principal};
 use crate::llm::spend::Reason;
-use crate::llm::{Embeddings, ErrorClass};
+use crate::llm::{Embeddings, ErrorClass, OpenLimits};
 use crate::openresponses::ApiError;
 use crate::switches::Feature;
 
@@ -20,6 +18,7 @@ impl Engine {
         request: Embeddings,
         admitted: Admitted,
     ) -> Result<Vec<u8>, ApiError> {
+        let _counted = self.under_way()?;
         let name = request.model();
         let alias = self.alias(name.as_deref())?;
         if !alias.embeds() {
@@ -32,12 +31,10 @@ impl Engine {
         let mut paying = self.reserve_embeddings(who, &alias, request.estimated_input()).await?;
         paying.admitted = Some(admitted);
         self.0.spend.open(&paying.first);
-        let limits = paying.limits(&self.0.spend);
-        let _leaving = limits.cancel.clone().drop_guard();
-        let (sender, receiver) = oneshot::channel();
-        let engine = self.clone();
-        // In a task of its own: its attempts may have been charged, whether or not somebody still listens.
-        self.0.tasks.spawn("embeddings", async move {
+        let limits = OpenLimits { cancel: self.leaving(), ..paying.limits(&self.0.spend, false) };
+        let (engine, left) = (self.clone(), limits.cancel.clone());
+        // Its attempts may have been charged, whether or not somebody still listens.
+        let embedding = self.outlive("embeddings", left, async move {
             let embedded = engine.0.router.embeddings(&alias, &request, limits).await;
             let (reason, usage) = match &embedded.result {
                 Ok((_, usage)) => (Reason::Completed, *usage),
@@ -51,11 +48,8 @@ impl Engine {
             let rows = paying.settlements(&[], reason);
             rows.iter().for_each(|row| engine.0.spend.settle(row.clone()));
             paying.charge(&rows);
-            let answer = embedded.result.map(|(body, _)| body).map_err(|error| error.to_api());
-            if sender.send(answer).is_err() {
-                tracing::debug!("nobody waits for these embeddings any more");
-            }
+            embedded.result.map(|(body, _)| body).map_err(|error| error.to_api())
         });
-        receiver.await.unwrap_or_else(|_| Err(ApiError::internal()))
+        self.or_restarting(embedding.await?)
     }
 }

@@ -76,6 +76,7 @@ impl Engine {
             "the process of an event's turn is gone; its model may be paid again",
         );
         metrics::turn_taken_over(outcome);
+        self.settle_abandoned(id).await?;
         let owner = taken.owner.clone();
         if taken.next == Next::Run {
             Box::pin(self.run_again(taken, Some(until))).await?;

@@ -117,8 +117,12 @@ impl Engine {
                 };
                 match heard {
                     Ok(Wake::Cancelled(id)) => {
-                        if let Some(turn) = engine.turns().get(&ResponseId(id)) {
-                            turn.stop(StopReason::Cancelled);
+                        let turn = engine.turns().get(&ResponseId(id)).cloned();
+                        match turn {
+                            Some(turn) if turn.live.is_running() => turn.stop(StopReason::Cancelled),
+                            // Deleted perhaps; whoever may still see it finds it in its log.
+                            Some(turn) => engine.forget(&turn),
+                            None => {}
                         }
                     }
                     Ok(Wake::Advanced(_)) | Err(broadcast::error::RecvError::Lagged(_)) => {}
@@ -183,32 +187,6 @@ impl Engine {
         if let Err(error) = released.await {
             // It lapses by itself.
             drop(away(error));
-        }
-    }
-
-    /// Lets turns go on for `patience`, then stops those that still run: they end with what they have, or go to another
-    /// process.
-    pub async fn drain(&self, patience: Duration) {
-        /// For the last commits of the turns that are stopped.
-        const LAST_COMMITS: Duration = Duration::from_secs(4);
-        self.0.draining.store(true, Ordering::Relaxed);
-        let mut open = self.0.open.subscribe();
-        if tokio::time::timeout(patience, open.wait_for(|open| *open == 0)).await.is_ok() {
-            return;
-        }
-        tracing::info!(
-            code = "drain.cut",
-            turns = self.open_turns(),
-            "turns still running after DRAIN end with what they have"
-        );
-        for turn in self.turns().values() {
-            turn.stop(StopReason::Draining);
-        }
-        if tokio::time::timeout(LAST_COMMITS, open.wait_for(|open| *open == 0)).await.is_err() {
-            tracing::warn!(
-                code = "drain.late",
-                "turns could not be stored before the end; another process takes them over"
-            );
         }
     }
 }

@@ -6,7 +6,7 @@ use super::create::Local;
 use super::input::OwnItem;
 use super::{Engine, away};
 use crate::conversation::window::pairs::leave_out_unpaired;
-use crate::conversation::window::{self, Past, exceeded, fit_input};
+use crate::conversation::window::{self, EXCEEDED, Past, exceeded, fit_input};
 use crate::database::threads::{self, Anchor, StoredItem, Window};
 use crate::llm::{Alias, estimate_item, estimate_params, least_tokens};
 use crate::openresponses::{ApiError, CreateResponse, Item, Truncation};
@@ -16,12 +16,47 @@ const WINDOW_ITEMS: i32 = 10_000;
 /// Estimates run high: what may not be cut is read as far as it may fit after all.
 const AT_MOST_OVERSTATED: u64 = 3;
 
-/// Tokens of a window that are read.
-fn read_of(alias: &Alias, truncation: Truncation) -> u64 {
-    match truncation {
-        Truncation::Auto => alias.context_window(),
-        Truncation::Disabled => alias.context_window().saturating_mul(AT_MOST_OVERSTATED),
+/// How much of a past is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// As much as the model's window holds; the oldest is left out.
+    Fitting,
+    /// All of it, or an error.
+    Whole,
+    /// As much as can be read, whether or not it fits: it may have to be summarised.
+    ToSummarise,
+}
+
+impl Reach {
+    /// What `truncation` says.
+    pub fn without_summary(request: &CreateResponse) -> Self {
+        match request.truncation.unwrap_or_default() {
+            Truncation::Auto => Self::Fitting,
+            Truncation::Disabled => Self::Whole,
+        }
     }
+
+    /// What a request asks for.
+    pub fn of(request: &CreateResponse) -> Self {
+        if is_summarised(request) { Self::ToSummarise } else { Self::without_summary(request) }
+    }
+
+    /// Tokens of a window that are read.
+    fn tokens(self, alias: &Alias) -> u64 {
+        match self {
+            Self::Fitting => alias.context_window(),
+            Self::Whole | Self::ToSummarise => alias.context_window().saturating_mul(AT_MOST_OVERSTATED),
+        }
+    }
+}
+
+/// What is shown of a past, or summarised.
+#[derive(Debug)]
+pub(super) struct Shown {
+    /// Oldest first.
+    pub items: Vec<Arc<Item>>,
+    /// Nothing before them was left out because it could not be read.
+    pub whole: bool,
 }
 
 impl Engine {
@@ -31,10 +66,10 @@ impl Engine {
         owner: &str,
         anchor: Anchor,
         alias: &Alias,
-        truncation: Truncation,
+        reach: Reach,
     ) -> Result<Option<Window>, ApiError> {
         let client = self.client().await?;
-        let most = i64::try_from(read_of(alias, truncation)).unwrap_or(i64::MAX);
+        let most = i64::try_from(reach.tokens(alias)).unwrap_or(i64::MAX);
         threads::load_window(&client, owner, anchor, WINDOW_ITEMS, most).await.map_err(away)
     }
 }
@@ -44,14 +79,14 @@ pub(super) fn fitting(
     window: &Window,
     request: &CreateResponse,
     alias: &Alias,
-    truncation: Truncation,
+    reach: Reach,
     own: &[OwnItem],
-) -> Result<Vec<Arc<Item>>, ApiError> {
+) -> Result<Shown, ApiError> {
     let mut past = window.items.iter().rev().map(past).collect::<Result<Vec<_>, _>>()?;
     // As `window` loads it: less than that ends where the thread begins.
     let most = usize::try_from(WINDOW_ITEMS).unwrap_or_default();
     let loaded: u64 = past.iter().map(|past| past.tokens).sum();
-    let mut whole = past.len() < most && loaded <= read_of(alias, truncation);
+    let mut whole = past.len() < most && loaded <= reach.tokens(alias);
     // A summary stands for everything before it.
     if let Some(summary) = past.iter().rposition(|past| matches!(*past.item, Item::Compaction(_))) {
         past.drain(..summary);
@@ -60,14 +95,46 @@ pub(super) fn fitting(
         past.iter_mut().for_each(|past| past.tokens_before -= before);
     }
     leave_out_unpaired(&mut past, |past| &past.item, own.iter().map(|own| &*own.item));
-    match truncation {
-        Truncation::Auto => Ok(newest(&past, whole, request, alias, own)),
-        Truncation::Disabled if whole => Ok(past.into_iter().map(|past| past.item).collect()),
-        Truncation::Disabled => {
+    match reach {
+        Reach::Fitting => Ok(Shown { items: newest(&past, whole, request, alias, own), whole: true }),
+        Reach::Whole if !whole => {
             let least = least_tokens(request, past.iter().map(|past| &*past.item));
             Err(exceeded(least.max(alias.context_window()), alias.context_window()))
         }
+        Reach::Whole | Reach::ToSummarise => {
+            Ok(Shown { items: past.into_iter().map(|past| past.item).collect(), whole })
+        }
     }
+}
+
+/// 400: a past that is not read to its start cannot be made short without losing what is not read.
+pub(super) fn too_long_to_summarise(alias: &Alias) -> ApiError {
+    let message = format!(
+        "What goes before is longer than can be summarised: more than {} tokens, as this server counts. Set 'truncation' \
+         to 'auto' to leave out the oldest, or go on from a response whose past is shorter.",
+        Reach::ToSummarise.tokens(alias)
+    );
+    ApiError::invalid(EXCEEDED, "input", message)
+}
+
+/// What is too long although it was to be made short: that did not come about for another reason, which may pass.
+pub(super) fn blamed(error: ApiError, in_vain: Option<&ApiError>) -> ApiError {
+    match in_vain {
+        Some(why) if error.code == EXCEEDED => ApiError {
+            message: format!(
+                "What goes before does not fit the model's window, and could not be summarised. {}",
+                why.message
+            ),
+            ..why.clone()
+        },
+        _ => error,
+    }
+}
+
+/// Whether the model's window holds items beside an answer, as we count.
+pub(super) fn fits(items: &[Arc<Item>], request: &CreateResponse, alias: &Alias) -> bool {
+    let beside = estimate_params(request) + kept_for_answer(request, alias);
+    beside + items.iter().map(|item| estimate_item(item)).sum::<u64>() <= alias.context_window()
 }
 
 /// The end of a past that the window holds, with room for the new input.
@@ -84,8 +151,7 @@ fn newest(
         let room = alias.context_window().saturating_sub(params + answer);
         return fit_input(past.iter().map(|past| Arc::clone(&past.item)).collect(), room);
     }
-    // What is to be summarised is not to be cut before.
-    let new: u64 = if is_summarised(request) { 0 } else { own.iter().map(|own| own.tokens).sum() };
+    let new: u64 = own.iter().map(|own| own.tokens).sum();
     let start = window::fit(past, whole, params + new, answer, alias.context_window());
     past[start..].iter().map(|past| Arc::clone(&past.item)).collect()
 }
@@ -101,7 +167,7 @@ pub(super) fn held(
 ) -> Result<Vec<Arc<Item>>, ApiError> {
     let mut past = local.items.clone();
     leave_out_unpaired(&mut past, |item| item, own.iter().map(|own| &*own.item));
-    if truncation(request) == Truncation::Auto {
+    if Reach::of(request) == Reach::Fitting {
         past = newest(&Past::of(past.into_iter()), true, request, alias, own);
     }
     let bytes: usize = past.iter().map(|item| bytes_of(item)).sum::<usize>()
@@ -140,12 +206,8 @@ pub(super) fn shown(
     Ok(items)
 }
 
-/// What is to be summarised need not fit.
-pub(super) fn truncation(request: &CreateResponse) -> Truncation {
-    if is_summarised(request) { Truncation::Auto } else { request.truncation.unwrap_or_default() }
-}
-
-fn is_summarised(request: &CreateResponse) -> bool {
+/// Whether a turn asks for a summary of a long past.
+pub(super) fn is_summarised(request: &CreateResponse) -> bool {
     request.context_management.iter().flatten().next().is_some()
 }
 

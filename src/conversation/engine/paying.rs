@@ -2,15 +2,15 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
+use super::watched::Place;
 use super::{Engine, create::Start};
 use crate::access::{Admitted, Principal};
 use crate::llm::spend::{Attempt, NewAttempt, Reason, Reservation, Settlement, Spend, Who};
 use crate::llm::{
-    Alias, AttemptReport, ModelRequest, NextAttempt, OpenLimits, OpenStream, Price, TokenUsage, cost,
-    estimate_item, estimate_tokens,
+    Alias, AttemptReport, ErrorClass, ModelRequest, NextAttempt, OpenLimits, OpenStream, Price, TokenUsage,
+    cost, estimate_item, estimate_tokens,
 };
 use crate::openresponses::{ApiError, CreateResponse, Item};
 use crate::telemetry::metrics;
@@ -53,7 +53,7 @@ pub(super) struct Paying {
     /// The caller's room, given back at the end.
     pub admitted: Option<Admitted>,
     /// A place among the turns that nobody watches, given back at the end.
-    pub unwatched: Option<OwnedSemaphorePermit>,
+    pub unwatched: Option<Place>,
 }
 
 #[derive(Debug)]
@@ -221,8 +221,9 @@ impl Paying {
         true
     }
 
-    /// How the router names its attempts, pays for each that failed, and writes the next down before it is made.
-    pub fn limits(&self, spend: &Spend) -> OpenLimits {
+    /// How the router names its attempts, pays for each that failed, and writes the next down before it is made. `stored`:
+    /// it lasts by then, for whoever takes the turn over.
+    pub fn limits(&self, spend: &Spend, stored: bool) -> OpenLimits {
         let (spend, first, further) = (spend.clone(), self.first.clone(), self.further.clone());
         let who = self.reservation.is_budgeted().then(|| self.reservation.who().clone());
         let next_attempt = NextAttempt::new(move |failed, next| {
@@ -235,7 +236,10 @@ impl Paying {
                     return false;
                 }
                 spend.settle(failed);
-                spend.open(&next);
+                match stored {
+                    true => spend.open_before_asking(&next).await,
+                    false => spend.open(&next),
+                }
                 true
             })
         });
@@ -276,7 +280,7 @@ impl Paying {
     /// tell what it charged, the tokens are counted from what came.
     pub fn settlements(&self, items: &[Arc<Item>], reason: Reason) -> Vec<Settlement> {
         let mut rows: Vec<Settlement> =
-            self.failed.iter().map(|attempt| failed_row(&self.first, attempt)).collect();
+            self.failed.iter().map(|attempt| self.failed_for(attempt, reason)).collect();
         if let Some(answering) = &self.begun {
             let counted: u64 = items.iter().map(|item| estimate_item(item)).sum();
             // What was to come beyond what is set aside was stopped, or not let begin.
@@ -321,6 +325,13 @@ impl Paying {
             });
         }
         rows
+    }
+
+    /// The row of an attempt that came to nothing: because it failed, or because nobody wanted its answer any more.
+    fn failed_for(&self, attempt: &AttemptReport, reason: Reason) -> Settlement {
+        let row = failed_row(&self.first, attempt);
+        let given_up = attempt.outcome == ErrorClass::Cancelled.code();
+        if given_up { Settlement { reason, ..row } } else { row }
     }
 
     /// Takes the cost off what was set aside. After the rows are on their way.

@@ -1,4 +1,4 @@
-//! Turns as their owner finds them later: read, followed, stopped, deleted. The database is asked in any case, since only
+//! Turns as their owner finds them later: read, followed, stopped. The database is asked in any case, since only
 //! it knows what was deleted and who was granted access; memory has the pieces of a turn that runs here, and answers alone
 //! while the database is away.
 
@@ -15,7 +15,7 @@ use crate::coordination::Wake;
 use crate::database::audit::{Actor, Caller};
 use crate::database::grants::{self, GrantedAccess};
 use crate::database::responses::{self, CancelRequested, Order, Page, PageOf, StoredResponse};
-use crate::database::threads::{self, StoredItem};
+use crate::database::threads::StoredItem;
 use crate::ids::{ConversationId, ResponseId};
 use crate::openresponses::{ApiError, ErrorType, Form, Item, Response, ResponseStatus, excerpt};
 
@@ -263,27 +263,6 @@ impl Engine {
         }
     }
 
-    /// Deletes a response: it is not there any more from now on.
-    pub async fn delete(&self, who: &Principal, id: &str) -> Result<(), ApiError> {
-        let parsed = parse_id(id)?;
-        let mut client = self.client().await?;
-        let name = who.actor();
-        let caller = Caller { owner: &who.owner, actor: Some(Actor { name: &name, reason: None }) };
-        let deleted = responses::delete(&client, caller, parsed).await.map_err(away)?;
-        let thread = deleted.ok_or_else(|| not_found(id))?;
-        if let Err(error) = threads::trim_now(&mut client, thread).await {
-            // Upkeep will do it: the response itself is gone.
-            drop(away(error));
-        }
-        drop(client);
-        if let Some(turn) = self.turns().get(&parsed) {
-            turn.stop(StopReason::Cancelled);
-        }
-        // Its viewers elsewhere hear of it, too.
-        self.tell_cancelled(parsed);
-        Ok(())
-    }
-
     /// The items a turn was given itself.
     pub async fn input_items(
         &self,
@@ -305,7 +284,7 @@ impl Engine {
     }
 }
 
-fn parse_id(id: &str) -> Result<ResponseId, ApiError> {
+pub(super) fn parse_id(id: &str) -> Result<ResponseId, ApiError> {
     // The bare UUID is for operators.
     if !id.starts_with("resp_") {
         return Err(not_found(id));
@@ -320,6 +299,6 @@ pub fn has_ended(state: ResponseStatus) -> ApiError {
     ApiError::new(conflict, ErrorType::ConflictError, "turn_ended", message).should_retry(false)
 }
 
-fn not_found(id: &str) -> ApiError {
+pub(super) fn not_found(id: &str) -> ApiError {
     ApiError::not_found("Response", id)
 }

@@ -18,7 +18,7 @@ use crate::conversation::live::Cut;
 use crate::database::turns::{self, Ended, Finish};
 use crate::llm::spend::{Reason, Settlement};
 use crate::llm::{Alias, Chunk, Finish as Stop, ModelRequest, Upstream, estimate_item};
-use crate::openresponses::{Item, Response};
+use crate::openresponses::{Item, Response, ResponseStatus};
 use crate::telemetry::{metrics, trace};
 
 /// How long pieces that come one right after the other are gathered before they go on.
@@ -76,7 +76,7 @@ impl Engine {
         paying: &mut Paying,
     ) -> Outcome {
         let mut stop = std::pin::pin!(self.stop(turn));
-        let mut limits = paying.limits(&self.0.spend);
+        let mut limits = paying.limits(&self.0.spend, turn.held.is_some());
         limits.deadline = turn.until.map(Into::into);
         limits.before_sending = self.before_sending(turn);
         let cancel = limits.cancel.clone();
@@ -323,6 +323,9 @@ impl Engine {
                 ) => {
                     self.hint(callback);
                     become_stored(&mut end, state, completed_at);
+                    if deleted || state == ResponseStatus::Cancelled {
+                        self.trim_if_deleted(turn.id);
+                    }
                     return (end, if deleted { Stored::Deleted } else { Stored::Whole });
                 }
                 Ok(Ended::Lost) => return (end, Stored::Lost),

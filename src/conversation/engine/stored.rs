@@ -52,6 +52,7 @@ pub(super) fn adopted(stored: &StoredResponse) -> Result<Turn, ApiError> {
     Ok(Turn::new(NewTurn {
         id: stored.id,
         owner: stored.owner.clone(),
+        caller: None,
         key: String::new(),
         held: Some(crate::database::turns::Held { response: stored.id, epoch: stored.epoch }),
         conversation: stored.conversation,

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::Engine;
@@ -11,15 +10,17 @@ use super::paying::Paying;
 use crate::access::{Admitted, Principal};
 use crate::llm::retraction::beginning;
 use crate::llm::spend::Reason;
-use crate::llm::{
-    Alias, Chunk, Finish, LlmError, ModelRequest, OpenLimits, TokenUsage, Upstream, estimate_item,
-};
+use crate::llm::{Alias, Chunk, Finish, LlmError, ModelRequest, OpenLimits, TokenUsage, Upstream};
 use crate::openresponses::{
     ApiError, ContentPart, CreateResponse, ErrorType, Item, ItemStatus, Message, Output, Role, Summary,
 };
 
 /// Tokens a summary may have.
 const LONGEST: u32 = 2_048;
+/// Bytes of a token, as [`estimate_tokens`](crate::llm::estimate_tokens) counts.
+const BYTES_PER_TOKEN: u64 = 3;
+/// Calls that one summary may take. What is longer is not summarised: whoever leaves half of it out must be asked to.
+const MOST_PIECES: usize = 32;
 
 const INSTRUCTIONS: &str = "Summarise the conversation below so that it can be continued from the summary alone. Keep \
     names, numbers, decisions, open questions, promises and what tools were called with which results. Write in the \
@@ -64,48 +65,73 @@ impl From<Unwritten> for ApiError {
 
 impl Engine {
     /// Asks the alias's small model for a summary. Metered like a turn of the caller's. Whoever drops the future ends
-    /// the call.
+    /// the call. What the small model's window does not hold at once is summarised piece by piece, each together with the
+    /// summary of those before.
     pub(super) async fn summarise(&self, wanted: Wanted<'_>) -> Result<Written, Unwritten> {
         let Wanted { who, response, alias, past, instructions, admitted } = wanted;
         let small = Arc::clone(self.0.router.small_of(alias));
-        let room = small.context_window().saturating_sub(u64::from(LONGEST)) / 8 * 7;
+        // Beside a piece stand the summary before it and the one to come.
+        let (window, longest) = (small.context_window(), LONGEST.min(small.max_output_tokens()));
+        let room = (window.saturating_sub(2 * u64::from(longest)) / 8 * 7).max(window / 4);
+        let text = transcript(past);
+        let pieces = pieces(&text, usize::try_from(room * BYTES_PER_TOKEN).unwrap_or(usize::MAX));
+        if pieces.len() > MOST_PIECES {
+            return Err(Unwritten::InVain(unusable("too_long")));
+        }
         let instructions = instructions.map_or_else(
             || INSTRUCTIONS.to_owned(),
             |further| format!("{INSTRUCTIONS}\n\nFurther wishes for the summary:\n{further}"),
         );
         let params = Arc::new(CreateResponse {
             instructions: Some(instructions),
-            max_output_tokens: Some(LONGEST.min(small.max_output_tokens())),
+            max_output_tokens: Some(longest),
             store: Some(false),
             ..CreateResponse::default()
         });
-        let items = vec![Arc::new(message(Role::User, transcript(past, room)))];
-        let reserved = self.reserve_for(who, response, &small, &params, &items).await;
+        let further = admitted.as_ref().map(Admitted::beside);
+        let (mut admitted, mut usage) = (admitted, TokenUsage::default());
+        let mut before = None;
+        for piece in pieces {
+            let items = vec![Arc::new(message(Role::User, behind(before.as_deref(), piece)))];
+            let request = ModelRequest { params: Arc::clone(&params), items };
+            let admitted = admitted.take().or_else(|| further.as_ref().map(Admitted::beside));
+            let written = self.write(who, response, &small, request, admitted).await?;
+            usage = sum(usage, written.usage);
+            before = Some(written.text);
+        }
+        Ok(Written { text: before.unwrap_or_default(), usage })
+    }
+
+    /// One call of the small model.
+    async fn write(
+        &self,
+        who: &Principal,
+        response: Uuid,
+        small: &Arc<Alias>,
+        request: ModelRequest,
+        admitted: Option<Admitted>,
+    ) -> Result<Written, Unwritten> {
+        let reserved = self.reserve_for(who, response, small, &request.params, &request.items).await;
         let mut paying = reserved.map_err(Unwritten::NotAsked)?;
         paying.admitted = admitted;
+        let small = Arc::clone(small);
         self.0.spend.open(&paying.first);
-        let limits = paying.limits(&self.0.spend);
-        let _leaving = limits.cancel.clone().drop_guard();
-        let (sender, receiver) = oneshot::channel();
-        let engine = self.clone();
-        // In a task of its own: it may have been charged, whether or not somebody still listens.
-        self.0.tasks.spawn("summary", async move {
-            let request = ModelRequest { params, items };
+        let limits = OpenLimits { cancel: self.leaving(), ..paying.limits(&self.0.spend, false) };
+        let (engine, left) = (self.clone(), limits.cancel.clone());
+        // It may have been charged, whether or not somebody still listens.
+        let writing = self.outlive("summary", left, async move {
             let (draft, reason) = engine.draft(&small, &request, limits, &mut paying).await;
             let usage = paying.usage.unwrap_or_default();
             let told = [Arc::new(message(Role::Assistant, draft.said))];
             let rows = paying.settlements(&told, reason);
             rows.iter().for_each(|row| engine.0.spend.settle(row.clone()));
             paying.charge(&rows);
-            let written = match draft.failed {
+            match draft.failed {
                 Some(error) => Err(error),
                 None => judge(draft.text, draft.finish, draft.spoilt).map(|text| Written { text, usage }),
-            };
-            if sender.send(written).is_err() {
-                tracing::debug!("nobody waits for this summary any more");
             }
         });
-        receiver.await.unwrap_or_else(|_| Err(ApiError::internal())).map_err(Unwritten::InVain)
+        writing.await.flatten().map_err(Unwritten::InVain)
     }
 
     /// Reads the small model until it is done, fails, or nobody waits for it any more.
@@ -203,6 +229,10 @@ fn judge(text: String, finish: Option<Finish>, spoilt: Option<&'static str>) -> 
         (None, Some(Finish::Stop) | None) => "empty",
         (None, Some(finish)) => finish.as_str(),
     };
+    Err(unusable(reason))
+}
+
+fn unusable(reason: &str) -> ApiError {
     tracing::warn!(
         code = "compaction.unusable",
         reason,
@@ -215,7 +245,47 @@ fn judge(text: String, finish: Option<Finish>, spoilt: Option<&'static str>) -> 
     let error =
         ApiError::new(http::StatusCode::BAD_GATEWAY, ErrorType::ServerError, "compaction_unusable", message);
     // SDKs would pay for the same again at once.
-    Err(error.should_retry(false))
+    error.should_retry(false)
+}
+
+fn sum(one: TokenUsage, other: TokenUsage) -> TokenUsage {
+    TokenUsage {
+        input: one.input + other.input,
+        cached: one.cached + other.cached,
+        cache_written: one.cache_written + other.cache_written,
+        output: one.output + other.output,
+        reasoning: one.reasoning + other.reasoning,
+    }
+}
+
+/// A piece, behind the summary of those before it.
+fn behind(summary: Option<&str>, piece: &str) -> String {
+    match summary {
+        Some(summary) => {
+            format!(
+                "(A summary of what was said before, to be part of yours.)\n{summary}\n\n(What was said then.)\n{piece}"
+            )
+        }
+        None => piece.to_owned(),
+    }
+}
+
+/// Text in pieces of so many bytes at most, cut between lines where there are some. At least one, and nothing is left out.
+fn pieces(text: &str, most: usize) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while rest.len() > most {
+        // No character has more than four bytes.
+        let end = rest.floor_char_boundary(most.max(4));
+        let cut = rest[..end].rfind('\n').map_or(end, |line| line + 1);
+        let (piece, behind) = rest.split_at(cut);
+        pieces.push(piece);
+        rest = behind;
+    }
+    if !rest.is_empty() || pieces.is_empty() {
+        pieces.push(rest);
+    }
+    pieces
 }
 
 pub(super) fn message(role: Role, text: String) -> Item {
@@ -232,20 +302,10 @@ pub(super) fn message(role: Role, text: String) -> Item {
     })
 }
 
-/// Items as text, since a small model's provider may not take tool calls without their tools. Of a past that is too long
-/// the newest part.
-fn transcript(past: &[Arc<Item>], room: u64) -> String {
-    let mut tokens = 0;
-    let mut start = past.len();
-    while start > 0 {
-        tokens += estimate_item(&past[start - 1]);
-        if tokens > room {
-            break;
-        }
-        start -= 1;
-    }
+/// Items as text, since a small model's provider may not take tool calls without their tools.
+fn transcript(past: &[Arc<Item>]) -> String {
     let mut text = String::new();
-    for item in &past[start..] {
+    for item in past {
         // Writing to a String cannot fail.
         line(&mut text, item).unwrap_or_default();
     }
@@ -285,5 +345,29 @@ fn line(text: &mut String, item: &Item) -> std::fmt::Result {
             Ok(())
         }
         Item::Compaction(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_its_lines_and_a_long_line_within() {
+        assert_eq!(pieces("", 8), [""]);
+        assert_eq!(pieces("user: a\n", 8), ["user: a\n"]);
+        assert_eq!(pieces("one\ntwo\nthree\n", 9), ["one\ntwo\n", "three\n"]);
+        assert_eq!(pieces("ééééé", 5), ["éé", "éé", "é"]);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_of_a_text_is_left_out(text in "(\\PC|\n){0,200}", most in 0_usize..40) {
+            let pieces = pieces(&text, most);
+            prop_assert_eq!(pieces.concat(), &*text);
+            prop_assert!(pieces.iter().all(|piece| piece.len() <= most.max(4)));
+        }
     }
 }

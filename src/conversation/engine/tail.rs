@@ -255,6 +255,7 @@ mod tests {
         Arc::new(Turn::new(NewTurn {
             id,
             owner: "ann".to_owned(),
+            caller: None,
             key: "key".to_owned(),
             held: None,
             conversation: None,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use tracing::Instrument;
 
 use super::jobs::whole_or_failed;
-use super::past::{fitting, truncation};
+use super::past::{Reach, fitting};
 use super::paying::Paying;
 use super::run::Stored;
 use super::stored::request_of;
@@ -28,10 +28,13 @@ use crate::telemetry::metrics;
 pub(super) const BATCH: i64 = 20;
 
 impl Engine {
-    /// Takes over what others left: ended with what they logged, or run again if nobody saw any of it.
+    /// Takes over what others left: ended with what they logged, or run again if nobody saw any of it. No more are run
+    /// than there is room for (`TURNS_MAX`): the others are left to other processes, or to a later sweep.
     pub(super) async fn take_over(&self) -> Result<(), DatabaseError> {
+        let room = self.spare_room();
+        let limit = if room == 0 { BATCH } else { BATCH.min(room) };
         let client = self.0.database.client().await?;
-        let lapsed = turns::lapsed(&client, BATCH, self.0.instance, self.0.limits.lease).await?;
+        let lapsed = turns::lapsed(&client, limit, room > 0, self.0.instance, self.0.limits.lease).await?;
         drop(client);
         for taken in lapsed {
             let id = taken.held.response;
@@ -54,7 +57,7 @@ impl Engine {
     }
 
     /// What the process before was about to spend on it is known as far as it will be.
-    async fn settle_abandoned(&self, id: ResponseId) -> Result<(), ApiError> {
+    pub(super) async fn settle_abandoned(&self, id: ResponseId) -> Result<(), ApiError> {
         let client = self.client().await?;
         self.0.spend.settle_abandoned(&client, id.0).await.map_err(away).map(drop)
     }
@@ -97,6 +100,7 @@ impl Engine {
         Ok(Turn::new(NewTurn {
             id: taken.held.response,
             owner: taken.owner.clone(),
+            caller: taken.caller.clone(),
             key: taken.api_key.clone().unwrap_or_default(),
             held: Some(taken.held),
             conversation: taken.conversation,
@@ -162,7 +166,7 @@ impl Engine {
         let turn = Arc::new(turn);
         match self.prepare(&taken).await {
             Ok(Some((alias, request, paying))) => {
-                self.0.spend.open(&paying.first);
+                self.0.spend.open_before_asking(&paying.first).await;
                 self.turns().insert(turn.id, Arc::clone(&turn));
                 self.run(turn, alias, request, paying);
                 Ok(())
@@ -190,10 +194,11 @@ impl Engine {
         let request = Arc::new(request_of(&taken.request)?);
         let alias = self.0.router.alias(&taken.model).cloned().ok_or_else(|| no_such_model(&taken.model))?;
         let anchor = Anchor::InputOf(taken.held.response);
-        let truncation = truncation(&request);
-        let window = self.window(&taken.owner, anchor, &alias, truncation).await?;
+        // A summary is made before a turn begins, and not again.
+        let reach = Reach::without_summary(&request);
+        let window = self.window(&taken.owner, anchor, &alias, reach).await?;
         let Some(window) = window else { return Ok(None) };
-        let items = fitting(&window, &request, &alias, truncation, &[])?;
+        let items = fitting(&window, &request, &alias, reach, &[])?.items;
         // Who asked for it pays, on whosever conversation it is.
         let who = Principal {
             owner: taken.caller.clone().unwrap_or_else(|| taken.owner.clone()),
@@ -206,7 +211,7 @@ impl Engine {
         let items = self.opened(&who, Some(&window), items, all).await?;
         let mut paying = self.reserve_for(&who, taken.held.response.0, &alias, &request, &items).await?;
         // It was taken in once: where there is no place it goes on all the same.
-        paying.unwatched = Arc::clone(&self.0.unwatched).try_acquire_owned().ok();
+        paying.unwatched = Some(self.0.unwatched.take_anyway(&who.owner));
         Ok(Some((alias, ModelRequest { params: paying.limited(&request), items }, paying)))
     }
 }

@@ -45,6 +45,8 @@ pub enum OnDisconnect {
 pub struct Turn {
     pub id: ResponseId,
     pub owner: String,
+    /// Who asked for it and pays, if not the owner.
+    caller: Option<String>,
     /// The name of the caller's key.
     pub key: String,
     /// `None`: not stored.
@@ -108,6 +110,8 @@ pub struct Snapshot {
 pub(super) struct NewTurn {
     pub id: ResponseId,
     pub owner: String,
+    /// Who asked for it and pays, if not the owner.
+    pub caller: Option<String>,
     pub key: String,
     pub held: Option<Held>,
     pub conversation: Option<ConversationId>,
@@ -130,6 +134,7 @@ impl Turn {
         let NewTurn {
             id,
             owner,
+            caller,
             key,
             held,
             conversation,
@@ -146,6 +151,7 @@ impl Turn {
         Self {
             id,
             owner,
+            caller,
             key,
             held,
             conversation,
@@ -180,6 +186,11 @@ impl Turn {
     pub fn viewer(&self, form: impl Into<Form>, after: Option<u64>) -> Viewer {
         let assembler = Assembler::new(self.begun.clone(), self.id.0, self.show_encrypted);
         Viewer::new(Arc::clone(&self.live), assembler, form, after)
+    }
+
+    /// Who asked for it and pays.
+    pub(super) fn payer(&self) -> &str {
+        self.caller.as_deref().unwrap_or(&self.owner)
     }
 
     /// Everything up to the turn's end, for the next turn of the same connection.

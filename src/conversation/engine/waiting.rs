@@ -53,8 +53,7 @@ impl Engine {
     /// Takes queued turns that are due and nobody's, as many as there is room for, and runs them; `only`: this one. One
     /// that somebody asked to stop is ended instead. Gives how many it took.
     pub(super) async fn take_up_due(&self, only: Option<ResponseId>) -> Result<i64, DatabaseError> {
-        let room = self.0.limits.turns_max.saturating_sub(self.open_turns());
-        let limit = if only.is_some() { 1 } else { BATCH.min(i64::try_from(room).unwrap_or(BATCH)) };
+        let limit = if only.is_some() { 1 } else { BATCH.min(self.spare_room()) };
         if limit == 0 {
             return Ok(0);
         }

@@ -180,6 +180,11 @@ pub async fn delete_item(
             UPDATE threads t SET hidden = t.hidden || named.position
             FROM named, conversation
             WHERE t.id = conversation.id AND NOT EXISTS (SELECT FROM gone)
+        ), unlogged AS (
+            -- The log says it too, and is not shown any more of a response that lacks a part of its output.
+            DELETE FROM response_events e USING named, conversation, responses r
+            WHERE named.thread_id = conversation.id AND r.thread_id = conversation.id
+              AND named.position BETWEEN r.output_from AND r.output_to AND e.response_id = r.id
         ){audited}
         UPDATE conversations c SET updated_at = now() FROM named WHERE c.id = $1
         RETURNING {COLUMNS}",

@@ -236,7 +236,7 @@ async fn a_writers_turn_is_the_owners_and_the_writer_pays() {
         "hers to stop"
     );
     lapse(&session, response).await;
-    let lapsed = turns::lapsed(&client, 9, uuid::Uuid::now_v7(), LEASE).await.expect("taken over");
+    let lapsed = turns::lapsed(&client, 9, true, uuid::Uuid::now_v7(), LEASE).await.expect("taken over");
     assert_eq!((lapsed[0].owner.as_str(), lapsed[0].caller.as_deref()), (OWNER, Some(OTHER)));
     turns::finish(&client, &finish_as(lapsed[0].held, ResponseStatus::Incomplete, &[])).await.expect("ended");
     // What is the owner's goes with the owner's conversation.

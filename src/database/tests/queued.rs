@@ -6,13 +6,15 @@ use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::support::{TestDatabase, count};
-use super::talk::{LEASE, OWNER, answer, ask, conversation, finish_as, lapse, new_turn, past, said, window};
+use super::talk::{
+    LEASE, OTHER, OWNER, answer, ask, conversation, finish_as, lapse, new_turn, past, said, window,
+};
 use crate::database::retention::{self, Whose};
 use crate::database::threads::{Anchor, Place};
-use crate::database::turns::{self, Begun, Callback, Ended, Held, NewTurn, Next, Runner};
+use crate::database::turns::{self, Begun, Callback, Ended, Held, NewTurn, Next, OfJob, Runner};
 use crate::database::{Client, Database};
 use crate::database::{expiring, responses};
-use crate::ids::ResponseId;
+use crate::ids::{JobId, ResponseId};
 use crate::openresponses::ResponseStatus;
 use crate::switches::TurnsHeld;
 
@@ -45,7 +47,7 @@ async fn a_queued_turn_goes_to_one_of_those_who_ask_and_never_counts_as_lapsed()
     for _ in 0..20 {
         queued.push(queue(&client).await);
     }
-    assert!(turns::lapsed(&client, 99, Uuid::now_v7(), LEASE).await.expect("a list").is_empty());
+    assert!(turns::lapsed(&client, 99, true, Uuid::now_v7(), LEASE).await.expect("a list").is_empty());
     let taken = join_all((0..5).map(async |_| {
         let client = database.client().await.expect("a client");
         turns::due(&client, 7, None, &TurnsHeld::default(), Uuid::now_v7(), LEASE).await.expect("a list")
@@ -63,7 +65,7 @@ async fn a_queued_turn_goes_to_one_of_those_who_ask_and_never_counts_as_lapsed()
     assert_eq!(past(&client, Anchor::InputOf(ids[0])).await, ["q"]);
     // From here on it is a turn like any other.
     lapse(&test.session().await, ids[0]).await;
-    let again = turns::lapsed(&client, 9, Uuid::now_v7(), LEASE).await.expect("a list");
+    let again = turns::lapsed(&client, 9, true, Uuid::now_v7(), LEASE).await.expect("a list");
     assert_eq!((again.len(), again[0].next, again[0].restarts), (1, Next::Run, 1));
 }
 
@@ -83,7 +85,7 @@ async fn a_turn_put_off_is_due_later_and_at_the_latest_when_its_time_is_over() {
     assert!(put_off(held, Duration::from_secs(60)).await.is_some());
     assert!(put_off(held, Duration::ZERO).await.is_none(), "once");
     assert!(due(&client, Some(held.response)).await.is_empty(), "not yet");
-    assert!(turns::lapsed(&client, 9, Uuid::now_v7(), LEASE).await.expect("a list").is_empty());
+    assert!(turns::lapsed(&client, 9, true, Uuid::now_v7(), LEASE).await.expect("a list").is_empty());
     // The former holder changes nothing any more.
     assert_eq!(turns::renew(&client, &[held], LEASE).await.expect("renewed"), []);
     assert_eq!(answer(&client, held, "a").await, Ended::Lost);
@@ -286,4 +288,59 @@ async fn what_an_operator_holds_stays_in_the_queue_and_can_still_be_cancelled() 
     assert!(!turns::set_aside(&client, taken[0].0).await.expect("an answer"), "it is lost");
     assert!(ask(&held[1]).await.is_empty());
     assert_eq!(ask(&none).await.len(), 1);
+}
+
+#[tokio::test]
+async fn as_many_background_turns_are_open_for_whoever_asks_as_may_be() {
+    let (_test, database) = TestDatabase::migrated().await;
+    let client = database.client().await.expect("a client");
+    let begun = async |owner: &str, runner: Option<Runner>, job: Option<OfJob>| {
+        let mut turn = new_turn(Place::New, &[]);
+        (turn.owner, turn.background, turn.background_max, turn.job) = (owner, true, Some(2), job);
+        turn.runner = runner.unwrap_or(turn.runner);
+        let begun = turns::begin(&client, &turn).await.expect("an answer");
+        (begun, Held { response: turn.id, epoch: 1 })
+    };
+    let job = OfJob { job: JobId::new(), number: 1 };
+    assert!(matches!(begun(OWNER, None, Some(job)).await.0, Begun::Begun { .. }), "a job's does not count");
+    let (first, held) = begun(OWNER, None, None).await;
+    assert!(matches!(first, Begun::Begun { .. }), "{first:?}");
+    assert!(matches!(begun(OWNER, Some(Runner::Anybody), None).await.0, Begun::Begun { .. }));
+    assert_eq!(begun(OWNER, None, None).await.0, Begun::Crowded, "what is queued counts");
+    assert!(matches!(begun(OTHER, None, None).await.0, Begun::Begun { .. }));
+    // In a conversation it is the same, and not as if that were not there.
+    let conversation = conversation(&client, &[]).await;
+    let window = window(&client, Anchor::Conversation(conversation)).await;
+    let mut turn = new_turn(window.place, &[]);
+    (turn.conversation, turn.background, turn.background_max) = (Some(conversation), true, Some(2));
+    assert_eq!(turns::begin(&client, &turn).await.expect("an answer"), Begun::Crowded);
+    // One that is watched is not in question, and what has ended makes room.
+    turn.background_max = None;
+    assert!(matches!(turns::begin(&client, &turn).await.expect("an answer"), Begun::Begun { .. }));
+    answer(&client, Held { response: turn.id, epoch: 1 }, "a").await;
+    answer(&client, held, "a").await;
+    assert!(matches!(begun(OWNER, None, None).await.0, Begun::Begun { .. }));
+}
+
+#[tokio::test]
+async fn who_has_no_room_takes_over_what_is_only_to_be_ended() {
+    let (test, database) = TestDatabase::migrated().await;
+    let client = database.client().await.expect("a client");
+    let session = test.session().await;
+    let mut lapsed = Vec::new();
+    for background in [true, false, true] {
+        let mut turn = new_turn(Place::New, &[]);
+        turn.background = background;
+        let id = begin(&client, &turn).await;
+        lapse(&session, id).await;
+        lapsed.push(id);
+    }
+    let take = async |limit, runs| {
+        let taken = turns::lapsed(&client, limit, runs, Uuid::now_v7(), LEASE).await.expect("a list");
+        taken.iter().map(|taken| (taken.held.response, taken.next)).collect::<Vec<_>>()
+    };
+    assert_eq!(take(9, false).await, [(lapsed[1], Next::Interrupt)]);
+    assert_eq!(take(9, false).await, [], "the others stay as they are");
+    assert_eq!(take(1, true).await, [(lapsed[0], Next::Run)]);
+    assert_eq!(take(9, true).await, [(lapsed[2], Next::Run)]);
 }

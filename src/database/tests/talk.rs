@@ -52,6 +52,7 @@ pub fn new_turn<'a>(place: Place, input: &'a [NewItem<'a>]) -> NewTurn<'a> {
         model: "demo",
         request: r#"{"model":"demo"}"#,
         background: false,
+        background_max: None,
         stream: true,
         on_disconnect: None,
         input,

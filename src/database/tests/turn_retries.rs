@@ -74,7 +74,7 @@ async fn a_turn_is_watched_elsewhere_for_as_long_as_somebody_says_so() {
     responses::mark_watched(&client, &[(OWNER, id)]).await.expect("done");
     assert!(watched(WITHIN).await && !watched(Duration::ZERO).await);
     lapse(&test.session().await, id).await;
-    turns::lapsed(&client, 10, uuid::Uuid::now_v7(), LEASE).await.expect("taken over");
+    turns::lapsed(&client, 10, true, uuid::Uuid::now_v7(), LEASE).await.expect("taken over");
     assert!(!watched(WITHIN).await, "it has another holder");
 }
 

@@ -43,7 +43,7 @@ async fn take(step: Step, client: &Client, held: Held) {
             turns::finish(client, &finish_as(held, state, &[])).await.expect("an answer");
         }
         Step::Lapse => {
-            turns::lapsed(client, 100, Uuid::now_v7(), LEASE).await.expect("an answer");
+            turns::lapsed(client, 100, true, Uuid::now_v7(), LEASE).await.expect("an answer");
         }
         Step::Renew => {
             turns::renew(client, &[held], LEASE).await.expect("an answer");

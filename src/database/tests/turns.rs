@@ -259,13 +259,13 @@ async fn a_holder_that_slept_through_a_takeover_changes_nothing() {
     let append = |part, data| Append { held, part, data };
     turn_log::append(&client, &[append(0, "kept")]).await.expect("appended");
     let holder = Uuid::now_v7();
-    assert!(turns::lapsed(&client, 9, holder, LEASE).await.expect("a list").is_empty(), "it holds");
+    assert!(turns::lapsed(&client, 9, true, holder, LEASE).await.expect("a list").is_empty(), "it holds");
     lapse(&test.session().await, held.response).await;
-    let mut taken = turns::lapsed(&client, 9, holder, LEASE).await.expect("a list");
+    let mut taken = turns::lapsed(&client, 9, true, holder, LEASE).await.expect("a list");
     let taken = taken.pop().expect("taken over");
     assert_eq!(taken.held, Held { response: held.response, epoch: 2 });
     assert_eq!((taken.owner.as_str(), taken.next, taken.stream), (OWNER, Next::Interrupt, true));
-    assert!(turns::lapsed(&client, 9, holder, LEASE).await.expect("a list").is_empty(), "held again");
+    assert!(turns::lapsed(&client, 9, true, holder, LEASE).await.expect("a list").is_empty(), "held again");
 
     let answered = turn_log::append(&client, &[append(1, "late")]).await.expect("an answer");
     assert!(!answered[&held.response].stored);
@@ -298,7 +298,7 @@ async fn a_background_turn_nobody_saw_is_run_again_three_times() {
     };
     let take = async |id| {
         lapse(&session, id).await;
-        let mut taken = turns::lapsed(&client, 9, Uuid::now_v7(), LEASE).await.expect("a list");
+        let mut taken = turns::lapsed(&client, 9, true, Uuid::now_v7(), LEASE).await.expect("a list");
         assert_eq!(taken.len(), 1);
         taken.pop().expect("taken over")
     };
@@ -336,7 +336,7 @@ async fn sweeps_at_once_share_what_lapsed() {
     }
     let sweeps = join_all((0..5).map(async |_| {
         let client = database.client().await.expect("a client");
-        turns::lapsed(&client, 7, Uuid::now_v7(), LEASE).await.expect("a list")
+        turns::lapsed(&client, 7, true, Uuid::now_v7(), LEASE).await.expect("a list")
     }))
     .await;
     let mut ids: Vec<ResponseId> = sweeps.iter().flatten().map(|taken| taken.held.response).collect();
@@ -356,7 +356,7 @@ async fn a_takeover_and_an_append_wait_for_each_other() {
     lapse(&test.session().await, held.response).await;
     let mut other = database.client().await.expect("a client");
     let transaction = other.transaction().await.expect("a transaction");
-    assert_eq!(turns::lapsed(&transaction, 9, Uuid::now_v7(), LEASE).await.expect("a list").len(), 1);
+    assert_eq!(turns::lapsed(&transaction, 9, true, Uuid::now_v7(), LEASE).await.expect("a list").len(), 1);
     let session = test.session().await;
     let batch = [Append { held, part: 0, data: "late" }];
     let (appended, ()) = tokio::join!(turn_log::append(&client, &batch), async {

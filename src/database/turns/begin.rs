@@ -27,6 +27,9 @@ pub struct NewTurn<'a> {
     /// The request without its input, as JSON.
     pub request: &'a str,
     pub background: bool,
+    /// Most background turns that whoever asks may have open at once, this one among them; those of jobs do not count.
+    /// `None`: any number.
+    pub background_max: Option<u32>,
     pub stream: bool,
     pub on_disconnect: Option<&'a str>,
     pub input: &'a [NewItem<'a>],
@@ -110,6 +113,8 @@ pub enum Begun {
     },
     /// Another turn runs on the conversation.
     Locked,
+    /// As many background turns of who asks are open as may be. Two that begin at once may both be let in.
+    Crowded,
     /// The conversation is not there any more.
     NotFound,
     /// The thread is not as it was when the window was loaded: load it again.
@@ -208,11 +213,22 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
         Some(OfJob { job, number }) => (", job_id, job_turn", format!(", '{}'::uuid, {number}", job.0)),
         None => ("", String::new()),
     };
+    // As many as matter are counted; the few turns that are open have an index of their own.
+    let places = match turn.background_max {
+        Some(most) => format!(
+            " AND {most} > (SELECT count(*) FROM (
+                SELECT FROM responses r
+                WHERE r.state IN ('queued', 'in_progress') AND r.background AND r.job_id IS NULL
+                  AND coalesce(r.caller, r.owner) = coalesce($32, $2)
+                LIMIT {most}) counted)"
+        ),
+        None => String::new(),
+    };
     let sql = format!(
         "WITH taken AS (
             SELECT id, request_hash FROM responses WHERE owner = $2 AND idempotency_key = $14
         ), open AS (
-            SELECT WHERE NOT EXISTS (SELECT FROM taken)
+            SELECT WHERE NOT EXISTS (SELECT FROM taken){places}
         ){granting}{conversation}, gate AS (
             {gate}
         ){base}, thread AS (
@@ -235,7 +251,8 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
                 WITH ORDINALITY AS i (id, kind, role, tokens, tokens_before, data, nth)
         ){opened}
         SELECT turn.created_at, taken.id AS taken, coalesce(taken.request_hash = $15, false) AS same_request,
-               {found} AS found, EXISTS (SELECT FROM gate) AS free
+               {found} AS found, EXISTS (SELECT FROM gate) AS free,
+               NOT EXISTS (SELECT FROM open) AND taken.id IS NULL AS crowded
         FROM (SELECT) one LEFT JOIN turn ON true LEFT JOIN taken ON true"
     );
     let items = ItemColumns::of(turn.input);
@@ -327,6 +344,9 @@ pub async fn begin(client: &impl Statements, turn: &NewTurn<'_>) -> Result<Begun
             response: ResponseId(taken),
             same_request: row.column("same_request")?,
         });
+    }
+    if row.column("crowded")? {
+        return Ok(Begun::Crowded);
     }
     Ok(match (row.column("found")?, row.column("free")?) {
         (false, _) => Begun::NotFound,

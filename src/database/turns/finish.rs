@@ -110,9 +110,9 @@ pub async fn finish_and_settle(
         "CASE WHEN cancel_requested_at IS NULL THEN input_from - 1 ELSE input_to END"
     };
     let kept = if drop_input.is_empty() {
-        "deleted_at IS NULL"
+        LIVE.to_owned()
     } else {
-        "deleted_at IS NULL AND cancel_requested_at IS NOT NULL"
+        format!("{LIVE} AND cancel_requested_at IS NOT NULL")
     };
     let aside = finish.aside.positions().map_or_else(String::new, |positions| {
         format!(
@@ -157,7 +157,8 @@ pub async fn finish_and_settle(
             ON CONFLICT (response_id) WHERE response_id IS NOT NULL DO NOTHING
             RETURNING id
         ), unlocked AS (
-            UPDATE conversations c SET active_response = NULL, updated_at = now(), title = coalesce(c.title, $16)
+            UPDATE conversations c SET active_response = NULL, updated_at = now(),
+                   title = CASE WHEN c.deleted_at IS NULL THEN coalesce(c.title, $16) END
             FROM turn WHERE c.id = turn.conversation_id AND c.active_response = turn.id
             RETURNING c.id
         ), next AS (
@@ -165,7 +166,8 @@ pub async fn finish_and_settle(
             SELECT turn.* FROM turn, (SELECT count(*) FROM unlocked) first
         ), grown AS (
             UPDATE threads t SET head_position = turn.output_to,
-                   head_tokens = head_tokens + CASE WHEN turn.output_to >= turn.output_from THEN $9 ELSE 0 END{aside}
+                   head_tokens = head_tokens + CASE WHEN turn.output_to >= turn.output_from THEN $9 ELSE 0 END,
+                   trim_at = CASE WHEN turn.deleted THEN now() ELSE t.trim_at END{aside}
             FROM next turn WHERE {condition} AND t.id = turn.thread_id AND t.head_response = turn.id
             RETURNING t.id, head_tokens
         ), stored AS (

@@ -61,27 +61,31 @@ pub(in crate::database) const LOST: &str =
 
 /// Takes over turns whose lease has run out. Any number of sweeps may run. A turn is to be run again if it is a
 /// background turn that nobody has viewed, that nobody asked to stop, and that was run again fewer than
-/// [`MAX_RESTARTS`] times.
+/// [`MAX_RESTARTS`] times. Those are left alone unless `runs`: who has no room for them ends the others.
 ///
 /// Only call this after having reached the database without a break for one lease time: while it was away nobody
 /// could renew.
 pub async fn lapsed(
     client: &impl Statements,
     limit: i64,
+    runs: bool,
     holder: Uuid,
     lease: Duration,
 ) -> Result<Vec<Taken>, DatabaseError> {
     let sql = format!(
         "WITH silent AS (
-            SELECT id, CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancel'
+            SELECT id, next
+            FROM responses CROSS JOIN LATERAL (
+                SELECT CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancel'
                             WHEN NOT background OR viewed_at IS NOT NULL THEN 'interrupt'
                             WHEN restarts < $4 THEN 'run'
                             ELSE 'give_up' END AS next
-            FROM responses
+            ) follows
             WHERE state IN ('queued', 'in_progress') AND lease_until < now()
               -- What runs inside a job is that job's alone.
               AND (job_id IS NULL OR background)
-            ORDER BY id LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED
+              AND ($5 OR next <> 'run')
+            ORDER BY id LIMIT $1 FOR NO KEY UPDATE OF responses SKIP LOCKED
         ), emptied AS (
             DELETE FROM response_events e USING silent WHERE e.response_id = silent.id AND silent.next = 'run'
         )
@@ -97,6 +101,7 @@ pub async fn lapsed(
         (&holder as _, Type::UUID),
         (&lease.as_secs_f64() as _, Type::FLOAT8),
         (&MAX_RESTARTS as _, Type::INT2),
+        (&runs as _, Type::BOOL),
     ];
     client.query("turns.lapsed", &sql, &params).await?.iter().map(taken).collect()
 }

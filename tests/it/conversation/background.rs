@@ -2,6 +2,7 @@
 //! signatures.
 
 mod callbacks;
+mod orphans;
 mod restarts;
 mod waiting;
 

@@ -1,5 +1,7 @@
 //! What was deleted is not there any more from that moment on: on no server, from no memory, for nobody who watches.
 
+mod words;
+
 use std::time::Duration;
 
 use http::Method;

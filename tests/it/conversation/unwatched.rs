@@ -2,18 +2,24 @@
 
 use std::time::Duration;
 
+use http::Method;
 use serde_json::{Value, json};
 
 use super::sse::Sse;
 use crate::support::providers::{FakeProvider, Script, Wire};
-use crate::support::server::Server;
+use crate::support::server::{API_KEY, OTHER_KEY, Server, ServerBuilder};
 use crate::support::{SOON, TestDatabase, TestStorage, eventually};
 
 async fn server(provider: &FakeProvider, most: &str) -> (TestDatabase, Server) {
+    let (database, builder) = builder(provider).await;
+    (database, builder.set("UNWATCHED_TURNS_MAX", most).start().await)
+}
+
+async fn builder(provider: &FakeProvider) -> (TestDatabase, ServerBuilder) {
     let (database, storage) = (TestDatabase::create().await, TestStorage::create());
     let config = format!("{}[models.it]\ndeployments = [\"d\"]\n", provider.deployment("d", ""));
-    let server = Server::of(&database, &storage).hurried().set("UNWATCHED_TURNS_MAX", most).config(config);
-    (database, server.start().await)
+    let builder = Server::of(&database, &storage).hurried().config(config);
+    (database, builder)
 }
 
 fn long() -> Script {
@@ -52,7 +58,7 @@ async fn background_turns_beyond_the_limit_are_refused() {
     running.push(second);
     for body in [&ask, &watched] {
         let answer = server.client().post(server.url("/v1/responses")).json(body);
-        let answer = answer.bearer_auth(crate::support::server::API_KEY).send().await.unwrap();
+        let answer = answer.bearer_auth(API_KEY).send().await.unwrap();
         assert_eq!(answer.status(), 429);
         assert!(answer.headers().contains_key("retry-after"));
         let error: Value = answer.json().await.unwrap();
@@ -118,4 +124,60 @@ async fn with_no_places_nothing_goes_on_alone() {
     let paid = "SELECT count(*) FROM usage WHERE state = 'settled' AND reason = 'disconnected' AND estimated
                 AND input_tokens > 0 AND output_tokens > 5";
     assert_eq!((database.count(paid).await, database.count("SELECT count(*) FROM usage").await), (1, 1));
+}
+
+#[tokio::test]
+async fn background_turns_of_one_owner_are_limited_wherever_they_run() {
+    let provider = FakeProvider::start(Wire::Chat);
+    provider.always(long().pace(Duration::from_millis(200)));
+    let (_database, builder) = builder(&provider).await;
+    let servers = builder.set("UNWATCHED_TURNS_PER_OWNER_MAX", "2").start_two().await;
+    let [first, second] = servers.both();
+    let ask = json!({ "model": "it", "input": "hi", "background": true });
+    let mut running = Vec::new();
+    for server in [first, second] {
+        let (taken, turn) = server.post("/v1/responses", ask.clone()).await;
+        assert_eq!(taken, 200, "{turn}");
+        running.push(turn);
+    }
+    for (nth, server) in [first, second].into_iter().enumerate() {
+        let (refused, error) = server.post("/v1/responses", ask.clone()).await;
+        assert_eq!(
+            (refused, &error["error"]["code"]),
+            (429, &json!("owner_unwatched_turns_limit")),
+            "{error}"
+        );
+        assert_eq!(error["error"]["param"], "background");
+        let message = error["error"]["message"].as_str().expect("a message");
+        assert!(message.contains("UNWATCHED_TURNS_PER_OWNER_MAX"), "{message}");
+        // It is about this owner alone, and about turns that nobody needs to watch.
+        let (taken, turn) = server.call(Method::POST, "/v1/responses", Some(ask.clone()), OTHER_KEY).await;
+        assert_eq!(taken, 200, "{turn}");
+        // All have asked by then, or one of them would be told this.
+        eventually("it to have asked", SOON, async || provider.seen().len() == 3 + 2 * nth).await;
+        provider.next([Script::says("Hi")]);
+        assert_eq!(server.post("/v1/responses", json!({ "model": "it", "input": "hi" })).await.0, 200);
+    }
+    let cancel = format!("/v1/responses/{}/cancel", running[1]["id"].as_str().unwrap());
+    assert_eq!(first.post(&cancel, json!({})).await.1["status"], "cancelled");
+    eventually("a place", SOON, async || first.post("/v1/responses", ask.clone()).await.0 == 200).await;
+}
+
+#[tokio::test]
+async fn turns_that_one_owner_leaves_are_limited_too() {
+    let provider = FakeProvider::start(Wire::Chat);
+    provider.always(long());
+    let (_database, builder) = builder(&provider).await;
+    let server = builder.set("UNWATCHED_TURNS_PER_OWNER_MAX", "1").start().await;
+    let both = [left(&server).await, left(&server).await];
+    eventually("one of them to be given up", SOON, async || {
+        let ways = [status(&server, &both[0]).await, status(&server, &both[1]).await];
+        ways.iter().filter(|status| *status == "cancelled").count() == 1
+    })
+    .await;
+    let background = json!({ "model": "it", "input": "hi", "background": true });
+    let (status, error) = server.post("/v1/responses", background.clone()).await;
+    assert_eq!((status, &error["error"]["code"]), (429, &json!("owner_unwatched_turns_limit")), "{error}");
+    let (status, turn) = server.call(Method::POST, "/v1/responses", Some(background), OTHER_KEY).await;
+    assert_eq!(status, 200, "{turn}");
 }
