@@ -208,20 +208,27 @@ impl Full {
             Self::OfOwner => "UNWATCHED_TURNS_PER_OWNER_MAX",
         }
     }
+
+    fn code(self) -> &'static str {
+        match self {
+            Self::OfProcess => "unwatched_turns_limit",
+            Self::OfOwner => "owner_unwatched_turns_limit",
+        }
+    }
 }
 
 impl From<Full> for ApiError {
     fn from(full: Full) -> Self {
-        let (code, whose) = match full {
-            Full::OfProcess => ("unwatched_turns_limit", "The server has"),
-            Full::OfOwner => ("owner_unwatched_turns_limit", "You have"),
+        let whose = match full {
+            Full::OfProcess => "The server has",
+            Full::OfOwner => "You have",
         };
         let message = format!(
             "{whose} as many turns that nobody needs to watch as there may be ({}). Wait until some have ended, or ask \
              without 'background'.",
             full.setting()
         );
-        Self::new(http::StatusCode::TOO_MANY_REQUESTS, ErrorType::RateLimitError, code, message)
+        Self::new(http::StatusCode::TOO_MANY_REQUESTS, ErrorType::RateLimitError, full.code(), message)
             .on("background")
             .retry_after(Duration::from_secs(5))
     }
